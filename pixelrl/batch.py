@@ -1,0 +1,101 @@
+"""What flows from the data to the losses: observations, batches and their shapes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Metrics = dict[str, Tensor]
+"""Name -> scalar tensor, left on its device until somebody reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What the robot senses at B instants.
+
+    Attributes:
+        images: observation key (say `agentview_image`) -> uint8 `[B, C, H, W]`; bytes until the encoder.
+        proprio: float32 `[B, P]`, raw (metres, radians, ...), the keys of `Spec.proprio` in their order.
+    """
+
+    images: Mapping[str, Tensor]
+    proprio: Tensor
+
+    def to(self, device: torch.device) -> "Observation":
+        """Move to a device; copies from pinned memory overlap with computation."""
+        images = {key: value.to(device, non_blocking=True) for key, value in self.images.items()}
+        return Observation(images=images, proprio=self.proprio.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B transitions; n-step returns and endings are folded into reward and discount, so no loss knows of either.
+
+    Attributes:
+        obs: the state s.
+        action: float32 `[B, A]` in [-1, 1].
+        reward: float32 `[B]`, the discounted sum of the rewards between `obs` and `next_obs`.
+        discount: float32 `[B]`, gamma^n, or 0 where the episode truly ends (a time-out bootstraps).
+        next_obs: the state s' to bootstrap from.
+        source: int64 `[B]`, an index into `Spec.sources`.
+    """
+
+    obs: Observation
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_obs: Observation
+    source: Tensor
+
+    def __len__(self) -> int:
+        """Return B."""
+        return self.action.shape[0]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device."""
+        return Batch(
+            obs=self.obs.to(device),
+            action=self.action.to(device, non_blocking=True),
+            reward=self.reward.to(device, non_blocking=True),
+            discount=self.discount.to(device, non_blocking=True),
+            next_obs=self.next_obs.to(device),
+            source=self.source.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionDim:
+    """One dimension of the robot's action: the normalised range [-1, 1] maps linearly to [low, high] `unit`."""
+
+    name: str
+    low: float = -1.0
+    high: float = 1.0
+    unit: str = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """The shapes of a data set, read from it and never from a configuration.
+
+    Attributes:
+        images: observation key -> (C, H, W) of its uint8 pictures.
+        proprio: observation key -> its length, in the order in which they are concatenated.
+        action: the dimensions of the action.
+        sources: the names of the mixture's sources; `Batch.source` counts along them.
+    """
+
+    images: Mapping[str, tuple[int, int, int]]
+    proprio: Mapping[str, int]
+    action: tuple[ActionDim, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def action_dim(self) -> int:
+        """Return A."""
+        return len(self.action)
+
+    @property
+    def proprio_dim(self) -> int:
+        """Return P."""
+        return sum(self.proprio.values())

@@ -1,0 +1,1 @@
+"""How a policy leaves: the artefact, its proof, and the runtime on the robot."""

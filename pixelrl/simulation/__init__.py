@@ -1,0 +1,1 @@
+"""Where policies are tried: tasks, scripted policies, rollouts and their statistics."""

@@ -1,0 +1,1 @@
+"""The additive parts of a loss, one a file."""

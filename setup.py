@@ -1,0 +1,49 @@
+"""Install pixelrl: the core package and its three wings (encoders, datasets, launch)."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+WINGS = ("encoders", "datasets", "launch")
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/__init__.py").read_text()).group(1)
+
+setup(
+    name="pixelrl",
+    version=VERSION,
+    description="Offline reinforcement learning from pixels for robotic manipulation",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["pixelrl", "pixelrl.terms", "pixelrl.simulation", "pixelrl.export", *(f"pixelrl.{w}" for w in WINGS)],
+    package_dir={f"pixelrl.{wing}": wing for wing in WINGS},
+    package_data={"pixelrl": ["py.typed"]},
+    entry_points={"console_scripts": ["pixelrl=pixelrl.launch.cli:main"]},
+    install_requires=[
+        "av>=14",
+        "einops>=0.8",
+        "gymnasium>=1.1",
+        "h5py>=3.10",
+        "matplotlib>=3.8",
+        "mujoco>=3.3,<3.10",
+        "numpy>=1.26,<2",
+        "onnx>=1.18",
+        "onnxruntime>=1.20",
+        "onnxscript>=0.3",
+        "pillow>=10",
+        "rich>=13",
+        "robosuite>=1.5.2,<1.6",
+        "safetensors>=0.5",
+        "scipy>=1.11",
+        "tensorboard>=2.16",
+        "torch>=2.11",
+        "torchvision>=0.26",
+        "tyro>=0.9.20",
+    ],
+    extras_require={
+        "robomimic": ["robomimic==0.3.0", "six>=1.16"],
+        "test": ["mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12"],
+    },
+)
