@@ -76,19 +76,22 @@ class ActionDim:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """The shapes of a data set, read from it and never from a configuration.
+    """The shapes (and scales) of a data set, read from it and never from a configuration.
 
     Attributes:
         images: observation key -> (C, H, W) of its uint8 pictures.
         proprio: observation key -> its length, in the order in which they are concatenated.
         action: the dimensions of the action.
         sources: the names of the mixture's sources; `Batch.source` counts along them.
+        proprio_mean, proprio_std: statistics of the P proprioceptive numbers over the data, for normalisation.
     """
 
     images: Mapping[str, tuple[int, int, int]]
     proprio: Mapping[str, int]
     action: tuple[ActionDim, ...]
     sources: tuple[str, ...]
+    proprio_mean: tuple[float, ...]
+    proprio_std: tuple[float, ...]
 
     @property
     def action_dim(self) -> int:

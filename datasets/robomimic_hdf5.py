@@ -1,0 +1,302 @@
+"""robomimic's HDF5: read what others recorded, write what others can read.
+
+A file of ours has robomimic's layout to the letter, yet holds each frame once: the N + 1 frames of a demo lie in
+`frames/<key>`, and `obs/<key>` and `next_obs/<key>` are HDF5 virtual datasets, two windows onto them. Virtual
+datasets name their source from the root of the file, so copy such files whole, or read `frames` after copying a demo.
+https://robomimic.github.io/docs/datasets/overview.html
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.batch import ActionDim
+from pixelrl.datasets.hdf5 import child, dataset, expect, finite, json_attribute, open_file, where
+from pixelrl.episode import Episode
+from pixelrl.errors import DataError
+from pixelrl.files import atomic_path
+
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file holds, short of its numbers: enough to plan the memory.
+
+    Attributes:
+        path: the file.
+        demos: demo -> its number of usable transitions N (it has N + 1 frames), in the order of their numbers.
+        pictures: observation key -> (H, W, C) of its uint8 pictures.
+        vectors: observation key -> its length.
+        action: what each dimension of the action means.
+        env_args: robomimic's description of the environment; empty if the file has none.
+    """
+
+    path: Path
+    demos: Mapping[str, int]
+    pictures: Mapping[str, tuple[int, int, int]]
+    vectors: Mapping[str, int]
+    action: tuple[ActionDim, ...]
+    env_args: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The numbers of one demo: `Episode` as a file gives it back.
+
+    Attributes:
+        name: say `demo_3`.
+        sensors: observation key -> `[N + 1, ...]`: uint8 pictures `[H, W, C]`, float32 vectors `[D]`.
+        actions: float32 `[N, A]`.
+        rewards: float32 `[N]`.
+        dones: bool `[N]`, as recorded: in some files they mark the end of every demo, successful or not.
+        notes: whatever the writer noted.
+    """
+
+    name: str
+    sensors: Mapping[str, NDArray[Any]]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    dones: NDArray[np.bool_]
+    notes: Mapping[str, Any]
+
+
+def write_episodes(
+    path: Path,
+    episodes: Iterable[Episode],
+    *,
+    env_args: Mapping[str, Any],
+    action_dims: Sequence[ActionDim],
+    compress: bool = False,
+) -> int:
+    """Write episodes as they come, one in memory at a time, and return the number of transitions.
+
+    The file appears only when it is whole. The same episodes give the same bytes. `compress` shrinks pictures with
+    gzip, one frame a chunk, which keeps random access fast. robomimic has no place for the state after the last step.
+
+    Raises:
+        DataError: an episode whose arrays disagree about its length, or no episode at all.
+    """
+    total = 0
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        data = file.create_group("data")
+        for index, episode in enumerate(episodes):
+            _check_lengths(episode, f"{path}: demo_{index}")
+            _write_demo(data.create_group(f"demo_{index}"), episode, compress)
+            total += len(episode)
+        if not total:
+            raise DataError(f"{path}: no episodes came to be written; expected one or more")
+        data.attrs["total"] = total
+        data.attrs["env_args"] = json.dumps(env_args)
+        data.attrs["action_dims"] = json.dumps([asdict(dim) for dim in action_dims])
+    return total
+
+
+def _check_lengths(episode: Episode, place: str) -> None:
+    """Raise unless N actions stand beside N rewards and dones, and N + 1 sensor readings and states."""
+    steps = len(episode)
+    lengths = {f"sensors/{key}": (len(value), steps + 1) for key, value in episode.sensors.items()}
+    lengths |= {"states": (len(episode.states), steps + 1)}
+    lengths |= {"rewards": (len(episode.rewards), steps), "dones": (len(episode.dones), steps)}
+    for key, (came, expected) in lengths.items():
+        if came != expected or not steps:
+            raise DataError(f"{place}: {key} has {came} rows beside {steps} actions; expected {max(expected, 1)}")
+
+
+def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
+    """Write one episode into its group."""
+    demo.attrs["num_samples"] = len(episode)
+    demo.attrs["notes"] = json.dumps(dict(episode.notes))
+    demo["actions"] = episode.actions
+    demo["rewards"] = episode.rewards
+    demo["dones"] = episode.dones.astype(np.int64)  # robomimic's type
+    demo["states"] = episode.states[:-1]
+    for key, frames in episode.sensors.items():
+        squeeze = compress and frames.ndim == 4
+        stored = demo.create_dataset(
+            f"frames/{key}",
+            data=frames,
+            chunks=(1, *frames.shape[1:]) if squeeze else None,
+            compression="gzip" if squeeze else None,
+        )
+        source = h5py.VirtualSource(".", stored.name, stored.shape, stored.dtype)
+        for group, window in (("obs", source[:-1]), ("next_obs", source[1:])):
+            layout = h5py.VirtualLayout(window.shape, stored.dtype)
+            layout[:] = window
+            layout.dcpl.set_obj_track_times(False)  # or the clock enters the file
+            demo.require_group(group).create_virtual_dataset(key, layout)
+
+
+def read_contents(
+    path: Path,
+    *,
+    mask: str | None = None,
+    images: Sequence[str] | None = None,
+    proprio: Sequence[str] | None = None,
+) -> Contents:
+    """Read and check all shapes of a file, and none of its pixels.
+
+    `mask` names one of the file's filters (a subset of its demos). `images` and `proprio` select observation keys in
+    their order. None means all pictures but depth, and all float vectors but `object...`: what the simulator knows
+    and no robot senses. Old files have no `next_obs`: there the last transition of each demo is dropped.
+
+    Raises:
+        DataError: anything that does not fit, with the file, the demo and the key.
+    """
+    with open_file(path) as file:
+        data = child(file, "data")
+        names = _demo_names(file, mask)
+        first = child(data, names[0])
+        pictures, vectors = _select(first, images, proprio)
+        action_shape = dataset(first, "actions").shape
+        if len(action_shape) != 2:
+            raise DataError(f"{where(first)}/actions: shape {action_shape}; expected (N, A)")
+        env_args = json_attribute(data, "env_args", {})
+        return Contents(
+            path=path,
+            demos={name: _check_demo(child(data, name), pictures, vectors, action_shape[1]) for name in names},
+            pictures=pictures,
+            vectors=vectors,
+            action=_action_dims(data, env_args, action_shape[1]),
+            env_args=env_args,
+        )
+
+
+def read_demos(contents: Contents, names: Iterable[str] | None = None) -> Iterator[Demo]:
+    """Read the demos named (None: all), one at a time.
+
+    Raises:
+        DataError: a number that is not finite, with its place.
+    """
+    with open_file(contents.path) as file:
+        for name in contents.demos if names is None else names:
+            yield _read_demo(file["data"][name], contents)
+
+
+def check_unit_range(demo: Demo, path: Path) -> None:
+    """Raise a `DataError` unless all actions of a demo lie in [-1, 1]."""
+    worst = np.unravel_index(np.abs(demo.actions).argmax(), demo.actions.shape)
+    value = float(demo.actions[worst])
+    if abs(value) > 1 + ROUNDING:
+        raise DataError(
+            f"{path}: /data/{demo.name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
+            "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
+        )
+
+
+def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
+    """Return the datasets that hold the frames of a key: all of the first, then the last row of the second."""
+    if "frames" in demo:
+        return dataset(child(demo, "frames"), key), None
+    obs = dataset(child(demo, "obs"), key)
+    return obs, dataset(child(demo, "next_obs"), key) if "next_obs" in demo else None
+
+
+def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
+    """Return the demos of a file, or of one of its filters, in the order of their numbers."""
+    data = child(file, "data")
+    names = [name for name in data if name.startswith("demo_") and name[5:].isdigit()]
+    if mask is not None:
+        masks = child(file, "mask")
+        chosen = {name.decode() for name in child(masks, mask)[()]}
+        if chosen - set(names):
+            raise DataError(f"{where(masks)}/{mask}: names {min(chosen - set(names))!r}, which /data does not hold")
+        names = [name for name in names if name in chosen]
+    if not names:
+        raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+    return sorted(names, key=lambda name: int(name[5:]))
+
+
+def _select(
+    demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
+    """Choose the observation keys by a demo, and return the shapes of the pictures and of the vectors."""
+    home = next((name for name in ("frames", "obs") if name in demo), None)
+    held = {key: dataset(child(demo, home), key) for key in child(demo, home)} if home else {}
+    pictures = [key for key, item in held.items() if item.ndim == 4]
+    vectors = [key for key, item in held.items() if item.ndim == 2 and item.dtype.kind == "f"]
+    if not pictures:
+        raise DataError(
+            f"{where(demo)}: no pictures, it holds {', '.join(vectors) or 'states'} only; expected uint8 (N, H, W, C) "
+            "under obs/ (robomimic's dataset_states_to_obs.py renders them)"
+        )
+    for wanted, offered, kind in ((images, pictures, "pictures"), (proprio, vectors, "float vectors")):
+        for key in wanted or ():
+            if key not in offered:
+                raise DataError(f"{where(demo)}: no {key!r} among its {kind}: {', '.join(offered) or 'there are none'}")
+    images = [key for key in pictures if not key.endswith("_depth")] if images is None else images
+    proprio = [key for key in vectors if not key.startswith("object")] if proprio is None else proprio
+    return {key: held[key].shape[1:] for key in images}, {key: held[key].shape[1] for key in proprio}
+
+
+def _check_demo(
+    demo: h5py.Group, pictures: Mapping[str, tuple[int, int, int]], vectors: Mapping[str, int], actions: int
+) -> int:
+    """Check the shapes and types of a demo, and return its number of usable transitions."""
+    steps = len(dataset(demo, "actions"))
+    expected = {"actions": (steps, actions), "rewards": (steps,), "dones": (steps,)}
+    for key, shape in expected.items():
+        expect(dataset(demo, key), shape, "f" if key == "actions" else "fiub")
+    if demo.attrs.get("num_samples", steps) != steps:
+        raise DataError(f"{where(demo)}: num_samples is {demo.attrs['num_samples']} beside {steps} actions")
+    frames = steps + 1 if {"frames", "next_obs"} & set(demo) else steps
+    if frames < 2:
+        raise DataError(f"{where(demo)}: {steps} actions and {frames} frames; expected one transition or more")
+    for key, shape in {**pictures, **{key: (size,) for key, size in vectors.items()}}.items():
+        held, last = sensor(demo, key)
+        for part, rows in ((held, frames - (last is not None)), (last, steps)):
+            if part is not None:
+                expect(part, (rows, *shape), "u" if key in pictures else "f")
+    return frames - 1
+
+
+def _read_demo(demo: h5py.Group, contents: Contents) -> Demo:
+    """Read one demo and check that its numbers are finite."""
+    name = demo.name.rsplit("/", 1)[-1]
+    steps = contents.demos[name]
+    sensors = {}
+    for key in (*contents.pictures, *contents.vectors):
+        held, last = sensor(demo, key)
+        frames = held[()] if last is None else np.concatenate([held[()], last[-1:]])
+        sensors[key] = frames if key in contents.pictures else finite(frames, where(held))
+    return Demo(
+        name=name,
+        sensors=sensors,
+        actions=finite(demo["actions"][:steps], where(demo["actions"])),
+        rewards=finite(demo["rewards"][:steps], where(demo["rewards"])),
+        dones=demo["dones"][:steps].astype(bool),
+        notes=json_attribute(demo, "notes", {}),
+    )
+
+
+def _action_dims(data: h5py.Group, env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
+    """Return what the actions mean: as the file says, else as its controller's configuration does, else nameless."""
+    recorded = json_attribute(data, "action_dims", None)
+    if recorded is None:
+        return _controller_dims(env_args, size) or tuple(ActionDim(name=f"action_{i}") for i in range(size))
+    if len(recorded) != size:
+        raise DataError(f"{where(data)}: action_dims describes {len(recorded)} dimensions; the actions have {size}")
+    return tuple(ActionDim(**dim) for dim in recorded)
+
+
+def _controller_dims(env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
+    """Return the dimensions of one arm under robosuite's OSC_POSE or OSC_POSITION and a gripper, else nothing."""
+    controller = env_args.get("env_kwargs", {}).get("controller_configs")
+    if not isinstance(controller, dict):
+        return ()
+    controller = controller.get("body_parts", {}).get("right", controller)  # robosuite 1.5 nests it
+    axes = ("x", "y", "z", "rx", "ry", "rz")[: {"OSC_POSITION": 3, "OSC_POSE": 6}.get(controller.get("type", ""), 0)]
+    lows, highs = controller.get("output_min", ()), controller.get("output_max", ())
+    if size != len(axes) + 1 or not len(lows) == len(highs) == len(axes):
+        return ()
+    arm = [
+        ActionDim(name=name, low=low, high=high, unit="rad" if name.startswith("r") else "m")
+        for name, low, high in zip(axes, lows, highs, strict=True)
+    ]
+    return (*arm, ActionDim(name="gripper"))

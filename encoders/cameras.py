@@ -1,0 +1,48 @@
+"""From an observation to features: one trunk a camera, and proprioception beside them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pixelrl.batch import Observation, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelEncoder(ABC):
+    """The common part of every encoder's configuration; a kind of encoder says only what its trunk is."""
+
+    @abstractmethod
+    def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
+        """Return a network from float pictures `[B, C, H, W]` in [0, 1] to features `[B, D]`."""
+
+    def build(self, spec: Spec) -> "Cameras":
+        """Return a fresh encoder with a trunk for each camera."""
+        return Cameras(spec, {key: self.trunk(shape) for key, shape in spec.images.items()})
+
+
+class Cameras(nn.Module):
+    """Encode every camera and append the normalised proprioception.
+
+    Attributes:
+        features: D, the width of the result.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Spec, trunks: dict[str, nn.Sequential]):
+        super().__init__()
+        self.trunks = nn.ModuleDict(trunks)
+        self.register_buffer("mean", torch.tensor(spec.proprio_mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(spec.proprio_std, dtype=torch.float32))
+        shapes = spec.images.items()
+        with torch.no_grad():
+            widths = [self.trunks[key](torch.zeros(1, *shape)).shape[1] for key, shape in shapes]
+        self.features = sum(widths) + spec.proprio_dim
+
+    def forward(self, obs: Observation) -> Tensor:
+        """Encode uint8 pictures, `[B, D]`."""
+        parts = [trunk(obs.images[key].float() / 255) for key, trunk in self.trunks.items()]
+        return torch.cat([*parts, (obs.proprio - self.mean) / self.std], dim=-1)

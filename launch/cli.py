@@ -1,0 +1,165 @@
+"""`pixelrl`: one command with verbs. Every option is typed, with a default and a help line."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from pixelrl.errors import PixelrlError
+from pixelrl.launch.provenance import cores
+
+Out = Annotated[Path, arg(metavar="PATH")]
+Workers = Annotated[int, arg(help="simulator processes; default: one a core")]
+
+
+def demo(out: Out = Path("demo"), seed: int = 0, workers: Workers = cores()) -> None:
+    """Run the whole job on a tray task: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
+
+    Every stage is kept: after an interruption the same command goes on.
+
+    Args:
+        out: directory for everything.
+        seed: of all randomness.
+    """
+    from pixelrl.launch.demo import demo as run
+
+    run(out, seed=seed, workers=workers, console=Console())
+
+
+def collect(
+    task: Positional[str],
+    part: Positional[str],
+    /,
+    out: Out,
+    episodes: int = 300,
+    seed: int = 0,
+    workers: Workers = cores(),
+    size: int | None = None,
+    distractor: bool = False,
+    compress: bool = False,
+) -> None:
+    """Collect a data set with a scripted, noisy policy; the file depends on the seed, not on the workers.
+
+    Args:
+        task: pick-place-tray
+        part: prior (picks, many fail, no reward), task (places, starting with the cube in the gripper), or oracle.
+        out: HDF5 file to write, in robomimic's format.
+        episodes: how many.
+        seed: of starts and noise.
+        size: height and width of the pictures [px]; default: the task's own.
+        distractor: put a second, distracting cube on the table.
+        compress: gzip the pictures, one frame a chunk.
+    """
+    from pixelrl.launch.collect import collect as run
+
+    run(
+        task,
+        part,
+        out,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        size=size,
+        distractor=distractor,
+        compress=compress,
+        console=Console(),
+    )
+
+
+def inspect(files: Positional[tuple[Path, ...]], /, sheet: bool = True) -> None:
+    """Tell what is in data sets: demos, lengths, shapes, action ranges, returns, success, and what is wrong.
+
+    Args:
+        files: robomimic HDF5 files.
+        sheet: write a contact sheet, FILE.png, beside each file.
+    """
+    from pixelrl.launch.inspection import inspect as run
+
+    run(files, sheet=sheet, console=Console())
+
+
+def evaluate(
+    run: Positional[Path],
+    /,
+    episodes: int = 100,
+    seed: int = 0,
+    workers: Workers = cores(),
+    video: bool = False,
+    films: int = 8,
+    step: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
+
+    Args:
+        run: directory of a training run, or of an exported policy.
+        episodes: how many; episode i starts alike for every policy.
+        seed: of the starts.
+        video: film the first episodes, and lay them out on one sheet of pictures.
+        films: how many to film with --video.
+        step: use the snapshot of this step, not the last checkpoint.
+        out: where to write evaluation.json and films; default: the policy's directory.
+    """
+    from pixelrl.launch.evaluate import evaluate as go
+
+    films = films if video else 0
+    go(run, episodes=episodes, seed=seed, workers=workers, films=films, step=step, out=out, console=Console())
+
+
+def export(
+    run: Positional[Path],
+    /,
+    out: Out,
+    step: int | None = None,
+    camera_size: tuple[int, int] | None = None,
+    data: tuple[Path, ...] = (),
+) -> None:
+    """Export a run as one directory for a robot, and prove that it acts as the checkpoint does.
+
+    Args:
+        run: directory of a training run.
+        out: directory to write: policy.onnx, policy.json (the contract), export.json.
+        step: use the snapshot of this step, not the last checkpoint.
+        camera_size: height and width of the robot's pictures [px]; default: those of the data.
+        data: recorded data to prove it on; default: those it was trained on.
+    """
+    from pixelrl.launch.export import export as go
+
+    go(run, out, step=step, camera_size=camera_size, data=data, console=Console())
+
+
+def train(recipe: Positional[str], /) -> None:
+    """Train a recipe on data; `pixelrl train --help` lists the recipes, `pixelrl train RECIPE --help` its options."""
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    verb.__name__: verb for verb in (demo, collect, inspect, train, evaluate, export)
+}
+
+
+def main() -> None:
+    """Run the command; exit with 0 only on success, with one clear line on bad input."""
+    os.environ.setdefault("MUJOCO_GL", "egl")  # before anything imports MuJoCo; the user's choice stands
+    arguments = sys.argv[1:]
+    try:
+        if arguments[:1] == ["train"]:
+            from pixelrl.launch.options import train_command
+
+            train_command(arguments[1:])
+        else:
+            tyro.extras.subcommand_cli_from_dict(VERBS, prog="pixelrl", args=arguments, description=__doc__)
+    except PixelrlError as error:
+        Console(stderr=True).print(f"pixelrl: {error}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("pixelrl: interrupted", style="bold red")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

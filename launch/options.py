@@ -1,0 +1,102 @@
+"""The command line of `pixelrl train`: every field of a recipe, and of each of its terms, is an option."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import field as defaulted
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tyro
+from rich.console import Console
+from tyro.conf import arg
+
+from pixelrl.config import Recipe
+from pixelrl.launch.recipes import RECIPES
+from pixelrl.launch.train import train
+
+TERMS = ("critic", "actor", "warmup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a recipe is applied to."""
+
+    task: tuple[Path, ...]
+    """HDF5 files of the task: their rewards count"""
+    prior: tuple[Path, ...] = ()
+    """HDF5 files of prior data: their rewards are taken for zero"""
+    out: Path
+    """directory of the run"""
+    resume: bool = False
+    """go on from the run's latest checkpoint"""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    actions: Literal["unit", "min-max"] = "unit"
+    """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
+    log_every: int = 100
+    """steps between reports"""
+    checkpoint_every: int = 1_000
+    """steps between checkpoints"""
+    snapshot_every: int = 0
+    """steps between snapshots of the networks, for `evaluate --step`; 0: none"""
+
+
+def train_command(arguments: list[str]) -> None:
+    """Run `pixelrl train` with these arguments."""
+    commands = {name: command(recipe) for name, recipe in RECIPES.items()}
+    tyro.extras.subcommand_cli_from_dict(
+        commands, prog="pixelrl train", args=arguments, description="Train a policy on recorded data by a recipe."
+    )
+
+
+def command(make: Callable[[], Recipe]) -> Callable[..., None]:
+    """Return a function for tyro whose options are a job's and a recipe's."""
+    options = mirror(make())
+
+    def run(job: Any, recipe: Any = None) -> None:
+        chosen = {field.name: getattr(job, field.name) for field in fields(Job)}
+        train(restore(recipe), **chosen, console=Console())
+
+    run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
+    run.__defaults__ = (options(),)
+    run.__doc__ = make.__doc__
+    return run
+
+
+def mirror(value: Any) -> type:
+    """Return a subclass of `value`'s dataclass for tyro: its values are the defaults, and structure is fixed.
+
+    Terms stand under their names, so `critic.1.weight` is spelt `--critic.cql.weight`; whatever may be one of several
+    classes is of the class that it is: the command line sets values, never structure.
+    """
+    hints = get_type_hints(type(value))
+    chosen: list[Any] = []
+    for field in fields(value):
+        item = getattr(value, field.name)
+        kind, default = hints[field.name], item
+        if field.name in TERMS:
+            named = [(type(term).__name__.lower(), mirror(term)) for term in item]
+            kind = make_dataclass(field.name, [(name, each, defaulted(default=each())) for name, each in named], frozen=True)
+            default = kind()
+        elif is_dataclass(item):
+            kind = mirror(item)
+            default = kind()
+        elif isinstance(item, float):
+            kind = float
+        chosen.append((field.name, kind, defaulted(default=default)))
+    namespace = {"__post_init__": lambda self: None, "__doc__": type(value).__doc__}
+    bases = (type(value),)
+    return make_dataclass(type(value).__name__, chosen, bases=bases, namespace=namespace, frozen=True, kw_only=True)
+
+
+def restore(mirrored: Any) -> Any:
+    """Return the plain dataclass that an instance of a mirror stands for."""
+    values = {}
+    for field in fields(mirrored):
+        item = getattr(mirrored, field.name)
+        if field.name in TERMS:
+            item = tuple(restore(getattr(item, term.name)) for term in fields(item))
+        elif is_dataclass(item):
+            item = restore(item)
+        values[field.name] = item
+    return type(mirrored).__bases__[0](**values)

@@ -1,0 +1,101 @@
+"""The recipes: each is a function that returns a whole configuration; variants are made by `replace`.
+
+Published settings: COG's paper (arXiv 2010.14500, app. B and C) and its authors' code; DR3's paper (arXiv 2112.04716)
+and its authors' COG code. The quick recipes are ours: they fit two CPU cores and ten minutes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pixelrl.config import Recipe
+from pixelrl.encoders.conv import CogCNN, SmallCNN
+from pixelrl.terms.bc import BC
+from pixelrl.terms.cql import CQL
+from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.td import TD
+
+
+def cog() -> Recipe:
+    """COG as published: CQL on task and prior data alike, its own CNN for each network, episodes never end.
+
+    Departures: random shift by 4 pixels in place of COG's random crop of a padded picture (the same distribution of
+    windows, drawn for each picture); both gradients are taken before either step, where COG's old code took the actor's
+    after the critic's first backward pass.
+    """
+    return Recipe(
+        critic=(TD(), CQL(weight=1.0, uniform=1, policy=1, next_policy=1)),
+        actor=(SeekValue(), KeepEntropy()),
+        warmup=(BC(), KeepEntropy()),
+        warmup_steps=10_000,
+        encoder=CogCNN(),
+        critic_hidden=(1024, 512, 256),
+        actor_hidden=(1024, 512, 256, 256, 256, 256),
+        steps=500_000,
+        proprio=(),
+    )
+
+
+def cog_dr3() -> Recipe:
+    """COG with DR3 where and as its authors put it in COG: on the encoder's output, s' held fixed, weight 0.001.
+
+    The paper's text describes the last hidden layer without stop-gradient; that is `DR3()` with its defaults, and wants
+    a weight of its own (0.03 on Atari).
+    """
+    base = cog()
+    return replace(base, critic=(*base.critic, DR3(weight=0.001, site="encoding", stop_gradient=True)))
+
+
+def bc() -> Recipe:
+    """Behaviour cloning of all data with COG's policy network."""
+    return replace(cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, steps=100_000)
+
+
+def quick_cog() -> Recipe:
+    """COG for two CPU cores: a small shared encoder, short horizon, and a little imitation in the actor.
+
+    Departures from `cog`, each because it learns sooner: the encoder is shared and also shaped by imitation; three-step
+    returns and gamma 0.95; rewards of 10 at the goal, which ends the episode, so that targets lie in [0, 10]; CQL
+    weighs 0.1; the actor keeps half of a BC term.
+    """
+    return Recipe(
+        critic=(
+            TD(target_range=(0.0, 10.0)),
+            CQL(weight=0.1, uniform=3, policy=3, next_policy=3),
+            BC(weight=1.0),
+        ),
+        actor=(SeekValue(), KeepEntropy(), BC(weight=0.5)),
+        warmup=(BC(),),
+        warmup_steps=300,
+        encoder=SmallCNN(),
+        shared_encoder=True,
+        critic_hidden=(192, 128),
+        actor_hidden=(256, 256),
+        steps=6_000,
+        batch_size=128,
+        actor_lr=3e-4,
+        shift=2,
+        gamma=0.95,
+        n_step=3,
+        ends="goal",
+        reward_scale=10.0,
+        task_share=0.5,
+    )
+
+
+def quick_cog_dr3() -> Recipe:
+    """`quick_cog` with DR3 on the last hidden layer, as in the paper, at a weight for its 128 units."""
+    base = quick_cog()
+    return replace(base, critic=(*base.critic, DR3(weight=0.001)))
+
+
+def quick_bc() -> Recipe:
+    """Behaviour cloning of the same data with the same encoder and policy network as `quick_cog`."""
+    return replace(
+        quick_cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, shared_encoder=False, steps=3_000
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe for recipe in (quick_cog_dr3, quick_cog, quick_bc, cog_dr3, cog, bc)
+}

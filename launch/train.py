@@ -1,0 +1,129 @@
+"""Train a recipe on data: read this file first, then the recipe, then its terms.
+
+    files -> Mixture.batch(step) -> Learner.update(batch) -> reports, checkpoints, a run's directory
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from rich.console import Console
+
+from pixelrl import checkpoint
+from pixelrl.config import Recipe, to_json
+from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.errors import PixelrlError
+from pixelrl.files import write_json
+from pixelrl.launch.console import progress_bar
+from pixelrl.launch.provenance import Provenance
+from pixelrl.learner import Learner
+from pixelrl.loop import Report
+from pixelrl.loop import train as training
+from pixelrl.report import Log
+from pixelrl.run import Run, checkpoint_path, pick_device, read_run
+
+
+def train(
+    recipe: Recipe,
+    task: Sequence[Path],
+    prior: Sequence[Path],
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    actions: str = "unit",
+    log_every: int = 100,
+    checkpoint_every: int = 1_000,
+    snapshot_every: int = 0,
+    console: Console,
+) -> None:
+    """Train a policy and keep everything about it in the directory `out`.
+
+    Raises:
+        PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
+    """
+    provenance = Provenance(seed=recipe.seed)
+    where = pick_device(device)
+    resuming = decide(out, recipe, resume)
+    mixture = load(recipe, task, prior, actions, pin=where.type == "cuda", console=console)
+    learner = Learner(recipe, mixture.spec, where)
+    files = {"task": tuple(map(str, task)), "prior": tuple(map(str, prior))}
+    run = Run(recipe=recipe, spec=mixture.spec, env_args=mixture.env_args, data=files)
+    if resuming:
+        checkpoint.load(checkpoint_path(out), learner)
+        console.print(f"{out}: going on from step {learner.step}")
+    run.write(out)
+    with Log(out, learner.step) as log, progress_bar(console) as bar:
+        job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
+        try:
+            for report in training(learner, mixture.batch, recipe.steps, measure_every=log_every):
+                bar.update(job, completed=report.step)
+                if report.metrics:
+                    log.write(report)
+                    bar.update(job, note=summary(report))
+                if report.step % checkpoint_every == 0 or report.step == recipe.steps:
+                    checkpoint.save(checkpoint_path(out), learner)
+                if snapshot_every and report.step % snapshot_every == 0:
+                    checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
+        except KeyboardInterrupt:
+            checkpoint.save(checkpoint_path(out), learner)
+            console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
+            raise
+    write_json(out / "training.json", provenance.record() | {"steps": learner.step, "transitions": len(mixture)})
+
+
+def load(
+    recipe: Recipe, task: Sequence[Path], prior: Sequence[Path], actions: str, *, pin: bool, console: Console
+) -> Mixture:
+    """Read the data as a recipe wants them: prior rewards are zero by rule, whatever the files say."""
+    share = recipe.task_share if prior else None
+    sources = [Source(name="task", files=tuple(task), share=share, reward_scale=recipe.reward_scale)]
+    if prior:
+        rest = None if share is None else 1 - share
+        sources.append(Source(name="prior", files=tuple(prior), share=rest, reward_scale=0.0))
+    with progress_bar(console) as bar:
+        job = bar.add_task("read", total=None, note="")
+        mixture = Mixture(
+            sources,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            gamma=recipe.gamma,
+            n_step=recipe.n_step,
+            ends=recipe.ends,
+            images=recipe.images,
+            proprio=recipe.proprio,
+            actions=actions,  # type: ignore[arg-type]
+            pin=pin,
+            progress=lambda done, total: bar.update(job, completed=done, total=total, note="frames"),
+        )
+    store = mixture.store
+    if recipe.critic and not store.reward[store.source == 0].any():
+        raise PixelrlError(
+            f"{task[0]}: no transition of the task data has a reward, so there is nothing to learn a value from; "
+            "give data with successes, or use a recipe without a critic, such as bc"
+        )
+    return mixture
+
+
+def decide(out: Path, recipe: Recipe, resume: bool) -> bool:
+    """Return whether to go on from a checkpoint; nothing that exists is ever overwritten unasked.
+
+    Raises:
+        PixelrlError: the directory holds a run and `resume` was not given, or its recipe is another one.
+    """
+    if not checkpoint_path(out).exists():
+        return False
+    if not resume:
+        raise PixelrlError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
+    before = read_run(out).recipe
+    for field in fields(recipe):
+        if field.name != "steps" and getattr(before, field.name) != getattr(recipe, field.name):
+            old, new = to_json(getattr(before, field.name)), to_json(getattr(recipe, field.name))
+            raise PixelrlError(f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps")
+    return True
+
+
+def summary(report: Report) -> str:
+    """Return the figures that a person watches."""
+    names = {"td": "critic/td", "cql": "critic/cql", "bc": "actor/bc", "Q": "q/data", "phi.phi'": "features/dot"}
+    return "  ".join(f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics)

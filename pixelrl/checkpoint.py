@@ -1,0 +1,117 @@
+"""Checkpoints: safetensors with a JSON header, written atomically. Nothing is ever unpickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pixelrl.errors import PixelrlError
+from pixelrl.files import atomic_path
+from pixelrl.learner import Learner, Objective
+
+
+def save(path: Path, learner: Learner) -> None:
+    """Write everything that a run needs to continue as if it had never stopped."""
+    tensors = prefixed("networks", dict(learner.networks.state_dict()))
+    tensors["generator"] = learner.generator.get_state()
+    for name, objective in objectives(learner).items():
+        tensors |= prefixed(f"{name}.multipliers", dict(objective.multipliers.state_dict()))
+        for label, optimiser in optimisers(objective).items():
+            for index, state in optimiser.state_dict()["state"].items():
+                tensors |= prefixed(f"{name}.{label}.{index}", state)
+    header = {"step": learner.step, "scaler": learner.scaler.state_dict()}
+    write(path, tensors, header)
+
+
+def load(path: Path, learner: Learner) -> None:
+    """Read into a learner of the same recipe and spec what `save` wrote.
+
+    Raises:
+        PixelrlError: the file is damaged or belongs to other networks.
+    """
+    tensors, header = read(path)
+    restore(path, learner.networks, section(tensors, "networks"))
+    learner.generator.set_state(tensors["generator"].cpu())
+    for name, objective in objectives(learner).items():
+        restore(path, objective.multipliers, section(tensors, f"{name}.multipliers"))
+        for label, optimiser in optimisers(objective).items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in section(tensors, f"{name}.{label}").items():
+                index, _, entry = key.partition(".")
+                state.setdefault(int(index), {})[entry] = tensor
+            optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+    if header["scaler"]:
+        learner.scaler.load_state_dict(header["scaler"])
+    learner.step = header["step"]
+
+
+def save_networks(path: Path, networks: nn.Module, step: int) -> None:
+    """Write the networks alone, enough to act and to be examined."""
+    write(path, prefixed("networks", dict(networks.state_dict())), {"step": step})
+
+
+def load_networks(path: Path, networks: nn.Module) -> int:
+    """Read the networks of a checkpoint or snapshot, and return its step."""
+    tensors, header = read(path)
+    restore(path, networks, section(tensors, "networks"))
+    return int(header["step"])
+
+
+def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header as one safetensors file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary, {"pixelrl": json.dumps(header)})
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the header of a file of ours.
+
+    Raises:
+        PixelrlError: no such file, or not one of ours.
+    """
+    if not path.is_file():
+        raise PixelrlError(f"{path}: there is no such checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})["pixelrl"])
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise PixelrlError(f"{path}: not a checkpoint of pixelrl, or damaged ({error})") from error
+
+
+def restore(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load a module's tensors; all must be there and fit."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PixelrlError(f"{path}: belongs to other networks: {reason}") from error
+
+
+def objectives(learner: Learner) -> dict[str, Objective]:
+    """Return a learner's objectives by name."""
+    return {"critic": learner.critic, "actor": learner.actor}
+
+
+def optimisers(objective: Objective) -> dict[str, torch.optim.Optimizer]:
+    """Return an objective's optimisers by name."""
+    found: dict[str, torch.optim.Optimizer] = {"optimiser": objective.optimiser}
+    if objective.dual_optimiser is not None:
+        found["dual_optimiser"] = objective.dual_optimiser
+    return found
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with `prefix.` before their names."""
+    return {f"{prefix}.{key}": value for key, value in tensors.items()}
+
+
+def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors under `prefix.`, without it."""
+    start = f"{prefix}."
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}

@@ -1,0 +1,126 @@
+"""One run as one frozen value, to and from JSON."""
+
+import importlib
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from pixelrl.errors import PixelrlError
+from pixelrl.networks import EncoderConfig
+from pixelrl.update import Term
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is learned, from what, and how: the terms are the algorithm."""
+
+    critic: tuple[Term, ...]
+    """terms of the critic's loss (none: no critic is learned)"""
+    actor: tuple[Term, ...]
+    """terms of the actor's loss"""
+    warmup: tuple[Term, ...] = ()
+    """terms of the actor's loss in the first `warmup_steps` steps"""
+    warmup_steps: int = 0
+    """how long the actor follows `warmup`"""
+
+    encoder: EncoderConfig
+    """the network between pictures and features"""
+    shared_encoder: bool = False
+    """one encoder for critics and actor, trained by the critic's terms; else one per network, as COG"""
+    ensemble: int = 2
+    """number of Q-functions"""
+    critic_hidden: tuple[int, ...] = (1024, 512, 256)
+    """widths of the critic's hidden layers; the last one is phi"""
+    actor_hidden: tuple[int, ...] = (1024, 512, 256, 256, 256, 256)
+    """widths of the actor's hidden layers"""
+    layer_norm: bool = False
+    """LayerNorm in the critic's hidden layers (SEEM, arXiv 2310.04411)"""
+
+    steps: int
+    """gradient steps"""
+    batch_size: int = 256
+    """transitions a step"""
+    critic_lr: float = 3e-4
+    """Adam's learning rate for the critic and a shared encoder"""
+    actor_lr: float = 1e-4
+    """Adam's learning rate for the actor"""
+    tau: float = 0.005
+    """how far the target network follows in a step"""
+    shift: int = 4
+    """random-shift augmentation: at most so many pixels; 0: none"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """arithmetic of the networks; auto: bf16 on CUDA, fp32 elsewhere; losses are always reduced in fp32"""
+
+    gamma: float = 0.99
+    """discount per step"""
+    n_step: int = 1
+    """rewards summed before bootstrapping"""
+    ends: Literal["never", "goal", "dones"] = "never"
+    """what ends an episode for the value: nothing (COG), reaching the goal, or the file's dones; time-outs never do"""
+    reward_scale: float = 1.0
+    """factor on the task data's rewards (the prior data's are zero)"""
+    task_share: float | None = None
+    """share of the task data in each batch; None: all transitions alike, as COG"""
+    images: tuple[str, ...] | None = None
+    """observation keys of the cameras; None: all there are"""
+    proprio: tuple[str, ...] | None = None
+    """observation keys of the proprioception; None: all that a robot could know"""
+
+    seed: int = 0
+    """of initial weights, batches and noise"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        for field in ("critic", "actor", "warmup"):
+            names = [type(term).__name__ for term in getattr(self, field)]
+            if repeated := {name for name in names if names.count(name) > 1}:
+                raise PixelrlError(f"recipe: {field} has {min(repeated)} twice; give one term the sum of both weights")
+        for field in ("steps", "batch_size", "n_step", "ensemble"):
+            if getattr(self, field) < 1:
+                raise PixelrlError(f"recipe: {field} is {getattr(self, field)}; it must be at least 1")
+        if not 0 <= self.gamma <= 1:
+            raise PixelrlError(f"recipe: gamma is {self.gamma}; it must be between 0 and 1")
+        if self.shared_encoder and not self.critic:
+            raise PixelrlError("recipe: nothing would train the shared encoder; give critic a term or share none")
+
+
+def to_json(value: Any) -> Any:
+    """Return JSON values; a dataclass becomes a mapping with its class under `is`."""
+    if is_dataclass(value) and not isinstance(value, type):
+        body = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+        return {"is": f"{type(value).__module__}.{type(value).__qualname__}", **body}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """Rebuild what `to_json` wrote; lists become tuples.
+
+    Only dataclasses of pixelrl are ever constructed, so a configuration from a stranger runs no foreign code.
+
+    Raises:
+        PixelrlError: an unknown class or option.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    body = {key: from_json(item) for key, item in value.items() if key != "is"}
+    if "is" not in value:
+        return body
+    name = str(value["is"])
+    module, _, label = name.rpartition(".")
+    if not module.startswith("pixelrl."):
+        raise PixelrlError(f"configuration: {name!r} is not a class of pixelrl")
+    try:
+        kind = getattr(importlib.import_module(module), label)
+    except (ImportError, AttributeError) as error:
+        raise PixelrlError(f"configuration: this version of pixelrl has no {name!r}") from error
+    if not is_dataclass(kind):
+        raise PixelrlError(f"configuration: {name!r} is not a configuration class")
+    known = {field.name for field in fields(kind)}
+    if unknown := sorted(set(body) - known):
+        raise PixelrlError(f"configuration: {label} has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    return kind(**body)

@@ -1,0 +1,71 @@
+"""What happens inside the critic: measured always, whatever the terms."""
+
+import torch
+from torch import Tensor
+
+from pixelrl.batch import Metrics
+from pixelrl.update import Update
+
+SRANK_DELTA = 0.01
+
+
+def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
+    """Return the effective rank of `[B, F]` features (arXiv 2010.14498, eq. 3).
+
+    The least k for which the k largest singular values hold 1 - delta of their sum. At most min(B, F).
+    """
+    singular = torch.linalg.svdvals(features.float())
+    share = singular.cumsum(0) / singular.sum().clamp(min=1e-12)
+    return (share < 1 - delta).sum() + 1
+
+
+def dead_share(features: Tensor) -> Tensor:
+    """Return the share of the F units of `[B, F]` non-negative features that are 0 for every row."""
+    return (features <= 0).all(0).float().mean()
+
+
+def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
+    """Measure the critics on one batch; each figure is a mean over the ensemble.
+
+    Returns:
+        `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/srank`,
+        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error`, `q/gap` (policy minus data: above zero the
+        critics prefer unseen actions). Those with one value a row come once more for each source, as `q/data@task`.
+    """
+    with torch.no_grad():
+        batch, critic = update.batch, update.networks.critic
+        here, there = update.data.features.float(), update.next_judgement.features.float()
+        norm = here.norm(dim=-1)
+        dot = (here * there).sum(-1)
+        cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
+        random = torch.rand(batch.action.shape, generator=update.generator, device=batch.action.device) * 2 - 1
+        own, _ = update.policy.sample(1, update.generator)
+        sampled = critic.judge(update.encoding, torch.cat([own, random.unsqueeze(0)])).value
+        q_data = update.data.value
+        rows = {
+            "features/dot": dot,
+            "features/cosine": cosine,
+            "features/norm": norm,
+            "q/data": q_data,
+            "q/policy": sampled[:, 0],
+            "q/random": sampled[:, 1],
+            "q/td_error": (q_data - update.td_target).abs(),
+            "q/gap": sampled[:, 0] - q_data,
+        }
+        metrics: Metrics = {
+            "features/srank": torch.stack([srank(member) for member in here]).float().mean(),
+            "features/dead": torch.stack([dead_share(member) for member in here]).mean(),
+        }
+        for name, value in rows.items():
+            metrics[name] = value.mean()
+        return metrics | by_source(rows, batch.source, sources)
+
+
+def by_source(rows: dict[str, Tensor], source: Tensor, sources: tuple[str, ...]) -> Metrics:
+    """Average each `[E, B]` measurement over the rows of each source, NaN where the batch has none of it."""
+    metrics: Metrics = {}
+    for index, label in enumerate(sources):
+        mask = (source == index).float()
+        for name, value in rows.items():
+            metrics[f"{name}@{label}"] = (value.mean(0) * mask).sum() / mask.sum()
+    return metrics

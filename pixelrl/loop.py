@@ -1,0 +1,52 @@
+"""The loop: a generator of reports. Logging, checkpoints and progress bars stand outside it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pixelrl.batch import Batch
+from pixelrl.errors import PixelrlError
+from pixelrl.learner import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a step tells: its number, the seconds since the loop began, and figures if they were measured."""
+
+    step: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+def train(learner: Learner, batch_at: Callable[[int], Batch], steps: int, *, measure_every: int) -> Iterator[Report]:
+    """Train until `learner.step == steps`, and report after every step.
+
+    The device is waited for only where figures are measured: every `measure_every` steps and at the last one.
+
+    Args:
+        learner: fresh, or read from a checkpoint.
+        batch_at: the batch of a step, a pure function of its number.
+        steps: where to stop, counted from the very beginning.
+        measure_every: how often to run the diagnostics.
+
+    Raises:
+        PixelrlError: a measured loss is not finite.
+    """
+    start = time.perf_counter()
+    while learner.step < steps:
+        batch = batch_at(learner.step).to(learner.device)
+        last = learner.step + 1 == steps
+        measure = last or (learner.step + 1) % measure_every == 0
+        tensors = learner.update(batch, measure=measure)
+        metrics = {name: float(value) for name, value in tensors.items()} if measure else {}
+        check(learner.step, metrics)
+        yield Report(step=learner.step, seconds=time.perf_counter() - start, metrics=metrics)
+
+
+def check(step: int, metrics: dict[str, float]) -> None:
+    """Stop at a loss that is not finite, and name it; a source that a batch lacks may be NaN in the diagnostics."""
+    for name, value in metrics.items():
+        if name.startswith(("critic/", "actor/")) and not abs(value) < float("inf"):
+            raise PixelrlError(
+                f"step {step}: {name} is {value}; try a smaller learning rate, a `target_range`, or precision fp32"
+            )

@@ -1,0 +1,88 @@
+"""A run's directory: `config.json` tells the whole of it, `last.safetensors` is where it stands.
+
+    RUN/config.json          recipe, shapes, environment, data files
+    RUN/last.safetensors     the latest checkpoint, from which it resumes
+    RUN/snapshots/N.safetensors   the networks alone after N steps, if asked for
+    RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixelrl.batch import Spec
+from pixelrl.checkpoint import load_networks
+from pixelrl.config import Recipe, from_json, to_json
+from pixelrl.errors import PixelrlError
+from pixelrl.files import write_json
+from pixelrl.learner import build_networks
+from pixelrl.networks import Networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The whole configuration of a run.
+
+    Attributes:
+        recipe: what was learned and how.
+        spec: shapes and scales of the data.
+        env_args: robomimic's description of the environment that the task data come from; empty if unknown.
+        data: source -> its files, as they were named.
+    """
+
+    recipe: Recipe
+    spec: Spec
+    env_args: Mapping[str, Any]
+    data: Mapping[str, tuple[str, ...]]
+
+    def write(self, directory: Path) -> None:
+        """Write `config.json`."""
+        write_json(directory / "config.json", to_json(self))
+
+
+def checkpoint_path(directory: Path, step: int | None = None) -> Path:
+    """Return the latest checkpoint of a run, or its snapshot of a step."""
+    return directory / "last.safetensors" if step is None else directory / "snapshots" / f"{step}.safetensors"
+
+
+def read_run(directory: Path) -> Run:
+    """Read `config.json`.
+
+    Raises:
+        PixelrlError: there is none, or it is not one of ours.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise PixelrlError(f"{directory}: not a run of `pixelrl train`: it has no config.json")
+    try:
+        run = from_json(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
+    if not isinstance(run, Run):
+        raise PixelrlError(f"{path}: not the configuration of a run")
+    return run
+
+
+def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networks, int]:
+    """Read a run and its trained networks on the CPU, and the step that they are from."""
+    run = read_run(directory)
+    networks = build_networks(run.recipe, run.spec)
+    found = load_networks(checkpoint_path(directory, step), networks)
+    return run, networks.eval().requires_grad_(False), found
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is CUDA where there is one.
+
+    Raises:
+        PixelrlError: CUDA was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise PixelrlError("--device cuda: torch finds no CUDA device; use --device cpu")
+    return torch.device(name)

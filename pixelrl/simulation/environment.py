@@ -1,0 +1,314 @@
+"""The one door to every robosuite task: gymnasium's interface, robomimic's observation keys, exact seeds."""
+
+import copy
+import difflib
+import importlib
+import inspect
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy.typing import NDArray
+
+from pixelrl.errors import SimulationError
+from pixelrl.interfaces import Sensors
+
+if TYPE_CHECKING:
+    from pixelrl.batch import ActionDim
+
+ROBOSUITE = 1
+"""robomimic's number for robosuite in `env_args["type"]`."""
+
+TASK_NAMES = {"pick-place-tray": "PickPlaceTray"}
+"""Our tasks by the names that a user types; robosuite's own tasks go by robosuite's names."""
+
+
+class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[np.float32]]):
+    """A robosuite task behind gymnasium's interface.
+
+    Observations have robomimic's keys: pictures uint8 `[H, W, 3]`, upright, as `<camera>_image`; vectors float32
+    `[D]`, as `robot0_eef_pos` and, where the task reveals its objects, `object`. All are taken from the very state
+    that the step ended in. The same seed gives the same start, states and pixels, bit for bit, in any process and
+    after any history. Stepping on after success is allowed: a goal state is worth seeing too.
+
+    Attributes:
+        robosuite: robosuite's own environment, for whoever may know more than a policy does.
+        control_freq: actions a second. [Hz]
+        horizon: steps after which an episode is truncated.
+        cameras: name -> (height, width) of the pictures in an observation. [pixel]
+    """
+
+    def __init__(self, robosuite_env: Any, cameras: Mapping[str, tuple[int, int]], horizon: int) -> None:
+        """Wrap an environment that draws nothing itself; `make_env` builds one."""
+        self.robosuite = robosuite_env
+        self.cameras = dict(cameras)
+        self.control_freq = float(robosuite_env.control_freq)
+        self.horizon = horizon
+        self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
+        self._steps = 0
+        for observable in robosuite_env._observables.values():
+            # They are polled at every substep, and one substep early; here they are read once, when they are due.
+            observable.set_enabled(False)
+        observation, _ = self.reset(seed=0)
+        self.observation_space: Any = Dict({key: _space(value) for key, value in observation.items()})
+
+    @property
+    def action_dims(self) -> "tuple[ActionDim, ...]":
+        """Return what [-1, 1] means for each dimension of the action, in the robot's units."""
+        from pixelrl.batch import ActionDim  # brings torch, which a collector's process can do without
+
+        return tuple(ActionDim(name=n, low=lo, high=hi, unit=unit) for n, lo, hi, unit in _ranges(self.robosuite))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Sensors, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: decides everything that is random; without one, the last seed's stream goes on.
+            options: `start`, for the tasks that have several: `"table"` (the default) or `"held"`.
+
+        Raises:
+            SimulationError: if the task does not know the start.
+        """
+        super().reset(seed=seed)
+        start = seed if seed is not None else int(self.np_random.integers(2**32))
+        # In place: placement samplers hold on to this generator.
+        self.robosuite.rng.bit_generator.state = np.random.PCG64(start).state
+        self._choose_start((options or {}).get("start"))
+        self.robosuite.reset()
+        self._steps = 0
+        return self._observe(), {"success": self._succeeded()}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
+        """Act for one control step.
+
+        Args:
+            action: float `[A]` in [-1, 1].
+
+        Returns:
+            The observation, robosuite's reward, whether the state is in the goal, whether the horizon is reached,
+            and `{"success": bool}`.
+
+        Raises:
+            SimulationError: if the action has another size.
+        """
+        action = np.asarray(action, np.float64)
+        if action.shape != self.action_space.shape:
+            name = type(self.robosuite).__name__
+            raise SimulationError(f"{name}: the action has shape {action.shape}, not {self.action_space.shape}")
+        _, reward, _, _ = self.robosuite.step(action)
+        self._steps += 1
+        success = self._succeeded()
+        return self._observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
+
+    def state(self) -> NDArray[np.float64]:
+        """Return MuJoCo's time, qpos and qvel, float64 `[D]`."""
+        flat: NDArray[np.float64] = self.robosuite.sim.get_state().flatten()
+        return flat
+
+    def picture(self, size: int) -> NDArray[np.uint8]:
+        """Draw the first camera's view, uint8 `[size, size, 3]`, for people to look at."""
+        return self._draw(next(iter(self.cameras), "agentview"), size, size)
+
+    def close(self) -> None:
+        """Free the renderer, which must not outlive the interpreter; calling it twice does no harm."""
+        if self.robosuite.sim is not None:
+            self.robosuite.close()
+
+    def _choose_start(self, start: str | None) -> None:
+        known = getattr(self.robosuite, "starts", ())
+        if start is not None and start not in known:
+            name = type(self.robosuite).__name__
+            raise SimulationError(f"{name} has no start {start!r}; it has: {', '.join(known) or 'only its own'}")
+        if known:
+            self.robosuite.start = start or known[0]
+
+    def _succeeded(self) -> bool:
+        return bool(self.robosuite._check_success())
+
+    def _observe(self) -> dict[str, NDArray[Any]]:
+        """Read every sensor in the present state, in robosuite's order, as later sensors build on earlier ones."""
+        cache: dict[str, Any] = {}
+        objects = []
+        for name, observable in self.robosuite._observables.items():
+            cache[name] = np.atleast_1d(np.asarray(observable._sensor(cache), np.float32))
+            if observable.modality == "object":
+                objects.append(cache[name].ravel())
+        prefixes = tuple(robot.robot_model.naming_prefix for robot in self.robosuite.robots)
+        observation = {name: value for name, value in cache.items() if name.startswith(prefixes)}
+        if objects:
+            observation["object"] = np.concatenate(objects)
+        for camera, (height, width) in self.cameras.items():
+            observation[f"{camera}_image"] = self._draw(camera, height, width)
+        return observation
+
+    def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        # OpenGL's first row is the lowest.
+        return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
+
+
+def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
+    """Build the environment that a data set was recorded in.
+
+    Args:
+        env_args: as in robomimic's HDF5: `env_name`, `type` (1, robosuite), `env_version`, `env_kwargs`. Controller
+            configurations of robosuite 1.4 are understood. What concerns the recording machine (viewer, GPU) is not
+            taken over.
+
+    Raises:
+        SimulationError: if the task, an option or a camera does not exist, or nothing can be drawn here.
+    """
+    name = str(env_args["env_name"])
+    if env_args.get("type", ROBOSUITE) != ROBOSUITE:
+        raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
+    task = _task(name)
+    options = copy.deepcopy(dict(env_args.get("env_kwargs", {})))
+    cameras = _cameras(options)
+    for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
+        options.pop(key, None)
+    if options.get("controller_configs") is not None:
+        options["controller_configs"] = _composite(options["controller_configs"], options["robots"])
+    # Recordings from before 1.5 replay only with that version's order of physics calls.
+    options.setdefault("lite_physics", not str(env_args.get("env_version", "")).startswith("1.4"))
+    options.update(use_camera_obs=False, has_offscreen_renderer=True, renderer="mujoco", ignore_done=True, seed=0)
+    _check_options(name, task, options)
+    _check_drawing()
+    robosuite_env = task(**options)
+    known = [camera for camera in robosuite_env.sim.model.camera_names if camera]
+    missing = [camera for camera in cameras if camera not in known]
+    if missing:
+        robosuite_env.close()
+        raise SimulationError(f"{name} has no camera {missing[0]!r}; it has: {', '.join(known)}")
+    return RobosuiteEnv(robosuite_env, cameras, int(robosuite_env.horizon))
+
+
+def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> dict[str, Any]:
+    """Return the `env_args` of a task by name.
+
+    Args:
+        task: `pick-place-tray` (5 Hz, one camera) or a robosuite name such as `Lift` (20 Hz, two cameras).
+        size: height and width of the pictures; by default 48 for our tasks and 84 for robosuite's. [pixel]
+        kwargs: further options of the task, say `distractor=True`.
+
+    Raises:
+        SimulationError: if there is no such task.
+    """
+    name = TASK_NAMES.get(task, task)
+    _task(name)
+    if task in TASK_NAMES:
+        size = size or 48
+        options: dict[str, Any] = {"robots": ["Panda"], "camera_names": ["agentview"], "control_freq": 5, "horizon": 40}
+    else:
+        size = size or 84
+        robots = ["Panda", "Panda"] if name.startswith("TwoArm") else ["Panda"]
+        cameras = ["agentview", "robot0_eye_in_hand"]
+        options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
+    options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
+    version = importlib.import_module("robosuite").__version__
+    return {"env_name": name, "type": ROBOSUITE, "env_version": version, "env_kwargs": options}
+
+
+def _task(name: str) -> Any:
+    """Return the class of a robosuite task, ours or its own."""
+    # Before robosuite is imported: it complains of optional packages while it is.
+    logger = logging.getLogger("robosuite_logs")
+    if _is_serious not in logger.filters:
+        logger.addFilter(_is_serious)
+    importlib.import_module("robosuite")
+    importlib.import_module("pixelrl.simulation.tray")
+    tasks = importlib.import_module("robosuite.environments.base").REGISTERED_ENVS
+    if name not in tasks:
+        names = sorted({*tasks, *TASK_NAMES})
+        near = difflib.get_close_matches(name, names, n=3) or names
+        raise SimulationError(f"there is no task {name!r}; did you mean one of: {', '.join(near)}?")
+    return tasks[name]
+
+
+def _is_serious(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+def _cameras(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Take the cameras out of a task's options: name -> (height, width)."""
+    names = _listed(options.pop("camera_names", "agentview"))
+    heights, widths = (_listed(options.pop(f"camera_{side}", 84), len(names)) for side in ("heights", "widths"))
+    if not options.pop("use_camera_obs", True):
+        return {}
+    return {name: (int(h), int(w)) for name, h, w in zip(names, heights, widths, strict=True)}
+
+
+def _listed(value: Any, length: int = 1) -> list[Any]:
+    """Return a list; a single value, as robosuite allows, stands for as many as are needed."""
+    return list(value) if isinstance(value, list | tuple) else [value] * length
+
+
+def _composite(configs: Any, robots: Any) -> list[Any]:
+    """Translate robosuite 1.4's controller of an arm into 1.5's controller of a whole robot, for each robot."""
+    factory = importlib.import_module("robosuite.controllers.composite.composite_controller_factory")
+    known = importlib.import_module("robosuite.models.robots.robot_model").REGISTERED_ROBOTS
+    robots = _listed(robots)
+    pairs = zip(_listed(configs, len(robots)), robots, strict=True)
+    return [factory.refactor_composite_controller_config(config, name, known[name].arms) for config, name in pairs]
+
+
+def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
+    """Raise if the task does not know one of its options."""
+    known = {*inspect.signature(task).parameters}
+    if "options" in known:  # ours: it hands further options on to the class below
+        known |= {*inspect.signature(task.__base__).parameters}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known - {'options'}))}")
+
+
+def _check_drawing() -> None:
+    """Raise if no OpenGL context can be made: robosuite would fail with a traceback from deep inside PyOpenGL."""
+    # robosuite has set MUJOCO_GL by now if the user had not.
+    backend = os.environ.get("MUJOCO_GL", "")
+    classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
+    if backend not in classes:
+        return
+    try:
+        module = importlib.import_module(f"robosuite.renderers.context.{backend}_context")
+        getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
+    except Exception as error:  # ImportError, AttributeError, GLError, ...: PyOpenGL has no one way to fail
+        raise SimulationError(
+            f"nothing can be drawn here with MUJOCO_GL={backend} ({type(error).__name__}: {error}); "
+            "set MUJOCO_GL=egl and install the Debian packages libegl1 and libgl1-mesa-dri"
+        ) from error
+
+
+def _space(value: NDArray[Any]) -> Box:
+    if value.dtype == np.uint8:
+        return Box(0, 255, value.shape, np.uint8)
+    return Box(-np.inf, np.inf, value.shape, np.float32)
+
+
+def _ranges(robosuite_env: Any) -> list[tuple[str, float, float, str]]:
+    """Return name, low, high and unit of each dimension of the action."""
+    if hasattr(robosuite_env, "action_ranges"):
+        return list(robosuite_env.action_ranges)
+    rows: list[tuple[str, float, float, str]] = []
+    for robot in robosuite_env.robots:
+        several = len(robosuite_env.robots) > 1 or len(robot.arms) > 1
+        for part, (start, stop) in robot._action_split_indexes.items():
+            label = f"{robot.robot_model.naming_prefix}{part}_" if several else ""
+            rows += _part_ranges(label, part, robot.part_controllers[part], stop - start)
+    return rows
+
+
+def _part_ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
+    """Return the ranges of one part of a robot: metres and radians for a delta pose, else plain numbers."""
+    if controller.name.startswith("OSC") and controller.input_type == "delta" and controller.impedance_mode == "fixed":
+        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), "m m m rad rad rad".split()
+        bounds = zip(
+            names[:size], controller.output_min[:size], controller.output_max[:size], units[:size], strict=True
+        )
+        return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
+    name = "gripper" if "gripper" in part else part
+    return [(f"{label}{name}" if size == 1 else f"{label}{name}_{k}", -1.0, 1.0, "1") for k in range(size)]

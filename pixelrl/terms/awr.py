@@ -1,0 +1,37 @@
+"""Advantage-weighted regression: imitate the better actions more."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixelrl.batch import Metrics
+from pixelrl.update import Term, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvantageWeighted(Term):
+    """Imitate recorded actions by how much better than the policy's own they are.
+
+    -mean_i w_i log pi(a_i | s_i), w = min(exp(A / temperature), limit), as in AWAC (arXiv 2006.09359, eq. 9), with
+    A(s, a) = min_e Q_e(s, a) - mean_n min_e Q_e(s, a_n), a_n ~ pi(s).
+
+    Attributes:
+        temperature: in units of Q; small: only the best actions count.
+        samples: how many actions of the policy stand for its value.
+        limit: the largest weight of one transition.
+    """
+
+    temperature: float = 1.0
+    samples: int = 4
+    limit: float = 20.0
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        """Return the weighted negative log-likelihood."""
+        with torch.no_grad():
+            own, _ = update.policy.sample(self.samples, update.generator)
+            value = update.networks.critic.judge(update.encoding, own).value.amin(0).mean(0)
+            advantage = update.data.value.amin(0) - value
+            weight = (advantage / self.temperature).exp().clamp(max=self.limit)
+        loss = -(weight * update.policy.log_prob(update.batch.action)).mean()
+        return loss, {"advantage": advantage.mean(), "weight": weight.mean()}

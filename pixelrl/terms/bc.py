@@ -1,0 +1,23 @@
+"""Behaviour cloning."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pixelrl.batch import Metrics
+from pixelrl.update import Term, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class BC(Term):
+    """Imitate the recorded actions: -mean_i log pi(a_i | s_i).
+
+    Among the actor's terms it trains the policy. Among the critic's, it shapes the encoder that both share: the
+    critic's objective moves only the critic's parameters, so there it is an auxiliary loss on the features.
+    """
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        """Return the negative log-likelihood and, to read, the distance between mode and recorded action."""
+        policy, action = update.policy, update.batch.action
+        distance = (policy.mode.detach() - action).abs().mean()
+        return -policy.log_prob(action).mean(), {"distance": distance}

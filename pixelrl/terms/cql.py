@@ -1,0 +1,61 @@
+"""Conservative Q-learning's regulariser."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixelrl.batch import Metrics
+from pixelrl.update import Term, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class CQL(Term):
+    """Push down a soft maximum of Q over actions, and up Q of the recorded ones.
+
+    CQL(H) (arXiv 2006.04779, eq. 4 and app. F): sum_e mean_i [log sum_a exp Q_e(s_i, a) - Q_e(s_i, a_i)], the sum over
+    actions estimated by importance sampling from three proposals: uniform on [-1, 1]^A, pi(s) and pi(s').
+
+    Departure: the estimate is divided by the number of samples (a constant, so no gradient changes), which makes the
+    term an estimate of log of the integral of exp Q, whatever the number of samples.
+    With `weight=AtMost(bound=tau)` this is CQL's Lagrange form; tau bounds this unweighted, summed gap.
+
+    Attributes:
+        uniform: how many actions are drawn uniformly (COG: 1).
+        policy: how many from pi(s) (COG: 1).
+        next_policy: how many from pi(s') (COG: 1).
+        temperature: T in T log mean exp(Q / T) (COG: 1).
+    """
+
+    uniform: int = 1
+    policy: int = 1
+    next_policy: int = 1
+    temperature: float = 1.0
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        """Return the conservative gap, summed over the ensemble."""
+        with torch.no_grad():
+            action, log_density = self.propose(update)
+        value = update.networks.critic.judge(update.encoding, action).value
+        soft_max = self.soft_maximum(value, log_density)
+        gap = (soft_max - update.data.value).mean(-1)
+        return gap.sum(), {"gap": gap.detach().mean(), "sampled_q": value.detach().mean()}
+
+    def propose(self, update: Update) -> tuple[Tensor, Tensor]:
+        """Draw `[N, B, A]` actions and return the log-densities `[N, B]` that they were drawn with."""
+        batch, width = update.batch.action.shape
+        shape = (self.uniform, batch, width)
+        device = update.batch.action.device
+        uniform = torch.rand(shape, generator=update.generator, device=device) * 2 - 1
+        actions, densities = [uniform], [torch.full(shape[:2], -width * math.log(2.0), device=device)]
+        for policy, count in ((update.policy, self.policy), (update.next_policy, self.next_policy)):
+            sampled, log_prob = policy.sample(count, update.generator)
+            actions.append(sampled)
+            densities.append(log_prob)
+        return torch.cat(actions), torch.cat(densities)
+
+    def soft_maximum(self, value: Tensor, log_density: Tensor) -> Tensor:
+        """Return T log mean_n exp(Q_n / T) / density_n, float32 `[E, B]`, of values `[E, N, B]`."""
+        weighed = value.float() / self.temperature - log_density
+        return self.temperature * (weighed.logsumexp(1) - math.log(value.shape[1]))

@@ -1,0 +1,40 @@
+"""DR3: an explicit penalty on the similarity of consecutive features."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from pixelrl.batch import Metrics
+from pixelrl.update import Term, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class DR3(Term):
+    """Keep the features of consecutive state-actions from aligning.
+
+    sum_e mean_i phi_e(s_i, a_i) . phi_e(s'_i, a'_i) (arXiv 2112.04716, eq. 6): the raw dot product, neither normalised
+    nor made absolute; a' is the action of the Bellman backup. The paper sums over i; the mean makes the weight
+    independent of the batch size. The weight does not transfer between sites or widths (docs of `site`).
+
+    Attributes:
+        site: what phi is. `last_hidden`: the layer that multiplies Q's last linear layer (the paper). `encoding`: the
+            encoder's output, before the action comes in (the authors' COG code; their weight there is 0.001).
+        stop_gradient: hold phi(s', a') fixed. The paper finds leaving it free slightly better.
+    """
+
+    site: Literal["last_hidden", "encoding"] = "last_hidden"
+    stop_gradient: bool = False
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        """Return the mean dot product in float32, summed over the ensemble."""
+        here, there = self.features(update)
+        if self.stop_gradient:
+            there = there.detach()
+        return (here.float() * there.float()).sum(-1).mean(-1).sum(), {}
+
+    def features(self, update: Update) -> tuple[Tensor, Tensor]:
+        """Return phi of s and of s', each `[E, B, F]`."""
+        if self.site == "encoding":
+            return update.encoding, update.next_encoding
+        return update.data.features, update.next_judgement.features

@@ -1,0 +1,31 @@
+"""Temporal-difference error."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pixelrl.batch import Metrics
+from pixelrl.update import Term, Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD(Term):
+    """Fit Q(s, a) to r + discount min_e Q_target(s', a'), a' ~ pi(s').
+
+    sum_e mean_i (Q_e(s_i, a_i) - y_i)^2: clipped double Q-learning as in SAC (arXiv 1812.05905, eq. 5) without the
+    entropy in the backup, which COG leaves out.
+
+    Attributes:
+        target_range: bounds for y, where the task's rewards bound every return; None leaves y alone (as COG).
+    """
+
+    target_range: tuple[float, float] | None = None
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        """Return the squared error, summed over the ensemble."""
+        target = update.td_target
+        if self.target_range is not None:
+            target = target.clamp(*self.target_range)
+        error = update.data.value - target
+        loss = error.square().mean(-1).sum()
+        return loss, {"target": target.mean(), "error": error.detach().abs().mean()}

@@ -1,0 +1,132 @@
+"""The scratch pad of one gradient step, and what a term of a loss is."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pixelrl.augment import shift_observation
+from pixelrl.batch import Batch, Metrics, Observation
+from pixelrl.networks import Judgement, Networks, SquashedGaussian
+from pixelrl.weights import Weight
+
+
+class Update:
+    """What the terms of one step share: computed once, and only if some term asks.
+
+    Whoever asks first, even under `no_grad`, the result comes with its graph, since others will want the gradient.
+    Nothing here is detached for the terms' sake. The learner differentiates the critic's objective with respect to the
+    critic's parameters only (a shared encoder is among them) and the actor's with respect to the actor's only, so a
+    gradient can never leak from one into the other.
+
+    Attributes:
+        networks: the learned functions.
+        batch: the transitions.
+        generator: of the noise in augmentation and in sampled actions.
+        shift: augmentation, the largest shift of a picture [pixels].
+    """
+
+    def __init__(self, networks: Networks, batch: Batch, generator: torch.Generator, *, shift: int = 0):
+        self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
+
+    @cached_property
+    @torch.enable_grad()
+    def obs(self) -> Observation:
+        """The states s, augmented."""
+        return shift_observation(self.batch.obs, self.shift, self.generator)
+
+    @cached_property
+    @torch.enable_grad()
+    def next_obs(self) -> Observation:
+        """The states s', augmented."""
+        return shift_observation(self.batch.next_obs, self.shift, self.generator)
+
+    @cached_property
+    @torch.enable_grad()
+    def encoding(self) -> Tensor:
+        """The critic's encoding of s, `[E | 1, B, D]`."""
+        return self.networks.critic.encode(self.obs)
+
+    @cached_property
+    @torch.enable_grad()
+    def next_encoding(self) -> Tensor:
+        """The critic's encoding of s', `[E | 1, B, D]`, with gradient."""
+        return self.networks.critic.encode(self.next_obs)
+
+    @cached_property
+    @torch.enable_grad()
+    def policy(self) -> SquashedGaussian:
+        """The policy in s."""
+        shared = self.networks.actor.encoder is None
+        return self.networks.policy(self.obs, self.encoding if shared else None)
+
+    @cached_property
+    @torch.enable_grad()
+    def next_policy(self) -> SquashedGaussian:
+        """The policy in s', without gradient: it is only ever sampled."""
+        shared = self.networks.actor.encoder is None
+        encoding = self.next_encoding.detach() if shared else None
+        with torch.no_grad():
+            return self.networks.policy(self.next_obs, encoding)
+
+    @cached_property
+    @torch.enable_grad()
+    def policy_action(self) -> tuple[Tensor, Tensor]:
+        """One reparameterised action of the policy in s, `[B, A]`, and its log-density, `[B]`."""
+        action, log_prob = self.policy.sample(1, self.generator)
+        return action[0], log_prob[0]
+
+    @cached_property
+    @torch.enable_grad()
+    def next_action(self) -> Tensor:
+        """The action a' of the Bellman backup: one sample of the policy in s', `[B, A]`."""
+        return self.next_policy.sample(1, self.generator)[0][0]
+
+    @cached_property
+    @torch.enable_grad()
+    def data(self) -> Judgement:
+        """Q(s, a) of the recorded action: value `[E, B]`, phi `[E, B, F]`."""
+        return self.networks.critic.judge(self.encoding, self.batch.action)
+
+    @cached_property
+    @torch.enable_grad()
+    def policy_judgement(self) -> Judgement:
+        """Q(s, a~pi(s)), differentiable in the action."""
+        return self.networks.critic.judge(self.encoding, self.policy_action[0])
+
+    @cached_property
+    @torch.enable_grad()
+    def next_judgement(self) -> Judgement:
+        """Q(s', a') by the *online* critic, with gradient: DR3 needs its phi."""
+        return self.networks.critic.judge(self.next_encoding, self.next_action)
+
+    @cached_property
+    @torch.enable_grad()
+    def next_value(self) -> Tensor:
+        """min_e of the target critic's Q(s', a'), float32 `[B]`, without gradient."""
+        with torch.no_grad():
+            target = self.networks.target
+            value: Tensor = target.judge(target.encode(self.next_obs), self.next_action).value.amin(0)
+            return value
+
+    @cached_property
+    @torch.enable_grad()
+    def td_target(self) -> Tensor:
+        """r + discount min_e Q_target(s', a'), float32 `[B]`."""
+        return self.batch.reward + self.batch.discount * self.next_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One additive part of a loss.
+
+    Attributes:
+        weight: a number, or `AtMost(bound=...)` for a learned multiplier.
+    """
+
+    weight: Weight = 1.0
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
+        raise NotImplementedError

@@ -1,0 +1,177 @@
+"""Rollouts: every episode counts once, whoever plays it, and failures have names."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixelrl.errors import SimulationError
+from pixelrl.interfaces import Sensors
+from pixelrl.seeding import derive
+from pixelrl.simulation.rollout import ROWS, Outcome, rollout
+
+
+class Walk(gymnasium.Env[Any, Any]):
+    """Walk along a line from a random start to beyond 1 within 12 steps; some starts are hopeless."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "camera_image": gymnasium.spaces.Box(0, 255, (4, 4, 3), np.uint8),
+            "position": gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+        }
+    )
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-2, 1)
+        self.steps = 0
+        return self.sense(), {}
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        assert self.steps < 12, "stepped beyond the end"
+        self.steps += 1
+        self.position += 0.2 * float(action[0])
+        success = self.position > 1
+        return self.sense(), float(success), success, self.steps == 12, {"success": success, "note": "ignored"}
+
+    def sense(self) -> dict[str, NDArray[Any]]:
+        shade = np.uint8(np.clip(60 * (self.position + 2), 0, 255))
+        return {
+            "camera_image": np.full((4, 4, 3), shade),
+            "position": np.array([self.position], np.float32),
+        }
+
+    def picture(self, size: int) -> NDArray[np.uint8]:
+        return np.full((size, size, 3), self.steps, np.uint8)
+
+
+class Unmakable(Walk):
+    """An environment that can be made in the parent only, say for want of a driver."""
+
+    def __init__(self) -> None:
+        if multiprocessing.parent_process() is not None:
+            os._exit(1)
+
+
+class Unpicklable(Exception):
+    """What breaks naive transport between processes: it cannot be rebuilt from its arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("100 % wrong")
+
+
+class Crash(Walk):
+    def step(self, action: NDArray[np.float32]) -> Any:
+        if self.steps == 2:
+            raise Unpicklable(1, 2)
+        return super().step(action)
+
+
+class Die(Walk):
+    def step(self, action: NDArray[np.float32]) -> Any:
+        if self.steps == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def go(sensors: Sensors) -> NDArray[np.float32]:
+    """Walk faster the brighter the picture; every row of the batch counts."""
+    speed = 0.6 + sensors["camera_image"].mean(axis=(1, 2, 3)) / 510
+    assert speed.shape == (ROWS,)
+    return np.stack([speed, 0 * speed], axis=1, dtype=np.float32, casting="same_kind")
+
+
+def play(make: Any = Walk, policy: Any = go, **options: Any) -> list[Outcome]:
+    outcomes = list(rollout(policy, make, **{"episodes": 7, "seed": 3, "workers": 1} | options))
+    return sorted(outcomes, key=lambda outcome: outcome.index)
+
+
+def test_one_worker_and_three_give_the_same_outcomes_and_every_episode_counts_once() -> None:
+    alone = play(workers=1)
+    assert alone == play(workers=3)
+    assert [outcome.index for outcome in alone] == list(range(7))
+    assert [outcome.seed for outcome in alone] == [derive(3, "evaluate", index) for index in range(7)]
+    assert {outcome.success for outcome in alone} == {True, False}
+    for outcome in alone:
+        env = Walk()
+        sensors, _ = env.reset(seed=outcome.seed)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            rows = {key: np.repeat(value[None], ROWS, axis=0) for key, value in sensors.items()}
+            sensors, reward, terminated, truncated, _ = env.step(go(rows)[0])
+        assert (outcome.length, outcome.return_, outcome.success) == (env.steps, reward, terminated)
+
+
+def test_more_workers_than_rows_are_served_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelrl.simulation.rollout.ROWS", 2)
+    calls: list[int] = []
+
+    def approach(sensors: Sensors) -> NDArray[np.float32]:
+        calls.append(len(sensors["position"]))
+        return np.repeat(1.1 - sensors["position"], 2, axis=1)
+
+    assert play(policy=approach, workers=3) == play(policy=approach, workers=1)
+    assert set(calls) == {2}
+
+
+def test_only_the_first_episodes_are_filmed_from_the_start_to_the_end() -> None:
+    outcomes = play(workers=2, films=2, film_size=6, episodes=4)
+    assert [outcome.frames is not None for outcome in outcomes] == [True, True, False, False]
+    for outcome in outcomes[:2]:
+        assert outcome.frames is not None
+        assert outcome.frames.shape == (outcome.length + 1, 6, 6, 3)
+        assert outcome.frames[:, 0, 0, 0].tolist() == list(range(outcome.length + 1))
+
+
+def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> None:
+    seed = derive(3, "evaluate", 0)
+    with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\), after 2 .*100 % wrong") as crash:
+        play(Crash)
+    assert "raise Unpicklable(1, 2)" in crash.value.__notes__[0]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_cannot_make_its_environment_ends_the_evaluation() -> None:
+    with pytest.raises(SimulationError, match="made its environment"):
+        play(Unmakable, workers=2)
+
+
+def test_a_dead_worker_names_the_episode() -> None:
+    with pytest.raises(SimulationError, match=r"episode 0 .*exit code -9"):
+        play(Die)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.full((ROWS, 2), np.nan, np.float32), r"episode 0 .*not finite: \[nan, nan\]"),
+        (np.zeros((ROWS, 3), np.float32), rf"shape \({ROWS}, 3\), not \({ROWS}, 2\)"),
+    ],
+)
+def test_a_bad_action_is_refused(actions: NDArray[np.float32], message: str) -> None:
+    with pytest.raises(SimulationError, match=message):
+        play(policy=lambda sensors: actions)
+
+
+def test_closing_the_generator_ends_the_workers() -> None:
+    outcomes = rollout(go, Walk, episodes=7, seed=3, workers=2)
+    next(outcomes)
+    assert len(multiprocessing.active_children()) == 2
+    outcomes.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_does_not_import_torch() -> None:
+    """It would cost seconds and hundreds of megabytes in every one of them."""
+    modules = "pixelrl.simulation.rollout, pixelrl.simulation.statistics, pixelrl.simulation.video"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
