@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
 from pixelrl.datasets.hdf5 import child, dataset, open_file
-from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, check_unit_range, read_contents, read_demos
+from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, read_contents, read_demos, sensor
+from pixelrl.datasets.store import check_unit_range
 from pixelrl.errors import DataError
 from pixelrl.simulation.video import Row
 
@@ -47,7 +48,7 @@ class Key:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionRange:
+class ActionSummary:
     """One dimension of the action: its recorded range, and the share of steps at or beyond +-1."""
 
     name: str
@@ -85,7 +86,7 @@ class Report:
     returns: tuple[float, float, float] = (0, 0, 0)
     success: float = 0.0
     keys: tuple[Key, ...] = ()
-    actions: tuple[ActionRange, ...] = ()
+    actions: tuple[ActionSummary, ...] = ()
     notes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
@@ -95,7 +96,7 @@ def inspect_file(path: Path) -> Report:
     try:
         contents = read_contents(path)
     except DataError as error:
-        return Report(path=str(path), findings=(Finding(level="error", where=str(path), message=str(error)),))
+        return Report(path=str(path), findings=(Finding(level="error", where="file", message=str(error)),))
     demos: list[Demo] = []
     findings: list[Finding] = []
     try:
@@ -103,7 +104,7 @@ def inspect_file(path: Path) -> Report:
             demos.append(demo)
         findings += [*_rewards(demos), *_pictures(contents), *_shifted(contents)]
     except DataError as error:
-        findings.append(Finding(level="error", where=str(path), message=str(error)))
+        findings.append(Finding(level="error", where="file", message=str(error)))
     report = Report(
         path=str(path),
         bytes=path.stat().st_size,
@@ -174,7 +175,7 @@ def _spaced(names: Sequence[str], count: int) -> list[str]:
     return [names[place] for place in places]
 
 
-def _spread(values: ArrayLike) -> tuple[float, float, float]:
+def _spread(values: Sequence[float] | NDArray[Any]) -> tuple[float, float, float]:
     """Return (min, median, max)."""
     return float(np.min(values)), float(np.median(values)), float(np.max(values))
 
@@ -198,12 +199,12 @@ def _keys(contents: Contents) -> tuple[Key, ...]:
         )
 
 
-def _action_ranges(contents: Contents, demos: Sequence[Demo]) -> tuple[ActionRange, ...]:
+def _action_ranges(contents: Contents, demos: Sequence[Demo]) -> tuple[ActionSummary, ...]:
     """Describe every dimension of the action over all demos."""
     actions = np.concatenate([demo.actions for demo in demos])
     low, high, clipped = actions.min(axis=0), actions.max(axis=0), (np.abs(actions) >= NEAR_EDGE).mean(axis=0)
     return tuple(
-        ActionRange(name=dim.name, unit=dim.unit, low=float(low[i]), high=float(high[i]), clipped=float(clipped[i]))
+        ActionSummary(name=dim.name, unit=dim.unit, low=float(low[i]), high=float(high[i]), clipped=float(clipped[i]))
         for i, dim in enumerate(contents.action)
     )
 
@@ -263,19 +264,25 @@ def _pictures(contents: Contents) -> Iterator[Finding]:
 
 
 def _shifted(contents: Contents) -> Iterator[Finding]:
-    """Find demos whose `next_obs` are not `obs` one step later, or whose `obs` are not the frames that are read."""
-    wrong: Counter[str] = Counter()
+    """Find `next_obs` that are not `obs` one step later, and `obs` that are not the frames that are read."""
     names = _spaced(list(contents.demos), SAMPLE)
+    shifted: Counter[str] = Counter()
+    astray: Counter[str] = Counter()
     with open_file(contents.path) as file:
         for demo in (file["data"][name] for name in names):
             if "next_obs" not in demo:
-                message = "no next_obs: the last transition of such demos has no next frame and is dropped"
-                yield Finding(level="note", where=demo.name, message=message)
+                message = "no next_obs: the last transition of such demos is dropped, and its reward with it"
+                yield Finding(level="warning", where=demo.name, message=message)
                 return
             for key in (*contents.pictures, *contents.vectors):
                 now, later = (dataset(child(demo, group), key)[()] for group in ("obs", "next_obs"))
-                wrong[key] += not np.array_equal(now[1:], later[:-1])
-    for key, count in wrong.items():
-        if count:
-            message = f"is not obs one step later in {count} of {len(names)} demos looked at (off by one?)"
-            yield Finding(level="warning", where=f"next_obs/{key}", message=message)
+                shifted[key] += not np.array_equal(now[1:], later[:-1])
+                astray[key] += not np.array_equal(now, sensor(demo, key)[0][: len(now)])
+    for counts, group, what in (
+        (shifted, "next_obs", "is not obs one step later (off by one?)"),
+        (astray, "obs", "is not what frames holds (was the demo renamed? frames are what is read)"),
+    ):
+        for key, count in counts.items():
+            if count:
+                message = f"{what} in {count} of {len(names)} demos looked at"
+                yield Finding(level="warning", where=f"{group}/{key}", message=message)

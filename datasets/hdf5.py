@@ -29,7 +29,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
 
 def where(item: h5py.Group | h5py.Dataset) -> str:
     """Name the file of an item and its place in it."""
-    return f"{item.file.filename}: {item.name.rstrip('/')}"
+    return f"{item.file.filename}: {item.name}".removesuffix(": /")
 
 
 def child(group: h5py.Group, name: str) -> Any:

@@ -81,7 +81,10 @@ class Mixture:
         pin: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Load the sources; `images` and `proprio` select keys as `read_contents` says, `actions` as `load` says.
+        """Load the sources.
+
+        `images` and `proprio` select keys as `read_contents` says, `actions` and `progress` are as `load` says, and
+        `pin` puts batches into page-locked memory, for which CUDA must be there.
 
         Raises:
             DataError: sources that cannot be mixed, or files that cannot be read.

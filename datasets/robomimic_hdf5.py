@@ -22,8 +22,6 @@ from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 from pixelrl.files import atomic_path
 
-ROUNDING = 1e-5
-
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
@@ -154,16 +152,16 @@ def read_contents(
         names = _demo_names(file, mask)
         first = child(data, names[0])
         pictures, vectors = _select(first, images, proprio)
-        action_shape = dataset(first, "actions").shape
-        if len(action_shape) != 2:
-            raise DataError(f"{where(first)}/actions: shape {action_shape}; expected (N, A)")
+        actions = dataset(first, "actions")
+        if actions.ndim != 2:
+            raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
         env_args = json_attribute(data, "env_args", {})
         return Contents(
             path=path,
-            demos={name: _check_demo(child(data, name), pictures, vectors, action_shape[1]) for name in names},
+            demos={name: _check_demo(child(data, name), pictures, vectors, actions.shape[1]) for name in names},
             pictures=pictures,
             vectors=vectors,
-            action=_action_dims(data, env_args, action_shape[1]),
+            action=_action_dims(data, env_args, actions.shape[1]),
             env_args=env_args,
         )
 
@@ -177,17 +175,6 @@ def read_demos(contents: Contents, names: Iterable[str] | None = None) -> Iterat
     with open_file(contents.path) as file:
         for name in contents.demos if names is None else names:
             yield _read_demo(file["data"][name], contents)
-
-
-def check_unit_range(demo: Demo, path: Path) -> None:
-    """Raise a `DataError` unless all actions of a demo lie in [-1, 1]."""
-    worst = np.unravel_index(np.abs(demo.actions).argmax(), demo.actions.shape)
-    value = float(demo.actions[worst])
-    if abs(value) > 1 + ROUNDING:
-        raise DataError(
-            f"{path}: /data/{demo.name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
-            "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
-        )
 
 
 def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:

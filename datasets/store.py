@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, check_unit_range, read_demos
+from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, read_demos
 from pixelrl.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -18,6 +19,10 @@ Progress = Callable[[int, int], None]
 
 ActionRange = Literal["unit", "min-max"]
 """Actions are normalised to [-1, 1] already, or are to be, by their range in the data."""
+
+
+ROUNDING = 1e-5
+"""How far beyond [-1, 1] float arithmetic may have brought an action; it is clipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,17 @@ def load(
             if progress is not None:
                 progress(frame, frames)
     return _normalised(store) if actions == "min-max" else replace(store, action=store.action.clamp_(-1, 1))
+
+
+def check_unit_range(demo: Demo, path: Path) -> None:
+    """Raise a `DataError` unless all actions of a demo lie in [-1, 1]."""
+    worst = np.unravel_index(np.abs(demo.actions).argmax(), demo.actions.shape)
+    value = float(demo.actions[worst])
+    if abs(value) > 1 + ROUNDING:
+        raise DataError(
+            f"{path}: /data/{demo.name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
+            "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
+        )
 
 
 def _check_alike(first: Contents, other: Contents) -> None:

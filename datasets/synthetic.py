@@ -36,7 +36,7 @@ def write_dots(path: Path, part: Part, count: int, *, seed: int = 0, size: int =
 def dot_episodes(
     part: Part, count: int, *, seed: int = 0, size: int = 24, horizon: int = 12, noise: float = 0.2
 ) -> Iterator[Episode]:
-    """Yield episodes of a noisy proportional controller; some fail, and all differ.
+    """Yield episodes of a noisy proportional controller that aims anywhere at all in a fifth of them.
 
     Pictures are uint8 `[size, size, 3]`; an episode ends in the goal or after `horizon` steps.
     """
@@ -49,6 +49,8 @@ def _episode(part: Part, random: np.random.Generator, size: int, horizon: int, n
     """Run one episode."""
     target = np.array(MIDDLE if part == "prior" else GOAL)
     start = random.uniform(0.1, 0.9, 2) if part == "prior" else random.normal(MIDDLE, 0.03)
+    if random.random() < 0.2:
+        target = random.uniform(0.1, 0.9, 2)
     positions: list[NDArray[np.float64]] = [start]
     actions: list[NDArray[np.float64]] = []
     rewards: list[float] = []

@@ -36,7 +36,7 @@ class CogCNN(PixelEncoder):
 
 @dataclass(frozen=True, kw_only=True)
 class DrqCNN(PixelEncoder):
-    """DrQ's encoder (arXiv 2004.13649, app. B): four 3x3 convolutions, the first of stride 2, then LayerNorm and tanh."""
+    """DrQ's encoder (arXiv 2004.13649, app. B): four 3x3 convolutions, LayerNorm, tanh."""
 
     channels: int = 32
     features: int = 50
@@ -73,7 +73,9 @@ class SmallCNN(PixelEncoder):
         return project(convolutions, shape, self.features, nn.ReLU())
 
 
-def project(convolutions: list[nn.Module], shape: tuple[int, int, int], features: int, last: nn.Module) -> nn.Sequential:
+def project(
+    convolutions: list[nn.Module], shape: tuple[int, int, int], features: int, last: nn.Module
+) -> nn.Sequential:
     """Append flattening, a linear layer, LayerNorm and a non-linearity to convolutions."""
     body = nn.Sequential(*convolutions, nn.Flatten())
     with torch.no_grad():

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -14,10 +14,9 @@ from pixelrl.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
-Workers = Annotated[int, arg(help="simulator processes; default: one a core")]
 
 
-def demo(out: Out = Path("demo"), seed: int = 0, workers: Workers = cores()) -> None:
+def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None) -> None:
     """Run the whole job on a tray task: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
 
     Every stage is kept: after an interruption the same command goes on.
@@ -25,10 +24,11 @@ def demo(out: Out = Path("demo"), seed: int = 0, workers: Workers = cores()) -> 
     Args:
         out: directory for everything.
         seed: of all randomness.
+        workers: simulator processes; default: one a core.
     """
     from pixelrl.launch.demo import demo as run
 
-    run(out, seed=seed, workers=workers, console=Console())
+    run(out, seed=seed, workers=workers or cores(), console=Console())
 
 
 def collect(
@@ -38,7 +38,7 @@ def collect(
     out: Out,
     episodes: int = 300,
     seed: int = 0,
-    workers: Workers = cores(),
+    workers: int | None = None,
     size: int | None = None,
     distractor: bool = False,
     compress: bool = False,
@@ -51,6 +51,7 @@ def collect(
         out: HDF5 file to write, in robomimic's format.
         episodes: how many.
         seed: of starts and noise.
+        workers: simulator processes; default: one a core.
         size: height and width of the pictures [px]; default: the task's own.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
@@ -63,7 +64,7 @@ def collect(
         out,
         episodes=episodes,
         seed=seed,
-        workers=workers,
+        workers=workers or cores(),
         size=size,
         distractor=distractor,
         compress=compress,
@@ -88,7 +89,7 @@ def evaluate(
     /,
     episodes: int = 100,
     seed: int = 0,
-    workers: Workers = cores(),
+    workers: int | None = None,
     video: bool = False,
     films: int = 8,
     step: int | None = None,
@@ -100,6 +101,7 @@ def evaluate(
         run: directory of a training run, or of an exported policy.
         episodes: how many; episode i starts alike for every policy.
         seed: of the starts.
+        workers: simulator processes; default: one a core.
         video: film the first episodes, and lay them out on one sheet of pictures.
         films: how many to film with --video.
         step: use the snapshot of this step, not the last checkpoint.
@@ -108,7 +110,16 @@ def evaluate(
     from pixelrl.launch.evaluate import evaluate as go
 
     films = films if video else 0
-    go(run, episodes=episodes, seed=seed, workers=workers, films=films, step=step, out=out, console=Console())
+    go(
+        run,
+        episodes=episodes,
+        seed=seed,
+        workers=workers or cores(),
+        films=films,
+        step=step,
+        out=out,
+        console=Console(),
+    )
 
 
 def export(

@@ -1,6 +1,6 @@
 """Evaluate a run or an exported policy by rollouts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.environment import make_env
 from pixelrl.simulation.rollout import Outcome, rollout
 from pixelrl.simulation.statistics import summarise
-from pixelrl.simulation.video import Row, contact_sheet, write_video
+from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
 
 
 def evaluate(
@@ -43,9 +43,7 @@ def evaluate(
     outcomes: list[Outcome] = []
     with progress_bar(console) as bar:
         job = bar.add_task("evaluate", total=episodes, note="")
-        for outcome in rollout(
-            policy, make, episodes=episodes, seed=seed, workers=workers, films=films
-        ):
+        for outcome in rollout(policy, make, episodes=episodes, seed=seed, workers=workers, films=films):
             outcomes.append(outcome)
             successes = sum(each.success for each in outcomes)
             bar.update(job, completed=len(outcomes), note=f"{successes} of {len(outcomes)} succeed")
@@ -78,14 +76,15 @@ def open_policy(directory: Path, step: int | None) -> tuple[Policy, Mapping[str,
     return TorchPolicy(networks, run.spec, torch.device("cpu")), run.env_args, {"run": str(directory), "step": found}
 
 
-def show(outcomes: Iterable[Outcome], directory: Path, fps: float) -> None:
-    """Write a film of each filmed episode, and one sheet of pictures: failures first, since they teach most."""
-    filmed = [outcome for outcome in outcomes if outcome.frames is not None]
+def show(outcomes: Sequence[Outcome], directory: Path, fps: float) -> None:
+    """Write a film of each filmed episode, all of them side by side, and a sheet of pictures, failures first."""
+    filmed = [(outcome, outcome.frames) for outcome in outcomes if outcome.frames is not None]
     rows = []
-    for outcome in sorted(filmed, key=lambda outcome: outcome.success):
+    for outcome, frames in filmed:
         word = "success" if outcome.success else "failure"
-        assert outcome.frames is not None
-        write_video(directory / "videos" / f"episode_{outcome.index:03d}_{word}.mp4", outcome.frames, fps)
-        rows.append(Row(f"episode {outcome.index} · {word} · {outcome.length} steps", outcome.frames, outcome.success))
-    rate = sum(outcome.success for outcome in filmed)
-    contact_sheet(directory / "evaluation.png", rows, title=f"{rate} of {len(filmed)} filmed episodes succeed")
+        write_video(directory / "videos" / f"episode_{outcome.index:03d}_{word}.mp4", frames, fps)
+        rows.append(Row(f"episode {outcome.index} · {word} · {outcome.length} steps", frames, outcome.success))
+    write_video(directory / "evaluation.mp4", mosaic([frames for _, frames in filmed]), fps)
+    rows.sort(key=lambda row: bool(row.ok))
+    count = sum(outcome.success for outcome, _ in filmed)
+    contact_sheet(directory / "evaluation.png", rows, title=f"{count} of {len(filmed)} filmed episodes succeed")

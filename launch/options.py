@@ -76,7 +76,9 @@ def mirror(value: Any) -> type:
         kind, default = hints[field.name], item
         if field.name in TERMS:
             named = [(type(term).__name__.lower(), mirror(term)) for term in item]
-            kind = make_dataclass(field.name, [(name, each, defaulted(default=each())) for name, each in named], frozen=True)
+            kind = make_dataclass(
+                field.name, [(name, each, defaulted(default=each())) for name, each in named], frozen=True
+            )
             default = kind()
         elif is_dataclass(item):
             kind = mirror(item)

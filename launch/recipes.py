@@ -91,9 +91,7 @@ def quick_cog_dr3() -> Recipe:
 
 def quick_bc() -> Recipe:
     """Behaviour cloning of the same data with the same encoder and policy network as `quick_cog`."""
-    return replace(
-        quick_cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, shared_encoder=False, steps=3_000
-    )
+    return replace(quick_cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, shared_encoder=False, steps=3_000)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

@@ -1,6 +1,6 @@
 """Train a recipe on data: read this file first, then the recipe, then its terms.
 
-    files -> Mixture.batch(step) -> Learner.update(batch) -> reports, checkpoints, a run's directory
+files -> Mixture.batch(step) -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
 from collections.abc import Sequence
@@ -119,7 +119,9 @@ def decide(out: Path, recipe: Recipe, resume: bool) -> bool:
     for field in fields(recipe):
         if field.name != "steps" and getattr(before, field.name) != getattr(recipe, field.name):
             old, new = to_json(getattr(before, field.name)), to_json(getattr(recipe, field.name))
-            raise PixelrlError(f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps")
+            raise PixelrlError(
+                f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps"
+            )
     return True
 
 

@@ -19,7 +19,7 @@ def save(path: Path, learner: Learner) -> None:
     tensors = prefixed("networks", dict(learner.networks.state_dict()))
     tensors["generator"] = learner.generator.get_state()
     for name, objective in objectives(learner).items():
-        tensors |= prefixed(f"{name}.multipliers", dict(objective.multipliers.state_dict()))
+        tensors |= prefixed(f"{name}.multipliers", dict(nn.ModuleDict(objective.multipliers).state_dict()))
         for label, optimiser in optimisers(objective).items():
             for index, state in optimiser.state_dict()["state"].items():
                 tensors |= prefixed(f"{name}.{label}.{index}", state)
@@ -37,7 +37,7 @@ def load(path: Path, learner: Learner) -> None:
     restore(path, learner.networks, section(tensors, "networks"))
     learner.generator.set_state(tensors["generator"].cpu())
     for name, objective in objectives(learner).items():
-        restore(path, objective.multipliers, section(tensors, f"{name}.multipliers"))
+        restore(path, nn.ModuleDict(objective.multipliers), section(tensors, f"{name}.multipliers"))
         for label, optimiser in optimisers(objective).items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in section(tensors, f"{name}.{label}").items():
@@ -65,7 +65,11 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
     """Write tensors and a JSON header as one safetensors file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary, {"pixelrl": json.dumps(header)})
+        save_file(
+            {key: value.detach().contiguous() for key, value in tensors.items()},
+            temporary,
+            {"pixelrl": json.dumps(header)},
+        )
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

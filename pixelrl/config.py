@@ -118,7 +118,7 @@ def from_json(value: Any) -> Any:
         kind = getattr(importlib.import_module(module), label)
     except (ImportError, AttributeError) as error:
         raise PixelrlError(f"configuration: this version of pixelrl has no {name!r}") from error
-    if not is_dataclass(kind):
+    if not isinstance(kind, type) or not is_dataclass(kind):
         raise PixelrlError(f"configuration: {name!r} is not a configuration class")
     known = {field.name for field in fields(kind)}
     if unknown := sorted(set(body) - known):

@@ -15,13 +15,14 @@ def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
     The least k for which the k largest singular values hold 1 - delta of their sum. At most min(B, F).
     """
     singular = torch.linalg.svdvals(features.float())
-    share = singular.cumsum(0) / singular.sum().clamp(min=1e-12)
+    share: Tensor = singular.cumsum(0) / singular.sum().clamp(min=1e-12)
     return (share < 1 - delta).sum() + 1
 
 
 def dead_share(features: Tensor) -> Tensor:
     """Return the share of the F units of `[B, F]` non-negative features that are 0 for every row."""
-    return (features <= 0).all(0).float().mean()
+    dead: Tensor = (features <= 0).all(0)
+    return dead.float().mean()
 
 
 def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:

@@ -34,27 +34,27 @@ class Objective:
         self.parameters = list(parameters)
         self.optimiser = adam(self.parameters, lr)
         rules = {term_name(term): term.weight for term in terms}
-        self.multipliers = nn.ModuleDict(
-            {key: Multiplier(rule) for key, rule in rules.items() if isinstance(rule, AtMost)}
-        ).to(device)
-        groups = [{"params": [m.log], "lr": m.rule.rate} for m in self.multipliers.values()]
+        learned = {key: Multiplier(rule).to(device) for key, rule in rules.items() if isinstance(rule, AtMost)}
+        groups = [{"params": [each.log], "lr": each.rule.rate} for each in learned.values()]
+        self.multipliers = learned
         self.dual_optimiser = adam(groups, 0.0) if groups else None
 
     def evaluate(self, terms: tuple[Term, ...], update: Update) -> tuple[Tensor, Tensor | None, Metrics]:
         """Return the loss, the loss of the multipliers (None if no term has one), and metrics."""
-        total, dual, metrics = torch.zeros((), device=update.batch.action.device), None, {}
+        total = torch.zeros((), device=update.batch.action.device)
+        dual: Tensor | None = None
+        metrics: Metrics = {}
         for term in terms:
             key = term_name(term)
             value, extra = term(update)
-            if key in self.multipliers:
+            if isinstance(term.weight, AtMost):
                 multiplier = self.multipliers[key]
-                weight = multiplier.value
                 ascent = multiplier.ascend(value)
                 dual = ascent if dual is None else dual + ascent
-                metrics[f"{self.name}/{key}/weight"] = weight
+                metrics[f"{self.name}/{key}/weight"] = multiplier.value
+                total = total + multiplier.value * value
             else:
-                weight = term.weight
-            total = total + weight * value
+                total = total + term.weight * value
             metrics[f"{self.name}/{key}"] = value.detach()
             metrics |= {f"{self.name}/{key}/{label}": item.detach() for label, item in extra.items()}
         metrics[f"{self.name}/loss"] = total.detach()
@@ -113,7 +113,7 @@ class Learner:
         for objective, loss, dual, measured in losses:
             differentiate(self.scaler.scale(loss), objective.parameters)
             if dual is not None:
-                differentiate(dual, list(objective.multipliers.parameters()))
+                differentiate(dual, [each.log for each in objective.multipliers.values()])
             metrics |= measured
         if measure and recipe.critic:
             with self.autocast():

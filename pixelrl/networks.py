@@ -5,6 +5,7 @@ whose first layer is split into a part for the encoding (computed once) and a pa
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
@@ -70,9 +71,7 @@ class CriticHead(nn.Module):
         bound = 1 / math.sqrt(features + actions)
         self.from_state = EnsembleLinear(ensemble, features, hidden[0], bound=bound)
         self.from_action = EnsembleLinear(ensemble, actions, hidden[0], bias=False, bound=bound)
-        self.layers = nn.ModuleList(
-            EnsembleLinear(ensemble, below, above) for below, above in zip(hidden, hidden[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(EnsembleLinear(ensemble, below, above) for below, above in pairwise(hidden))
         self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for width in hidden)
         self.last = EnsembleLinear(ensemble, hidden[-1], 1, bound=FINAL_LAYER)
 
@@ -88,7 +87,7 @@ class CriticHead(nn.Module):
         moved = self.from_action(action.reshape(1, count * batch, -1))
         x = state.unsqueeze(1) + moved.reshape(-1, count, batch, moved.shape[-1])
         x = torch.relu(self.norms[0](x)).flatten(1, 2)
-        for layer, norm in zip(self.layers, self.norms[1:], strict=True):  # type: ignore[arg-type]
+        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             x = torch.relu(norm(layer(x)))
         value = self.last(x).float().reshape(-1, count, batch)
         return Judgement(value, x.reshape(-1, count, batch, x.shape[-1]))
@@ -155,11 +154,7 @@ class Actor(nn.Module):
         super().__init__()
         self.encoder = encoder
         widths = (features, *hidden)
-        layers = [
-            layer
-            for below, above in zip(widths, widths[1:], strict=False)
-            for layer in (nn.Linear(below, above), nn.ReLU())
-        ]
+        layers = [layer for below, above in pairwise(widths) for layer in (nn.Linear(below, above), nn.ReLU())]
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Linear(hidden[-1], 2 * actions)
         for parameter in self.last.parameters():

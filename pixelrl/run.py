@@ -1,9 +1,9 @@
 """A run's directory: `config.json` tells the whole of it, `last.safetensors` is where it stands.
 
-    RUN/config.json          recipe, shapes, environment, data files
-    RUN/last.safetensors     the latest checkpoint, from which it resumes
-    RUN/snapshots/N.safetensors   the networks alone after N steps, if asked for
-    RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
+RUN/config.json          recipe, shapes, environment, data files
+RUN/last.safetensors     the latest checkpoint, from which it resumes
+RUN/snapshots/N.safetensors   the networks alone after N steps, if asked for
+RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
 """
 
 import json

@@ -113,7 +113,7 @@ class Update:
     @cached_property
     @torch.enable_grad()
     def td_target(self) -> Tensor:
-        """r + discount min_e Q_target(s', a'), float32 `[B]`."""
+        """The Bellman target, r + discount min_e Q_target(s', a'), float32 `[B]`."""
         return self.batch.reward + self.batch.discount * self.next_value
 
 

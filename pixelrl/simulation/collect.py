@@ -1,7 +1,7 @@
 """Collect scripted episodes in parallel; what comes out does not depend on how many processes work."""
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -21,7 +21,9 @@ AFTER_SUCCESS = 3
 """Steps that an episode goes on after its first success, so that goal states are seen as observations too."""
 
 
-def collect(env_args: Mapping[str, Any], part: str, *, episodes: int, seed: int, workers: int = 2) -> Iterator[Episode]:
+def collect(
+    env_args: Mapping[str, Any], part: str, *, episodes: int, seed: int, workers: int = 2
+) -> Generator[Episode, None, None]:
     """Yield the episodes of one part of the data, in order; episode i is a pure function of (seed, part, i).
 
     Each worker is a spawned process with an environment of its own, which records every `workers`-th episode and

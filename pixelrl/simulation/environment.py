@@ -20,14 +20,11 @@ from pixelrl.interfaces import Sensors
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
 
-ROBOSUITE = 1
-"""robomimic's number for robosuite in `env_args["type"]`."""
-
 TASK_NAMES = {"pick-place-tray": "PickPlaceTray"}
 """Our tasks by the names that a user types; robosuite's own tasks go by robosuite's names."""
 
 
-class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[np.float32]]):
+class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     """A robosuite task behind gymnasium's interface.
 
     Observations have robomimic's keys: pictures uint8 `[H, W, 3]`, upright, as `<camera>_image`; vectors float32
@@ -84,7 +81,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[np.float32]]):
         self._steps = 0
         return self._observe(), {"success": self._succeeded()}
 
-    def step(self, action: NDArray[np.float32]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[Any]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
         """Act for one control step.
 
         Args:
@@ -164,7 +161,7 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
         SimulationError: if the task, an option or a camera does not exist, or nothing can be drawn here.
     """
     name = str(env_args["env_name"])
-    if env_args.get("type", ROBOSUITE) != ROBOSUITE:
+    if env_args.get("type", 1) != 1:
         raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
     task = _task(name)
     options = copy.deepcopy(dict(env_args.get("env_kwargs", {})))
@@ -210,7 +207,7 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
     options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
     version = importlib.import_module("robosuite").__version__
-    return {"env_name": name, "type": ROBOSUITE, "env_version": version, "env_kwargs": options}
+    return {"env_name": name, "type": 1, "env_version": version, "env_kwargs": options}
 
 
 def _task(name: str) -> Any:
@@ -219,7 +216,10 @@ def _task(name: str) -> Any:
     logger = logging.getLogger("robosuite_logs")
     if _is_serious not in logger.filters:
         logger.addFilter(_is_serious)
-    importlib.import_module("robosuite")
+    try:
+        importlib.import_module("robosuite")
+    except Exception as error:  # mujoco loads the OpenGL library while it is imported
+        raise _cannot_draw(error) from error
     importlib.import_module("pixelrl.simulation.tray")
     tasks = importlib.import_module("robosuite.environments.base").REGISTERED_ENVS
     if name not in tasks:
@@ -277,10 +277,14 @@ def _check_drawing() -> None:
         module = importlib.import_module(f"robosuite.renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
     except Exception as error:  # ImportError, AttributeError, GLError, ...: PyOpenGL has no one way to fail
-        raise SimulationError(
-            f"nothing can be drawn here with MUJOCO_GL={backend} ({type(error).__name__}: {error}); "
-            "set MUJOCO_GL=egl and install the Debian packages libegl1 and libgl1-mesa-dri"
-        ) from error
+        raise _cannot_draw(error) from error
+
+
+def _cannot_draw(error: Exception) -> SimulationError:
+    return SimulationError(
+        f"nothing can be drawn here with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({type(error).__name__}: {error});"
+        " set MUJOCO_GL=egl and install the Debian packages libegl1 and libgl1-mesa-dri"
+    )
 
 
 def _space(value: NDArray[Any]) -> Box:
@@ -305,10 +309,8 @@ def _ranges(robosuite_env: Any) -> list[tuple[str, float, float, str]]:
 def _part_ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
     """Return the ranges of one part of a robot: metres and radians for a delta pose, else plain numbers."""
     if controller.name.startswith("OSC") and controller.input_type == "delta" and controller.impedance_mode == "fixed":
-        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), "m m m rad rad rad".split()
-        bounds = zip(
-            names[:size], controller.output_min[:size], controller.output_max[:size], units[:size], strict=True
-        )
+        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), ("m", "m", "m", "rad", "rad", "rad")
+        bounds = zip(names[:size], controller.output_min, controller.output_max, units, strict=False)
         return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
     name = "gripper" if "gripper" in part else part
     return [(f"{label}{name}" if size == 1 else f"{label}{name}_{k}", -1.0, 1.0, "1") for k in range(size)]

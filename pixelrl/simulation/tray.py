@@ -17,7 +17,7 @@ Vector = NDArray[np.float64]
 
 TABLE_TOP = 0.8
 CUBE_HALF = 0.02
-TRAY_CENTRE = np.array([0.0, 0.14, TABLE_TOP])
+TRAY_CENTRE = np.array([0.0, 0.15, TABLE_TOP])
 TRAY_HALF = 0.065
 TRAY_FLOOR = 0.006
 TRAY_WALL = 0.05
@@ -28,10 +28,15 @@ CUBE_GAP = 0.085
 """Between the centres of two cubes: room for an open finger. [m]"""
 
 NEUTRAL = np.array([-0.08, 0.02, 0.97])
+"""Where the fingertips are when an episode begins, and where a pick ends: there the two data sets join. [m]"""
+
 NEUTRAL_JOINTS = np.array([0.0416, 0.3671, 0.0, -2.4459, 0.0, 2.813, 0.8275])
-WORKSPACE = np.array([[-0.15, -0.22, TABLE_TOP + 0.015], [0.13, 0.22, TABLE_TOP + 0.25]])
+WORKSPACE = np.array([[-0.13, -0.22, TABLE_TOP + 0.015], [0.13, 0.22, TABLE_TOP + 0.25]])
+"""The lowest and highest targets of the fingertips, world frame: they reach a cube, and stop short of the table. [m]"""
+
 MOVE = 0.05
 """What 1 in an action's first three numbers means. [m]"""
+
 DOWNWARD = np.array([1.0, 1.0, 0.0]) * np.pi / np.sqrt(2)
 """The orientation that the gripper keeps, as a rotation vector: fingers down, opening along y. [rad]"""
 
@@ -71,50 +76,27 @@ class PickPlaceTray(ManipulationEnv):  # type: ignore[misc]  # robosuite has no 
     move = MOVE
     action_ranges = (*((axis, -MOVE, MOVE, "m") for axis in ("dx", "dy", "dz")), ("gripper", -1.0, 1.0, "1"))
 
-    def __init__(
-        self,
-        robots: Any = "Panda",
-        *,
-        distractor: bool = False,
-        control_freq: float = 5,
-        horizon: int = 40,
-        camera_heights: Any = 48,
-        camera_widths: Any = 48,
-        initialization_noise: Any = "default",
-        hard_reset: bool = False,
-        renderer: str = "mujoco",
-        **options: Any,
-    ) -> None:
+    def __init__(self, robots: Any = "Panda", *, distractor: bool = False, **options: Any) -> None:
         """Build the scene.
 
         Args:
             robots: only "Panda" fits.
             distractor: whether a second, blue cube lies on the table.
-            control_freq: actions a second. [Hz]
-            horizon: steps of an episode.
-            camera_heights: of the cameras' pictures. [pixel]
-            camera_widths: of the cameras' pictures. [pixel]
-            initialization_noise: robosuite's option; by default 0.02 rad on each joint at a start.
-            hard_reset: whether to compile the model anew at each reset; nothing random is compiled into it.
-            renderer: robosuite's option; its default opens a viewer that leaks memory.
-            options: further options of robosuite's `ManipulationEnv`.
+            options: of robosuite's `ManipulationEnv`; the camera `agentview` looks closely at cube, gripper and tray.
         """
         self.distractor = distractor
         self.start = self.starts[0]
-        super().__init__(
-            robots,
-            controller_configs=_controller(),
-            control_freq=control_freq,
-            horizon=horizon,
-            camera_heights=camera_heights,
-            camera_widths=camera_widths,
-            initialization_noise=initialization_noise,
-            hard_reset=hard_reset,
-            renderer=renderer,
-            render_collision_mesh=True,
-            render_visual_mesh=False,
-            **options,
-        )
+        usual = {
+            "control_freq": 5,
+            "horizon": 40,
+            "camera_heights": 48,
+            "camera_widths": 48,
+            "initialization_noise": "default",  # 0.02 rad on each joint
+            "hard_reset": False,  # nothing random is compiled into the model
+            "renderer": "mujoco",  # the default opens a viewer that leaks memory
+        }
+        drawn = {"render_collision_mesh": True, "render_visual_mesh": False}
+        super().__init__(robots, controller_configs=_controller(), **(usual | options | drawn))
 
     @property
     def action_dim(self) -> int:
@@ -140,7 +122,7 @@ class PickPlaceTray(ManipulationEnv):  # type: ignore[misc]  # robosuite has no 
     @property
     def cube_pos(self) -> Vector:
         """Return the centre of the cube, `[3]`, in metres."""
-        return np.array(self.sim.data.get_body_xpos(self.cube.root_body))
+        return self.cube_positions[0]
 
     @property
     def cube_positions(self) -> list[Vector]:
@@ -184,18 +166,17 @@ class PickPlaceTray(ManipulationEnv):  # type: ignore[misc]  # robosuite has no 
         robot.robot_model.set_base_xpos(robot.robot_model.base_xpos_offset["table"](0.8))
         robot.init_qpos = NEUTRAL_JOINTS
         arena = TableArena(table_offset=(0, 0, TABLE_TOP), has_legs=False)
-        arena.set_origin([0, 0, 0])
         arena.worldbody.append(_tray())
         _aim(arena.worldbody.find("camera[@name='agentview']"))
         names = ["cube", "distractor"] if self.distractor else ["cube"]
-        self.cubes = [BoxObject(name=name, size=[CUBE_HALF] * 3, density=400) for name in names]
+        self.cubes = [BoxObject(name=name, size=[CUBE_HALF] * 3) for name in names]
         self.cube = self.cubes[0]
         self.model = ManipulationTask(arena, [robot.robot_model], self.cubes)
 
     def edit_model_xml(self, xml_str: str) -> str:
         """Make the model cheap: simple collision shapes are drawn, in clear colours; all other geometry goes.
 
-        The robot's visual meshes have 168 000 faces; without them a picture costs a tenth, and so does starting.
+        The robot's visual meshes have 168 000 faces; without them a picture costs a tenth, and starting a third.
         """
         root = ET.fromstring(super().edit_model_xml(xml_str))
         for geom in root.iter("geom"):
@@ -288,8 +269,12 @@ def _controller() -> dict[str, Any]:
 
 
 def _tray() -> ET.Element:
-    """Return a tray that is fixed to the table: a floor, and four walls around it."""
-    thick = 0.004
+    """Return a tray that is fixed to the table: a floor, and four walls around it.
+
+    The walls are thick and stiff: contacts in MuJoCo are soft, and through walls of 8 mm the arm can squeeze a cube.
+    """
+    thick = 0.008
+    stiff = {"priority": 1, "solref": (2 * TIMESTEP, 1), "solimp": (0.95, 0.99, 0.001)}
     outer = TRAY_HALF + 2 * thick
     middle = TRAY_HALF + thick
     height = TRAY_WALL / 2
@@ -302,14 +287,14 @@ def _tray() -> ET.Element:
     }
     body: ET.Element = new_body(name="tray", pos=TRAY_CENTRE)
     for name, (pos, size) in boxes.items():
-        body.append(new_geom(name=name, type="box", pos=pos, size=size, group=0))
+        body.append(new_geom(name=name, type="box", pos=pos, size=size, group=0, **stiff))
     return body
 
 
 def _aim(camera: ET.Element) -> None:
     """Put the camera before the table, looking back and down at the robot's workspace."""
     del camera.attrib["quat"]
-    camera.attrib.update(pos="0.5 0.03 1.35", xyaxes="0 1 0 -0.5 0 0.52", fovy="36")
+    camera.attrib.update(pos="0.5 0.035 1.35", xyaxes="0 1 0 -0.5 0 0.52", fovy="37")
 
 
 def _child(root: ET.Element, tag: str) -> ET.Element:

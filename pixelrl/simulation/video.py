@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -32,6 +33,18 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
             picture = av.VideoFrame.from_ndarray(np.pad(frame, margin, mode="edge"), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+def mosaic(films: Sequence[Frames], columns: int = 4, gap: int = 4) -> Frames:
+    """Play films side by side, each resting on its last picture: uint8 `[T, H, W, 3]`, T that of the longest."""
+    length = max(len(film) for film in films)
+    arrays = [np.asarray(film) for film in films]
+    held = [np.pad(film, ((0, length - len(film)), (0, 0), (0, 0), (0, 0)), mode="edge") for film in arrays]
+    framed = [np.pad(film, ((0, 0), (gap, gap), (gap, gap), (0, 0))) for film in held]
+    columns = min(columns, len(framed))
+    framed += [np.zeros_like(framed[0])] * (-len(framed) % columns)
+    rows = rearrange(np.stack(framed), "(row column) t h w c -> t (row h) (column w) c", column=columns)
+    return np.asarray(rows)
 
 
 class Row(NamedTuple):

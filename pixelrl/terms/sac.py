@@ -1,6 +1,6 @@
 """Soft actor-critic's policy objective, in two terms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ class KeepEntropy(Term):
     at -dim(A) or above (arXiv 1812.05905, eq. 17).
     """
 
-    weight: Weight = AtMost(bound=0.0)
+    weight: Weight = field(default=AtMost(bound=0.0))
 
     def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
         """Return how far the policy's entropy is below its target."""

@@ -1,0 +1,32 @@
+# `make demo` and `make test` need nothing installed first: .ci/setup makes .venv and brings what is missing.
+# PYTHON=python3.12 picks the interpreter; ARGS="..." goes to pixelrl demo, or to pytest.
+
+PYTHON ?=
+ARGS ?=
+export PYTHON
+# A sourced ROS environment would put its own pytest plugins and a package named `launch` on the path.
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: demo test lint setup clean help
+
+demo: setup ## set up, then run `pixelrl demo $(ARGS)`: data, training, rollouts and export in miniature
+	@.venv/bin/pixelrl demo $(ARGS)
+
+test: setup ## set up, then run the test suite: `pytest $(ARGS)`
+	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 2 $(ARGS)
+
+lint: setup ## ruff and mypy --strict
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+setup: ## make .venv and install pixelrl in it; does nothing when that is done
+	@.ci/setup
+
+clean: ## remove .venv, caches and build leftovers; never data/, runs/ or demo/
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14

@@ -1,0 +1,243 @@
+"""Export a policy: one directory with the network, its contract, and proof that it acts as the checkpoint does."""
+
+import copy
+import hashlib
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+import pixelrl
+from pixelrl.batch import Observation, Spec
+from pixelrl.errors import PixelrlError
+from pixelrl.export.parity import check_parity
+from pixelrl.export.runtime import CONTRACT, FORMAT, MODEL, ExportedPolicy
+from pixelrl.files import atomic_path, write_json
+from pixelrl.interfaces import Sensors
+from pixelrl.networks import Networks
+from pixelrl.policy import TorchPolicy
+
+Sizes = Mapping[str, tuple[int, int]]
+"""Observation key of a camera -> (height, width) of its pictures [px]."""
+
+WEIGHT_STEPS = 2.0**22
+"""Resampling weights are multiples of 2^-22, as in Pillow.
+
+A byte times two such weights has at most 8 + 2 * 22 = 52 bits, so float64 holds every sum exactly: whatever adds
+them up, in whatever order, gets the same picture to the last bit, and rounds it alike.
+"""
+
+
+class Resize(nn.Module):
+    """Resize whole pictures by antialiased bilinear interpolation, rounded to bytes, as an image library does.
+
+    Two constant matrices, one for the rows and one for the columns: an ONNX file needs no resize operator, whose
+    meaning differs between runtimes.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, camera: tuple[int, int], trained: tuple[int, int]) -> None:
+        super().__init__()
+        self.same = camera == trained
+        self.register_buffer("rows", resampling(camera[0], trained[0]))
+        self.register_buffer("columns", rearrange(resampling(camera[1], trained[1]), "after before -> before after"))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Map uint8 `[B, C, H0, W0]` to uint8 `[B, C, H, W]`."""
+        if self.same:
+            return pictures
+        exact = self.rows @ pictures.double() @ self.columns
+        return exact.round().to(torch.uint8)
+
+
+def resampling(before: int, after: int) -> Tensor:
+    """Return the weights of antialiased bilinear interpolation along one axis, float64 `[after, before]`.
+
+    A triangle around each new pixel's centre, as wide as it takes to cover the old pixels that it stands for.
+    """
+    scale = before / after
+    centres = (torch.arange(after, dtype=torch.float64) + 0.5) * scale - 0.5
+    distances = torch.arange(before, dtype=torch.float64) - rearrange(centres, "after -> after 1")
+    triangles = (1 - distances.abs() / max(scale, 1.0)).clamp(min=0)
+    weights = triangles / triangles.sum(1, keepdim=True)
+    return (weights * WEIGHT_STEPS).round() / WEIGHT_STEPS
+
+
+class Artefact(nn.Module):
+    """Everything between the robot's sensors and its motors, as one network.
+
+    Args:
+        networks: of which only the policy's path is exported.
+        spec: shapes of the data that they were trained on, and the robot's units.
+        sizes: of the robot's pictures.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, networks: Networks, spec: Spec, sizes: Sizes) -> None:
+        super().__init__()
+        self.networks, self.spec, self.sizes = networks, spec, sizes
+        self.resize = nn.ModuleDict({key: Resize(sizes[key], (h, w)) for key, (_, h, w) in spec.images.items()})
+        self.register_buffer("low", torch.tensor([dim.low for dim in spec.action], dtype=torch.float32))
+        self.register_buffer("high", torch.tensor([dim.high for dim in spec.action], dtype=torch.float32))
+
+    def forward(self, *sensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the action in the robot's units and in [-1, 1], both `[B, A]`.
+
+        Args:
+            sensors: in the order of the spec, uint8 `[B, H0, W0, C]` per camera, then float32 `[B, D]` per vector.
+        """
+        named = dict(zip((*self.spec.images, *self.spec.proprio), sensors, strict=True))
+        images = {key: resize(rearrange(named[key], "b h w c -> b c h w")) for key, resize in self.resize.items()}
+        none = torch.empty(sensors[0].shape[0], 0)
+        proprio = torch.cat([none, *(named[key] for key in self.spec.proprio)], dim=-1)
+        normalised = self.networks.policy(Observation(images=images, proprio=proprio)).mode
+        return torch.lerp(self.low, self.high, (normalised + 1) / 2), normalised
+
+
+def export(
+    networks: Networks,
+    spec: Spec,
+    out: Path,
+    *,
+    control_freq: float | None,
+    env_args: Mapping[str, Any],
+    frames: Sensors,
+    checkpoint: Path,
+    step: int,
+    camera_sizes: Sizes | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write `policy.onnx` and `policy.json` into `out`, if they act as the networks do.
+
+    Nothing in `out` changes unless all went well; files of other names in it stay.
+
+    Args:
+        networks: the policy, left as it is.
+        spec: shapes of the data, and the robot's units.
+        out: directory to write, new or old.
+        control_freq: actions a second [Hz], None if the data do not tell.
+        env_args: robomimic's description of the environment; `pixelrl evaluate` rebuilds it.
+        frames: recorded readings to compare on, `[N, ...]` each, at the size of the data or of the camera.
+        checkpoint: the file that the networks come from.
+        step: at which it was saved.
+        camera_sizes: of the robot's pictures, for the cameras that differ from the data.
+        provenance: whatever else the contract should tell, as JSON values.
+
+    Returns:
+        `parity` (see `check_parity`), `sha256` of the network, `seconds` that the export took.
+
+    Raises:
+        PixelrlError: wrong arguments, or the artefact's actions differ from the checkpoint's by more than 1e-4.
+    """
+    start = time.perf_counter()
+    sizes = _camera_sizes(spec, camera_sizes or {})
+    _check(spec, out)
+    policy = TorchPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
+    artefact = Artefact(policy.networks, spec, sizes).eval()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        staging = Path(name)
+        write_onnx(staging / MODEL, artefact)
+        contract = describe(spec, sizes) | {
+            "control_freq": control_freq,
+            "env_args": dict(env_args),
+            "checkpoint": {"file": checkpoint.name, "step": step, "sha256": _sha256(checkpoint)},
+            "provenance": dict(provenance or {}),
+            "sha256": {MODEL: _sha256(staging / MODEL)},
+        }
+        write_json(staging / CONTRACT, contract)
+        parity = check_parity(ExportedPolicy(staging), policy, dict(artefact.resize.items()), sizes, frames)
+        write_json(staging / CONTRACT, contract | {"parity": parity})
+        out.mkdir(exist_ok=True)
+        for file in (MODEL, CONTRACT):  # a crash in between leaves a hash that does not fit: the runtime refuses it
+            os.replace(staging / file, out / file)  # noqa: PTH105 (the one call that is known to be atomic)
+    return {"parity": parity, "sha256": contract["sha256"][MODEL], "seconds": round(time.perf_counter() - start, 2)}
+
+
+def write_onnx(path: Path, artefact: Artefact) -> None:
+    """Write the artefact as one ONNX file: inputs under their observation keys, any batch size, weights inside."""
+    spec, sizes = artefact.spec, artefact.sizes
+    example = [torch.zeros(2, *sizes[key], c, dtype=torch.uint8) for key, (c, _, _) in spec.images.items()]
+    example += [torch.zeros(2, size) for size in spec.proprio.values()]
+    batch = torch.export.Dim("batch")
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)  # all inputs share one batch
+        torch.onnx.export(
+            artefact,
+            tuple(example),
+            temporary,
+            input_names=[*spec.images, *spec.proprio],
+            output_names=["action", "normalised"],
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
+    """Return the part of the contract that follows from the data: what goes in and what comes out."""
+    inputs: dict[str, Any] = {}
+    for key, (c, h, w) in spec.images.items():
+        inputs[key] = {
+            "dtype": "uint8",
+            "shape": ["B", *sizes[key], c],
+            "range": [0, 255],
+            "colour": "RGB",
+            "upright": True,
+            "trained_at": [h, w],
+            "resize": "inside: the whole picture, antialiased bilinear, rounded; nothing is cropped",
+        }
+    at = 0
+    for key, size in spec.proprio.items():
+        mean, std = spec.proprio_mean[at : at + size], spec.proprio_std[at : at + size]
+        inputs[key] = {"dtype": "float32", "shape": ["B", size], "mean": list(mean), "std": list(std)}
+        at += size
+    dims = [{"name": dim.name, "unit": dim.unit, "low": dim.low, "high": dim.high} for dim in spec.action]
+    shape = {"dtype": "float32", "shape": ["B", spec.action_dim]}
+    action = {"meaning": "in the robot's units: low + (normalised + 1) / 2 * (high - low)", "dims": dims}
+    normalised = {"meaning": "the same action as the network gives it", "range": [-1, 1]}
+    return {
+        "format": FORMAT,
+        "pixelrl": pixelrl.__version__,
+        "inputs": inputs,
+        "outputs": {"action": shape | action, "normalised": shape | normalised},
+    }
+
+
+def _camera_sizes(spec: Spec, camera_sizes: Sizes) -> dict[str, tuple[int, int]]:
+    """Return the size of every camera's pictures: the given one, else that of the data."""
+    for key, (height, width) in camera_sizes.items():
+        if key not in spec.images:
+            raise PixelrlError(f"camera size of {key!r}: the policy has no such camera, but {', '.join(spec.images)}")
+        if min(height, width) < 1:
+            raise PixelrlError(f"camera size of {key!r}: {height} x {width}; expected a height and a width [px]")
+    return {key: camera_sizes.get(key, (h, w)) for key, (_, h, w) in spec.images.items()}
+
+
+def _check(spec: Spec, out: Path) -> None:
+    """Raise unless `out` can be a directory and every dimension of the action has a range."""
+    if out.exists() and not out.is_dir():
+        raise PixelrlError(f"{out}: is a file; an export is a directory")
+    for dim in spec.action:
+        if not dim.low < dim.high:
+            raise PixelrlError(f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; low must be below high")
+
+
+def _sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    if not path.is_file():
+        raise PixelrlError(f"{path}: there is no such file")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

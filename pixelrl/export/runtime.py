@@ -1,0 +1,144 @@
+"""Run an exported policy: numpy and onnxruntime, no torch. This is what a robot's computer imports."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from pixelrl.errors import PixelrlError
+from pixelrl.interfaces import Sensors
+
+MODEL, CONTRACT = "policy.onnx", "policy.json"
+FORMAT = 1
+"""The version of `policy.json` that is written and read here."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a policy takes under one observation key.
+
+    Attributes:
+        dtype: `uint8` for pictures, `float32` for everything else.
+        shape: of one reading, without the batch: (H, W, C) or (D,).
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        sizes = ", ".join(str(size) for size in self.shape)
+        meaning = "bytes from 0 to 255, RGB, upright" if self.dtype == "uint8" else "finite, in the robot's units"
+        return f"{self.dtype} [B, {sizes}] ({meaning})"
+
+
+class ExportedPolicy:
+    """A policy as it was exported, checked against its own hash.
+
+    `act` serves a robot, in the robot's units. Calling the object serves an evaluation, in [-1, 1] (`Policy`).
+
+    Attributes:
+        contract: what `policy.json` says: inputs, outputs, control rate, hashes, parity.
+    """
+
+    contract: dict[str, Any]
+
+    def __init__(self, directory: Path | str, *, threads: int = 1) -> None:
+        """Load `policy.onnx` and `policy.json`.
+
+        Args:
+            directory: what `pixelrl export` wrote.
+            threads: of onnxruntime; a small network gains nothing from more, and a robot has other work to do.
+
+        Raises:
+            PixelrlError: not an export, of another format, or changed since.
+        """
+        directory = Path(directory)
+        self.contract = _read_contract(directory / CONTRACT)
+        model = _read_model(directory / MODEL, self.contract["sha256"][MODEL])
+        self._inputs = {
+            key: Input(entry["dtype"], tuple(entry["shape"][1:])) for key, entry in self.contract["inputs"].items()
+        }
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def act(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Return the action in the robot's units: `[A]` for one reading, `[B, A]` for B.
+
+        Args:
+            sensors: at least the contract's inputs, each with a batch axis in front or none of them.
+
+        Raises:
+            PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
+        """
+        single = all(
+            key in sensors and np.ndim(sensors[key]) == len(wanted.shape) for key, wanted in self._inputs.items()
+        )
+        if not single:
+            return self._run("action", sensors)
+        (action,) = self._run("action", {key: np.asarray(sensors[key])[np.newaxis] for key in self._inputs})
+        return np.asarray(action)
+
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Return normalised actions `[B, A]` in [-1, 1] for B readings; checks as `act` does."""
+        return self._run("normalised", sensors)
+
+    def _run(self, output: str, sensors: Sensors) -> NDArray[np.float32]:
+        (action,) = self._session.run([output], checked(sensors, self._inputs))
+        return np.asarray(action, dtype=np.float32)
+
+
+def checked(sensors: Sensors, inputs: Mapping[str, Input]) -> dict[str, NDArray[Any]]:
+    """Return the readings that a policy takes, `[B, ...]` each, and no others.
+
+    Raises:
+        PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
+    """
+    rows: int | None = None
+    for key, wanted in inputs.items():
+        if key not in sensors:
+            raise PixelrlError(f"the policy needs {key!r}, {wanted}; it was given {', '.join(sensors) or 'nothing'}")
+        value = sensors[key]
+        if not isinstance(value, np.ndarray):
+            raise PixelrlError(f"{key} is a {type(value).__name__}; the policy takes a NumPy array, {wanted}")
+        if value.dtype != wanted.dtype or value.shape[1:] != wanted.shape or value.ndim == 0:
+            raise PixelrlError(f"{key} is {value.dtype} {list(value.shape)}; the policy takes {wanted}")
+        if rows is not None and len(value) != rows:
+            raise PixelrlError(f"{key} has {len(value)} rows and {next(iter(inputs))} has {rows}; give both the same")
+        rows = len(value)
+        if not np.isfinite(value).all():
+            raise PixelrlError(f"{key} holds NaN or an infinity; the policy takes {wanted}")
+    return {key: sensors[key] for key in inputs}
+
+
+def _read_contract(path: Path) -> dict[str, Any]:
+    """Return the content of a `policy.json`."""
+    if not path.is_file():
+        raise PixelrlError(f"{path.parent}: not an exported policy: it has no {path.name}")
+    try:
+        contract = json.loads(path.read_text(encoding="utf-8"))
+        found = contract["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged") from error
+    if found != FORMAT:
+        raise PixelrlError(f"{path}: has format {found}; this version of pixelrl reads {FORMAT}: export the run again")
+    return dict(contract)
+
+
+def _read_model(path: Path, digest: str) -> bytes:
+    """Return the network's bytes, the very ones that were hashed."""
+    if not path.is_file():
+        raise PixelrlError(f"{path}: is missing; export the run again")
+    model = path.read_bytes()
+    found = hashlib.sha256(model).hexdigest()
+    if found != digest:
+        raise PixelrlError(
+            f"{path}: was changed after the export: its sha256 is {found}, {CONTRACT} says {digest}; export again"
+        )
+    return model

@@ -1,0 +1,102 @@
+"""Scripted data: as good and as bad as they should be, and the same for any number of workers."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from pixelrl.episode import Episode
+from pixelrl.errors import SimulationError
+from pixelrl.seeding import derive
+from pixelrl.simulation.collect import collect, record
+from pixelrl.simulation.environment import RobosuiteEnv, default_env_args, make_env
+
+ARGS = default_env_args("pick-place-tray", size=32)
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[RobosuiteEnv]:
+    env = make_env(ARGS)
+    yield env
+    env.close()
+
+
+def assert_same(one: Episode, other: Episode) -> None:
+    assert one.notes == other.notes
+    for name in ("actions", "rewards", "dones", "states"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    for key in one.sensors:
+        np.testing.assert_array_equal(one.sensors[key], other.sensors[key])
+
+
+def test_episodes_do_not_depend_on_workers_process_or_history(env: RobosuiteEnv) -> None:
+    alone = list(collect(ARGS, "task", episodes=5, seed=1, workers=1))
+    endless = collect(ARGS, "task", episodes=10**6, seed=1, workers=2)
+    together = list(islice(endless, 5))
+    assert len(multiprocessing.active_children()) == 2
+    endless.close()
+    assert not multiprocessing.active_children(), "closing the iterator ends the workers"
+    assert [e.notes["seed"] for e in alone] == [derive(1, "task", i) for i in range(5)]
+    for one, other in zip(alone, together, strict=True):
+        assert_same(one, other)
+    record(env, "prior", 0)
+    assert_same(record(env, "task", derive(1, "task", 3)), alone[3])
+
+
+def test_prior_picks_about_half_the_time_and_is_never_rewarded(env: RobosuiteEnv) -> None:
+    episodes = [record(env, "prior", seed) for seed in range(30)]
+    assert 6 <= sum(e.notes["success"] for e in episodes) <= 24
+    assert all(e.rewards.sum() == 0 and not e.dones.any() and len(e) == 22 for e in episodes)
+    ends = [e.sensors["robot0_eef_pos"][-1] for e in episodes if e.notes["success"]]
+    assert np.linalg.norm(np.median(ends, 0) - env.robosuite.neutral_pos) < 0.02
+
+
+def test_task_places_mostly_and_goes_on_after_success(env: RobosuiteEnv) -> None:
+    episodes = [record(env, "task", seed) for seed in range(30)]
+    successes = [e for e in episodes if e.notes["success"]]
+    assert 20 <= len(successes) <= 29
+    assert all(len(e) <= 16 + 3 for e in episodes)
+    for episode in successes:
+        first = int(episode.dones.argmax())
+        assert len(episode) == first + 4
+        np.testing.assert_array_equal(episode.rewards, episode.dones.astype(np.float32))
+
+
+def test_an_episode_has_the_promised_shapes(env: RobosuiteEnv) -> None:
+    episode = record(env, "task", 0)
+    n = len(episode)
+    assert episode.actions.dtype == np.float32 and episode.actions.shape == (n, 4)
+    assert np.abs(episode.actions).max() <= np.float32(0.9)
+    assert episode.sensors["agentview_image"].shape == (n + 1, 32, 32, 3)
+    assert episode.states.shape == (n + 1, env.state().size) and episode.states.dtype == np.float64
+    assert episode.rewards.dtype == np.float32 and episode.dones.dtype == np.bool_
+
+
+def test_a_worker_that_dies_is_one_clear_error() -> None:
+    episodes = collect(ARGS, "prior", episodes=1000, seed=0, workers=1)
+    next(episodes)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(SimulationError, match=r"episode .* of part prior: its worker died with exit code -9"):
+        list(episodes)
+
+
+def test_an_error_in_a_worker_arrives_as_it_was() -> None:
+    broken = default_env_args("pick-place-tray", camera_names=["front"])
+    with pytest.raises(SimulationError, match=r"episode 0 of part prior: .*no camera 'front'"):
+        list(collect(broken, "prior", episodes=2, seed=0, workers=1))
+    assert not multiprocessing.active_children()
+
+
+def test_what_cannot_be_collected_is_named() -> None:
+    with pytest.raises(SimulationError, match=r"no part 'placing'.*prior, task, oracle"):
+        next(collect(ARGS, "placing", episodes=1, seed=0))
+    with pytest.raises(SimulationError, match=r"for pick-place-tray only, not for Lift"):
+        next(collect(default_env_args("Lift"), "prior", episodes=1, seed=0))
+    with pytest.raises(SimulationError, match=r"workers is 0"):
+        next(collect(ARGS, "prior", episodes=1, seed=0, workers=0))

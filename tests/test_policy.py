@@ -1,0 +1,82 @@
+"""A run's networks as a policy."""
+
+import numpy as np
+import pytest
+import torch
+
+from pixelrl.batch import ActionDim, Observation, Spec
+from pixelrl.encoders.conv import SmallCNN
+from pixelrl.errors import PixelrlError
+from pixelrl.interfaces import Sensors
+from pixelrl.networks import Networks
+from pixelrl.policy import TorchPolicy
+
+SPEC = Spec(
+    images={"front_image": (3, 32, 40)},
+    proprio={"position": 3, "gripper": 1},
+    action=(ActionDim(name="dx"), ActionDim(name="dy")),
+    sources=("task",),
+    proprio_mean=(0.1, 0.2, 0.3, 0.4),
+    proprio_std=(1.0, 2.0, 0.5, 0.1),
+)
+
+
+@pytest.fixture(scope="module")
+def policy() -> TorchPolicy:
+    torch.manual_seed(0)
+    networks = Networks(
+        SPEC, SmallCNN(), shared=True, ensemble=2, critic_hidden=(8, 8), actor_hidden=(16,), layer_norm=False
+    )
+    torch.nn.init.normal_(networks.actor.last.weight)  # a fresh actor hardly looks at what it is shown
+    return TorchPolicy(networks, SPEC, torch.device("cpu"))
+
+
+@pytest.fixture
+def sensors() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        "gripper": random.normal(size=(5, 1)).astype(np.float32),  # in another order than the spec's
+        "position": random.normal(size=(5, 3)).astype(np.float32),
+        "front_image": random.integers(0, 256, (5, 32, 40, 3), dtype=np.uint8),
+        "object": np.zeros((5, 10), np.float32),
+    }
+
+
+def test_it_acts_by_the_mode_of_the_networks_policy(policy: TorchPolicy, sensors: Sensors) -> None:
+    obs = Observation(
+        images={"front_image": torch.from_numpy(sensors["front_image"].transpose(0, 3, 1, 2).copy())},
+        proprio=torch.from_numpy(np.concatenate([sensors["position"], sensors["gripper"]], axis=1)),
+    )
+    with torch.no_grad():
+        expected = policy.networks.policy(obs).mode.numpy()
+    action = policy(sensors)
+    assert action.dtype == np.float32 and action.shape == (5, 2)
+    np.testing.assert_allclose(action, expected, atol=1e-6)
+    assert np.ptp(action, axis=0).min() > 0.01
+
+
+def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: TorchPolicy, sensors: Sensors) -> None:
+    picture = sensors["front_image"]
+    stored = np.ascontiguousarray(picture[:, ::-1])
+    np.testing.assert_array_equal(policy({**sensors, "front_image": stored[:, ::-1]}), policy(sensors))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("gripper", None, r"needs 'gripper', float32 \[B, 1\].* given position, front_image"),
+        ("front_image", np.zeros((5, 3, 32, 40), np.uint8), r"uint8 \[5, 3, 32, 40\].* uint8 \[B, 32, 40, 3\]"),
+        ("front_image", np.zeros((5, 32, 40, 3), np.float32), r"front_image is float32 .*\(bytes from 0 to 255"),
+        ("position", np.zeros((5, 3)), r"position is float64 \[5, 3\]; .* float32 \[B, 3\]"),
+        ("position", np.zeros(3, np.float32), r"position is float32 \[3\]; .* float32 \[B, 3\]"),
+        ("position", np.full((5, 3), np.nan, np.float32), r"position holds NaN"),
+        ("position", np.zeros((4, 3), np.float32), r"position has 4 rows and front_image has 5"),
+        ("position", torch.zeros(5, 3), r"position is a Tensor; .* NumPy array"),
+    ],
+)
+def test_wrong_readings_are_refused_by_name(
+    policy: TorchPolicy, sensors: dict[str, np.ndarray], key: str, value: np.ndarray | None, message: str
+) -> None:
+    del sensors[key]
+    with pytest.raises(PixelrlError, match=message):
+        policy(sensors if value is None else {**sensors, key: value})
