@@ -29,6 +29,7 @@ Ends = Literal["never", "goal", "dones"]
 - goal: those recorded with `done` set and a reward above 0, in sources whose rewards count. `done` alone will not
   do: robomimic may also set it at the last step of every demo, and a time-out is no end. A source whose rewards are
   scaled by 0 has no goal: to end there would say that nothing can follow, when reaching on is what it is there for.
+  What was recorded after the first such step of a demo lies beyond its end and is not sampled.
 - dones: those recorded with `done` set, in every source.
 """
 
@@ -112,15 +113,16 @@ class Mixture:
         self._reward, self._discount, self._steps = fold(
             self.store.reward * scale + shift, end, self.store.last, gamma=gamma, n_step=n_step
         )
-        self._edges = np.searchsorted(self.store.source.numpy(), np.arange(len(sources) + 1))
+        self._live = np.flatnonzero(before_end(end, self.store.demo))
+        self._edges = np.searchsorted(self.store.source.numpy()[self._live], np.arange(len(sources) + 1))
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size = batch_size
         self._key = derive(seed, "batches")
         self._pin = pin
 
     def __len__(self) -> int:
-        """Return the number of transitions."""
-        return len(self.store)
+        """Return the number of transitions that are sampled."""
+        return len(self._live)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, the same whenever and wherever it is asked for; safe to call from threads."""
@@ -143,9 +145,9 @@ class Mixture:
         """Return the transitions of a step: with replacement, uniform within their source."""
         random = np.random.Generator(np.random.Philox(key=np.array([self._key, step], dtype=np.uint64)))
         if self._quotas is None:
-            return random.integers(len(self.store), size=self._batch_size)
+            return self._live[random.integers(len(self), size=self._batch_size)]
         counts = self._quotas(step)
-        return random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))
+        return self._live[random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))]
 
     def _take(self, values: Tensor, index: Tensor) -> Tensor:
         """Gather rows, into pinned memory if asked for.
@@ -202,6 +204,14 @@ def fold(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float, n_step: int
         running = running & ~(end | last)[ahead]
     discount = (gamma ** steps.double()) * ~ended
     return total.float(), discount.float(), steps
+
+
+def before_end(end: Tensor, demo: Tensor) -> NDArray[np.bool_]:
+    """Return bool `[T]`: the transitions of each demo up to and with its first true end; `demo` is sorted."""
+    ends_before = (end.cumsum(0) - end.long()).numpy()
+    at_start = ends_before[np.searchsorted(demo.numpy(), demo.numpy())]
+    live: NDArray[np.bool_] = ends_before == at_start
+    return live
 
 
 def _true_ends(store: Store, scale: Tensor, ends: Ends) -> Tensor:
