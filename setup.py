@@ -16,7 +16,8 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.11",
+    # robosuite's mink holds numpy below 2; from Python 3.13 on, onnx's ml_dtypes wants it above.
+    python_requires=">=3.11,<3.13",
     packages=["pixelrl", "pixelrl.terms", "pixelrl.simulation", "pixelrl.export", *(f"pixelrl.{w}" for w in WINGS)],
     package_dir={f"pixelrl.{wing}": wing for wing in WINGS},
     package_data={"pixelrl": ["py.typed"]},

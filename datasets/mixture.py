@@ -113,7 +113,7 @@ class Mixture:
         self._reward, self._discount, self._steps = fold(
             self.store.reward * scale + shift, end, self.store.last, gamma=gamma, n_step=n_step
         )
-        self._live = np.flatnonzero(before_end(end, self.store.demo))
+        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, self.store.demo))
         self._edges = np.searchsorted(self.store.source.numpy()[self._live], np.arange(len(sources) + 1))
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size = batch_size
@@ -145,9 +145,11 @@ class Mixture:
         """Return the transitions of a step: with replacement, uniform within their source."""
         random = np.random.Generator(np.random.Philox(key=np.array([self._key, step], dtype=np.uint64)))
         if self._quotas is None:
-            return self._live[random.integers(len(self), size=self._batch_size)]
-        counts = self._quotas(step)
-        return self._live[random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))]
+            place = random.integers(len(self), size=self._batch_size)
+        else:
+            counts = self._quotas(step)
+            place = random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))
+        return np.take(self._live, place)
 
     def _take(self, values: Tensor, index: Tensor) -> Tensor:
         """Gather rows, into pinned memory if asked for.

@@ -155,7 +155,9 @@ class Demo:
         self.console.print(table)
         best = self.out / "runs" / self.plan.recipes[-1]
         self.console.print(f"look at   {best / 'evaluation.mp4'} and {best / 'evaluation.png'}")
-        self.console.print(f"robot     {self.out / 'export'}: {summary['policies']['export']['proof']}")
+        proof = summary["policies"]["export"]["proof"]["data"]
+        proved = f"acts as the checkpoint to {proof['normalised']:.1e} on {proof['frames']} recorded frames"
+        self.console.print(f"robot     {self.out / 'export'}: {proved}")
         self.console.print(f"all       {self.out / 'summary.json'}, {summary['seconds']:.0f} s")
 
 

@@ -1,26 +1,45 @@
 """Evaluate a run or an exported policy by rollouts."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
+from pixelrl.batch import ActionDim
 from pixelrl.errors import PixelrlError
-from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.files import write_json
-from pixelrl.interfaces import Policy
+from pixelrl.interfaces import Policy, Sensors
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
+from pixelrl.policy import TorchPolicy
+from pixelrl.run import read_networks
 from pixelrl.simulation.environment import make_env
 from pixelrl.simulation.rollout import Outcome, rollout
 from pixelrl.simulation.statistics import summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A policy, what it was made for, and where it comes from."""
+
+    policy: Policy
+    env_args: Mapping[str, Any]
+    action: tuple[ActionDim, ...]
+    origin: Mapping[str, Any]
+
+
 def evaluate(
-    policy_directory: Path,
+    directory: Path,
     *,
     episodes: int,
     seed: int,
@@ -36,10 +55,13 @@ def evaluate(
         PixelrlError: no policy there, no environment known, or one that does not fit the policy.
     """
     provenance = Provenance(seed=seed)
-    policy, env_args, origin = open_policy(policy_directory, step)
+    candidate = exported(directory) if (directory / CONTRACT).is_file() else trained(directory, step)
+    env_args = candidate.env_args
     if not env_args:
-        raise PixelrlError(f"{policy_directory}: its data had no env_args, so there is no environment to try it in")
+        raise PixelrlError(f"{directory}: its data had no env_args, so there is no environment to try it in")
     make = partial(make_env, env_args)
+    with closing(make()) as env:
+        policy, rate = in_units_of(env.action_dims, candidate), env.control_freq
     outcomes: list[Outcome] = []
     with progress_bar(console) as bar:
         job = bar.add_task("evaluate", total=episodes, note="")
@@ -48,32 +70,65 @@ def evaluate(
             successes = sum(each.success for each in outcomes)
             bar.update(job, completed=len(outcomes), note=f"{successes} of {len(outcomes)} succeed")
     outcomes.sort(key=lambda outcome: outcome.index)
-    result = summarise(outcomes) | {"policy": origin, "env_args": env_args} | provenance.record()
-    directory = policy_directory if out is None else out
+    result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args} | provenance.record()
+    home = directory if out is None else out
     if films:
-        show(outcomes, directory, fps=float(env_args.get("env_kwargs", {}).get("control_freq", 20)))
-    write_json(directory / "evaluation.json", result)
+        show(outcomes, home, rate)
+    write_json(home / "evaluation.json", result)
     low, high = result["success_interval_95"]
     console.print(
-        f"{policy_directory}: {result['successes']} of {episodes} episodes succeed: "
+        f"{directory}: {result['successes']} of {episodes} episodes succeed: "
         f"{result['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
     )
     return result
 
 
-def open_policy(directory: Path, step: int | None) -> tuple[Policy, Mapping[str, Any], dict[str, Any]]:
-    """Return the policy of a run or of an export, its environment, and what to write about it."""
-    if (directory / "policy.json").is_file():
-        exported = ExportedPolicy(directory)
-        return exported, exported.contract["env_args"], {"export": str(directory)}
-    import torch
+def exported(directory: Path) -> Candidate:
+    """Open an exported policy; its environment draws pictures of the size that it takes."""
+    policy = ExportedPolicy(directory)
+    env_args = copy.deepcopy(policy.contract["env_args"])
+    shapes = {key: entry["shape"] for key, entry in policy.contract["inputs"].items() if entry["dtype"] == "uint8"}
+    if options := env_args.get("env_kwargs"):
+        names = options.get("camera_names", [])
+        options["camera_names"] = [names] if isinstance(names, str) else names
+        for axis, side in ((1, "heights"), (2, "widths")):
+            sizes = [shapes[f"{name}_image"][axis] for name in options["camera_names"] if f"{name}_image" in shapes]
+            if len(sizes) == len(options["camera_names"]):
+                options[f"camera_{side}"] = sizes
+    action = tuple(ActionDim(**dim) for dim in policy.contract["outputs"]["action"]["dims"])
+    origin = {"export": str(directory), "sha256": policy.contract["sha256"]}
+    return Candidate(policy=policy, env_args=env_args, action=action, origin=origin)
 
-    from pixelrl.policy import TorchPolicy  # only here: an exported policy needs no torch
-    from pixelrl.run import read_networks
 
-    torch.set_num_threads(1)  # the cores belong to the simulators
+def trained(directory: Path, step: int | None) -> Candidate:
+    """Open the policy of a run."""
     run, networks, found = read_networks(directory, step)
-    return TorchPolicy(networks, run.spec, torch.device("cpu")), run.env_args, {"run": str(directory), "step": found}
+    torch.set_num_threads(1)  # the cores belong to the simulators
+    policy = TorchPolicy(networks, run.spec, torch.device("cpu"))
+    origin = {"run": str(directory), "step": found}
+    return Candidate(policy=policy, env_args=run.env_args, action=run.spec.action, origin=origin)
+
+
+def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:
+    """Return the policy with its [-1, 1] as the environment's: they differ if the data's actions were rescaled.
+
+    Raises:
+        PixelrlError: the environment takes another number of actions.
+    """
+    own, policy = candidate.action, candidate.policy
+    if len(own) != len(dims):
+        raise PixelrlError(f"the policy gives {len(own)} actions and its environment takes {len(dims)}")
+    if [(dim.low, dim.high) for dim in own] == [(dim.low, dim.high) for dim in dims]:
+        return policy
+    low, high = np.array([dim.low for dim in own]), np.array([dim.high for dim in own])
+    floor, ceiling = np.array([dim.low for dim in dims]), np.array([dim.high for dim in dims])
+
+    def act(sensors: Sensors) -> NDArray[np.float32]:
+        physical = low + (policy(sensors) + 1) / 2 * (high - low)
+        scaled = 2 * (physical - floor) / (ceiling - floor) - 1
+        return np.asarray(np.clip(scaled, -1, 1), np.float32)
+
+    return act
 
 
 def show(outcomes: Sequence[Outcome], directory: Path, fps: float) -> None:

@@ -47,9 +47,16 @@ def export(
         step=found,
         camera_sizes=sizes,
     )
-    write_json(out / "export.json", result | {"run": str(directory), "step": found} | provenance.record())
-    console.print(f"{out}: acts as {directory} does at step {found}: {result}")
-    return result
+    (out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
+    record: dict[str, Any] = {**result, "run": str(directory), "step": found, **provenance.record()}
+    write_json(out / "export.json", record)
+    parity = result["parity"]
+    console.print(
+        f"{out}: acts as {directory} at step {found}: largest difference {parity['data']['normalised']:.1e} on "
+        f"{parity['data']['frames']} recorded frames, {parity['random']['normalised']:.1e} on random ones "
+        f"(at most {parity['limit']:.0e})"
+    )
+    return record
 
 
 def control_rate(run: Run) -> float | None:
