@@ -16,8 +16,7 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
-    # robosuite's mink holds numpy below 2; from Python 3.13 on, onnx's ml_dtypes wants it above.
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11",
     packages=["pixelrl", "pixelrl.terms", "pixelrl.simulation", "pixelrl.export", *(f"pixelrl.{w}" for w in WINGS)],
     package_dir={f"pixelrl.{wing}": wing for wing in WINGS},
     package_data={"pixelrl": ["py.typed"]},
@@ -29,7 +28,11 @@ setup(
         "h5py>=3.10",
         "matplotlib>=3.8",
         "mujoco>=3.3,<3.10",
-        "numpy>=1.26,<2",
+        # robosuite's mink wants numpy below 2 and, from Python 3.13 on, onnx's ml_dtypes 2.1: .ci/setup overrules mink.
+        # Naming mink there makes pip say so at once instead of trying other versions for many minutes.
+        "mink==0.0.5; python_version >= '3.13'",
+        "numpy>=1.26,<2; python_version < '3.13'",
+        "numpy>=2.1; python_version >= '3.13'",
         "onnx>=1.18",
         "onnxruntime>=1.20",
         "onnxscript>=0.3",

@@ -44,5 +44,6 @@ class Cameras(nn.Module):
 
     def forward(self, obs: Observation) -> Tensor:
         """Encode uint8 pictures, `[B, D]`."""
-        parts = [trunk(obs.images[key].float() / 255) for key, trunk in self.trunks.items()]
+        # scaled in place: a second float copy of all pictures would cost as much as a convolution
+        parts = [trunk(obs.images[key].float().mul_(1 / 255)) for key, trunk in self.trunks.items()]
         return torch.cat([*parts, (obs.proprio - self.mean) / self.std], dim=-1)

@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -273,6 +274,10 @@ def _check_drawing() -> None:
     classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
     if backend not in classes:
         return
+    with suppress(ImportError):
+        # Mesa and triton (torch's compiler) each bring an LLVM. Loaded in this order both live; in the other,
+        # whoever imports torch's optimisers after drawing dies of a segmentation fault.
+        importlib.import_module("triton")
     try:
         module = importlib.import_module(f"robosuite.renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()

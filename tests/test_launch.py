@@ -1,0 +1,181 @@
+"""The commands, as a user types them, on a tiny world."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file
+
+import pixelrl.launch.train as train_module
+from pixelrl.batch import ActionDim
+from pixelrl.datasets.synthetic import write_dots
+from pixelrl.interfaces import Sensors
+from pixelrl.launch.cli import main
+from pixelrl.launch.demo import Plan, demo
+from pixelrl.launch.evaluate import Candidate, in_units_of
+from pixelrl.loop import Report
+
+Pixelrl = Callable[..., tuple[int, str]]
+SMALL = ("--batch-size", "16", "--critic-hidden", "16", "8", "--actor-hidden", "16", "--log-every", "5")
+
+
+@pytest.fixture
+def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixelrl:
+    """Run a command line in this process, and return its exit code and what it printed, on one line."""
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["pixelrl", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, " ".join((printed.out + printed.err).split())
+
+    return run
+
+
+@pytest.fixture
+def dots(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a task file and a prior file of a world that takes no simulator."""
+    return write_dots(tmp_path / "task.hdf5", "task", 6, size=32), write_dots(
+        tmp_path / "prior.hdf5", "prior", 6, size=32
+    )
+
+
+def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
+    plan = Plan(prior=4, task=4, recipes=("quick_cog_dr3",), steps=12, episodes=2, films=1)
+    quiet = Console(quiet=True)
+    summary = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
+    assert set(summary["policies"]) == {"quick_cog_dr3", "export"}
+    assert summary["policies"]["export"]["proof"]["data"]["normalised"] <= 1e-4
+    assert summary["policies"]["quick_cog_dr3"]["features"]["srank"] >= 1
+    for part, episodes in (("prior", 4), ("task", 4)):
+        assert summary["data"][part]["episodes"] == episodes
+    for made in ("evaluation.mp4", "evaluation.png", "evaluation.json", "training.json", "last.safetensors"):
+        assert (tmp_path / "runs/quick_cog_dr3" / made).stat().st_size > 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "summary.json"}
+    again = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "summary.json"}
+    assert {path: time for path, time in after.items() if path.is_file()} == {
+        path: time for path, time in before.items() if path.is_file()
+    }
+    assert again["policies"] == summary["policies"]
+    with pytest.raises(Exception, match="choose another --out"):
+        demo(tmp_path, seed=4, workers=2, console=quiet, plan=plan)
+
+
+def test_train_tells_its_whole_configuration(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    task, prior = dots
+    run = tmp_path / "run"
+    code, said = pixelrl(
+        "train", "quick_cog_dr3", "--task", task, "--prior", prior, "--out", run, "--steps", 10, *SMALL,
+        "--critic.dr3.weight", 0.5,
+    )  # fmt: skip
+    assert code == 0, said
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"]["critic"][-1] == {
+        "is": "pixelrl.terms.dr3.DR3", "weight": 0.5, "site": "last_hidden", "stop_gradient": False,
+    }  # fmt: skip
+    assert config["data"] == {"task": [str(task)], "prior": [str(prior)]}
+    record = json.loads((run / "training.json").read_text())
+    assert record["steps"] == 10 and record["seeds"] == {"seed": 0}
+    assert record["command"][:3] == ["pixelrl", "train", "quick_cog_dr3"]
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    assert "features/srank" in header and "q/data@prior" in header
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_a_run_is_never_overwritten_and_resumes_only_as_itself(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
+    assert pixelrl(*command, "--steps", 4)[0] == 0
+    code, said = pixelrl(*command, "--steps", 4)
+    assert code == 1 and "add --resume" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume", "--gamma", 0.5)
+    assert code == 1 and "was trained with gamma = 0.95, not 0.5" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume")
+    assert code == 0 and "going on from step 4" in said
+    assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
+
+
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_cog_dr3", "--task", dots[0], "--prior", dots[1], *SMALL, "--steps", 12]
+    assert pixelrl(*command, "--out", tmp_path / "whole")[0] == 0
+    loop = train_module.training
+
+    def interrupted(*args: object, **options: object) -> Iterator[Report]:
+        for report in loop(*args, **options):  # type: ignore[arg-type]
+            yield report
+            if report.step == 7:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "training", interrupted)
+    code, said = pixelrl(*command, "--out", tmp_path / "parts")
+    assert code == 130 and "kept at step 7" in said
+    monkeypatch.setattr(train_module, "training", loop)
+    assert pixelrl(*command, "--out", tmp_path / "parts", "--resume")[0] == 0
+    whole, parts = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        np.testing.assert_array_equal(value, parts[key], err_msg=key)
+
+
+def test_data_without_reward_are_refused_by_a_critic(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    with h5py.File(dots[0], "r+") as file:
+        for demonstration in file["data"].values():
+            demonstration["rewards"][...] = 0
+    code, said = pixelrl("train", "quick_cog", "--task", dots[0], "--out", tmp_path / "run", "--steps", 2)
+    assert code == 1 and "no transition of the task data has a reward" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("evaluate", "nowhere"), "nowhere: not a run"),
+        (("export", "nowhere", "--out", "x"), "nowhere: not a run"),
+        (("collect", "pick-place-trya", "prior", "--out", "x.hdf5"), "pick-place-tray"),
+        (("collect", "pick-place-tray", "prayer", "--out", "x.hdf5", "--episodes", "1"), "prior"),
+        (("inspect", "nothing.hdf5"), "nothing.hdf5"),
+        (("train", "quick_bc", "--task", "nothing.hdf5", "--out", "x"), "nothing.hdf5"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(
+    words: tuple[str, ...], expected: str, tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = pixelrl(*words)
+    assert code == 1 and expected in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_looks_at_a_file_and_writes_beside_it(dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:
+    code, said = pixelrl("inspect", *dots)
+    assert code == 0 and "task.hdf5" in said and "prior.hdf5" in said
+    for path in dots:
+        assert path.with_suffix(".png").stat().st_size > 0
+        assert json.loads(path.with_suffix(".inspection.json").read_text())["demos"] == 6
+
+
+def test_actions_are_translated_between_data_and_environment() -> None:
+    # The data's 1 is 2 cm, the environment's 1 is 5 cm: full speed in the data is 0.4 in the environment.
+    def full_speed(sensors: Sensors) -> np.ndarray:
+        return np.array([[1.0], [-0.5]], np.float32)
+
+    data, robot = ActionDim(name="dx", low=-0.02, high=0.02, unit="m"), ActionDim(name="dx", low=-0.05, high=0.05)
+    candidate = Candidate(policy=full_speed, env_args={}, action=(data,), origin={})
+    np.testing.assert_allclose(in_units_of((robot,), candidate)({}), [[0.4], [-0.2]], atol=1e-6)
+    assert in_units_of((data,), candidate) is full_speed
+    with pytest.raises(Exception, match="gives 1 actions and its environment takes 2"):
+        in_units_of((robot, robot), candidate)

@@ -1,0 +1,123 @@
+"""The scratch pad of one step."""
+
+from collections import Counter
+
+import pytest
+import torch
+from tiny import gradients, make_learner, make_networks, moved, seeded, shrink, transitions
+from torch import nn
+
+from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
+from pixelrl.networks import Networks
+from pixelrl.terms.bc import BC
+from pixelrl.terms.td import TD
+from pixelrl.update import Update
+
+RESULTS = ["encoding", "next_encoding", "data", "policy_judgement", "next_judgement"]
+
+
+def leaf(update: Update, name: str) -> torch.Tensor:
+    result = getattr(update, name)
+    return result if isinstance(result, torch.Tensor) else result.features
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_asked_for_first_without_gradient_still_has_one(name: str, shared: bool) -> None:
+    networks = make_networks(shared=shared)
+    update = Update(networks, transitions(), seeded(), shift=1)
+    with torch.no_grad():
+        first = leaf(update, name)
+    assert leaf(update, name) is first
+    assert moved(gradients(first.square().sum(), networks.critic))
+
+
+def test_the_policy_and_its_action_keep_their_gradient_too() -> None:
+    networks = make_networks()
+    update = Update(networks, transitions(), seeded())
+    with torch.no_grad():
+        action, log_prob = update.policy_action
+    assert moved(gradients(action.sum(), networks.actor)) and moved(gradients(log_prob.sum(), networks.actor))
+    assert moved(gradients(update.policy_judgement.value.sum(), networks.actor))
+
+
+def test_what_lies_beyond_the_backup_has_no_gradient() -> None:
+    update = Update(make_networks(shared=True), transitions(), seeded())
+    for tensor in (update.next_action, update.next_value, update.td_target):
+        assert not tensor.requires_grad
+
+
+def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None:
+    networks = make_networks()
+    for parameter in networks.target.head.parameters():
+        parameter.data *= 1.5  # so that it is not the critic's
+    update = Update(networks, transitions(), seeded())
+    target = networks.target
+    first, second = target.judge(target.encode(update.batch.next_obs), update.next_action).value
+    assert (first < second).any() or (first > second).any()
+    expected = update.batch.reward + update.batch.discount * torch.minimum(first, second)
+    torch.testing.assert_close(update.td_target, expected)
+    ends = update.batch.discount == 0
+    assert ends.any() and torch.equal(update.td_target[ends], update.batch.reward[ends])
+
+
+def test_all_terms_see_the_same_shifted_pictures() -> None:
+    update = Update(make_networks(), transitions(), seeded(), shift=2)
+    assert update.obs is update.obs and update.next_obs is update.next_obs
+    assert not torch.equal(update.obs.images["front_image"], update.batch.obs.images["front_image"])
+    torch.testing.assert_close(update.encoding, update.networks.critic.encode(update.obs))
+
+
+def test_a_shared_encoder_gives_the_policy_the_critics_encoding() -> None:
+    networks = make_networks(shared=True)
+    update = Update(networks, transitions(), seeded(), shift=1)
+    torch.testing.assert_close(update.policy.mean, networks.policy(update.obs).mean)
+    torch.testing.assert_close(update.next_policy.mean, networks.policy(update.next_obs).mean)
+
+
+def test_imitation_among_the_critics_terms_shapes_a_shared_encoder_only() -> None:
+    shared, apart = make_networks(shared=True), make_networks(shared=False)
+    loss, _ = BC()(Update(shared, transitions(), seeded()))
+    assert moved(gradients(loss, shared.critic.encoders))
+    assert not moved(gradients(loss, shared.critic.head))
+    loss, _ = BC()(Update(apart, transitions(), seeded()))
+    assert not moved(gradients(loss, apart.critic))
+    loss, _ = TD()(Update(apart, transitions(), seeded()))
+    assert moved(gradients(loss, apart.critic.encoders))
+
+
+def count_encodings(networks: Networks) -> Counter[str]:
+    """Count the pictures' rows that each encoder is shown, call by call."""
+    seen: Counter[str] = Counter()
+
+    def watch(name: str, encoder: nn.Module) -> None:
+        def note(module: nn.Module, inputs: object, result: torch.Tensor) -> None:
+            seen[name] += 1
+            assert result.shape[0] == 6  # never tiled for sampled actions
+
+        encoder.register_forward_hook(note)
+
+    for name, critic in (("critic", networks.critic), ("target", networks.target)):
+        for index, encoder in enumerate(critic.encoders):
+            watch(f"{name}{index}", encoder)
+    if networks.actor.encoder is not None:
+        watch("actor", networks.actor.encoder)
+    return seen
+
+
+@pytest.mark.parametrize("measure", [False, True])
+@pytest.mark.parametrize(
+    ("recipe", "critic"),
+    [(cog(), 1), (cog_dr3(), 2), (quick_cog(), 2), (quick_cog_dr3(), 2)],  # s; and s' for DR3 or a shared encoder
+    ids=["cog", "cog_dr3", "quick_cog", "quick_cog_dr3"],
+)
+def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: int, measure: bool) -> None:
+    learner = make_learner(shrink(recipe, warmup_steps=0))  # type: ignore[arg-type]
+    seen = count_encodings(learner.networks)
+    learner.update(transitions(), measure=measure)
+    if measure:
+        critic = 2
+    if learner.recipe.shared_encoder:
+        assert seen == {"critic0": critic, "target0": 1}
+    else:
+        assert seen == {"critic0": critic, "critic1": critic, "target0": 1, "target1": 1, "actor": 2}

@@ -1,0 +1,128 @@
+"""A tiny world for tests of learning: 12x12 pictures, three actions, networks of a few units."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pixelrl.batch import ActionDim, Batch, Observation, Spec
+from pixelrl.config import Recipe
+from pixelrl.encoders.conv import CogCNN
+from pixelrl.learner import Learner
+from pixelrl.networks import Networks
+from pixelrl.update import Update
+
+CPU = torch.device("cpu")
+SPEC = Spec(
+    images={"front_image": (3, 12, 12), "wrist_image": (3, 8, 12)},
+    proprio={"position": 3, "gripper": 1},
+    action=(ActionDim(name="dx"), ActionDim(name="dy"), ActionDim(name="grip")),
+    sources=("task", "prior"),
+    proprio_mean=(0.1, 0.2, 0.3, 0.4),
+    proprio_std=(1.0, 2.0, 0.5, 0.1),
+)
+SIZE = 6
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """Return a generator on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
+def observation(seed: int = 0, size: int = SIZE, spec: Spec = SPEC) -> Observation:
+    """Return random pictures and readings."""
+    generator = seeded(seed)
+    images = {
+        key: torch.randint(0, 256, (size, *shape), generator=generator, dtype=torch.uint8)
+        for key, shape in spec.images.items()
+    }
+    return Observation(images=images, proprio=torch.randn(size, spec.proprio_dim, generator=generator))
+
+
+def transitions(seed: int = 0, size: int = SIZE) -> Batch:
+    """Return random transitions: half of them rewarded, a third of them ends, sources taking turns."""
+    generator = seeded(seed + 1000)
+    rows = torch.arange(size)
+    return Batch(
+        obs=observation(2 * seed, size),
+        action=torch.rand(size, SPEC.action_dim, generator=generator) * 2 - 1,
+        reward=(rows % 2).float(),
+        discount=0.9 * (rows % 3 > 0).float(),
+        next_obs=observation(2 * seed + 1, size),
+        source=rows % 2,
+    )
+
+
+def shrink(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return a recipe with the same terms and switches, for networks of a few units and two steps of warm-up."""
+    small: dict[str, Any] = {
+        "encoder": CogCNN(channels=2),
+        "critic_hidden": (16, 8),
+        "actor_hidden": (16,),
+        "batch_size": SIZE,
+        "warmup_steps": min(recipe.warmup_steps, 2),
+        "shift": 1,
+        "steps": 6,
+    }
+    return replace(recipe, **(small | changes))
+
+
+def make_networks(*, shared: bool = False, layer_norm: bool = False, seed: int = 0) -> Networks:
+    """Return tiny networks whose last layers are as large as the others, so that nothing is hidden by zeros."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = Networks(
+            SPEC,
+            CogCNN(channels=2),
+            shared=shared,
+            ensemble=2,
+            critic_hidden=(16, 8),
+            actor_hidden=(16,),
+            layer_norm=layer_norm,
+        )
+        with torch.no_grad():
+            for parameter in [*networks.critic.head.last.parameters(), *networks.actor.last.parameters()]:
+                nn.init.normal_(parameter, std=0.3)
+        networks.target.load_state_dict(networks.critic.state_dict())
+    return networks
+
+
+def make_learner(recipe: Recipe) -> Learner:
+    """Return a fresh learner on the CPU."""
+    return Learner(recipe, SPEC, CPU)
+
+
+def learn(learner: Learner, steps: int, *, measure: bool = False) -> Learner:
+    """Take some steps, each on the batch of its number."""
+    for _ in range(steps):
+        learner.update(transitions(learner.step), measure=measure)
+    return learner
+
+
+def known(batch: Batch | None = None, networks: Any = None, **values: Any) -> Update:
+    """Return a scratch pad on which some entries are filled in by hand."""
+    update = Update(networks, transitions() if batch is None else batch, seeded())
+    vars(update).update(values)
+    return update
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two modules hold the same numbers, bit for bit."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def gradients(loss: Tensor, module: nn.Module) -> list[Tensor]:
+    """Return d loss / d parameters, zero where there is none."""
+    parameters = list(module.parameters())
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return [
+        torch.zeros_like(parameter) if gradient is None else gradient
+        for parameter, gradient in zip(parameters, found, strict=True)
+    ]
+
+
+def moved(found: list[Tensor]) -> bool:
+    """Tell whether any of the gradients is not zero."""
+    return any(bool(gradient.any()) for gradient in found)
