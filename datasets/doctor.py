@@ -158,7 +158,7 @@ def contact_rows(path: Path, demos: int = 6) -> list[Row]:
     for demo in read_demos(contents, _spaced(list(contents.demos), demos)):
         cameras = [_rgb(demo.sensors[key]) for key in contents.pictures]
         alike = [camera for camera in cameras if camera.shape[1] == cameras[0].shape[1]]
-        ok = bool((demo.rewards > 0).any())
+        ok = demo.notes.get("success", True if (demo.rewards > 0).any() else None)
         caption = f"{demo.name} · {len(demo.actions)} steps · return {demo.rewards.sum():g}"
         rows.append(Row(caption, np.concatenate(alike, axis=2), ok))
     return rows

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.batch import Observation, Spec
+from pixelrl.errors import PixelrlError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,20 @@ class PixelEncoder(ABC):
         """Return a network from float pictures `[B, C, H, W]` in [0, 1] to features `[B, D]`."""
 
     def build(self, spec: Spec) -> "Cameras":
-        """Return a fresh encoder with a trunk for each camera."""
-        return Cameras(spec, {key: self.trunk(shape) for key, shape in spec.images.items()})
+        """Return a fresh encoder with a trunk for each camera.
+
+        Raises:
+            PixelrlError: pictures too small for the convolutions.
+        """
+        trunks = {}
+        for key, shape in spec.images.items():
+            try:
+                trunks[key] = self.trunk(shape)
+                trunks[key](torch.zeros(1, *shape))
+            except RuntimeError as error:
+                size = f"{shape[1]} x {shape[2]} pixels"
+                raise PixelrlError(f"{key}: {size} do not fit {type(self).__name__} ({error})") from error
+        return Cameras(spec, trunks)
 
 
 class Cameras(nn.Module):

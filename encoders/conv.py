@@ -60,7 +60,7 @@ class SmallCNN(PixelEncoder):
     features: int = 256
 
     def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
-        """Return the trunk for pictures of `(C, H, W)`, at least 28 pixels high and wide."""
+        """Return the trunk for pictures of `(C, H, W)`, at least 32 pixels high and wide."""
         first, second, third = self.channels
         convolutions: list[nn.Module] = [
             nn.Conv2d(shape[0], first, 8, 4),

@@ -13,6 +13,7 @@ from tyro.conf import arg
 from pixelrl.config import Recipe
 from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.train import train
+from pixelrl.weights import Weight
 
 TERMS = ("critic", "actor", "warmup")
 
@@ -83,7 +84,7 @@ def mirror(value: Any) -> type:
         elif is_dataclass(item):
             kind = mirror(item)
             default = kind()
-        elif isinstance(item, float):
+        elif kind == Weight:
             kind = float
         chosen.append((field.name, kind, defaulted(default=default)))
     namespace = {"__post_init__": lambda self: None, "__doc__": type(value).__doc__}

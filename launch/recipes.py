@@ -20,14 +20,16 @@ from pixelrl.weights import AtMost
 def cog() -> Recipe:
     """COG as published: CQL on task and prior data alike, its own CNN for each network, episodes never end.
 
-    Departures: random shift by 4 pixels in place of COG's random crop of a padded picture (the same distribution of
-    windows, drawn for each picture); both gradients are taken before either step, where COG's old code took the actor's
-    after the critic's first backward pass.
+    Departures from the authors' code: layers start as torch starts them, but for the last ones (there every fully
+    connected layer starts within +-1e-4); the actor's CNN has a ReLU after its last layer of 256; random shifts repeat
+    the border of a picture (there it is padded with zeros) and are drawn once a step (there in every network's pass);
+    both gradients are taken before either step; half a million steps (the default there is three million).
     """
+    temperature = AtMost(bound=0.0, start=1.0, rate=1e-4)
     return Recipe(
         critic=(TD(), CQL(weight=1.0, uniform=1, policy=1, next_policy=1)),
-        actor=(SeekValue(), KeepEntropy()),
-        warmup=(BC(), KeepEntropy()),
+        actor=(SeekValue(), KeepEntropy(weight=temperature)),
+        warmup=(BC(), KeepEntropy(weight=temperature)),
         warmup_steps=10_000,
         encoder=CogCNN(),
         critic_hidden=(1024, 512, 256),

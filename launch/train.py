@@ -14,7 +14,7 @@ from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.mixture import Mixture, Source
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
-from pixelrl.launch.console import progress_bar
+from pixelrl.launch.console import deferred_interrupt, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
@@ -53,22 +53,22 @@ def train(
         checkpoint.load(checkpoint_path(out), learner)
         console.print(f"{out}: going on from step {learner.step}")
     run.write(out)
-    with Log(out, learner.step) as log, progress_bar(console) as bar:
+    saved = learner.step
+    with Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        try:
-            for report in training(learner, mixture.batch, recipe.steps, measure_every=log_every):
-                bar.update(job, completed=report.step)
-                if report.metrics:
-                    log.write(report)
-                    bar.update(job, note=summary(report))
-                if report.step % checkpoint_every == 0 or report.step == recipe.steps:
-                    checkpoint.save(checkpoint_path(out), learner)
-                if snapshot_every and report.step % snapshot_every == 0:
-                    checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
-        except KeyboardInterrupt:
-            checkpoint.save(checkpoint_path(out), learner)
-            console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
-            raise
+        for report in training(learner, mixture.batch, recipe.steps, measure_every=log_every):
+            bar.update(job, completed=report.step)
+            if report.metrics:
+                log.write(report)
+                bar.update(job, note=summary(report))
+            if due(report, saved, checkpoint_every) or interrupted or report.step == recipe.steps:
+                checkpoint.save(checkpoint_path(out), learner)
+                saved = report.step
+            if snapshot_every and report.step % snapshot_every == 0:
+                checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
+            if interrupted:
+                console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
+                raise KeyboardInterrupt
     write_json(out / "training.json", provenance.record() | {"steps": learner.step, "transitions": len(mixture)})
 
 
@@ -123,6 +123,11 @@ def decide(out: Path, recipe: Recipe, resume: bool) -> bool:
                 f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps"
             )
     return True
+
+
+def due(report: Report, saved: int, every: int) -> bool:
+    """Return whether to keep a checkpoint: every so many steps, once the losses were seen to be finite."""
+    return bool(report.metrics) and report.step - saved >= every
 
 
 def summary(report: Report) -> str:

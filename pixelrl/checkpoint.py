@@ -23,21 +23,38 @@ def save(path: Path, learner: Learner) -> None:
         for label, optimiser in optimisers(objective).items():
             for index, state in optimiser.state_dict()["state"].items():
                 tensors |= prefixed(f"{name}.{label}.{index}", state)
-    header = {"step": learner.step, "scaler": learner.scaler.state_dict()}
+    header = {
+        "step": learner.step,
+        "scaler": learner.scaler.state_dict(),
+        "device": learner.device.type,
+        "tensors": len(tensors),
+    }
     write(path, tensors, header)
 
 
 def load(path: Path, learner: Learner) -> None:
-    """Read into a learner of the same recipe and spec what `save` wrote.
+    """Read into a learner of the same recipe and spec what `save` wrote; a file that is refused changes nothing.
 
     Raises:
-        PixelrlError: the file is damaged or belongs to other networks.
+        PixelrlError: the file is damaged, belongs to other networks or another kind of device, or is a snapshot.
     """
     tensors, header = read(path)
-    restore(path, learner.networks, section(tensors, "networks"))
-    learner.generator.set_state(tensors["generator"].cpu())
+    if header.get("tensors") != len(tensors):
+        raise PixelrlError(f"{path}: holds networks alone, or not all of a checkpoint; resume from last.safetensors")
+    if tensors["generator"].shape != learner.generator.get_state().shape:
+        kind = header["device"]
+        raise PixelrlError(
+            f"{path}: comes from {kind}, and noise does not go on elsewhere; resume with --device {kind}"
+        )
+    parts: list[tuple[nn.Module, dict[str, Tensor]]] = [(learner.networks, section(tensors, "networks"))]
     for name, objective in objectives(learner).items():
-        restore(path, nn.ModuleDict(objective.multipliers), section(tensors, f"{name}.multipliers"))
+        parts.append((nn.ModuleDict(objective.multipliers), section(tensors, f"{name}.multipliers")))
+    for module, values in parts:
+        check_fit(path, module, values)
+    for module, values in parts:
+        module.load_state_dict(values)
+    learner.generator.set_state(tensors["generator"])
+    for name, objective in objectives(learner).items():
         for label, optimiser in optimisers(objective).items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in section(tensors, f"{name}.{label}").items():
@@ -57,7 +74,9 @@ def save_networks(path: Path, networks: nn.Module, step: int) -> None:
 def load_networks(path: Path, networks: nn.Module) -> int:
     """Read the networks of a checkpoint or snapshot, and return its step."""
     tensors, header = read(path)
-    restore(path, networks, section(tensors, "networks"))
+    values = section(tensors, "networks")
+    check_fit(path, networks, values)
+    networks.load_state_dict(values)
     return int(header["step"])
 
 
@@ -88,13 +107,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise PixelrlError(f"{path}: not a checkpoint of pixelrl, or damaged ({error})") from error
 
 
-def restore(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load a module's tensors; all must be there and fit."""
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise PixelrlError(f"{path}: belongs to other networks: {reason}") from error
+def check_fit(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raise a `PixelrlError` unless a module's tensors are all there, no others, and of its shapes."""
+    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    for key in wanted | found:
+        if wanted.get(key) != found.get(key):
+            came, right = found.get(key, "missing"), wanted.get(key, "no such tensor")
+            raise PixelrlError(f"{path}: belongs to other networks: {key} is {came}; expected {right}")
 
 
 def objectives(learner: Learner) -> dict[str, Objective]:

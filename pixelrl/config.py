@@ -1,12 +1,14 @@
 """One run as one frozen value, to and from JSON."""
 
 import importlib
+import math
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from pixelrl.errors import PixelrlError
 from pixelrl.networks import EncoderConfig
 from pixelrl.update import Term
+from pixelrl.weights import AtMost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +71,50 @@ class Recipe:
     """of initial weights, batches and noise"""
 
     def __post_init__(self) -> None:
-        """Check what the types cannot."""
-        for field in ("critic", "actor", "warmup"):
-            names = [type(term).__name__ for term in getattr(self, field)]
-            if repeated := {name for name in names if names.count(name) > 1}:
-                raise PixelrlError(f"recipe: {field} has {min(repeated)} twice; give one term the sum of both weights")
-        for field in ("steps", "batch_size", "n_step", "ensemble"):
-            if getattr(self, field) < 1:
-                raise PixelrlError(f"recipe: {field} is {getattr(self, field)}; it must be at least 1")
-        if not 0 <= self.gamma <= 1:
-            raise PixelrlError(f"recipe: gamma is {self.gamma}; it must be between 0 and 1")
-        if self.shared_encoder and not self.critic:
-            raise PixelrlError("recipe: nothing would train the shared encoder; give critic a term or share none")
+        """Check what the types cannot.
+
+        Raises:
+            PixelrlError: names the option, what came, and what would be right.
+        """
+        for name, allowed, rule in (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("ensemble", self.ensemble >= 1, "at least 1"),
+            ("n_step", self.n_step >= 1, "at least 1"),
+            ("critic_hidden", min(self.critic_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
+            ("actor_hidden", min(self.actor_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
+            ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),
+            ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
+            ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
+            ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
+            ("shift", self.shift >= 0, "at least 0 pixels"),
+            ("reward_scale", math.isfinite(self.reward_scale), "a number"),
+            (
+                "task_share",
+                self.task_share is None or 0 < self.task_share < 1,
+                "between 0 and 1, both excluded, or None",
+            ),
+            ("warmup_steps", self.warmup_steps >= 0, "at least 0"),
+            ("warmup_steps", bool(self.warmup) or not self.warmup_steps, "0 without warm-up terms"),
+            (
+                "shared_encoder",
+                bool(self.critic) or not self.shared_encoder,
+                "False without critic terms: nothing would train the shared encoder",
+            ),
+        ):
+            if not allowed:
+                raise PixelrlError(f"recipe: {name} is {getattr(self, name)}; it must be {rule}")
+        for name in ("critic", "actor", "warmup"):
+            kinds = [type(term).__name__ for term in getattr(self, name)]
+            if repeated := {kind for kind in kinds if kinds.count(kind) > 1}:
+                raise PixelrlError(f"recipe: {name} has {min(repeated)} twice; give one term the sum of both weights")
+        bounds: dict[str, AtMost] = {}
+        for term in (*self.warmup, *self.actor):
+            kind, weight = type(term).__name__, term.weight
+            if isinstance(weight, AtMost) and bounds.setdefault(kind, weight) != weight:
+                raise PixelrlError(
+                    f"recipe: {kind} has one bound in warmup and another in actor; it has one multiplier"
+                )
 
 
 def to_json(value: Any) -> Any:

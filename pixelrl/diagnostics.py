@@ -12,11 +12,14 @@ SRANK_DELTA = 0.01
 def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
     """Return the effective rank of `[B, F]` features (arXiv 2010.14498, eq. 3).
 
-    The least k for which the k largest singular values hold 1 - delta of their sum. At most min(B, F).
+    The least k for which the k largest singular values hold 1 - delta of their sum: at most min(B, F), 0 if all
+    features are 0, and NaN if one of them is not finite.
     """
+    if not features.isfinite().all():
+        return torch.tensor(torch.nan, device=features.device)
     singular = torch.linalg.svdvals(features.float())
-    share: Tensor = singular.cumsum(0) / singular.sum().clamp(min=1e-12)
-    return (share < 1 - delta).sum() + 1
+    held: Tensor = singular.cumsum(0)
+    return ((held < (1 - delta) * held[-1]).sum() + (held[-1] > 0)).float()
 
 
 def dead_share(features: Tensor) -> Tensor:
@@ -30,8 +33,9 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
 
     Returns:
         `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/srank`,
-        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error`, `q/gap` (policy minus data: above zero the
-        critics prefer unseen actions). Those with one value a row come once more for each source, as `q/data@task`.
+        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error` (whatever `target_range` says), `q/gap` (policy
+        minus data: above zero the critics prefer unseen actions). Those with one value a row come once more for each
+        source, as `q/data@task`.
     """
     with torch.no_grad():
         batch, critic = update.batch, update.networks.critic
@@ -54,7 +58,7 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
             "q/gap": sampled[:, 0] - q_data,
         }
         metrics: Metrics = {
-            "features/srank": torch.stack([srank(member) for member in here]).float().mean(),
+            "features/srank": torch.stack([srank(member) for member in here]).mean(),
             "features/dead": torch.stack([dead_share(member) for member in here]).mean(),
         }
         for name, value in rows.items():

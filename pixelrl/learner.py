@@ -33,8 +33,8 @@ class Objective:
         self.name = name
         self.parameters = list(parameters)
         self.optimiser = adam(self.parameters, lr)
-        rules = {term_name(term): term.weight for term in terms}
-        learned = {key: Multiplier(rule).to(device) for key, rule in rules.items() if isinstance(rule, AtMost)}
+        rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
+        learned = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
         groups = [{"params": [each.log], "lr": each.rule.rate} for each in learned.values()]
         self.multipliers = learned
         self.dual_optimiser = adam(groups, 0.0) if groups else None
@@ -45,6 +45,8 @@ class Objective:
         dual: Tensor | None = None
         metrics: Metrics = {}
         for term in terms:
+            if term.weight == 0:
+                continue  # as if it were absent: it neither costs anything nor draws noise
             key = term_name(term)
             value, extra = term(update)
             if isinstance(term.weight, AtMost):
@@ -82,14 +84,15 @@ class Learner:
 
     def __init__(self, recipe: Recipe, spec: Spec, device: torch.device):
         self.recipe, self.spec, self.device = recipe, spec, device
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(derive(recipe.seed, "weights"))
             self.networks = build_networks(recipe, spec).to(device)
         self.generator = torch.Generator(device).manual_seed(derive(recipe.seed, "noise"))
         networks = self.networks
         self.critic = Objective("critic", recipe.critic, networks.critic.parameters(), recipe.critic_lr, device)
-        everything = {term_name(term): term for term in chain(recipe.warmup, recipe.actor)}
-        self.actor = Objective("actor", everything.values(), networks.actor.parameters(), recipe.actor_lr, device)
+        self.actor = Objective(
+            "actor", chain(recipe.warmup, recipe.actor), networks.actor.parameters(), recipe.actor_lr, device
+        )
         self.dtype = compute_dtype(recipe.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = 0
@@ -116,8 +119,10 @@ class Learner:
                 differentiate(dual, [each.log for each in objective.multipliers.values()])
             metrics |= measured
         if measure and recipe.critic:
+            noise = self.generator.get_state()
             with self.autocast():
                 metrics |= diagnose(update, self.spec.sources)
+            self.generator.set_state(noise)  # so that looking changes nothing that is learned
         for objective, _, dual, _ in losses:
             self.scaler.step(objective.optimiser)
             if dual is not None and objective.dual_optimiser is not None:
@@ -126,14 +131,15 @@ class Learner:
             self.networks.follow(recipe.tau)
         if self.scaler.is_enabled():
             self.scaler.update()
-            metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
+            if measure:  # reading it waits for the device
+                metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
         self.step += 1
         return metrics
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of the networks' arithmetic.
 
-        Its cache of cast weights stays off: a weight first cast under `no_grad` would be reused without gradient.
+        Its cache of cast weights stays off: a weight may be cast under `no_grad` first and want its gradient later.
         """
         mixed = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype, enabled=mixed, cache_enabled=False)

@@ -59,6 +59,19 @@ class EnsembleLinear(nn.Module):
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
+class EnsembleNorm(nn.Module):
+    """LayerNorm with a gain and a bias for each of E members: `[E, R, W] -> [E, R, W]`."""
+
+    def __init__(self, ensemble: int, width: int):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(ensemble, 1, width))
+        self.bias = nn.Parameter(torch.zeros(ensemble, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each row."""
+        return nn.functional.layer_norm(x, x.shape[-1:]) * self.gain + self.bias
+
+
 FINAL_LAYER = 1e-4
 """COG starts its last layers near zero: uniform in +-1e-4."""
 
@@ -72,7 +85,7 @@ class CriticHead(nn.Module):
         self.from_state = EnsembleLinear(ensemble, features, hidden[0], bound=bound)
         self.from_action = EnsembleLinear(ensemble, actions, hidden[0], bias=False, bound=bound)
         self.layers = nn.ModuleList(EnsembleLinear(ensemble, below, above) for below, above in pairwise(hidden))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for width in hidden)
+        self.norms = nn.ModuleList(EnsembleNorm(ensemble, width) if layer_norm else nn.Identity() for width in hidden)
         self.last = EnsembleLinear(ensemble, hidden[-1], 1, bound=FINAL_LAYER)
 
     def forward(self, encoding: Tensor, action: Tensor) -> Judgement:
@@ -85,8 +98,8 @@ class CriticHead(nn.Module):
         count, batch, _ = action.shape
         state = self.from_state(encoding)
         moved = self.from_action(action.reshape(1, count * batch, -1))
-        x = state.unsqueeze(1) + moved.reshape(-1, count, batch, moved.shape[-1])
-        x = torch.relu(self.norms[0](x)).flatten(1, 2)
+        x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
+        x = torch.relu(self.norms[0](x))
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             x = torch.relu(norm(layer(x)))
         value = self.last(x).float().reshape(-1, count, batch)

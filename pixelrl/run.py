@@ -8,7 +8,7 @@ RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,18 @@ class Run:
     Attributes:
         recipe: what was learned and how.
         spec: shapes and scales of the data.
-        env_args: robomimic's description of the environment that the task data come from; empty if unknown.
         data: source -> its files, as they were named.
+        env_args: robomimic's description of the environment that the task data come from; empty if unknown.
     """
 
     recipe: Recipe
     spec: Spec
-    env_args: Mapping[str, Any]
     data: Mapping[str, tuple[str, ...]]
+    env_args: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
-        """Write `config.json`."""
-        write_json(directory / "config.json", to_json(self))
+        """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""
+        write_json(directory / "config.json", to_json(self) | {"env_args": dict(self.env_args)})
 
 
 def checkpoint_path(directory: Path, step: int | None = None) -> Path:
@@ -59,12 +59,14 @@ def read_run(directory: Path) -> Run:
     if not path.is_file():
         raise PixelrlError(f"{directory}: not a run of `pixelrl train`: it has no config.json")
     try:
-        run = from_json(json.loads(path.read_text()))
+        body = json.loads(path.read_text())
+        env_args = body.pop("env_args", {}) if isinstance(body, dict) else {}
+        run = from_json(body)
     except (ValueError, TypeError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
     if not isinstance(run, Run):
         raise PixelrlError(f"{path}: not the configuration of a run")
-    return run
+    return replace(run, env_args=env_args)
 
 
 def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networks, int]:
@@ -79,10 +81,14 @@ def pick_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is CUDA where there is one.
 
     Raises:
-        PixelrlError: CUDA was asked for and there is none.
+        PixelrlError: there is no such device, or none here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise PixelrlError("--device cuda: torch finds no CUDA device; use --device cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise PixelrlError(f"--device {name}: torch knows no such device; use auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise PixelrlError(f"--device {name}: torch finds no CUDA device; use --device cpu")
+    return device

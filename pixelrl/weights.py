@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pixelrl.errors import PixelrlError
+
 
 @dataclass(frozen=True, kw_only=True)
 class AtMost:
@@ -23,6 +25,13 @@ class AtMost:
     bound: float
     start: float = 1.0
     rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        if not self.start > 0:
+            raise PixelrlError(f"AtMost: start is {self.start}; a multiplier must be positive")
+        if not self.rate >= 0:
+            raise PixelrlError(f"AtMost: rate is {self.rate}; it must be at least 0")
 
 
 Weight = float | AtMost

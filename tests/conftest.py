@@ -1,4 +1,4 @@
-"""What every test stands on: no display, and CUDA tests that say why they skip."""
+"""What every test stands on: no display, one thread each, and CUDA tests that say why they skip."""
 
 import os
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 os.environ.setdefault("MUJOCO_GL", "egl")
+torch.set_num_threads(1)  # two workers share two cores; threads that wait for each other take ten times as long
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,9 +16,7 @@ def offsets(picture: Tensor, shifted: Tensor, pad: int) -> list[tuple[int, int]]
     wide = padded(picture[None].float(), (pad,) * 4, mode="replicate")[0]
     places = [(y, x) for y in range(2 * pad + 1) for x in range(2 * pad + 1)]
     return [
-        (y - pad, x - pad)
-        for y, x in places
-        if torch.equal(wide[:, y : y + height, x : x + width], shifted.float())
+        (y - pad, x - pad) for y, x in places if torch.equal(wide[:, y : y + height, x : x + width], shifted.float())
     ]
 
 

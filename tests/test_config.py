@@ -24,7 +24,9 @@ def test_a_recipe_survives_json(make: Callable[[], Recipe]) -> None:
 
 
 def test_shapes_and_learned_weights_survive_json() -> None:
-    recipe = replace(cog(), critic=(TD(target_range=(0.0, 1.0)), CQL(weight=AtMost(bound=5.0))), images=("front_image",))
+    recipe = replace(
+        cog(), critic=(TD(target_range=(0.0, 1.0)), CQL(weight=AtMost(bound=5.0))), images=("front_image",)
+    )
     assert from_json(json.loads(json.dumps(to_json((recipe, SPEC))))) == (recipe, SPEC)
 
 
@@ -79,27 +81,28 @@ def test_a_shared_encoder_needs_somebody_who_trains_it() -> None:
         replace(quick_cog(), critic=())
 
 
-UNCHECKED = "not checked in Recipe.__post_init__"
-
-
 @pytest.mark.parametrize(
     "changes",
-    [{"tau": 1.5}, {"tau": -0.1}, {"shift": -1}, {"critic_lr": -1e-4}, {"actor_lr": float("nan")}, {"critic_hidden": ()}],
+    [
+        {"tau": 1.5},
+        {"tau": -0.1},
+        {"shift": -1},
+        {"critic_lr": -1e-4},
+        {"actor_lr": float("nan")},
+        {"critic_hidden": ()},
+    ],
     ids=str,
 )
-@pytest.mark.xfail(strict=True, reason=UNCHECKED)
 def test_what_cannot_be_is_refused_before_data_are_read(changes: dict[str, Any]) -> None:
     with pytest.raises(PixelrlError, match=next(iter(changes))):
         replace(cog(), **changes)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="Learner keeps the actor's rule only: KeyError 'keepentropy'")
 def test_warm_up_may_weigh_a_term_otherwise_than_the_actor_does() -> None:
     fixed = (SeekValue(), KeepEntropy(weight=0.1))
     learn(make_learner(shrink(cog(), warmup=(BC(), KeepEntropy()), actor=fixed)), 3)
 
 
-@pytest.mark.xfail(strict=True, reason="the warm-up's AtMost is silently replaced by the actor's")
 def test_two_rules_for_one_multiplier_are_refused_or_obeyed() -> None:
     rules = {"warmup": (BC(), KeepEntropy(weight=AtMost(bound=0.0, start=0.5))), "actor": (SeekValue(), KeepEntropy())}
     try:

@@ -34,7 +34,6 @@ def test_srank_counts_singular_values_up_to_their_share(values: tuple[float, ...
     assert srank(with_singular_values(*values), delta).item() == rank
 
 
-@pytest.mark.xfail(strict=True, reason="srank of all-zero features is min(B, F) + 1: above its own bound")
 def test_srank_of_dead_features_is_not_the_highest() -> None:
     assert srank(torch.zeros(8, 4)).item() <= 1
 

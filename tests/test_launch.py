@@ -1,6 +1,7 @@
 """The commands, as a user types them, on a tiny world."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,9 +117,9 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
 
     def interrupted(*args: object, **options: object) -> Iterator[Report]:
         for report in loop(*args, **options):  # type: ignore[arg-type]
-            yield report
             if report.step == 7:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)  # as Ctrl-C does, in the middle of things
+            yield report
 
     monkeypatch.setattr(train_module, "training", interrupted)
     code, said = pixelrl(*command, "--out", tmp_path / "parts")

@@ -81,18 +81,7 @@ def test_a_single_row_keeps_its_dimension(batch: int) -> None:
     assert value.shape == (2, batch) and features.shape == (2, batch, 8)
 
 
-@pytest.mark.parametrize(
-    "layer_norm",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, reason="CriticHead.norms holds one LayerNorm a layer: its gain and bias are shared by all E"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("layer_norm", [False, True])
 def test_what_one_member_learns_does_not_move_the_other(layer_norm: bool) -> None:
     networks = make_networks(layer_norm=layer_norm)
     critic, obs, action = networks.critic, observation(), torch.zeros(6, 3)
@@ -194,7 +183,9 @@ def test_the_border_is_finite(log_std: float) -> None:
     assert (action.abs() == 1).any()
     for total in (own.sum(), policy.log_prob(torch.ones(4, 1)).sum(), policy.log_prob(-torch.ones(4, 1)).sum()):
         assert total.isfinite()
-        assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(total, (mean, spread), retain_graph=True))
+        assert all(
+            gradient.isfinite().all() for gradient in torch.autograd.grad(total, (mean, spread), retain_graph=True)
+        )
 
 
 def test_the_spread_stays_within_cogs_range_and_the_fresh_policy_is_broad() -> None:

@@ -158,9 +158,7 @@ def test_cql_pushes_sampled_actions_down_and_recorded_ones_up() -> None:
     data = judged([[0.0, 0.0]])
     critic = LinearCritic(torch.zeros(1, 2), torch.tensor([0.5], requires_grad=True))
     policy = gaussian([0.0, 0.0], 1.0, 2)
-    update = known(
-        rows([[0.1, 0.1]] * 2), critic, encoding=NOTHING, data=data, policy=policy, next_policy=policy
-    )
+    update = known(rows([[0.1, 0.1]] * 2), critic, encoding=NOTHING, data=data, policy=policy, next_policy=policy)
     loss, _ = CQL(uniform=4)(update)
     offset, recorded = torch.autograd.grad(loss, (critic.offset, data.value))
     assert offset.item() == pytest.approx(1)  # a soft maximum's slopes add up to one

@@ -30,7 +30,6 @@ def test_the_term_is_not_moved_by_its_multiplier() -> None:
 
 
 @pytest.mark.parametrize("start", [0.0, -1.0])
-@pytest.mark.xfail(strict=True, reason="AtMost accepts start <= 0: log gives -inf (frozen at 0) or NaN")
 def test_a_multiplier_that_cannot_be_positive_is_refused(start: float) -> None:
     with pytest.raises(PixelrlError, match="start"):
         AtMost(bound=0.0, start=start)

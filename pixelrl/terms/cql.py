@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.batch import Metrics
+from pixelrl.errors import PixelrlError
 from pixelrl.update import Term, Update
 
 
@@ -33,6 +34,11 @@ class CQL(Term):
     next_policy: int = 1
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        if min(self.uniform, self.policy, self.next_policy) < 0 or not self.uniform + self.policy + self.next_policy:
+            raise PixelrlError("CQL: uniform, policy and next_policy must be at least 0, and one of them at least 1")
+
     def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
         """Return the conservative gap, summed over the ensemble."""
         with torch.no_grad():
@@ -49,10 +55,11 @@ class CQL(Term):
         device = update.batch.action.device
         uniform = torch.rand(shape, generator=update.generator, device=device) * 2 - 1
         actions, densities = [uniform], [torch.full(shape[:2], -width * math.log(2.0), device=device)]
-        for policy, count in ((update.policy, self.policy), (update.next_policy, self.next_policy)):
-            sampled, log_prob = policy.sample(count, update.generator)
-            actions.append(sampled)
-            densities.append(log_prob)
+        for state, count in (("policy", self.policy), ("next_policy", self.next_policy)):
+            if count:
+                sampled, log_prob = getattr(update, state).sample(count, update.generator)
+                actions.append(sampled)
+                densities.append(log_prob)
         return torch.cat(actions), torch.cat(densities)
 
     def soft_maximum(self, value: Tensor, log_density: Tensor) -> Tensor:
