@@ -45,7 +45,7 @@ class Cameras(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: Spec, trunks: dict[str, nn.Sequential]):
+    def __init__(self, spec: Spec, trunks: dict[str, nn.Sequential]) -> None:
         super().__init__()
         self.trunks = nn.ModuleDict(trunks)
         self.register_buffer("mean", torch.tensor(spec.proprio_mean, dtype=torch.float32))

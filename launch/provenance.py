@@ -18,7 +18,7 @@ class Provenance:
         seeds: whatever the command drew random numbers from, by name.
     """
 
-    def __init__(self, **seeds: int):
+    def __init__(self, **seeds: int) -> None:
         self.start, self.began = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.seeds = seeds
 

@@ -67,7 +67,7 @@ def quick_cog() -> Recipe:
             CQL(weight=0.1, uniform=3, policy=3, next_policy=3),
             BC(weight=1.0),
         ),
-        actor=(SeekValue(), KeepEntropy(weight=AtMost(bound=0.0, start=0.05)), BC(weight=0.5)),
+        actor=(SeekValue(), KeepEntropy(), BC(weight=0.5)),
         warmup=(BC(),),
         warmup_steps=300,
         encoder=SmallCNN(),

@@ -45,6 +45,8 @@ class Recipe:
     """Adam's learning rate for the critic and a shared encoder"""
     actor_lr: float = 1e-4
     """Adam's learning rate for the actor"""
+    final_lr: float = 1.0
+    """factor on both learning rates at the last step, reached along a half cosine; 1: they stay"""
     tau: float = 0.005
     """how far the target network follows in a step"""
     shift: int = 4
@@ -85,6 +87,7 @@ class Recipe:
             ("actor_hidden", min(self.actor_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
             ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),
             ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
+            ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),
             ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),

@@ -1,5 +1,6 @@
 """The learner: networks, two objectives, their optimisers, and one gradient step."""
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -29,8 +30,8 @@ class Objective:
 
     def __init__(
         self, name: str, terms: Iterable[Term], parameters: Iterable[nn.Parameter], lr: float, device: torch.device
-    ):
-        self.name = name
+    ) -> None:
+        self.name, self.lr = name, lr
         self.parameters = list(parameters)
         self.optimiser = adam(self.parameters, lr)
         rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
@@ -82,7 +83,7 @@ class Learner:
         device: where to compute.
     """
 
-    def __init__(self, recipe: Recipe, spec: Spec, device: torch.device):
+    def __init__(self, recipe: Recipe, spec: Spec, device: torch.device) -> None:
         self.recipe, self.spec, self.device = recipe, spec, device
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(derive(recipe.seed, "weights"))
@@ -124,6 +125,7 @@ class Learner:
                 metrics |= diagnose(update, self.spec.sources)
             self.generator.set_state(noise)  # so that looking changes nothing that is learned
         for objective, _, dual, _ in losses:
+            objective.optimiser.param_groups[0]["lr"] = objective.lr * self.pace
             self.scaler.step(objective.optimiser)
             if dual is not None and objective.dual_optimiser is not None:
                 objective.dual_optimiser.step()
@@ -135,6 +137,12 @@ class Learner:
                 metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
         self.step += 1
         return metrics
+
+    @property
+    def pace(self) -> float:
+        """The factor on the learning rates at this step: from 1 to `final_lr` along a half cosine."""
+        last, progress = self.recipe.final_lr, self.step / self.recipe.steps
+        return last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of the networks' arithmetic.

@@ -47,7 +47,9 @@ class Judgement(NamedTuple):
 class EnsembleLinear(nn.Module):
     """E linear layers side by side: `[E | 1, R, in] -> [E, R, out]`."""
 
-    def __init__(self, ensemble: int, inputs: int, outputs: int, *, bias: bool = True, bound: float | None = None):
+    def __init__(
+        self, ensemble: int, inputs: int, outputs: int, *, bias: bool = True, bound: float | None = None
+    ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs) if bound is None else bound
         self.weight = nn.Parameter(torch.empty(ensemble, inputs, outputs).uniform_(-bound, bound))
@@ -62,7 +64,7 @@ class EnsembleLinear(nn.Module):
 class EnsembleNorm(nn.Module):
     """LayerNorm with a gain and a bias for each of E members: `[E, R, W] -> [E, R, W]`."""
 
-    def __init__(self, ensemble: int, width: int):
+    def __init__(self, ensemble: int, width: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(ensemble, 1, width))
         self.bias = nn.Parameter(torch.zeros(ensemble, 1, width))
@@ -79,7 +81,7 @@ FINAL_LAYER = 1e-4
 class CriticHead(nn.Module):
     """E multi-layer perceptrons from (encoding, action) to Q."""
 
-    def __init__(self, features: int, actions: int, hidden: tuple[int, ...], ensemble: int, layer_norm: bool):
+    def __init__(self, features: int, actions: int, hidden: tuple[int, ...], ensemble: int, layer_norm: bool) -> None:
         super().__init__()
         bound = 1 / math.sqrt(features + actions)
         self.from_state = EnsembleLinear(ensemble, features, hidden[0], bound=bound)
@@ -109,7 +111,7 @@ class CriticHead(nn.Module):
 class Critic(nn.Module):
     """E Q-functions of pictures: either one encoder for all of them or one each (as COG)."""
 
-    def __init__(self, encoders: list[nn.Module], head: CriticHead):
+    def __init__(self, encoders: list[nn.Module], head: CriticHead) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.head = head
@@ -131,7 +133,7 @@ class SquashedGaussian:
 
     CLIP = 1 - 1e-4  # recorded actions at the very border have infinite log-density in the limit
 
-    def __init__(self, mean: Tensor, log_std: Tensor):
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
         self.mean, self.log_std = mean.float(), log_std.float()
 
     @property
@@ -163,7 +165,7 @@ class Actor(nn.Module):
 
     LOG_STD = (-5.0, 2.0)  # COG's range
 
-    def __init__(self, features: int, actions: int, hidden: tuple[int, ...], encoder: nn.Module | None):
+    def __init__(self, features: int, actions: int, hidden: tuple[int, ...], encoder: nn.Module | None) -> None:
         super().__init__()
         self.encoder = encoder
         widths = (features, *hidden)
@@ -192,7 +194,7 @@ class Networks(nn.Module):
         critic_hidden: tuple[int, ...],
         actor_hidden: tuple[int, ...],
         layer_norm: bool,
-    ):
+    ) -> None:
         super().__init__()
 
         def critic() -> Critic:

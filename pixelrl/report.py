@@ -17,7 +17,7 @@ class CSVLog:
         step: forget what an interrupted run wrote after this step.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, step: int) -> None:
         self.path = path
         self.columns = ["step", "seconds"]
         rows: list[dict[str, str]] = []
@@ -52,7 +52,7 @@ class CSVLog:
 class Log:
     """Write reports to `metrics.csv` and to `tensorboard/` in a run's directory."""
 
-    def __init__(self, directory: Path, step: int):
+    def __init__(self, directory: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
         self.csv = CSVLog(directory / "metrics.csv", step)

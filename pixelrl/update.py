@@ -27,7 +27,7 @@ class Update:
         shift: augmentation, the largest shift of a picture [pixels].
     """
 
-    def __init__(self, networks: Networks, batch: Batch, generator: torch.Generator, *, shift: int = 0):
+    def __init__(self, networks: Networks, batch: Batch, generator: torch.Generator, *, shift: int = 0) -> None:
         self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
 
     @cached_property

@@ -40,7 +40,7 @@ Weight = float | AtMost
 class Multiplier(nn.Module):
     """The learned multiplier of an `AtMost`, kept positive by its logarithm."""
 
-    def __init__(self, rule: AtMost):
+    def __init__(self, rule: AtMost) -> None:
         super().__init__()
         self.rule = rule
         self.log = nn.Parameter(torch.tensor(float(rule.start)).log())

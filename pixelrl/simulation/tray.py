@@ -23,7 +23,7 @@ TRAY_FLOOR = 0.006
 TRAY_WALL = 0.05
 """A wall overtops a cube by a centimetre, so that pushing a cube along the table never brings it in. [m]"""
 
-CUBE_AREA = np.array([[-0.08, -0.16], [0.08, 0.0]])
+CUBE_AREA = np.array([[-0.06, -0.14], [0.06, -0.02]])
 CUBE_GAP = 0.085
 """Between the centres of two cubes: room for an open finger. [m]"""
 
