@@ -46,6 +46,7 @@ def export(
         checkpoint=checkpoint_path(directory, step),
         step=found,
         camera_sizes=sizes,
+        provenance=provenance.record(),
     )
     (out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
     record: dict[str, Any] = {**result, "run": str(directory), "step": found, **provenance.record()}

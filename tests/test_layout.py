@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import setuptools
+import setuptools  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[1]
 WINGS = ("encoders", "datasets", "launch")
