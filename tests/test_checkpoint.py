@@ -24,7 +24,7 @@ from pixelrl.weights import AtMost
 LEARNED = shrink(
     quick_cog_dr3(),
     critic=(TD(), CQL(weight=AtMost(bound=0.5, rate=0.1)), BC()),
-    warmup=(BC(), KeepEntropy(weight=AtMost(bound=0.0, start=0.05))),
+    warmup=(BC(), KeepEntropy()),
     warmup_steps=3,
 )
 

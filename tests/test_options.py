@@ -68,7 +68,7 @@ def test_a_term_is_reached_by_its_name(parse: Parse) -> None:
         imitation,
         DR3(weight=0.01, site="encoding", stop_gradient=True),
     )
-    assert recipe.actor[1] == KeepEntropy(weight=AtMost(bound=-1.0, start=0.05))
+    assert recipe.actor[1] == KeepEntropy(weight=AtMost(bound=-1.0))
     assert recipe.encoder == SmallCNN(features=64)
     assert recipe.warmup == base.warmup
 
