@@ -17,6 +17,7 @@ class CogCNN(PixelEncoder):
     """
 
     channels: int = 16
+    """filters of each convolution"""
 
     def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
         """Return the trunk for pictures of `(C, H, W)`."""
@@ -39,7 +40,9 @@ class DrqCNN(PixelEncoder):
     """DrQ's encoder (arXiv 2004.13649, app. B): four 3x3 convolutions, LayerNorm, tanh."""
 
     channels: int = 32
+    """filters of each convolution"""
     features: int = 50
+    """width of the last layer"""
 
     def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
         """Return the trunk for pictures of `(C, H, W)`."""
@@ -57,7 +60,9 @@ class SmallCNN(PixelEncoder):
     """
 
     channels: tuple[int, int, int] = (16, 32, 32)
+    """filters of the three convolutions"""
     features: int = 256
+    """width of the last layer"""
 
     def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
         """Return the trunk for pictures of `(C, H, W)`, at least 32 pixels high and wide."""

@@ -93,6 +93,7 @@ def evaluate(
     video: bool = False,
     films: int = 8,
     step: int | None = None,
+    env: str | None = None,
     out: Path | None = None,
 ) -> None:
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
@@ -105,6 +106,7 @@ def evaluate(
         video: film the first episodes, and lay them out on one sheet of pictures.
         films: how many to film with --video.
         step: use the snapshot of this step, not the last checkpoint.
+        env: environment to use, say pick-place-tray or Lift; default: the one that the data came from.
         out: where to write evaluation.json and films; default: the policy's directory.
     """
     from pixelrl.launch.evaluate import evaluate as go
@@ -117,6 +119,7 @@ def evaluate(
         workers=workers or cores(),
         films=films,
         step=step,
+        env=env,
         out=out,
         console=Console(),
     )

@@ -22,7 +22,7 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import read_networks
-from pixelrl.simulation.environment import make_env
+from pixelrl.simulation.environment import default_env_args, make_env
 from pixelrl.simulation.rollout import Outcome, rollout
 from pixelrl.simulation.statistics import summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
@@ -30,10 +30,19 @@ from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A policy, what it was made for, and where it comes from."""
+    """A policy, what it was made for, and where it comes from.
+
+    Attributes:
+        policy: acts in [-1, 1].
+        env_args: robomimic's description of its data's environment; empty if unknown.
+        pictures: observation key of each camera -> (height, width) that the policy takes [px].
+        action: what its [-1, 1] means.
+        origin: what to write about it.
+    """
 
     policy: Policy
     env_args: Mapping[str, Any]
+    pictures: Mapping[str, tuple[int, int]]
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
 
@@ -46,6 +55,7 @@ def evaluate(
     workers: int,
     films: int = 0,
     step: int | None = None,
+    env: str | None = None,
     out: Path | None = None,
     console: Console,
 ) -> dict[str, Any]:
@@ -56,12 +66,10 @@ def evaluate(
     """
     provenance = Provenance(seed=seed)
     candidate = exported(directory) if (directory / CONTRACT).is_file() else trained(directory, step)
-    env_args = candidate.env_args
-    if not env_args:
-        raise PixelrlError(f"{directory}: its data had no env_args, so there is no environment to try it in")
+    env_args = environment(candidate, env)
     make = partial(make_env, env_args)
-    with closing(make()) as env:
-        policy, rate = in_units_of(env.action_dims, candidate), env.control_freq
+    with closing(make()) as opened:
+        policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
     outcomes: list[Outcome] = []
     with progress_bar(console) as bar:
         job = bar.add_task("evaluate", total=episodes, note="")
@@ -84,29 +92,48 @@ def evaluate(
 
 
 def exported(directory: Path) -> Candidate:
-    """Open an exported policy; its environment draws pictures of the size that it takes."""
+    """Open an exported policy."""
     policy = ExportedPolicy(directory)
-    env_args = copy.deepcopy(policy.contract["env_args"])
-    shapes = {key: entry["shape"] for key, entry in policy.contract["inputs"].items() if entry["dtype"] == "uint8"}
-    if options := env_args.get("env_kwargs"):
-        names = options.get("camera_names", [])
-        options["camera_names"] = [names] if isinstance(names, str) else names
-        for axis, side in ((1, "heights"), (2, "widths")):
-            sizes = [shapes[f"{name}_image"][axis] for name in options["camera_names"] if f"{name}_image" in shapes]
-            if len(sizes) == len(options["camera_names"]):
-                options[f"camera_{side}"] = sizes
-    action = tuple(ActionDim(**dim) for dim in policy.contract["outputs"]["action"]["dims"])
-    origin = {"export": str(directory), "sha256": policy.contract["sha256"]}
-    return Candidate(policy=policy, env_args=env_args, action=action, origin=origin)
+    inputs, outputs = policy.contract["inputs"], policy.contract["outputs"]
+    return Candidate(
+        policy=policy,
+        env_args=policy.contract["env_args"],
+        pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
+        action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
+        origin={"export": str(directory), "sha256": policy.contract["sha256"]},
+    )
 
 
 def trained(directory: Path, step: int | None) -> Candidate:
     """Open the policy of a run."""
     run, networks, found = read_networks(directory, step)
     torch.set_num_threads(1)  # the cores belong to the simulators
-    policy = TorchPolicy(networks, run.spec, torch.device("cpu"))
-    origin = {"run": str(directory), "step": found}
-    return Candidate(policy=policy, env_args=run.env_args, action=run.spec.action, origin=origin)
+    return Candidate(
+        policy=TorchPolicy(networks, run.spec, torch.device("cpu")),
+        env_args=run.env_args,
+        pictures={key: shape[1:] for key, shape in run.spec.images.items()},
+        action=run.spec.action,
+        origin={"run": str(directory), "step": found},
+    )
+
+
+def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
+    """Return the description of the environment to use: its cameras are those that the policy takes.
+
+    Raises:
+        PixelrlError: none is known, or a camera is not one of a simulator.
+    """
+    env_args: dict[str, Any] = copy.deepcopy(dict(candidate.env_args)) if env is None else default_env_args(env)
+    if not env_args:
+        raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
+    options = env_args.setdefault("env_kwargs", {})
+    for key in candidate.pictures:
+        if not key.endswith("_image"):
+            raise PixelrlError(f"{key}: not a camera of a simulator, whose pictures are called NAME_image")
+    options["camera_names"] = [key.removesuffix("_image") for key in candidate.pictures]
+    options["camera_heights"] = [height for height, _ in candidate.pictures.values()]
+    options["camera_widths"] = [width for _, width in candidate.pictures.values()]
+    return env_args
 
 
 def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:

@@ -50,6 +50,8 @@ def train(
     files = {"task": tuple(map(str, task)), "prior": tuple(map(str, prior))}
     run = Run(recipe=recipe, spec=mixture.spec, env_args=mixture.env_args, data=files)
     if resuming:
+        if read_run(out).spec != mixture.spec:
+            raise PixelrlError(f"{out}: was trained on other data: their shapes or statistics differ from these")
         checkpoint.load(checkpoint_path(out), learner)
         console.print(f"{out}: going on from step {learner.step}")
     run.write(out)

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,10 +16,11 @@ from safetensors.numpy import load_file
 import pixelrl.launch.train as train_module
 from pixelrl.batch import ActionDim
 from pixelrl.datasets.synthetic import write_dots
+from pixelrl.errors import PixelrlError
 from pixelrl.interfaces import Sensors
 from pixelrl.launch.cli import main
 from pixelrl.launch.demo import Plan, demo
-from pixelrl.launch.evaluate import Candidate, in_units_of
+from pixelrl.launch.evaluate import Candidate, environment, in_units_of
 from pixelrl.loop import Report
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -103,6 +105,10 @@ def test_a_run_is_never_overwritten_and_resumes_only_as_itself(
     assert code == 1 and "add --resume" in said
     code, said = pixelrl(*command, "--steps", 8, "--resume", "--gamma", 0.5)
     assert code == 1 and "was trained with gamma = 0.95, not 0.5" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume", "--proprio")
+    assert code == 1 and "was trained with proprio" in said
+    code, said = pixelrl(*command[:3], dots[1], dots[0], *command[4:], "--steps", 8, "--resume")
+    assert code == 1 and "was trained on other data" in said
     code, said = pixelrl(*command, "--steps", 8, "--resume")
     assert code == 0 and "going on from step 4" in said
     assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
@@ -169,13 +175,33 @@ def test_inspect_looks_at_a_file_and_writes_beside_it(dots: tuple[Path, Path], p
         assert json.loads(path.with_suffix(".inspection.json").read_text())["demos"] == 6
 
 
+def test_an_environment_draws_what_the_policy_takes() -> None:
+    pictures = {"agentview_image": (60, 80), "robot0_eye_in_hand_image": (48, 48)}
+    recorded = {"env_name": "Stack", "type": 1, "env_kwargs": {"camera_names": "frontview", "control_freq": 10}}
+    candidate = Candidate(policy=lambda sensors: None, env_args=recorded, pictures=pictures, action=(), origin={})  # type: ignore[arg-type,return-value]
+    found = environment(candidate, None)
+    cameras = {
+        "camera_names": ["agentview", "robot0_eye_in_hand"],
+        "camera_heights": [60, 48],
+        "camera_widths": [80, 48],
+    }
+    assert found == {"env_name": "Stack", "type": 1, "env_kwargs": {**cameras, "control_freq": 10}}
+    assert recorded["env_kwargs"] == {"camera_names": "frontview", "control_freq": 10}
+    by_name = environment(replace(candidate, env_args={}), "Lift")
+    assert by_name["env_name"] == "Lift" and cameras.items() <= by_name["env_kwargs"].items()
+    with pytest.raises(PixelrlError, match="name one, say --env Lift"):
+        environment(replace(candidate, env_args={}), None)
+    with pytest.raises(PixelrlError, match="rgb: not a camera"):
+        environment(replace(candidate, pictures={"rgb": (48, 48)}), None)
+
+
 def test_actions_are_translated_between_data_and_environment() -> None:
     # The data's 1 is 2 cm, the environment's 1 is 5 cm: full speed in the data is 0.4 in the environment.
     def full_speed(sensors: Sensors) -> np.ndarray:
         return np.array([[1.0], [-0.5]], np.float32)
 
     data, robot = ActionDim(name="dx", low=-0.02, high=0.02, unit="m"), ActionDim(name="dx", low=-0.05, high=0.05)
-    candidate = Candidate(policy=full_speed, env_args={}, action=(data,), origin={})
+    candidate = Candidate(policy=full_speed, env_args={}, pictures={}, action=(data,), origin={})
     np.testing.assert_allclose(in_units_of((robot,), candidate)({}), [[0.4], [-0.2]], atol=1e-6)
     assert in_units_of((data,), candidate) is full_speed
     with pytest.raises(Exception, match="gives 1 actions and its environment takes 2"):
