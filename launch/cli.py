@@ -16,7 +16,7 @@ from pixelrl.launch.provenance import cores
 Out = Annotated[Path, arg(metavar="PATH")]
 
 
-def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None) -> None:
+def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None, distractor: bool = False) -> None:
     """Run the whole job on a tray task: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
 
     Every stage is kept: after an interruption the same command goes on.
@@ -25,10 +25,13 @@ def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None) -> 
         out: directory for everything.
         seed: of all randomness.
         workers: simulator processes; default: one a core.
+        distractor: the harder version: a second cube on the table, which half of the prior picks go for.
     """
+    from pixelrl.launch.demo import Plan
     from pixelrl.launch.demo import demo as run
 
-    run(out, seed=seed, workers=workers or cores(), console=Console())
+    plan = Plan(distractor=True, prior=1000, task=400) if distractor else Plan()
+    run(out, seed=seed, workers=workers or cores(), console=Console(), plan=plan)
 
 
 def collect(

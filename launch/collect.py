@@ -41,14 +41,18 @@ def collect(
     env = make_env(env_args)
     dims = env.action_dims
     env.close()
-    tally = {"episodes": 0, "successes": 0}
+    tally = {"episodes": 0, "successes": 0, "held_at_start": 0, "rewarded": 0, "whole_task": 0}
     with progress_bar(console) as bar:
         job = bar.add_task("collect", total=episodes, note=part)
 
         def counted() -> Iterator[Episode]:
             for episode in episodes_of(env_args, part, episodes=episodes, seed=seed, workers=workers):
                 tally["episodes"] += 1
+                held, rewarded = bool(episode.notes["held_at_start"]), bool(episode.rewards.any())
                 tally["successes"] += bool(episode.notes["success"])
+                tally["held_at_start"] += held
+                tally["rewarded"] += rewarded
+                tally["whole_task"] += rewarded and not held
                 bar.update(job, advance=1, note=f"{part}: {tally['successes']} of {tally['episodes']} succeed")
                 yield episode
 

@@ -33,7 +33,7 @@ def progress_bar(console: Console) -> Progress:
     """Return a progress bar; each of its tasks has a field `note` for whatever is worth watching."""
     return Progress(
         TextColumn("{task.description:>8}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         RateColumn(),
         TimeElapsedColumn(),

@@ -1,6 +1,5 @@
 """The whole job, from nothing to an artefact that a robot can run, in stages that are each kept."""
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+import pixelrl
+from pixelrl.config import to_json
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.launch.collect import collect
@@ -17,30 +17,29 @@ from pixelrl.launch.evaluate import evaluate
 from pixelrl.launch.export import export
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.recipes import RECIPES
+from pixelrl.launch.summary import draw, last_figures, tell
 from pixelrl.launch.train import train
+from pixelrl.seeding import derive
+from pixelrl.simulation.statistics import mcnemar
 
 TASK = "pick-place-tray"
-MEASURED = {
-    "phi.phi'": "features/dot",
-    "cosine": "features/cosine",
-    "|phi|": "features/norm",
-    "srank": "features/srank",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How large the demo is; the defaults fit two cores and twelve minutes.
+    """How large the demo is, fixed beforehand; the defaults fit two cores and twelve minutes.
 
     Attributes:
+        distractor: a second cube lies on the table, and half of the picks go for it.
         prior: episodes of prior data to collect: picks, many of which fail.
         task: episodes of task data: places that start with the cube in the gripper.
-        recipes: what to train; the last one is filmed and exported.
+        recipes: what to train; the first one is the baseline, the last one is filmed and exported.
         steps: gradient steps of each; None: the recipe's own.
         episodes: how many to evaluate each policy with.
         films: how many of them to film.
     """
 
+    distractor: bool = False
     prior: int = 600
     task: int = 300
     recipes: tuple[str, ...] = ("quick_bc", "quick_cog", "quick_cog_dr3")
@@ -60,118 +59,116 @@ class Demo:
     console: Console
 
     def run(self) -> dict[str, Any]:
-        """Run all stages that are not done yet, and write and print `summary.json`."""
+        """Run all stages that are not done yet; write `summary.json` and `summary.png`, and tell what came out."""
         provenance = Provenance(seed=self.seed)
         self.claim()
-        data = {
-            part: self.collected(part, count) for part, count in (("prior", self.plan.prior), ("task", self.plan.task))
-        }
-        policies = {name: self.learned(name) for name in self.plan.recipes}
-        policies["export"] = self.exported(self.plan.recipes[-1])
-        summary = {"data": data, "policies": policies, **provenance.record()}
+        data = {part: self.collected(part) for part in ("prior", "task")}
+        results = {name: self.learned(name) for name in self.plan.recipes}
+        best = self.plan.recipes[-1]
+        results["export"] = self.exported(best)
+        outcomes = {name: result.pop("outcomes") for name, result in results.items()}
+        for name, result in results.items():
+            result["against_baseline"] = mcnemar(outcomes[name], outcomes[self.plan.recipes[0]])
+        differing = [
+            i for i, pair in enumerate(zip(outcomes["export"], outcomes[best], strict=True)) if len({*pair}) > 1
+        ]
+        results["export"]["episodes_that_end_otherwise"] = differing
+        summary = {"plan": asdict(self.plan), "data": data, "policies": results, **provenance.record()}
         write_json(self.out / "summary.json", summary)
-        self.tell(summary)
+        draw(self.out / "summary.png", summary, {name: self.run_of(name) for name in self.plan.recipes})
+        tell(self.out, summary, self.console)
         return summary
 
     def claim(self) -> None:
         """Make the directory ours.
 
         Raises:
-            PixelrlError: it holds a demo of another seed or size.
+            PixelrlError: it holds a demo of another seed, size, recipe or version.
         """
-        path, mine = self.out / "plan.json", json.loads(json.dumps({"seed": self.seed, **asdict(self.plan)}))
+        recipes = {name: self.recipe(name) for name in self.plan.recipes}
+        mine = {"seed": self.seed, "version": pixelrl.__version__, **asdict(self.plan), "recipes": to_json(recipes)}
+        path, mine = self.out / "plan.json", json.loads(json.dumps(mine))
         if not path.exists():
             write_json(path, mine)
-        elif (theirs := json.loads(path.read_text())) != mine:
-            raise PixelrlError(f"{self.out}: holds a demo of {theirs}, not of {mine}; choose another --out")
+            return
+        theirs = json.loads(path.read_text())
+        if different := [key for key in mine if theirs.get(key) != mine[key]]:
+            raise PixelrlError(f"{self.out}: holds a demo with another {different[0]}; choose another --out")
 
     def stage(self, title: str, result: Path, work: Callable[[], Any]) -> dict[str, Any]:
         """Do the work unless its result is there from an earlier run, and return the result."""
         if result.exists():
             self.console.print(f"[dim]{title}: done before ({result})[/dim]")
         else:
-            self.console.rule(f"{title}", align="left")
+            self.console.rule(title, align="left")
             work()
         found: dict[str, Any] = json.loads(result.read_text())
         return found
 
-    def collected(self, part: str, episodes: int) -> dict[str, Any]:
+    def collected(self, part: str) -> dict[str, Any]:
         """Collect one part of the data."""
-        path = self.data(part)
-        options: dict[str, Any] = {"episodes": episodes, "seed": self.seed, "workers": self.workers}
+        path, plan = self.data(part), self.plan
         record = path.with_suffix(".collection.json")
-        return self.stage(f"collect {part}", record, lambda: collect(TASK, part, path, **options, console=self.console))
+        if not record.exists():
+            path.unlink(missing_ok=True)  # whole, but its record was cut off; the same seed makes the same file
+        options: dict[str, Any] = {"episodes": getattr(plan, part), "seed": self.seed, "workers": self.workers}
+        options |= {"distractor": plan.distractor, "console": self.console}
+        result = self.stage(f"collect {part}", record, lambda: collect(TASK, part, path, **options))
+        return {
+            key: result[key] for key in ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "seconds")
+        }
 
     def learned(self, name: str) -> dict[str, Any]:
         """Train and evaluate one recipe."""
-        run, plan = self.out / "runs" / name, self.plan
-        recipe = replace(RECIPES[name](), seed=self.seed)
-        if plan.steps is not None:
-            recipe = replace(recipe, steps=plan.steps)
+        run, recipe = self.run_of(name), self.recipe(name)
         task, prior = [self.data("task")], [self.data("prior")]
         training = self.stage(
             f"train {name}",
             run / "training.json",
             lambda: train(recipe, task, prior, run, resume=True, console=self.console),
         )
-        films = plan.films if name == plan.recipes[-1] else 0
-        figures = {"training_seconds": training["seconds"], "steps": training["steps"], "features": features(run)}
+        films = self.plan.films if name == self.plan.recipes[-1] else 0
+        figures = {"training_seconds": training["seconds"], "steps": training["steps"], "measured": last_figures(run)}
         return self.tried(run, films) | figures
 
     def exported(self, name: str) -> dict[str, Any]:
         """Export one run, and evaluate the artefact as the robot would run it."""
-        run, artefact = self.out / "runs" / name, self.out / "export"
+        run, artefact = self.run_of(name), self.out / "export"
         proof = self.stage(
             f"export {name}", artefact / "export.json", lambda: export(run, artefact, console=self.console)
         )
-        return self.tried(artefact, 0) | {"proof": proof["parity"]}
+        return self.tried(artefact, 0) | {"parity": proof["parity"]}
 
     def tried(self, policy: Path, films: int) -> dict[str, Any]:
-        """Evaluate a policy, and return the figures that matter."""
-        options: dict[str, Any] = {"episodes": self.plan.episodes, "seed": self.seed, "workers": self.workers}
+        """Evaluate a policy on this demo's own starts, which nothing else uses, and return the figures that matter."""
+        seed = derive(self.seed, "demo", "evaluation")
+        options: dict[str, Any] = {"episodes": self.plan.episodes, "seed": seed, "workers": self.workers}
         result = self.stage(
             f"evaluate {policy.name}",
             policy / "evaluation.json",
             lambda: evaluate(policy, **options, films=films, console=self.console),
         )
-        kept = ("episodes", "successes", "success_rate", "success_interval_95", "mean_length")
-        return {key: result[key] for key in kept} | {"evaluation_seconds": result["seconds"]}
+        kept = ("episodes", "successes", "success_rate", "success_interval_95", "mean_length", "seconds")
+        return {key: result[key] for key in kept} | {"outcomes": [each["success"] for each in result["outcomes"]]}
+
+    def recipe(self, name: str) -> Any:
+        """Return a recipe with the demo's seed and steps."""
+        recipe = replace(RECIPES[name](), seed=self.seed)
+        return recipe if self.plan.steps is None else replace(recipe, steps=self.plan.steps)
+
+    def run_of(self, name: str) -> Path:
+        """Return the directory of a recipe's run."""
+        return self.out / "runs" / name
 
     def data(self, part: str) -> Path:
         """Return the file of a part of the data."""
         return self.out / "data" / f"{part}.hdf5"
-
-    def tell(self, summary: dict[str, Any]) -> None:
-        """Print the table, and where to look."""
-        table = Table(title=f"{TASK}, whole task: {self.plan.episodes} starts on the table, which no demonstration has")
-        for heading in ("policy", "successes", "95 % interval", "steps to the goal or 40", "training", *MEASURED):
-            table.add_column(heading, justify="left" if heading == "policy" else "right")
-        for name, row in summary["policies"].items():
-            low, high = row["success_interval_95"]
-            seconds = f"{row['training_seconds']:.0f} s" if "training_seconds" in row else ""
-            measured = [f"{row['features'][key]:.3g}" if row.get("features") else "" for key in MEASURED]
-            successes = f"{row['successes']} of {row['episodes']}"
-            table.add_row(name, successes, f"{low:.0%} to {high:.0%}", f"{row['mean_length']:.1f}", seconds, *measured)
-        self.console.print(table)
-        best = self.out / "runs" / self.plan.recipes[-1]
-        self.console.print(f"look at   {best / 'evaluation.mp4'} and {best / 'evaluation.png'}")
-        proof = summary["policies"]["export"]["proof"]["data"]
-        proved = f"acts as the checkpoint to {proof['normalised']:.1e} on {proof['frames']} recorded frames"
-        self.console.print(f"robot     {self.out / 'export'}: {proved}")
-        self.console.print(f"all       {self.out / 'summary.json'}, {summary['seconds']:.0f} s")
-
-
-def features(run: Path) -> dict[str, float]:
-    """Return what DR3 is about, as last measured in training; empty for a recipe without a critic."""
-    with (run / "metrics.csv").open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    return {label: float(last[name]) for label, name in MEASURED.items() if last.get(name)}
 
 
 def demo(out: Path, *, seed: int, workers: int, console: Console, plan: Plan | None = None) -> dict[str, Any]:
     """Collect, train, evaluate, film, export and prove; return the summary.
 
     Raises:
-        PixelrlError: `out` holds a demo of another seed or size.
+        PixelrlError: `out` holds a demo of another seed, size, recipe or version.
     """
     return Demo(out=out, plan=plan or Plan(), seed=seed, workers=workers, console=console).run()

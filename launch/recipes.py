@@ -51,7 +51,7 @@ def cog_dr3() -> Recipe:
 
 def bc() -> Recipe:
     """Behaviour cloning of all data with COG's policy network."""
-    return replace(cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, steps=100_000)
+    return replace(cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0)
 
 
 def quick_cog() -> Recipe:
@@ -97,7 +97,7 @@ def quick_cog_dr3() -> Recipe:
 
 def quick_bc() -> Recipe:
     """Behaviour cloning of the same data with the same encoder and policy network as `quick_cog`."""
-    return replace(quick_cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, shared_encoder=False, steps=4_000)
+    return replace(quick_cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, shared_encoder=False)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

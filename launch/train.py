@@ -133,6 +133,7 @@ def due(report: Report, saved: int, every: int) -> bool:
 
 
 def summary(report: Report) -> str:
-    """Return the figures that a person watches."""
-    names = {"td": "critic/td", "cql": "critic/cql", "bc": "actor/bc", "Q": "q/data", "phi.phi'": "features/dot"}
-    return "  ".join(f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics)
+    """Return the two figures that a person watches, so short that a line of 80 columns holds them."""
+    names = {"Q": "q/data", "phi.phi'": "features/dot", "loss": "actor/loss"}
+    found = [f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics]
+    return "  ".join(found[:2])

@@ -4,9 +4,12 @@ import torch
 from torch import Tensor
 
 from pixelrl.batch import Metrics
+from pixelrl.terms.cql import CQL
 from pixelrl.update import Update
 
 SRANK_DELTA = 0.01
+GAP = CQL(uniform=4, policy=4, next_policy=4)
+"""How the conservative gap is measured, whatever term is trained with."""
 
 
 def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
@@ -33,9 +36,9 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
 
     Returns:
         `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/srank`,
-        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error` (whatever `target_range` says), `q/gap` (policy
-        minus data: above zero the critics prefer unseen actions). Those with one value a row come once more for each
-        source, as `q/data@task`.
+        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error` (whatever `target_range` says),
+        `q/policy_minus_data` (above zero the critics prefer unseen actions), `q/cql_gap`. Those with one value a row
+        come once more for each source, as `q/data@task`.
     """
     with torch.no_grad():
         batch, critic = update.batch, update.networks.critic
@@ -47,6 +50,8 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
         own, _ = update.policy.sample(1, update.generator)
         sampled = critic.judge(update.encoding, torch.cat([own, random.unsqueeze(0)])).value
         q_data = update.data.value
+        proposed, log_density = GAP.propose(update)
+        soft_maximum = GAP.soft_maximum(critic.judge(update.encoding, proposed).value, log_density)
         rows = {
             "features/dot": dot,
             "features/cosine": cosine,
@@ -55,7 +60,8 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
             "q/policy": sampled[:, 0],
             "q/random": sampled[:, 1],
             "q/td_error": (q_data - update.td_target).abs(),
-            "q/gap": sampled[:, 0] - q_data,
+            "q/policy_minus_data": sampled[:, 0] - q_data,
+            "q/cql_gap": soft_maximum - q_data,
         }
         metrics: Metrics = {
             "features/srank": torch.stack([srank(member) for member in here]).mean(),

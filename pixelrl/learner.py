@@ -125,12 +125,12 @@ class Learner:
                 metrics |= diagnose(update, self.spec.sources)
             self.generator.set_state(noise)  # so that looking changes nothing that is learned
         for objective, _, dual, _ in losses:
-            objective.optimiser.param_groups[0]["lr"] = objective.lr * self.pace
+            objective.optimiser.param_groups[0]["lr"] = objective.lr * self.lr_factor
             self.scaler.step(objective.optimiser)
             if dual is not None and objective.dual_optimiser is not None:
                 objective.dual_optimiser.step()
         if recipe.critic:
-            self.networks.follow(recipe.tau)
+            self.networks.update_target(recipe.tau)
         if self.scaler.is_enabled():
             self.scaler.update()
             if measure:  # reading it waits for the device
@@ -139,7 +139,7 @@ class Learner:
         return metrics
 
     @property
-    def pace(self) -> float:
+    def lr_factor(self) -> float:
         """The factor on the learning rates at this step: from 1 to `final_lr` along a half cosine."""
         last, progress = self.recipe.final_lr, self.step / self.recipe.steps
         return last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2

@@ -104,7 +104,8 @@ class CriticHead(nn.Module):
         x = torch.relu(self.norms[0](x))
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             x = torch.relu(norm(layer(x)))
-        value = self.last(x).float().reshape(-1, count, batch)
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
+            value = self.last(x.float()).reshape(-1, count, batch)
         return Judgement(value, x.reshape(-1, count, batch, x.shape[-1]))
 
 
@@ -134,7 +135,7 @@ class SquashedGaussian:
     CLIP = 1 - 1e-4  # recorded actions at the very border have infinite log-density in the limit
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
-        self.mean, self.log_std = mean.float(), log_std.float()
+        self.mean, self.log_std = mean, log_std
 
     @property
     def mode(self) -> Tensor:
@@ -177,8 +178,10 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> SquashedGaussian:
         """Return the distribution of actions for features `[B, D]`."""
-        mean, log_std = self.last(self.trunk(features)).chunk(2, dim=-1)
-        return SquashedGaussian(mean, log_std.float().clamp(*self.LOG_STD))
+        hidden = self.trunk(features)
+        with torch.autocast(hidden.device.type, enabled=False):
+            mean, log_std = self.last(hidden.float()).chunk(2, dim=-1)
+        return SquashedGaussian(mean, log_std.clamp(*self.LOG_STD))
 
 
 class Networks(nn.Module):
@@ -223,7 +226,7 @@ class Networks(nn.Module):
         distribution: SquashedGaussian = self.actor(features)
         return distribution
 
-    def follow(self, tau: float) -> None:
+    def update_target(self, tau: float) -> None:
         """Move the target critic towards the critic: target <- (1 - tau) target + tau critic."""
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), tau)

@@ -73,7 +73,7 @@ def test_figures_by_hand() -> None:
     assert metrics["q/data"] == pytest.approx(2.5)
     assert metrics["q/td_error"] == pytest.approx((1 + 0 + 1 + 2) / 4)
     assert metrics["q/data@task"] == pytest.approx(2) and metrics["q/data@prior"] == pytest.approx(3)
-    assert metrics["q/gap"] == pytest.approx(metrics["q/policy"] - 2.5)
+    assert metrics["q/policy_minus_data"] == pytest.approx(metrics["q/policy"] - 2.5)
 
 
 def test_policy_and_random_actions_are_told_apart() -> None:
@@ -98,7 +98,7 @@ def test_they_are_logged_with_and_without_dr3() -> None:
         found = make_learner(shrink(recipe)).update(transitions(), measure=True)
         names.append({name for name in found if name.startswith(("features/", "q/"))})
     assert names[0] == names[1]
-    assert {"features/dot", "features/srank", "q/gap@prior", "features/dot@task"} <= names[0]
+    assert {"features/dot", "features/srank", "q/cql_gap@prior", "features/dot@task"} <= names[0]
     assert not any("/" in name and name.startswith(("features/", "q/")) for name in unmeasured())
 
 

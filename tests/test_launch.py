@@ -58,15 +58,19 @@ def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
     quiet = Console(quiet=True)
     summary = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
     assert set(summary["policies"]) == {"quick_cog_dr3", "export"}
-    assert summary["policies"]["export"]["proof"]["data"]["normalised"] <= 1e-4
-    assert summary["policies"]["quick_cog_dr3"]["features"]["srank"] >= 1
+    assert summary["policies"]["export"]["parity"]["data"]["normalised"] <= 1e-4
+    assert summary["policies"]["quick_cog_dr3"]["measured"]["srank"] >= 1
+    assert summary["policies"]["export"]["against_baseline"].keys() == {"won", "lost", "p"}
+    assert summary["data"]["task"]["held_at_start"] == 4 and summary["data"]["prior"]["held_at_start"] == 0
+    assert summary["data"]["prior"]["whole_task"] == summary["data"]["task"]["whole_task"] == 0
+    assert (tmp_path / "summary.png").stat().st_size > 0
     for part, episodes in (("prior", 4), ("task", 4)):
         assert summary["data"][part]["episodes"] == episodes
     for made in ("evaluation.mp4", "evaluation.png", "evaluation.json", "training.json", "last.safetensors"):
         assert (tmp_path / "runs/quick_cog_dr3" / made).stat().st_size > 0
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "summary.json"}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.stem != "summary"}
     again = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "summary.json"}
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.stem != "summary"}
     assert {path: time for path, time in after.items() if path.is_file()} == {
         path: time for path, time in before.items() if path.is_file()
     }

@@ -251,12 +251,12 @@ def test_one_update_runs_on_the_gpu(make: Callable[[], Recipe], precision: str) 
 
 def test_learning_rates_follow_a_half_cosine_to_the_last_step() -> None:
     learner = make_learner(shrink(quick_cog(), steps=4, final_lr=0.2, critic_lr=1.0, actor_lr=0.5))
-    paces = []
+    factors = []
     for step in range(4):
         learner.step = step
-        paces.append(learner.pace)
+        factors.append(learner.lr_factor)
     # 0.2 + 0.8 * (1 + cos(pi k / 4)) / 2
-    assert paces == pytest.approx([1.0, 0.882843, 0.6, 0.317157], abs=1e-6)
+    assert factors == pytest.approx([1.0, 0.882843, 0.6, 0.317157], abs=1e-6)
     learner.update(transitions())
     assert learner.critic.optimiser.param_groups[0]["lr"] == pytest.approx(0.317157, abs=1e-6)
     assert learner.actor.optimiser.param_groups[0]["lr"] == pytest.approx(0.158579, abs=1e-6)

@@ -119,7 +119,7 @@ def test_the_target_follows_by_tau() -> None:
         parameter.data.fill_(1.0)
     for parameter in networks.target.parameters():
         parameter.data.fill_(-1.0)
-    networks.follow(0.25)
+    networks.update_target(0.25)
     assert all(torch.allclose(value, torch.tensor(-0.5)) for value in networks.target.parameters())
     assert all(torch.equal(value, torch.ones_like(value)) for value in networks.critic.parameters())
 

@@ -7,7 +7,7 @@ import pytest
 
 from pixelrl.errors import SimulationError
 from pixelrl.simulation.rollout import Outcome
-from pixelrl.simulation.statistics import summarise, wilson
+from pixelrl.simulation.statistics import mcnemar, summarise, wilson
 
 
 def test_wilson_matches_published_numbers() -> None:
@@ -53,3 +53,14 @@ def test_a_summary_is_ordered_and_is_json() -> None:
 def test_no_episode_is_no_evaluation() -> None:
     with pytest.raises(SimulationError, match="no episode"):
         summarise([])
+
+
+def test_mcnemar_counts_only_the_starts_that_differ() -> None:
+    # 8 starts solved by the first alone, 1 by the second alone: p = 2 (C(9,0) + C(9,1)) / 2^9 = 20 / 512.
+    first = [True] * 8 + [False] + [True] * 5 + [False] * 6
+    second = [False] * 8 + [True] + [True] * 5 + [False] * 6
+    assert mcnemar(first, second) == {"won": 8, "lost": 1, "p": pytest.approx(20 / 512)}
+    assert mcnemar(second, first)["p"] == pytest.approx(20 / 512)
+    assert mcnemar(first, first) == {"won": 0, "lost": 0, "p": 1.0}
+    with pytest.raises(ValueError, match="shorter"):
+        mcnemar(first, second[:3])

@@ -67,6 +67,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     """
     script = scripts()[part]
     observation, _ = env.reset(seed=seed, options={"start": script.start})
+    held = env.robosuite.holds_cube()
     rng = np.random.default_rng(derive(seed, "script"))
     observations, states = [observation], [env.state()]
     actions: list[NDArray[np.float32]] = []
@@ -90,7 +91,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
         rewards=np.array(rewards, np.float32),
         dones=np.array(dones, np.bool_),
         states=np.stack(states),
-        notes={"seed": seed, "part": part, "success": script.succeeded(env.robosuite)},
+        notes={"seed": seed, "part": part, "success": script.succeeded(env.robosuite), "held_at_start": held},
     )
 
 

@@ -1,6 +1,6 @@
 """What an evaluation says about a policy, and how sure we may be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,24 @@ def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[flo
     """
     interval = binomtest(successes, episodes).proportion_ci(confidence_level=confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
+    """Compare two policies on the same starts by the exact McNemar test (two-sided).
+
+    Only the starts on which they differ tell: if neither policy is better, each of those is a fair coin.
+
+    Args:
+        first: whether each episode of the one succeeded.
+        second: the same of the other, from the same starts in the same order.
+
+    Returns:
+        `won`: starts that only the first solved; `lost`: those that only the second solved; `p`.
+    """
+    pairs = list(zip(first, second, strict=True))
+    won = sum(one and not other for one, other in pairs)
+    lost = sum(other and not one for one, other in pairs)
+    return {"won": won, "lost": lost, "p": float(binomtest(won, won + lost).pvalue) if won + lost else 1.0}
 
 
 def summarise(outcomes: Iterable[Outcome]) -> dict[str, Any]:

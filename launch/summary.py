@@ -1,0 +1,103 @@
+"""What a demo tells in the end: two tables, a figure, and where to look."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from pixelrl.files import atomic_path
+
+MEASURED = {
+    "phi.phi'": "features/dot",
+    "cosine": "features/cosine",
+    "|phi|": "features/norm",
+    "srank": "features/srank",
+    "Q": "q/data",
+    "CQL gap": "q/cql_gap",
+}
+LAST = 10
+"""How many of the last measurements are averaged: each is of one batch."""
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's `metrics.csv`."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def last_figures(run: Path) -> dict[str, float]:
+    """Return what DR3 is about, averaged over the last measurements; empty for a recipe without a critic."""
+    rows = history(run)[-LAST:]
+    found = {label: [float(row[name]) for row in rows if row.get(name)] for label, name in MEASURED.items()}
+    return {label: sum(values) / len(values) for label, values in found.items() if values}
+
+
+def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
+    """Print what the data hold, how each policy does, what the features are like, and where to look."""
+    policies, plan = summary["policies"], summary["plan"]
+    prior, task = summary["data"]["prior"], summary["data"]["task"]
+    whole = prior["whole_task"] + task["whole_task"]
+    console.rule("what came out", align="left")
+    console.print(
+        f"Data: {prior['episodes']} picks ({prior['successes']} hold the cube in the end, {prior['rewarded']} are "
+        f"rewarded), {task['episodes']} places ({task['held_at_start']} start with the cube in the gripper, "
+        f"{task['rewarded']} are rewarded). Demonstrations of the whole task: {whole}."
+    )
+    success = Table(title=f"The whole task from the table: {plan['episodes']} starts, the same for all")
+    for heading in ("policy", "successes", "95 % interval", f"against {plan['recipes'][0]}", "steps", "trained"):
+        success.add_column(heading, justify="left" if heading == "policy" else "right")
+    for name, row in policies.items():
+        low, high = row["success_interval_95"]
+        pair = row["against_baseline"]
+        against = "" if name == plan["recipes"][0] else f"+{pair['won']} -{pair['lost']}, p = {pair['p']:.1g}"
+        trained = f"{row['training_seconds']:.0f} s" if "training_seconds" in row else ""
+        interval = f"{low:.0%} to {high:.0%}"
+        success.add_row(name, str(row["successes"]), interval, against, f"{row['mean_length']:.1f}", trained)
+    console.print(success)
+    features = Table(title="Inside the critics, at the end")
+    for heading in ("policy", *MEASURED):
+        features.add_column(heading, justify="left" if heading == "policy" else "right")
+    for name, row in policies.items():
+        if row.get("measured"):
+            features.add_row(name, *(f"{row['measured'][label]:.3g}" for label in MEASURED))
+    console.print(features)
+    best, export = out / "runs" / plan["recipes"][-1], policies["export"]
+    proof, differing = export["parity"]["data"], export["episodes_that_end_otherwise"]
+    console.print(
+        f"Export: {out / 'export'} acts as the checkpoint to {proof['normalised']:.1e} on {proof['frames']} recorded "
+        f"frames; {len(differing)} of {export['episodes']} episodes end otherwise."
+    )
+    console.print(f"Look at: {best / 'evaluation.mp4'}, {best / 'evaluation.png'}, {out / 'summary.png'}")
+    console.print(f"All figures: {out / 'summary.json'} ({summary['seconds']:.0f} s)")
+
+
+def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> None:
+    """Draw success with its intervals, and Q and phi.phi' over training, as one PNG."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    success, value, features = figure.subplots(1, 3)
+    colours = dict(zip(runs, ("#8a8d91", "#2b6cb0", "#1e8a4e", "#b7791f"), strict=False))
+    for name in runs:
+        row = summary["policies"][name]
+        rate, (low, high) = row["success_rate"], row["success_interval_95"]
+        success.bar(name, rate, color=colours[name], yerr=[[rate - low], [high - rate]], capsize=6)
+        success.text(name, 0.03, f"{row['successes']}/{row['episodes']}", ha="center", color="white", weight="bold")
+    success.set(title="success, with 95 % interval", ylim=(0, 1))
+    for axis, metric, title in (
+        (value, "q/data", "Q of the data"),
+        (features, "features/dot", "phi(s, a) . phi(s', a')"),
+    ):
+        for name, run in runs.items():
+            points = [(int(row["step"]), float(row[metric])) for row in history(run) if row.get(metric)]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=colours[name], label=name)
+        axis.set(title=title, xlabel="gradient steps")
+        axis.legend(frameon=False)
+    features.set_yscale("log")
+    for axis in (success, value, features):
+        axis.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
