@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from pixelrl.datasets.hdf5 import child, dataset, open_file
+from pixelrl.datasets.hdf5 import child, dataset, is_array, open_file
 from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, read_contents, read_demos, sensor
 from pixelrl.datasets.store import check_unit_range
 from pixelrl.errors import DataError
@@ -186,7 +186,7 @@ def _keys(contents: Contents) -> tuple[Key, ...]:
     with open_file(contents.path) as file:
         demo = file["data"][next(iter(contents.demos))]
         home = child(demo, "frames" if "frames" in demo else "obs")
-        items = {name: dataset(home, name) for name in home}
+        items = {name: dataset(home, name) for name in home if is_array(home, name)}
         return tuple(
             Key(
                 name=name,

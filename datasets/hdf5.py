@@ -48,10 +48,32 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     item = child(group, name)
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub" or not item.ndim:
         raise DataError(f"{where(group)}/{name}: expected an array of numbers, came {item}")
-    outside = item.external or (item.is_virtual and {source.file_name for source in item.virtual_sources()} - {"."})
-    if outside:
+    if not all(_inside(source) for source in _sources(item)):
         raise DataError(f"{where(item)}: its bytes lie in other files; expected them in this one")
     return item
+
+
+def _sources(item: h5py.Dataset) -> Iterator[h5py.Dataset | None]:
+    """Yield the datasets that hold an item's bytes; None stands for one in another file."""
+    if not item.is_virtual:
+        yield item
+        return
+    for source in item.virtual_sources():
+        held: Any = item.file if source.file_name == "." else None
+        for part in source.dset_name.strip("/").split("/") if held is not None else ():
+            held = child(held, part)
+        yield held
+
+
+def _inside(item: h5py.Dataset | None) -> bool:
+    """Tell whether a dataset's bytes lie in its own file, at first hand."""
+    return isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual
+
+
+def is_array(group: h5py.Group, name: str) -> bool:
+    """Tell whether a member is an array of numbers; files may hold others, say sentences, which nobody need read."""
+    item = child(group, name)
+    return isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.ndim > 0
 
 
 def expect(item: h5py.Dataset, shape: tuple[int, ...], kinds: str) -> None:
@@ -74,12 +96,16 @@ def finite(values: NDArray[Any], place: str) -> NDArray[np.float32]:
     return numbers
 
 
-def json_attribute(group: h5py.Group, name: str, default: Any) -> Any:
-    """Return an attribute that holds JSON, or the default where it is missing."""
+def json_attribute(group: h5py.Group, name: str, default: Any, kind: type = dict) -> Any:
+    """Return an attribute that holds JSON of a kind, or the default where it is missing."""
     text = group.attrs.get(name)
     if text is None:
         return default
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where(group)}: attribute {name!r} is not JSON ({error}): {str(text)[:60]!r}") from error
+    if not isinstance(value, kind):
+        wanted = "an object" if kind is dict else "a list"
+        raise DataError(f"{where(group)}: attribute {name!r} holds {str(text)[:60]!r}; expected {wanted}")
+    return value

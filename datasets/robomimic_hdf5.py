@@ -7,6 +7,7 @@ https://robomimic.github.io/docs/datasets/overview.html
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.hdf5 import child, dataset, expect, finite, json_attribute, open_file, where
+from pixelrl.datasets.hdf5 import child, dataset, expect, finite, is_array, json_attribute, open_file, where
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 from pixelrl.files import atomic_path
@@ -188,10 +189,13 @@ def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | Non
 def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
     """Return the demos of a file, or of one of its filters, in the order of their numbers."""
     data = child(file, "data")
-    names = [name for name in data if name.startswith("demo_") and name[5:].isdigit()]
+    names = [name for name in data if re.fullmatch(r"demo_[0-9]+", name)]
     if mask is not None:
         masks = child(file, "mask")
-        chosen = {name.decode() for name in child(masks, mask)[()]}
+        held = child(masks, mask)
+        if not isinstance(held, h5py.Dataset) or held.external or held.is_virtual or held.dtype.kind not in "SO":
+            raise DataError(f"{where(masks)}/{mask}: expected an array of demo names, came {held}")
+        chosen = {name.decode() if isinstance(name, bytes) else str(name) for name in held[()]}
         if chosen - set(names):
             raise DataError(f"{where(masks)}/{mask}: names {min(chosen - set(names))!r}, which /data does not hold")
         names = [name for name in names if name in chosen]
@@ -205,7 +209,8 @@ def _select(
 ) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
     """Choose the observation keys by a demo, and return the shapes of the pictures and of the vectors."""
     home = next((name for name in ("frames", "obs") if name in demo), None)
-    held = {key: dataset(child(demo, home), key) for key in child(demo, home)} if home else {}
+    group = child(demo, home) if home else {}
+    held = {key: dataset(group, key) for key in group if is_array(group, key)}
     pictures = [key for key, item in held.items() if item.ndim == 4]
     vectors = [key for key, item in held.items() if item.ndim == 2 and item.dtype.kind == "f"]
     if not pictures:
@@ -264,26 +269,35 @@ def _read_demo(demo: h5py.Group, contents: Contents) -> Demo:
 
 def _action_dims(data: h5py.Group, env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
     """Return what the actions mean: as the file says, else as its controller's configuration does, else nameless."""
-    recorded = json_attribute(data, "action_dims", None)
+    recorded = json_attribute(data, "action_dims", None, list)
     if recorded is None:
         return _controller_dims(env_args, size) or tuple(ActionDim(name=f"action_{i}") for i in range(size))
     if len(recorded) != size:
         raise DataError(f"{where(data)}: action_dims describes {len(recorded)} dimensions; the actions have {size}")
-    return tuple(ActionDim(**dim) for dim in recorded)
+    try:
+        return tuple(ActionDim(**dim) for dim in recorded)
+    except TypeError as error:
+        raise DataError(f"{where(data)}: action_dims holds {recorded}; expected name, low, high and unit") from error
 
 
 def _controller_dims(env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
-    """Return the dimensions of one arm under robosuite's OSC_POSE or OSC_POSITION and a gripper, else nothing."""
-    controller = env_args.get("env_kwargs", {}).get("controller_configs")
+    """Return the dimensions of one arm under robosuite's OSC_POSE or OSC_POSITION and a gripper, else nothing.
+
+    Only of commands that are differences: for absolute poses the output range says nothing about what was recorded.
+    """
+    options = env_args.get("env_kwargs")
+    controller = options.get("controller_configs") if isinstance(options, dict) else None
     if not isinstance(controller, dict):
         return ()
     controller = controller.get("body_parts", {}).get("right", controller)  # robosuite 1.5 nests it
-    axes = ("x", "y", "z", "rx", "ry", "rz")[: {"OSC_POSITION": 3, "OSC_POSE": 6}.get(controller.get("type", ""), 0)]
+    if controller.get("input_type", "delta") != "delta" or controller.get("control_delta") is False:
+        return ()
+    axes = ("dx", "dy", "dz", "drx", "dry", "drz")[: {"OSC_POSITION": 3, "OSC_POSE": 6}.get(controller.get("type"), 0)]
     lows, highs = controller.get("output_min", ()), controller.get("output_max", ())
     if size != len(axes) + 1 or not len(lows) == len(highs) == len(axes):
         return ()
     arm = [
-        ActionDim(name=name, low=low, high=high, unit="rad" if name.startswith("r") else "m")
+        ActionDim(name=name, low=low, high=high, unit="rad" if name.startswith("dr") else "m")
         for name, low, high in zip(axes, lows, highs, strict=True)
     ]
     return (*arm, ActionDim(name="gripper"))

@@ -1,10 +1,10 @@
-"""`pixelrl`: one command with verbs. Every option is typed, with a default and a help line."""
+"""`pixelrl`: one command with verbs. `pixelrl VERB --help` tells its options; `--debug` shows where an error arose."""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tyro
 from rich.console import Console
@@ -80,7 +80,7 @@ def inspect(files: Positional[tuple[Path, ...]], /, sheet: bool = True) -> None:
 
     Args:
         files: robomimic HDF5 files.
-        sheet: write a contact sheet, FILE.png, beside each file.
+        sheet: write a contact sheet, FILE.inspection.png, beside each file.
     """
     from pixelrl.launch.inspection import inspect as run
 
@@ -162,7 +162,8 @@ VERBS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     """Run the command; exit with 0 only on success, with one clear line on bad input."""
     os.environ.setdefault("MUJOCO_GL", "egl")  # before anything imports MuJoCo; the user's choice stands
-    arguments = sys.argv[1:]
+    debug = "--debug" in sys.argv
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         if arguments[:1] == ["train"]:
             from pixelrl.launch.options import train_command
@@ -170,12 +171,27 @@ def main() -> None:
             train_command(arguments[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(VERBS, prog="pixelrl", args=arguments, description=__doc__)
-    except PixelrlError as error:
-        Console(stderr=True).print(f"pixelrl: {error}", style="bold red", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(1)
     except KeyboardInterrupt:
-        Console(stderr=True).print("pixelrl: interrupted", style="bold red")
-        sys.exit(130)
+        fail("interrupted", 130)
+    except Exception as error:
+        if debug:
+            raise
+        fail(explain(error), 1)
+
+
+def explain(error: Exception) -> str:
+    """Return one line about what went wrong; of an error that nobody foresaw, how to learn more."""
+    if isinstance(error, PixelrlError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the system'}: {error.strerror}"
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print a message and leave."""
+    Console(stderr=True).print(f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

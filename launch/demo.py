@@ -128,7 +128,11 @@ class Demo:
             lambda: train(recipe, task, prior, run, resume=True, console=self.console),
         )
         films = self.plan.films if name == self.plan.recipes[-1] else 0
-        figures = {"training_seconds": training["seconds"], "steps": training["steps"], "measured": last_figures(run)}
+        figures = {
+            "training_seconds": training["training_seconds"],
+            "steps": training["steps"],
+            "measured": last_figures(run),
+        }
         return self.tried(run, films) | figures
 
     def exported(self, name: str) -> dict[str, Any]:

@@ -65,7 +65,10 @@ def evaluate(
         PixelrlError: no policy there, no environment known, or one that does not fit the policy.
     """
     provenance = Provenance(seed=seed)
-    candidate = exported(directory) if (directory / CONTRACT).is_file() else trained(directory, step)
+    is_export = (directory / CONTRACT).is_file()
+    if is_export and step is not None:
+        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
+    candidate = exported(directory) if is_export else trained(directory, step)
     env_args = environment(candidate, env)
     make = partial(make_env, env_args)
     with closing(make()) as opened:
@@ -130,6 +133,7 @@ def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
     for key in candidate.pictures:
         if not key.endswith("_image"):
             raise PixelrlError(f"{key}: not a camera of a simulator, whose pictures are called NAME_image")
+    options["use_camera_obs"] = True
     options["camera_names"] = [key.removesuffix("_image") for key in candidate.pictures]
     options["camera_heights"] = [height for height, _ in candidate.pictures.values()]
     options["camera_widths"] = [width for _, width in candidate.pictures.values()]
@@ -139,12 +143,17 @@ def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
 def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:
     """Return the policy with its [-1, 1] as the environment's: they differ if the data's actions were rescaled.
 
+    Where the units differ (the data may not say what their actions mean), a recorded action is the environment's own.
+
     Raises:
         PixelrlError: the environment takes another number of actions.
     """
     own, policy = candidate.action, candidate.policy
     if len(own) != len(dims):
         raise PixelrlError(f"the policy gives {len(own)} actions and its environment takes {len(dims)}")
+    dims = tuple(
+        dim if dim.unit == mine.unit else ActionDim(name=dim.name) for dim, mine in zip(dims, own, strict=True)
+    )
     if [(dim.low, dim.high) for dim in own] == [(dim.low, dim.high) for dim in dims]:
         return policy
     low, high = np.array([dim.low for dim in own]), np.array([dim.high for dim in own])

@@ -28,8 +28,9 @@ def inspect(files: Sequence[Path], *, sheet: bool, console: Console) -> None:
             unfit.append(path)
         else:
             if sheet:
-                contact_sheet(path.with_suffix(".png"), contact_rows(path), title=path.name)
-                console.print(f"{path.with_suffix('.png')}: contact sheet")
+                picture = path.with_suffix(".inspection.png")
+                contact_sheet(picture, contact_rows(path), title=path.name)
+                console.print(f"{picture}: contact sheet")
             write_json(path.with_suffix(".inspection.json"), asdict(report) | provenance.record())
     if unfit:
         raise DataError(f"{', '.join(map(str, unfit))}: training cannot use it; the errors above say why")

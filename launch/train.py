@@ -43,35 +43,52 @@ def train(
         PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
     """
     provenance = Provenance(seed=recipe.seed)
+    if log_every < 1 or checkpoint_every < 1:
+        raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
     where = pick_device(device)
-    resuming = decide(out, recipe, resume)
+    before = earlier(out, recipe, resume)
     mixture = load(recipe, task, prior, actions, pin=where.type == "cuda", console=console)
-    learner = Learner(recipe, mixture.spec, where)
-    files = {"task": tuple(map(str, task)), "prior": tuple(map(str, prior))}
-    run = Run(recipe=recipe, spec=mixture.spec, env_args=mixture.env_args, data=files)
-    if resuming:
-        if read_run(out).spec != mixture.spec:
-            raise PixelrlError(f"{out}: was trained on other data: their shapes or statistics differ from these")
-        checkpoint.load(checkpoint_path(out), learner)
+    run = Run(
+        recipe=recipe,
+        spec=mixture.spec,
+        data={
+            "task": tuple(str(path.resolve()) for path in task),
+            "prior": tuple(str(path.resolve()) for path in prior),
+        },
+        fingerprint=mixture.store.fingerprint(),
+        actions=actions,
+        env_args=mixture.env_args,
+    )
+    learner, seconds = Learner(recipe, mixture.spec, where), 0.0
+    if before is not None:
+        if (before.fingerprint, before.actions) != (run.fingerprint, run.actions):
+            raise PixelrlError(
+                f"{out}: was trained on other data ({before.fingerprint}), not these ({run.fingerprint})"
+            )
+        seconds = checkpoint.load(checkpoint_path(out), learner)
         console.print(f"{out}: going on from step {learner.step}")
+        if recipe.steps < learner.step:
+            raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {recipe.steps} would undo some")
     run.write(out)
     saved = learner.step
     with Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        for report in training(learner, mixture.batch, recipe.steps, measure_every=log_every):
+        reports = training(learner, mixture.batch, recipe.steps, measure_every=log_every, seconds=seconds)
+        for report in reports:
             bar.update(job, completed=report.step)
             if report.metrics:
                 log.write(report)
                 bar.update(job, note=summary(report))
             if due(report, saved, checkpoint_every) or interrupted or report.step == recipe.steps:
-                checkpoint.save(checkpoint_path(out), learner)
-                saved = report.step
+                checkpoint.save(checkpoint_path(out), learner, report.seconds)
+                saved, seconds = report.step, report.seconds
             if snapshot_every and report.step % snapshot_every == 0:
                 checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
             if interrupted:
                 console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
                 raise KeyboardInterrupt
-    write_json(out / "training.json", provenance.record() | {"steps": learner.step, "transitions": len(mixture)})
+    result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
+    write_json(out / "training.json", result | provenance.record())
 
 
 def load(
@@ -107,24 +124,24 @@ def load(
     return mixture
 
 
-def decide(out: Path, recipe: Recipe, resume: bool) -> bool:
-    """Return whether to go on from a checkpoint; nothing that exists is ever overwritten unasked.
+def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:
+    """Return the run to go on with, if there is one; what was trained is never overwritten unasked.
 
     Raises:
         PixelrlError: the directory holds a run and `resume` was not given, or its recipe is another one.
     """
     if not checkpoint_path(out).exists():
-        return False
+        return None
     if not resume:
         raise PixelrlError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
-    before = read_run(out).recipe
+    run = read_run(out)
     for field in fields(recipe):
-        if field.name != "steps" and getattr(before, field.name) != getattr(recipe, field.name):
-            old, new = to_json(getattr(before, field.name)), to_json(getattr(recipe, field.name))
+        if field.name != "steps" and getattr(run.recipe, field.name) != getattr(recipe, field.name):
+            old, new = to_json(getattr(run.recipe, field.name)), to_json(getattr(recipe, field.name))
             raise PixelrlError(
                 f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps"
             )
-    return True
+    return run
 
 
 def due(report: Report, saved: int, every: int) -> bool:

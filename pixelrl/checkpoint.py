@@ -14,8 +14,8 @@ from pixelrl.files import atomic_path
 from pixelrl.learner import Learner, Objective
 
 
-def save(path: Path, learner: Learner) -> None:
-    """Write everything that a run needs to continue as if it had never stopped."""
+def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
+    """Write everything that a run needs to continue as if it had never stopped, and how long it has taken so far."""
     tensors = prefixed("networks", dict(learner.networks.state_dict()))
     tensors["generator"] = learner.generator.get_state()
     for name, objective in objectives(learner).items():
@@ -25,6 +25,7 @@ def save(path: Path, learner: Learner) -> None:
                 tensors |= prefixed(f"{name}.{label}.{index}", state)
     header = {
         "step": learner.step,
+        "seconds": seconds,
         "scaler": learner.scaler.state_dict(),
         "device": learner.device.type,
         "tensors": len(tensors),
@@ -32,8 +33,11 @@ def save(path: Path, learner: Learner) -> None:
     write(path, tensors, header)
 
 
-def load(path: Path, learner: Learner) -> None:
+def load(path: Path, learner: Learner) -> float:
     """Read into a learner of the same recipe and spec what `save` wrote; a file that is refused changes nothing.
+
+    Returns:
+        The seconds that the run had taken.
 
     Raises:
         PixelrlError: the file is damaged, belongs to other networks or another kind of device, or is a snapshot.
@@ -64,6 +68,7 @@ def load(path: Path, learner: Learner) -> None:
     if header["scaler"]:
         learner.scaler.load_state_dict(header["scaler"])
     learner.step = header["step"]
+    return float(header["seconds"])
 
 
 def save_networks(path: Path, networks: nn.Module, step: int) -> None:
@@ -81,14 +86,17 @@ def load_networks(path: Path, networks: nn.Module) -> int:
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header as one safetensors file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        save_file(
-            {key: value.detach().contiguous() for key, value in tensors.items()},
-            temporary,
-            {"pixelrl": json.dumps(header)},
-        )
+    """Write tensors and a JSON header as one safetensors file, atomically.
+
+    Raises:
+        PixelrlError: the disk is full, say; an earlier file of that name is as it was.
+    """
+    whole = {key: value.detach().contiguous() for key, value in tensors.items()}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(whole, temporary, {"pixelrl": json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        raise PixelrlError(f"{path}: cannot be written ({error}); an earlier one is intact") from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -38,7 +38,7 @@ class Recipe:
     """LayerNorm in the critic's hidden layers (SEEM, arXiv 2310.04411)"""
 
     steps: int
-    """gradient steps"""
+    """gradient steps; with `final_lr` below 1 also the length of the cosine, when more are asked for later too"""
     batch_size: int = 256
     """transitions a step"""
     critic_lr: float = 3e-4

@@ -11,14 +11,16 @@ from pixelrl.learner import Learner
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a step tells: its number, the seconds since the loop began, and figures if they were measured."""
+    """What a step tells: its number, the seconds of training so far, and figures if they were measured."""
 
     step: int
     seconds: float
     metrics: dict[str, float]
 
 
-def train(learner: Learner, batch_at: Callable[[int], Batch], steps: int, *, measure_every: int) -> Iterator[Report]:
+def train(
+    learner: Learner, batch_at: Callable[[int], Batch], steps: int, *, measure_every: int, seconds: float = 0.0
+) -> Iterator[Report]:
     """Train until `learner.step == steps`, and report after every step.
 
     The device is waited for only where figures are measured: every `measure_every` steps and at the last one.
@@ -28,11 +30,12 @@ def train(learner: Learner, batch_at: Callable[[int], Batch], steps: int, *, mea
         batch_at: the batch of a step, a pure function of its number.
         steps: where to stop, counted from the very beginning.
         measure_every: how often to run the diagnostics.
+        seconds: what the run has taken before.
 
     Raises:
         PixelrlError: a measured loss is not finite.
     """
-    start = time.perf_counter()
+    start = time.perf_counter() - seconds
     while learner.step < steps:
         batch = batch_at(learner.step).to(learner.device)
         last = learner.step + 1 == steps

@@ -30,13 +30,17 @@ class Run:
     Attributes:
         recipe: what was learned and how.
         spec: shapes and scales of the data.
-        data: source -> its files, as they were named.
+        data: source -> its files.
+        fingerprint: of the transitions that were learned from, whatever their files are called.
+        actions: how recorded actions were normalised.
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
     """
 
     recipe: Recipe
     spec: Spec
     data: Mapping[str, tuple[str, ...]]
+    fingerprint: str
+    actions: str
     env_args: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
@@ -64,7 +68,7 @@ def read_run(directory: Path) -> Run:
         run = from_json(body)
     except (ValueError, TypeError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
-    if not isinstance(run, Run):
+    if not (isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)):
         raise PixelrlError(f"{path}: not the configuration of a run")
     return replace(run, env_args=env_args)
 

@@ -142,6 +142,50 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
         np.testing.assert_array_equal(value, parts[key], err_msg=key)
 
 
+def test_a_run_that_was_only_pictures_knows_its_data_too(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    run = tmp_path / "run"
+    command = ["train", "quick_cog", "--out", run, *SMALL, "--proprio", "--steps"]
+    assert pixelrl(*command, 6, "--task", dots[0])[0] == 0
+    other = write_dots(tmp_path / "other.hdf5", "task", 6, seed=1, size=32)
+    code, said = pixelrl(*command, 8, "--task", other, "--resume")
+    assert code == 1 and "was trained on other data" in said
+    code, said = pixelrl(*command, 3, "--task", dots[0], "--resume")
+    assert code == 1 and "has done 6 steps already" in said
+    assert json.loads((run / "config.json").read_text())["recipe"]["steps"] == 6
+
+
+def test_a_full_disk_ends_in_one_line_and_spares_what_was_there(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps"]
+    assert pixelrl(*command, 4)[0] == 0
+    before = (tmp_path / "run/last.safetensors").read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pixelrl.checkpoint.save_file", full)
+    code, said = pixelrl(*command, 8, "--resume")
+    assert code == 1 and "last.safetensors: cannot be written" in said and "No space left" in said
+    assert (tmp_path / "run/last.safetensors").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_an_error_that_nobody_foresaw_shows_its_traceback_only_on_demand(
+    dots: tuple[Path, Path], pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("pixelrl.launch.inspection.inspect", broken)
+    code, said = pixelrl("inspect", dots[0])
+    assert code == 1 and "unexpected KeyError: 'surprise' (--debug shows where)" in said and "Traceback" not in said
+    with pytest.raises(KeyError, match="surprise"):
+        pixelrl("inspect", dots[0], "--debug")
+
+
 def test_data_without_reward_are_refused_by_a_critic(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
     with h5py.File(dots[0], "r+") as file:
         for demonstration in file["data"].values():
@@ -175,7 +219,7 @@ def test_inspect_looks_at_a_file_and_writes_beside_it(dots: tuple[Path, Path], p
     code, said = pixelrl("inspect", *dots)
     assert code == 0 and "task.hdf5" in said and "prior.hdf5" in said
     for path in dots:
-        assert path.with_suffix(".png").stat().st_size > 0
+        assert path.with_suffix(".inspection.png").stat().st_size > 0
         assert json.loads(path.with_suffix(".inspection.json").read_text())["demos"] == 6
 
 
@@ -184,6 +228,7 @@ def test_an_environment_draws_what_the_policy_takes() -> None:
     recorded = {"env_name": "Stack", "type": 1, "env_kwargs": {"camera_names": "frontview", "control_freq": 10}}
     candidate = Candidate(policy=lambda sensors: None, env_args=recorded, pictures=pictures, action=(), origin={})  # type: ignore[arg-type,return-value]
     found = environment(candidate, None)
+    assert found["env_kwargs"].pop("use_camera_obs") is True
     cameras = {
         "camera_names": ["agentview", "robot0_eye_in_hand"],
         "camera_heights": [60, 48],
@@ -204,9 +249,12 @@ def test_actions_are_translated_between_data_and_environment() -> None:
     def full_speed(sensors: Sensors) -> np.ndarray:
         return np.array([[1.0], [-0.5]], np.float32)
 
-    data, robot = ActionDim(name="dx", low=-0.02, high=0.02, unit="m"), ActionDim(name="dx", low=-0.05, high=0.05)
+    data = ActionDim(name="dx", low=-0.02, high=0.02, unit="m")
+    robot = ActionDim(name="dx", low=-0.05, high=0.05, unit="m")
     candidate = Candidate(policy=full_speed, env_args={}, pictures={}, action=(data,), origin={})
     np.testing.assert_allclose(in_units_of((robot,), candidate)({}), [[0.4], [-0.2]], atol=1e-6)
     assert in_units_of((data,), candidate) is full_speed
+    nameless = replace(candidate, action=(ActionDim(name="action_0"),))
+    assert in_units_of((robot,), nameless) is full_speed  # nobody knows better than the recorded action itself
     with pytest.raises(Exception, match="gives 1 actions and its environment takes 2"):
         in_units_of((robot, robot), candidate)

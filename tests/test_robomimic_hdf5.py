@@ -150,7 +150,7 @@ def test_the_controller_says_what_actions_mean(tmp_path: Path, nested: bool) -> 
         file["data/demo_0/actions"] = np.zeros((12, 4))
         file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"controller_configs": controller}})
     *_, z, gripper = read_contents(path).action
-    assert z == ActionDim(name="z", low=-0.1, high=0.1, unit="m")
+    assert z == ActionDim(name="dz", low=-0.1, high=0.1, unit="m")
     assert gripper == ActionDim(name="gripper")
 
 
@@ -242,3 +242,63 @@ def test_virtual_datasets_of_other_files_are_refused(tmp_path: Path) -> None:
         file[f"{DEMO}/obs"].create_virtual_dataset(CAMERA, layout)
     with pytest.raises(DataError, match=r"demo_1/obs/agentview_image: its bytes lie in other files"):
         read_contents(path)
+
+
+@pytest.mark.parametrize("way", ["external storage", "external link", "another virtual dataset", "nothing"])
+def test_virtual_datasets_that_lead_out_of_the_file_by_a_detour_are_refused(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "a.h5"
+    write_plainly(path)
+    with h5py.File(path, "a") as file:
+        frames = file[f"{DEMO}/obs/{CAMERA}"]
+        shape, dtype = frames.shape, frames.dtype
+        if way == "external storage":
+            file.create_dataset("door", shape, dtype, external=[(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)])
+        elif way == "external link":
+            file["door"] = h5py.ExternalLink("other.h5", "/frames")
+        elif way == "another virtual dataset":
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[:] = h5py.VirtualSource("other.h5", "/frames", shape, dtype)
+            file.create_virtual_dataset("door", layout)
+        layout = h5py.VirtualLayout(shape, dtype)
+        layout[:] = h5py.VirtualSource(".", "/door", shape, dtype)
+        del file[f"{DEMO}/obs/{CAMERA}"]
+        file[f"{DEMO}/obs"].create_virtual_dataset(CAMERA, layout)
+    with pytest.raises(DataError, match=r"lie in other files|a link|no 'door' in it"):
+        read_contents(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("env_args", "[1]"), ("env_args", "null"), ("action_dims", "3"), ("action_dims", '[{"nom": "x"}, {"nom": "y"}]')],
+)
+def test_attributes_that_say_something_else_are_named(tmp_path: Path, name: str, value: str) -> None:
+    path = write_dots(tmp_path / "a.h5", "task", 1)
+    with h5py.File(path, "a") as file:
+        file["data"].attrs[name] = value
+    with pytest.raises(DataError, match=rf"a\.h5: /data.*{name}"):
+        read_contents(path)
+
+
+def test_a_sentence_among_the_observations_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_plainly(path)
+    with h5py.File(path, "a") as file:
+        file[f"{DEMO}/obs/language"] = np.array([b"pick it up"])
+    assert CAMERA in read_contents(path).pictures
+
+
+def test_absolute_commands_are_not_taken_for_differences(tmp_path: Path) -> None:
+    controller = {"type": "OSC_POSITION", "output_min": [-0.05] * 3, "output_max": [0.05] * 3}
+    for extra, expected in (
+        ({}, "dx"),
+        ({"control_delta": False}, "action_0"),
+        ({"input_type": "absolute"}, "action_0"),
+    ):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+        write_dots(path, "task", 1)
+        with h5py.File(path, "a") as file:
+            data, wide = file["data"], np.zeros((len(file["data/demo_0/actions"]), 4), np.float32)
+            del data.attrs["action_dims"], file["data/demo_0/actions"]
+            file["data/demo_0/actions"] = wide
+            data.attrs["env_args"] = json.dumps({"env_kwargs": {"controller_configs": controller | extra}})
+        assert read_contents(path).action[0].name == expected

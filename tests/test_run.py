@@ -15,7 +15,10 @@ from pixelrl.launch.recipes import cog
 from pixelrl.run import Run, checkpoint_path, pick_device, read_networks, read_run
 
 ENV_ARGS = {"env_name": "Tray", "type": 1, "env_kwargs": {"camera_names": ["front"], "size": 48, "limit": None}}
-RUN = Run(recipe=shrink(cog()), spec=SPEC, env_args=ENV_ARGS, data={"task": ("a.h5", "b.h5"), "prior": ()})
+FILES = {"task": ("a.h5", "b.h5"), "prior": ()}
+RUN = Run(
+    recipe=shrink(cog()), spec=SPEC, env_args=ENV_ARGS, data=FILES, fingerprint="7 transitions, crc32 0", actions="unit"
+)
 
 
 def test_a_run_tells_the_whole_of_itself(tmp_path: Path) -> None:
