@@ -48,6 +48,6 @@ setup(
     ],
     extras_require={
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
-        "test": ["mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12"],
+        "test": ["mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "setuptools>=70"],
     },
 )

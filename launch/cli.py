@@ -16,6 +16,13 @@ from pixelrl.launch.provenance import cores
 Out = Annotated[Path, arg(metavar="PATH")]
 
 
+def counted(workers: int | None) -> int:
+    """Return how many workers to use: as many as cores unless told otherwise."""
+    if workers is not None and workers < 1:
+        raise PixelrlError(f"--workers is {workers}; it must be at least 1")
+    return cores() if workers is None else workers
+
+
 def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None, distractor: bool = False) -> None:
     """Run the whole job on a tray task: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
 
@@ -31,7 +38,7 @@ def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None, dis
     from pixelrl.launch.demo import demo as run
 
     plan = Plan(distractor=True, prior=1000, task=400) if distractor else Plan()
-    run(out, seed=seed, workers=workers or cores(), console=Console(), plan=plan)
+    run(out, seed=seed, workers=counted(workers), console=Console(), plan=plan)
 
 
 def collect(
@@ -67,7 +74,7 @@ def collect(
         out,
         episodes=episodes,
         seed=seed,
-        workers=workers or cores(),
+        workers=counted(workers),
         size=size,
         distractor=distractor,
         compress=compress,
@@ -119,7 +126,7 @@ def evaluate(
         run,
         episodes=episodes,
         seed=seed,
-        workers=workers or cores(),
+        workers=counted(workers),
         films=films,
         step=step,
         env=env,

@@ -1,7 +1,7 @@
 """The command line of `pixelrl train`: every field of a recipe, and of each of its terms, is an option."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from dataclasses import field as defaulted
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -11,10 +11,14 @@ from rich.console import Console
 from tyro.conf import arg
 
 from pixelrl.config import Recipe
-from pixelrl.launch.recipes import RECIPES
+from pixelrl.errors import PixelrlError
+from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.weights import Weight
 
+DESCRIPTION = f"""Train a policy on recorded data by a recipe.
+
+--encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
 TERMS = ("critic", "actor", "warmup")
 
 
@@ -28,6 +32,8 @@ class Job:
     """HDF5 files of prior data: their rewards are taken for zero"""
     out: Path
     """directory of the run"""
+    task_mask: str | None = None
+    """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
@@ -43,16 +49,33 @@ class Job:
 
 
 def train_command(arguments: list[str]) -> None:
-    """Run `pixelrl train` with these arguments."""
-    commands = {name: command(recipe) for name, recipe in RECIPES.items()}
-    tyro.extras.subcommand_cli_from_dict(
-        commands, prog="pixelrl train", args=arguments, description="Train a policy on recorded data by a recipe."
-    )
+    """Run `pixelrl train` with these arguments.
+
+    Raises:
+        PixelrlError: an unknown recipe or encoder.
+    """
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
+        raise PixelrlError(f"there is no recipe {arguments[0]!r}, but: {', '.join(RECIPES)}")
+    encoder, arguments = chosen_encoder(arguments)
+    commands = {name: command(recipe, encoder) for name, recipe in RECIPES.items()}
+    tyro.extras.subcommand_cli_from_dict(commands, prog="pixelrl train", args=arguments, description=DESCRIPTION)
 
 
-def command(make: Callable[[], Recipe]) -> Callable[..., None]:
+def chosen_encoder(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--encoder NAME` out of the arguments: it decides which options the rest may have."""
+    if "--encoder" not in arguments:
+        return None, arguments
+    at = arguments.index("--encoder")
+    name = "".join(arguments[at + 1 : at + 2])
+    if name not in ENCODERS:
+        raise PixelrlError(f"--encoder: there is no encoder {name!r}, but: {', '.join(ENCODERS)}")
+    return name, arguments[:at] + arguments[at + 2 :]
+
+
+def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., None]:
     """Return a function for tyro whose options are a job's and a recipe's."""
-    options = mirror(make())
+    recipe = make()
+    options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
 
     def run(job: Any, recipe: Any = None) -> None:
         chosen = {field.name: getattr(job, field.name) for field in fields(Job)}

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pixelrl.config import Recipe
-from pixelrl.encoders.conv import CogCNN, SmallCNN
+from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.encoders.conv import CogCNN, DrqCNN, SmallCNN
+from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
@@ -90,7 +92,10 @@ def quick_cog() -> Recipe:
 
 
 def quick_cog_dr3() -> Recipe:
-    """`quick_cog` with DR3 on the last hidden layer, as in the paper, at a weight for its 128 units."""
+    """`quick_cog` with DR3 on the last hidden layer, as in the paper, at a weight for its 128 units.
+
+    Departure: s' is the state that the three-step return bootstraps from, so three steps on, or fewer at an end.
+    """
     base = quick_cog()
     return replace(base, critic=(*base.critic, DR3(weight=0.001)))
 
@@ -100,6 +105,13 @@ def quick_bc() -> Recipe:
     return replace(quick_cog(), critic=(), actor=(BC(),), warmup=(), warmup_steps=0, shared_encoder=False)
 
 
+def quick_awr_dr3() -> Recipe:
+    """`quick_cog_dr3` with an actor that imitates the better recorded actions more, instead of climbing Q."""
+    return replace(quick_cog_dr3(), actor=(AdvantageWeighted(temperature=1.0),))
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe for recipe in (quick_cog_dr3, quick_cog, quick_bc, cog_dr3, cog, bc)
+    recipe.__name__: recipe for recipe in (quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, cog_dr3, cog, bc)
 }
+
+ENCODERS: dict[str, Callable[[], PixelEncoder]] = {"small": SmallCNN, "cog": CogCNN, "drq": DrqCNN}

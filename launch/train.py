@@ -32,6 +32,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     actions: str = "unit",
+    task_mask: str | None = None,
     log_every: int = 100,
     checkpoint_every: int = 1_000,
     snapshot_every: int = 0,
@@ -47,7 +48,7 @@ def train(
         raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
     where = pick_device(device)
     before = earlier(out, recipe, resume)
-    mixture = load(recipe, task, prior, actions, pin=where.type == "cuda", console=console)
+    mixture = load(recipe, task, prior, actions, task_mask, pin=where.type == "cuda", console=console)
     run = Run(
         recipe=recipe,
         spec=mixture.spec,
@@ -69,6 +70,8 @@ def train(
         console.print(f"{out}: going on from step {learner.step}")
         if recipe.steps < learner.step:
             raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {recipe.steps} would undo some")
+    elif resume:
+        console.print(f"{out}: nothing to resume, starting anew")
     run.write(out)
     saved = learner.step
     with Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
@@ -92,11 +95,19 @@ def train(
 
 
 def load(
-    recipe: Recipe, task: Sequence[Path], prior: Sequence[Path], actions: str, *, pin: bool, console: Console
+    recipe: Recipe,
+    task: Sequence[Path],
+    prior: Sequence[Path],
+    actions: str,
+    task_mask: str | None,
+    *,
+    pin: bool,
+    console: Console,
 ) -> Mixture:
     """Read the data as a recipe wants them: prior rewards are zero by rule, whatever the files say."""
     share = recipe.task_share if prior else None
-    sources = [Source(name="task", files=tuple(task), share=share, reward_scale=recipe.reward_scale)]
+    scale = recipe.reward_scale
+    sources = [Source(name="task", files=tuple(task), share=share, reward_scale=scale, mask=task_mask)]
     if prior:
         rest = None if share is None else 1 - share
         sources.append(Source(name="prior", files=tuple(prior), share=rest, reward_scale=0.0))
@@ -131,7 +142,7 @@ def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:
         PixelrlError: the directory holds a run and `resume` was not given, or its recipe is another one.
     """
     if not checkpoint_path(out).exists():
-        return None
+        return None  # with --resume too: a job that is started again and again begins like this
     if not resume:
         raise PixelrlError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
     run = read_run(out)

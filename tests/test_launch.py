@@ -215,6 +215,85 @@ def test_bad_input_gets_one_clear_line(
     assert not list(tmp_path.iterdir())
 
 
+def edited(edit: Callable[[h5py.File], None]) -> Callable[[Path], None]:
+    def harm(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            edit(file)
+
+    return harm
+
+
+def replaced(key: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def edit(file: h5py.File) -> None:
+        value = change(file[f"data/demo_3/{key}"][()])
+        del file[f"data/demo_3/{key}"]
+        file[f"data/demo_3/{key}"] = value
+
+    return edited(edit)
+
+
+def with_nan(values: np.ndarray) -> np.ndarray:
+    values[1, 0] = np.nan
+    return values
+
+
+PICTURES, POSE = "frames/agentview_image", "frames/robot0_eef_pos"
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_text("hello"), "not an HDF5 file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "not an HDF5 file, or a damaged one"),
+        (edited(lambda file: file.move("data", "dates")), "no 'data' in it"),
+        (edited(lambda file: file["data/demo_3"].pop("actions")), "demo_3: no 'actions' in it"),
+        (replaced("rewards", lambda values: values[:-1]), "demo_3/rewards: shape"),
+        (replaced(PICTURES, lambda values: values / 255), "demo_3/frames/agentview_image: float64"),
+        (replaced(PICTURES, lambda values: values.transpose(0, 3, 1, 2)), "channels come first"),
+        (replaced(PICTURES, lambda values: values[:, :16, :16]), "demo_3/frames/agentview_image: shape"),
+        (replaced("actions", with_nan), "demo_3/actions[1, 0] is nan"),
+        (replaced(POSE, with_nan), "demo_3/frames/robot0_eef_pos[1, 0] is nan"),
+        (replaced("actions", lambda values: values * 5), "expected normalised actions (--actions min-max"),
+    ],
+)
+def test_training_tells_what_is_wrong_with_a_file(
+    harm: Callable[[Path], None], expected: str, dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    harm(dots[0])
+    code, said = pixelrl("train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps", 2)
+    assert code == 1 and "task.hdf5" in said and expected in said and "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_disagree_and_names_that_are_unknown(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    larger = write_dots(tmp_path / "larger.hdf5", "prior", 2, size=40)
+    train = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run"]
+    code, said = pixelrl(*train, "--prior", larger)
+    assert code == 1 and "larger.hdf5: agentview_image is (40, 40, 3); expected (32, 32, 3)" in said
+    code, said = pixelrl(*train, "--images", "wrist_image")
+    assert code == 1 and "no 'wrist_image' among its pictures: agentview_image" in said
+    code, said = pixelrl(*train, "--encoder", "huge")
+    assert code == 1 and "no encoder 'huge', but: small, cog, drq" in said
+    code, said = pixelrl("train", "quick_bs", "--task", dots[0], "--out", tmp_path / "run")
+    assert code == 1 and "no recipe 'quick_bs', but: quick_cog_dr3" in said
+    code, said = pixelrl(*train, "--task-mask", "valid")
+    assert code == 1 and "no 'mask' in it" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_is_chosen_by_name(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    code, said = pixelrl(
+        "train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", "--encoder", "cog", *SMALL,
+        "--encoder.channels", 4, "--steps", 2,
+    )  # fmt: skip
+    assert code == 0, said
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["recipe"]["encoder"] == {"is": "pixelrl.encoders.conv.CogCNN", "channels": 4}
+
+
 def test_inspect_looks_at_a_file_and_writes_beside_it(dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:
     code, said = pixelrl("inspect", *dots)
     assert code == 0 and "task.hdf5" in said and "prior.hdf5" in said

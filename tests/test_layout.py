@@ -2,6 +2,10 @@
 
 import ast
 import runpy
+import shutil
+import subprocess
+import sys
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,3 +54,28 @@ def test_imports_run_from_launch_to_wings_to_core(folder: str, others: tuple[str
     for file in inside:
         wrong = [name for name in imports(file) if name.startswith(tuple(f"pixelrl.{other}" for other in others))]
         assert not wrong, f"{file.relative_to(ROOT)} may not import {wrong}"
+
+
+def test_a_fresh_wheel_works_in_a_fresh_environment(tmp_path: Path) -> None:
+    """It holds pixelrl alone; what pixelrl stands on is lent by this environment."""
+
+    def run(*words: object) -> str:
+        return subprocess.run([*map(str, words)], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    source = tmp_path / "source"
+    for folder in ("pixelrl", *WINGS):
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True)
+    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(*pip, "wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
+    venv.create(tmp_path / "fresh", with_pip=False)
+    python = tmp_path / "fresh/bin/python"
+    (wheel,) = tmp_path.glob("pixelrl-*.whl")
+    run(*pip, "--python", python, "install", "--no-deps", wheel)
+    (site,) = (tmp_path / "fresh").glob("lib/*/site-packages")
+    (site / "lent.pth").write_text(str(Path(pytest.__file__).parents[1]))
+    modules = "pixelrl.encoders.conv, pixelrl.datasets.mixture, pixelrl.launch.recipes, pixelrl.export.runtime"
+    where = run(python, "-c", f"import {modules}; print(pixelrl.launch.recipes.__file__)")
+    assert where.startswith(str(site))
+    assert "evaluate" in run(tmp_path / "fresh/bin/pixelrl", "--help")

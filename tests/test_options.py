@@ -92,13 +92,18 @@ def test_a_job_takes_files_and_switches(parse: Parse) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["cog --critic.dr3.weight 0.01", "quick_cog --gama 0.9", "bc --critic.td.weight 1", "cog --precision fp8", "dog"],
+    ["cog --critic.dr3.weight 0.01", "quick_cog --gama 0.9", "bc --critic.td.weight 1", "cog --precision fp8"],
 )
 def test_what_a_recipe_lacks_is_refused(parse: Parse, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(line)
     said = capsys.readouterr().err
-    assert line.split()[1 if " " in line else 0].split(".")[0] in said
+    assert line.split()[1].split(".")[0] in said
+
+
+def test_an_unknown_recipe_is_named_with_those_that_there_are(parse: Parse) -> None:
+    with pytest.raises(PixelrlError, match="no recipe 'dog', but: quick_cog_dr3, quick_cog,"):
+        parse("dog")
 
 
 def test_values_are_checked_by_the_recipe(parse: Parse) -> None:

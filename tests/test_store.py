@@ -1,5 +1,7 @@
 """The store: each frame once, at the place that index arithmetic expects."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,3 +68,35 @@ def test_files_must_be_alike(tmp_path: Path) -> None:
         del file["data"].attrs["action_dims"]
     with pytest.raises(DataError, match=r"action 0 is action_0 \[-1\.0, 1\.0\] 1; expected x \[-0\.1, 0\.1\] m"):
         load([[small, read_contents(tmp_path / "small.h5")]])
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from pixelrl.datasets.mixture import Mixture, Source
+
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+before = peak()
+Mixture([Source(name="task", files=(Path(sys.argv[1]),))], batch_size=2, seed=0, gamma=0.9)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")
+def test_loading_takes_little_more_than_the_bytes_of_the_frames(tmp_path: Path) -> None:
+    episode = next(dot_episodes("task", 1))
+    steps = 60
+    many = replace(
+        episode,
+        sensors={CAMERA: np.ones((steps + 1, 96, 96, 3), np.uint8), POSITION: np.ones((steps + 1, 2), np.float32)},
+        actions=np.zeros((steps, 2), np.float32),
+        rewards=np.ones(steps, np.float32),
+        dones=np.zeros(steps, np.bool_),
+        states=np.zeros((steps + 1, 4)),
+    )
+    write_episodes(tmp_path / "a.h5", [many] * 120, env_args=ENV_ARGS, action_dims=ACTION)
+    unique = 120 * sum(value.nbytes for value in many.sensors.values())
+    taken = int(subprocess.check_output([sys.executable, "-c", MEASURE, str(tmp_path / "a.h5")]))
+    assert taken < 1.15 * unique
