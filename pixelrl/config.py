@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from pixelrl.errors import PixelrlError
-from pixelrl.networks import EncoderConfig
+from pixelrl.interfaces import EncoderConfig
 from pixelrl.update import Term
 from pixelrl.weights import AtMost
 

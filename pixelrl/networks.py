@@ -6,30 +6,13 @@ whose first layer is split into a part for the encoding (computed once) and a pa
 
 import math
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pixelrl.batch import Observation, Spec
-
-
-class Encoder(Protocol):
-    """A module that turns an observation into features `[B, D]`."""
-
-    features: int
-
-    def __call__(self, obs: Observation) -> Tensor:
-        """Encode."""
-        ...
-
-
-class EncoderConfig(Protocol):
-    """A frozen description of an encoder; `encoders/` holds several."""
-
-    def build(self, spec: Spec) -> nn.Module:
-        """Return a fresh `Encoder` for observations of these shapes."""
-        ...
+from pixelrl.interfaces import EncoderConfig
 
 
 class Judgement(NamedTuple):

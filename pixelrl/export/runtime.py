@@ -38,7 +38,7 @@ class Input:
 
 
 class ExportedPolicy:
-    """A policy as it was exported, checked against its own hash.
+    """A policy as it was exported, checked against its own hash: that shows damage, not forgery.
 
     `act` serves a robot, in the robot's units. Calling the object serves an evaluation, in [-1, 1] (`Policy`).
 
