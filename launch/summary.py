@@ -43,9 +43,9 @@ def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
     whole = prior["whole_task"] + task["whole_task"]
     console.rule("what came out", align="left")
     console.print(
-        f"Data: {prior['episodes']} picks ({prior['successes']} hold the cube in the end, {prior['rewarded']} are "
-        f"rewarded), {task['episodes']} places ({task['held_at_start']} start with the cube in the gripper, "
-        f"{task['rewarded']} are rewarded). Demonstrations of the whole task: {whole}."
+        f"Data: {prior['episodes']} picks ({prior['successes']} lift the cube, {prior['rewarded']} are rewarded), "
+        f"{task['episodes']} places ({task['held_at_start']} start with the cube in the gripper, {task['rewarded']} "
+        f"are rewarded). Demonstrations of the whole task: {whole}."
     )
     success = Table(title=f"The whole task from the table: {plan['episodes']} starts, the same for all")
     for heading in ("policy", "successes", "95 % interval", f"against {plan['recipes'][0]}", "steps", "trained"):

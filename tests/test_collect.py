@@ -51,8 +51,10 @@ def test_prior_picks_about_half_the_time_and_is_never_rewarded(env: RobosuiteEnv
     episodes = [record(env, "prior", seed) for seed in range(30)]
     assert 6 <= sum(e.notes["success"] for e in episodes) <= 24
     assert all(e.rewards.sum() == 0 and not e.dones.any() and len(e) == 22 for e in episodes)
-    ends = [e.sensors["robot0_eef_pos"][-1] for e in episodes if e.notes["success"]]
-    assert np.linalg.norm(np.median(ends, 0) - env.robosuite.neutral_pos) < 0.02
+    for episode in episodes:
+        if episode.notes["success"]:  # what is lifted comes to where the task data begin
+            back = np.linalg.norm(episode.sensors["robot0_eef_pos"][6:] - env.robosuite.neutral_pos, axis=1)
+            assert back.min() < 0.05
 
 
 def test_task_places_mostly_and_goes_on_after_success(env: RobosuiteEnv) -> None:

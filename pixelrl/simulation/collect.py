@@ -73,7 +73,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     actions: list[NDArray[np.float32]] = []
     rewards: list[float] = []
     dones: list[bool] = []
-    last = script.steps
+    last, succeeded = script.steps, False
     for action in script.act(env.robosuite, rng):
         observation, reward, success, _, _ = env.step(action)
         if success and not any(dones):
@@ -83,6 +83,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
         actions.append(action)
         rewards.append(reward)
         dones.append(success)
+        succeeded = succeeded or script.succeeded(env.robosuite)
         if len(actions) == last:
             break
     return Episode(
@@ -91,7 +92,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
         rewards=np.array(rewards, np.float32),
         dones=np.array(dones, np.bool_),
         states=np.stack(states),
-        notes={"seed": seed, "part": part, "success": script.succeeded(env.robosuite), "held_at_start": held},
+        notes={"seed": seed, "part": part, "success": succeeded, "held_at_start": held},
     )
 
 
