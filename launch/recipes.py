@@ -87,7 +87,6 @@ def quick_cog() -> Recipe:
         n_step=3,
         ends="goal",
         reward_scale=10.0,
-        task_share=0.5,
     )
 
 

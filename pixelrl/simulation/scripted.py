@@ -57,15 +57,10 @@ def scripts() -> dict[str, Script]:
 
 
 def prior(tray: "PickPlaceTray", rng: np.random.Generator) -> Actions:
-    """Pick a cube up, any cube, carry it to the neutral pose, and mostly put it down again somewhere on the table.
-
-    About half of the picks miss. So of what a held cube is good for these data show little, and that at odds with the
-    task data: who imitates both drops it half-way.
-    """
+    """Pick a cube up, any cube, carry it to the neutral pose and stay there; about half of the picks miss."""
     offset = np.array([*rng.normal(0.0, 0.016, 2), 0.0])
     chosen = int(rng.integers(len(tray.cubes)))
-    picking = _pick(tray, lambda: tray.cube_positions[chosen] + offset)
-    return _noisy(_put_down(tray, picking, rng) if rng.random() < 0.75 else picking, rng, sigma=0.2, flips=0.03)
+    return _noisy(_pick(tray, lambda: tray.cube_positions[chosen] + offset), rng, sigma=0.2, flips=0.03)
 
 
 def task(tray: "PickPlaceTray", rng: np.random.Generator) -> Actions:
@@ -95,21 +90,6 @@ def _pick(tray: "PickPlaceTray", target: Callable[[], NDArray[np.float64]]) -> A
         yield _towards(tray, grasp, CLOSED)
     while True:
         yield _towards(tray, tray.neutral_pos, CLOSED)
-
-
-def _put_down(tray: "PickPlaceTray", picking: Actions, rng: np.random.Generator) -> Actions:
-    """Pick, and from the neutral pose put down, at a random point, whatever is held."""
-    point = tray.random_point(rng)
-    for action in picking:
-        yield action
-        if action[3] > 0 and np.linalg.norm(tray.neutral_pos - tray.eef_pos) < 0.03:
-            break
-    while np.linalg.norm(point - tray.eef_pos) > 0.03:
-        yield _towards(tray, point, CLOSED)
-    for _ in range(2):
-        yield _towards(tray, point, OPEN)
-    while True:
-        yield _towards(tray, tray.neutral_pos, OPEN)
 
 
 def _place(tray: "PickPlaceTray", offset: NDArray[np.float64]) -> Actions:

@@ -129,10 +129,6 @@ class PickPlaceTray(ManipulationEnv):  # type: ignore[misc]  # robosuite has no 
         """Return the centres of all cubes, the one that matters first, in metres."""
         return [np.array(self.sim.data.get_body_xpos(cube.root_body)) for cube in self.cubes]
 
-    def random_point(self, rng: np.random.Generator) -> Vector:
-        """Return a point where a cube's centre might be [m]."""
-        return np.array([*rng.uniform(*CUBE_AREA), TABLE_TOP + CUBE_HALF])
-
     def holds_cube(self) -> bool:
         """Return whether both fingers touch the cube and it is off the table."""
         lifted = self.cube_pos[2] > TABLE_TOP + CUBE_HALF + 0.02
