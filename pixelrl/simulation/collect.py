@@ -83,7 +83,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
         actions.append(action)
         rewards.append(reward)
         dones.append(success)
-        succeeded = succeeded or script.succeeded(env.robosuite)
+        succeeded = succeeded or bool(script.succeeded(env.robosuite))
         if len(actions) == last:
             break
     return Episode(
