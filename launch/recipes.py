@@ -87,6 +87,7 @@ def quick_cog() -> Recipe:
         n_step=3,
         ends="goal",
         reward_scale=10.0,
+        task_share=0.3,
     )
 
 
