@@ -61,8 +61,8 @@ def quick_cog() -> Recipe:
 
     Departures from `cog`, each because it learns sooner: the encoder is shared and also shaped by imitation; three-step
     returns and gamma 0.95; rewards of 10 at the goal, which ends the episode, so that targets lie in [0, 10]; CQL
-    weighs 0.1; the actor keeps half of a BC term; learning rates of 5e-4 fall along a cosine, so that the last
-    checkpoint, the one that counts, is a settled one.
+    weighs 0.1; three tenths of a batch are task data; the actor keeps half of a BC term; learning rates of 5e-4 fall
+    along a cosine, so that the last checkpoint, the one that counts, is a settled one.
     """
     return Recipe(
         critic=(
