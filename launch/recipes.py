@@ -61,8 +61,8 @@ def quick_cog() -> Recipe:
 
     Departures from `cog`, each because it learns sooner: the encoder is shared and also shaped by imitation; three-step
     returns and gamma 0.95; rewards of 10 at the goal, which ends the episode, so that targets lie in [0, 10]; CQL
-    weighs 0.1; three tenths of a batch are task data; the actor keeps half of a BC term; learning rates of 5e-4 fall
-    along a cosine, so that the last checkpoint, the one that counts, is a settled one.
+    weighs 0.1; the actor keeps half of a BC term; learning rates of 5e-4 fall along a cosine, so that the last
+    checkpoint, the one that counts, is a settled one.
     """
     return Recipe(
         critic=(
@@ -77,7 +77,7 @@ def quick_cog() -> Recipe:
         shared_encoder=True,
         critic_hidden=(192, 128),
         actor_hidden=(256, 256),
-        steps=6_000,
+        steps=9_000,
         batch_size=128,
         critic_lr=5e-4,
         actor_lr=5e-4,
@@ -87,7 +87,6 @@ def quick_cog() -> Recipe:
         n_step=3,
         ends="goal",
         reward_scale=10.0,
-        task_share=0.3,
     )
 
 
