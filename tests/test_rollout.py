@@ -21,13 +21,13 @@ from pixelrl.simulation.rollout import ROWS, Outcome, rollout
 class Walk(gymnasium.Env[Any, Any]):
     """Walk along a line from a random start to beyond 1 within 12 steps; some starts are hopeless."""
 
-    observation_space = gymnasium.sfactors.Dict(
+    observation_space = gymnasium.spaces.Dict(
         {
-            "camera_image": gymnasium.sfactors.Box(0, 255, (4, 4, 3), np.uint8),
-            "position": gymnasium.sfactors.Box(-np.inf, np.inf, (1,), np.float32),
+            "camera_image": gymnasium.spaces.Box(0, 255, (4, 4, 3), np.uint8),
+            "position": gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32),
         }
     )
-    action_space = gymnasium.sfactors.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
