@@ -53,7 +53,7 @@ def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
     for name, row in policies.items():
         low, high = row["success_interval_95"]
         pair = row["against_baseline"]
-        against = "" if name == plan["recipes"][0] else f"+{pair['won']} -{pair['lost']}, p = {pair['p']:.1g}"
+        against = "" if name == plan["recipes"][0] else f"+{pair['won']} -{pair['lost']}, p {pair['p']:.0e}"
         trained = f"{row['training_seconds']:.0f} s" if "training_seconds" in row else ""
         interval = f"{low:.0%} to {high:.0%}"
         success.add_row(name, str(row["successes"]), interval, against, f"{row['mean_length']:.1f}", trained)
@@ -84,7 +84,8 @@ def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> No
         row = summary["policies"][name]
         rate, (low, high) = row["success_rate"], row["success_interval_95"]
         success.bar(name, rate, color=colours[name], yerr=[[rate - low], [high - rate]], capsize=6)
-        success.text(name, 0.03, f"{row['successes']}/{row['episodes']}", ha="center", color="white", weight="bold")
+        inside = {"y": 0.03, "color": "white"} if rate > 0.2 else {"y": high + 0.03, "color": "black"}
+        success.text(x=name, s=f"{row['successes']}/{row['episodes']}", ha="center", weight="bold", **inside)
     success.set(title="success, with 95 % interval", ylim=(0, 1))
     for axis, metric, title in (
         (value, "q/data", "Q of the data"),
