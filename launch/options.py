@@ -14,6 +14,7 @@ from pixelrl.config import Recipe
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
+from pixelrl.learner import term_name
 from pixelrl.weights import Weight
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
@@ -99,7 +100,7 @@ def mirror(value: Any) -> type:
         item = getattr(value, field.name)
         kind, default = hints[field.name], item
         if field.name in TERMS:
-            named = [(type(term).__name__.lower(), mirror(term)) for term in item]
+            named = [(term_name(term), mirror(term)) for term in item]
             kind = make_dataclass(
                 field.name, [(name, each, defaulted(default=each())) for name, each in named], frozen=True
             )

@@ -60,16 +60,10 @@ def train(
         actions=actions,
         env_args=mixture.env_args,
     )
-    learner, seconds = Learner(recipe, mixture.spec, where), 0.0
+    learner = Learner(recipe, mixture.spec, where)
+    seconds = 0.0 if before is None else go_on(out, before, run, learner)
     if before is not None:
-        if (before.fingerprint, before.actions) != (run.fingerprint, run.actions):
-            raise PixelrlError(
-                f"{out}: was trained on other data ({before.fingerprint}), not these ({run.fingerprint})"
-            )
-        seconds = checkpoint.load(checkpoint_path(out), learner)
         console.print(f"{out}: going on from step {learner.step}")
-        if recipe.steps < learner.step:
-            raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {recipe.steps} would undo some")
     elif resume:
         console.print(f"{out}: nothing to resume, starting anew")
     run.write(out)
@@ -153,6 +147,20 @@ def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:
                 f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps"
             )
     return run
+
+
+def go_on(out: Path, before: Run, run: Run, learner: Learner) -> float:
+    """Read the checkpoint of an earlier run into the learner, and return the seconds that it had taken.
+
+    Raises:
+        PixelrlError: the earlier run was on other data, or has done more steps than are asked for.
+    """
+    if (before.fingerprint, before.actions) != (run.fingerprint, run.actions):
+        raise PixelrlError(f"{out}: was trained on other data ({before.fingerprint}), not these ({run.fingerprint})")
+    seconds = checkpoint.load(checkpoint_path(out), learner)
+    if run.recipe.steps < learner.step:
+        raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {run.recipe.steps} would undo some")
+    return seconds
 
 
 def due(report: Report, saved: int, every: int) -> bool:
