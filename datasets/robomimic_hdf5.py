@@ -101,7 +101,8 @@ def _check_lengths(episode: Episode, place: str) -> None:
     """Raise unless N actions stand beside N rewards and dones, and N + 1 sensor readings and states."""
     steps = len(episode)
     lengths = {f"sensors/{key}": (len(value), steps + 1) for key, value in episode.sensors.items()}
-    lengths |= {"states": (len(episode.states), steps + 1)}
+    if episode.states is not None:
+        lengths |= {"states": (len(episode.states), steps + 1)}
     lengths |= {"rewards": (len(episode.rewards), steps), "dones": (len(episode.dones), steps)}
     for key, (came, expected) in lengths.items():
         if came != expected or not steps:
@@ -112,10 +113,13 @@ def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
     """Write one episode into its group."""
     demo.attrs["num_samples"] = len(episode)
     demo.attrs["notes"] = json.dumps(dict(episode.notes))
+    for name, text in episode.attributes.items():
+        demo.attrs[name] = text
     demo["actions"] = episode.actions
     demo["rewards"] = episode.rewards
     demo["dones"] = episode.dones.astype(np.int64)  # robomimic's type
-    demo["states"] = episode.states[:-1]
+    if episode.states is not None:
+        demo["states"] = episode.states[:-1]
     for key, frames in episode.sensors.items():
         squeeze = compress and frames.ndim == 4
         stored = demo.create_dataset(

@@ -74,6 +74,7 @@ def test_an_episode_has_the_promised_shapes(env: RobosuiteEnv) -> None:
     assert episode.actions.dtype == np.float32 and episode.actions.shape == (n, 4)
     assert np.abs(episode.actions).max() <= np.float32(0.9)
     assert episode.sensors["agentview_image"].shape == (n + 1, 32, 32, 3)
+    assert episode.states is not None
     assert episode.states.shape == (n + 1, env.state().size) and episode.states.dtype == np.float64
     assert episode.rewards.dtype == np.float32 and episode.dones.dtype == np.bool_
 
