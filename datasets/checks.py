@@ -170,7 +170,8 @@ def shifted(glance: Glance) -> Iterator[Symptom]:
     """
     for key, later in glance.later.items():
         frames = _frames(glance, key)
-        frames = frames if glance.now else frames[: len(later)]
+        if not glance.now:
+            frames, later = frames[: len(later)], later[:-1]
         wrong = ~_same(later, frames, 1)
         if not wrong.any():
             continue

@@ -140,9 +140,10 @@ def attributes(outline: Outline) -> Iterator[Finding]:
         message = f"the file says that it is {outline.unfinished}: whoever wrote it was interrupted; its "
         message += f" {len(outline.demos)} demos are read"
         yield Finding(check="unfinished", level="warning", where="file", message=message, file=file)
-    steps = sum(demo.arrays["actions"].shape[0] for demo in outline.demos.values() if "actions" in demo.arrays)
-    if outline.total not in (None, steps):
-        message = f"the attribute total is {outline.total}; the demos hold {steps} actions (demos lost or added?)"
+    steps = [demo.arrays["actions"].shape[0] if "actions" in demo.arrays else None for demo in outline.demos.values()]
+    known = [count for count in steps if count is not None]
+    if len(known) == len(steps) and outline.total not in (None, sum(known)):
+        message = f"the attribute total is {outline.total}; the demos hold {sum(known)} actions (demos lost or added?)"
         yield Finding(check="lengths", level="warning", where="data", message=message, file=file)
     if outline.strangers:
         message = f"{', '.join(outline.strangers[:5])}: not read; demos are named demo_0, demo_1, ..."
