@@ -1,6 +1,7 @@
 """Rows for a contact sheet: what demos from all over a file look like."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pixelrl.datasets import structure
 from pixelrl.datasets.glance import notes_of
 from pixelrl.datasets.hdf5 import open_file
-from pixelrl.datasets.outline import read_outline
+from pixelrl.datasets.outline import DAMAGE, read_outline
 from pixelrl.datasets.robomimic_hdf5 import sensor
 from pixelrl.simulation.video import Row
 
@@ -20,9 +21,10 @@ SHOWN = 8
 
 
 def contact_rows(path: Path, demos: int = 6) -> list[Row]:
-    """Return a row for each of some demos, evenly spaced among those that can be read, their cameras side by side.
+    """Return a row for each of some demos, evenly spaced, their cameras side by side.
 
-    Only the `SHOWN` frames that a strip shows are read; at all other steps the first one stands in.
+    Demos that cannot be read are left out. Only the `SHOWN` frames that a strip shows are read; at all other steps the
+    first one stands in.
 
     Raises:
         DataError: the file cannot be read.
@@ -30,8 +32,12 @@ def contact_rows(path: Path, demos: int = 6) -> list[Row]:
     outline = read_outline(path)
     symptoms = [*structure.structure(outline), *structure.dtypes(outline), *structure.lengths(outline)]
     names = spaced(structure.sound(outline, symptoms), demos)
+    rows = []
     with open_file(path) as file:
-        return [_row(file["data"][name], name, outline.cameras) for name in names if outline.cameras]
+        for name in names if outline.cameras else ():
+            with suppress(*DAMAGE):  # the report tells of it
+                rows.append(_row(file["data"][name], name, outline.cameras))
+    return rows
 
 
 def spaced(names: Sequence[str], count: int) -> list[str]:

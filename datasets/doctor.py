@@ -9,6 +9,7 @@ eight bytes, with that of transitions. Checks live in `structure`, `checks`, `lo
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from pixelrl.datasets.diagnosis import Diagnosis, Report
 from pixelrl.datasets.findings import Finding, Symptom, ordered
 from pixelrl.datasets.glance import Glance, Numbers, read_glances, read_numbers
 from pixelrl.datasets.measures import pairs, state_keys
-from pixelrl.datasets.outline import read_outline
+from pixelrl.datasets.outline import DAMAGE, read_outline
 from pixelrl.datasets.patient import MAP, Patient, report_on, traits_of
 from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.store import ActionRange
@@ -42,6 +43,7 @@ def examine(
     actions: ActionRange = "unit",
     reference: Path | None = None,
     return_range: tuple[float, float] | None = None,
+    closed: Mapping[Path, str] = MappingProxyType({}),
     progress: Progress = lambda what, done, total: None,
 ) -> Diagnosis:
     """Examine files, and compare them if they are given as task and prior data.
@@ -52,13 +54,14 @@ def examine(
         actions: `min-max` if they are to be normalised.
         reference: a file that TQ and SACo are relative to; see `measures`.
         return_range: the mean returns of a random policy and of an expert, for TQ.
+        closed: files that must not be opened, with the reason; see `probe`.
         progress: told of what is being read.
 
     Raises:
         DataError: the reference cannot be read.
     """
-    patients = [_admit(path, role) for path, role in files]
-    others = [] if reference is None else [_admit(reference, "data")]
+    patients = [_admit(path, role, closed.get(path)) for path, role in files]
+    others = [] if reference is None else [_admit(reference, "data", closed.get(reference))]
     for patient in others:
         if not patient.names:
             raise DataError(f"{reference}: no reference: {patient.findings[0].message}")
@@ -79,12 +82,14 @@ def inspect_file(path: Path) -> Report:
     return examine([(path, "data")]).reports[0]
 
 
-def _admit(path: Path, role: Role) -> Patient:
+def _admit(path: Path, role: Role, closed: str | None) -> Patient:
     """Read the outline of a file and check it."""
     patient = Patient(path=path, role=role)
     try:
+        if closed is not None:
+            raise DataError(f"{path}: {closed}")
         outline = patient.outline = read_outline(path)
-    except DataError as error:
+    except DAMAGE as error:
         patient.findings.append(_unreadable(path, error))
         return patient
     for check in (structure.structure, structure.dtypes, structure.lengths):
@@ -95,7 +100,7 @@ def _admit(path: Path, role: Role) -> Patient:
         with warnings.catch_warnings():  # what the reader warns of is a finding already
             warnings.simplefilter("ignore")
             patient.dims, patient.named = read_contents(path).action, True
-    except DataError as error:  # what we have not found ourselves, training would
+    except DAMAGE as error:  # what we have not found ourselves, training would
         if not any(symptom.level == "error" for symptom in patient.symptoms):
             patient.findings.append(_unreadable(path, error))
     if patient.names:
@@ -214,5 +219,6 @@ def _shared_cameras(able: Sequence[Patient]) -> list[str]:
     return [key for key in cameras[0] if all(key in each for each in cameras)] if cameras else []
 
 
-def _unreadable(path: Path, error: DataError) -> Finding:
-    return Finding(check="structure", level="error", where="file", message=str(error), file=str(path))
+def _unreadable(path: Path, error: Exception) -> Finding:
+    message = str(error) if isinstance(error, DataError) else f"{path}: damaged ({error})"
+    return Finding(check="structure", level="error", where="file", message=message, file=str(path))

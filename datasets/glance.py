@@ -7,7 +7,8 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -23,6 +24,8 @@ GRID = 8
 
 BLOCK = 2**25
 """About so many bytes of pictures are in memory at a time."""
+
+Found = TypeVar("Found")
 
 DARK = 2
 """A picture none of whose values is above this is black."""
@@ -88,25 +91,28 @@ class Glance:
 
 def read_numbers(outline: Outline, names: Sequence[str]) -> Iterator[Numbers | Symptom]:
     """Yield the numbers of the demos named, one demo at a time, or what hinders reading them."""
-    vectors = outline.vectors
-    with open_file(outline.path) as file:
-        for name in names:
-            try:
-                yield _numbers(file["data"][name], name, vectors)
-            except DAMAGE as error:
-                yield _damaged(name, error)
+    return _each(outline.path, names, lambda demo, name: _numbers(demo, name, outline.vectors))
 
 
 def read_glances(
     outline: Outline, names: Sequence[str], progress: Callable[[int], None] = lambda frames: None
 ) -> Iterator[Glance | Symptom]:
     """Yield what is kept of the demos named, one at a time, or what hinders it; `progress` is told of frames read."""
-    with open_file(outline.path) as file:
-        for name in names:
-            try:
-                yield _demo(file["data"][name], name, outline, progress)
-            except DAMAGE as error:
-                yield _damaged(name, error)
+    return _each(outline.path, names, lambda demo, name: _demo(demo, name, outline, progress))
+
+
+def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Found]) -> Iterator[Found | Symptom]:
+    """Yield what is read of each demo, or what hinders it; damage in one does not hide the others."""
+    try:
+        with open_file(path) as file:
+            for name in names:
+                try:
+                    found: Found | Symptom = read(file["data"][name], name)
+                except DAMAGE as error:
+                    found = _damaged(name, error)
+                yield found
+    except DAMAGE as error:  # the file is gone, or was changed meanwhile
+        yield _damaged(names[0], error)
 
 
 def _demo(demo: h5py.Group, name: str, outline: Outline, progress: Callable[[int], None]) -> Glance:

@@ -18,13 +18,14 @@ from pixelrl.datasets.contact import contact_rows
 from pixelrl.datasets.diagnosis import Diagnosis, Report
 from pixelrl.datasets.doctor import Progress, examine
 from pixelrl.datasets.findings import Finding
+from pixelrl.datasets.probe import deadly
 from pixelrl.datasets.store import ActionRange
 from pixelrl.errors import DataError, PixelrlError
 from pixelrl.files import write_json
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.page import write_page
 from pixelrl.launch.provenance import Provenance
-from pixelrl.simulation.video import contact_sheet
+from pixelrl.simulation.video import Row, contact_sheet
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -61,6 +62,7 @@ def inspect(
     if return_range is not None and not return_range[0] < return_range[1]:
         raise PixelrlError(f"--return-range is {return_range}; the first must be below the second")
     provenance = Provenance()
+    closed = deadly([path for path in (*(path for path, _ in given), reference) if path is not None and path.is_file()])
     with _progress(Console(stderr=True) if as_json else console) as progress:
         diagnosis = examine(
             given,
@@ -68,6 +70,7 @@ def inspect(
             actions=actions,
             reference=reference,
             return_range=return_range,
+            closed=closed,
             progress=progress,
         )
     record = provenance.record()
@@ -153,20 +156,19 @@ def _write(diagnosis: Diagnosis, record: dict[str, Any], *, sheet: bool, html: b
     for report in readable:
         path = Path(report.path)
         try:
-            if report.looked_demos and (sheet or html):
-                sheets[report.path] = _sheet(path, keep=sheet, console=console)
             write_json(path.with_suffix(".inspection.json"), {**asdict(report), **record})
+            if (sheet or html) and (rows := contact_rows(path)):
+                sheets[report.path] = _sheet(path, rows, keep=sheet, console=console)
         except OSError as error:
-            console.print(f"{path.parent}: nothing written beside it: {error.strerror}")
+            console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True)
     if html and diagnosis.reports:
         page = Path(diagnosis.reports[0].path).with_suffix(".inspection.html")
         write_page(page, diagnosis, verdict(diagnosis), sheets, record)
         console.print(f"{page}: all of this with pictures")
 
 
-def _sheet(path: Path, *, keep: bool, console: Console) -> bytes:
+def _sheet(path: Path, rows: Sequence[Row], *, keep: bool, console: Console) -> bytes:
     """Draw a contact sheet, keep it beside the file if asked for, and return its bytes."""
-    rows = contact_rows(path)
     if keep:
         picture = path.with_suffix(".inspection.png")
         contact_sheet(picture, rows, title=path.name)

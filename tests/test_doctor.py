@@ -1,6 +1,7 @@
 """The doctor: healthy files get a clean bill, each illness is found where it is, and nothing raises."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write_arm
 
 import pixelrl.datasets.doctor as doctor
+import pixelrl.datasets.glance as glance
 from pixelrl.datasets.contact import contact_rows
 from pixelrl.datasets.diagnosis import Diagnosis, Report
 from pixelrl.datasets.doctor import examine, inspect_file
@@ -392,6 +394,27 @@ def test_a_sample_of_the_demos_is_looked_at_and_said_to_be(tmp_path: Path, monke
     assert report.coverage is not None and report.coverage.counted == 2 * STEPS
     monkeypatch.setattr(doctor, "AFFORDABLE", DEMOS * STEPS * 2 * 32 * 32 * 3 // 2)
     assert inspect_file(path).looked_demos == DEMOS // 2
+
+
+def test_memory_does_not_grow_with_the_length_of_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.h5"
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo.attrs["num_samples"] = 2000
+        demo["actions"], demo["rewards"], demo["dones"] = np.ones((2000, 1)), np.ones(2000), np.ones(2000, int)
+        for group, start in (("obs", 0), ("next_obs", 1)):
+            rows = demo.create_dataset(f"{group}/{FRONT}", (2000, 64, 64, 3), np.uint8)
+            for step in range(2000):
+                rows[step, 0, :2, 0] = divmod(step + start + 999, 256)
+    frames = 2000 * 64 * 64 * 3
+    monkeypatch.setattr(glance, "BLOCK", frames // 32)
+    tracemalloc.start()
+    report = inspect_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.looked_frames == 2001
+    assert peak < frames / 4
+    assert {finding.check for finding in report.findings} == {"action-constant"}
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

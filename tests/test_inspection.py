@@ -13,8 +13,10 @@ import pytest
 from arm import FRONT, write_arm
 from rich.console import Console
 
+import pixelrl.datasets.probe as probe
 import pixelrl.launch.inspection as inspection
 from pixelrl.datasets.doctor import examine
+from pixelrl.datasets.probe import deadly
 from pixelrl.datasets.synthetic import CAMERA, write_dots
 from pixelrl.launch.cli import main
 from pixelrl.launch.figures import bars, counts, curve, heat
@@ -183,3 +185,20 @@ def test_figures() -> None:
     assert counts([0.1, 0.2, 7.3]).count("class=b") == 2
     assert "points='0.0,96.0 240.0,49.0'" in curve([(0, 0), (10, 5)])
     assert heat([[0, 1], [4, 0]]).count("fill-opacity") == 2
+
+
+def test_a_file_that_crashes_the_library_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 2)
+    assert deadly([good, other]) == {}
+    crash = "import os, sys; print(0, flush=True); 'b.h5' in sys.argv[1] and os.abort(); print(1); os.abort()"
+    real = probe.subprocess.run
+    monkeypatch.setattr(
+        probe.subprocess,
+        "run",
+        lambda command, **options: real([command[0], "-c", crash, *command[3:]], **options),
+    )
+    assert deadly([good, other]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
+    code, _, err = pixelrl(monkeypatch, capsys, other, "--no-sheet")
+    assert code == 1 and f"{other}: badly damaged" in err
