@@ -128,7 +128,6 @@ def _count(patient: Patient, actions: ActionRange, progress: Progress) -> None:
         progress("numbers", done, len(patient.names))
     tally = patient.tally
     patient.names = [record.name for record in tally.records]
-    patient.contents = [record.digest for record in tally.records]
     patient.findings += [
         *checks.action_use(tally.actions(), patient.dims, file),
         *checks.rewards(tally.records, patient.role, file),
@@ -153,7 +152,6 @@ def _look(
         progress("pictures", patient.frames, total)
 
     own = {key: (patient.tally.low[key], patient.tally.high[key]) for key in patient.tally.low}
-    seen_contents: list[str] = []
     for glance in read_glances(outline, chosen, seen):
         if isinstance(glance, Symptom):
             patient.symptoms.append(glance)
@@ -165,10 +163,8 @@ def _look(
             *checks.shifted(glance),
             *checks.astray(glance),
         ]
-        seen_contents.append(content(glance))
+        patient.contents.append(content(glance))
         _remember(patient, glance, shared, ranges)
-    if len(patient.looked) == len(patient.names):
-        patient.contents = seen_contents
     patient.findings += checks.constant_cameras(patient.sights, str(patient.path))
     stacked = {key: np.stack(each) for key, each in patient.looks.items() if each}
     if stacked:
@@ -200,17 +196,23 @@ def _visits(numbers: Numbers, key: str, limits: Range) -> NDArray[np.int64]:
 
 def _between(patients: Sequence[Patient]) -> list[Finding]:
     """Find what is wrong between files; only copies are looked for unless they are given as task and prior data."""
-    demos = [(str(p.path), name, found) for p in patients for name, found in zip(p.names, p.contents, strict=False)]
-    found = list(checks.duplicates(demos))
+    whole = all(len(patient.looked) == len(patient.names) for patient in patients)
+    contents = [patient.contents if whole else [r.digest for r in patient.tally.records] for patient in patients]
+    demos = [
+        (str(patient.path), name, found)
+        for patient, each in zip(patients, contents, strict=True)
+        for name, found in zip(patient.names, each, strict=True)
+    ]
+    findings = list(checks.duplicates(demos))
     able = [patient for patient in patients if patient.tally.records and patient.role != "data"]
     if not able:
-        return found
-    found += comparison.compare([traits_of(patient) for patient in able])
+        return findings
+    findings += comparison.compare([traits_of(patient) for patient in able])
     seen = [patient for patient in able if all(patient.looks.values())]
     if len(seen) > 1:
         sights = [{key: np.stack(each) for key, each in patient.looks.items()} for patient in seen]
-        found += looks.between(sights, [str(patient.path) for patient in seen])
-    return found
+        findings += looks.between(sights, [str(patient.path) for patient in seen])
+    return findings
 
 
 def _shared_cameras(able: Sequence[Patient]) -> list[str]:

@@ -98,8 +98,9 @@ def _quality(
     if return_range is not None:
         return trajectory_quality(returns, *return_range, "the returns given")
     everything = [r.total for patient in able for r in patient.tally.records if np.isfinite(r.total)]
-    if others:
-        expert = float(np.mean([r.total for r in others[0].tally.records if np.isfinite(r.total)]))
+    experts = [r.total for patient in others for r in patient.tally.records if np.isfinite(r.total)]
+    if experts:
+        expert = float(np.mean(experts))
         reference = f"the lowest return of any demo, and the mean return of {others[0].path.name}"
         return trajectory_quality(returns, min(everything), expert, reference)
     reference = "the lowest and the highest return of any demo of all files given"

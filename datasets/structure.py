@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from shlex import quote
 
 from pixelrl.datasets.findings import Finding, Symptom
 from pixelrl.datasets.hdf5 import CHANNELS
@@ -193,6 +194,7 @@ def _repack(outline: Outline) -> str:
     """Return a command that rewrites the file so that it is read fast."""
     rows = {row for row, _ in outline.usual.values() if len(row) == 3}
     target = outline.path.with_suffix(f".repacked{outline.path.suffix}")
-    if len(rows) == 1:
-        return f"h5repack -f GZIP=4 -l CHUNK=1x{_row(rows.pop())} {outline.path} {target}"
-    return f"h5repack -f NONE -l CONTI {outline.path} {target}"
+    files = f"{quote(str(outline.path))} {quote(str(target))}"
+    if len(rows) == 1:  # a chunk must not be larger than any array of its rank
+        return f"h5repack -f GZIP=4 -l CHUNK=1x{_row(rows.pop())} {files}"
+    return f"h5repack -f NONE -l CONTI {files}"

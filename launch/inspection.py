@@ -134,8 +134,9 @@ def measures(report: Report) -> Iterator[str]:
             f"{report.quality.expert:.4g}, {report.quality.reference}"
         )
     if report.coverage is not None:
+        share = report.coverage.unique / max(1, report.coverage.counted)
         yield f"SACo {report.coverage.saco:.3f}: {report.coverage.unique} unique state-action pairs in " + (
-            f"{report.coverage.counted} transitions, relative to {report.coverage.reference}"
+            f"{report.coverage.counted} transitions ({share:.0%}), relative to {report.coverage.reference}"
         )
 
 
