@@ -47,6 +47,10 @@ setup(
         "tyro>=0.9.20",
     ],
     extras_require={
+        "lerobot": [  # pyarrow 26 wants numpy 2, which only Python 3.13 has here
+            "pyarrow>=18,<26; python_version < '3.13'",
+            "pyarrow>=18; python_version >= '3.13'",
+        ],
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "test": ["mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "setuptools>=70"],
     },

@@ -9,6 +9,7 @@ https://github.com/avisingh599/cog and https://github.com/avisingh599/roboverse
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,12 @@ def read_recording(path: Path, losses: Losses, progress: Progress | None = None)
         raise DataError(f"{path}: no trajectories; expected one or more")
     size = path.stat().st_size
 
-    def episodes() -> Iterator[Episode]:
+    def episodes(losses: Losses = losses) -> Iterator[Episode]:
         budget = Budget(path, 4 * size + (1 << 20))
         for index, trajectory in enumerate(trajectories):
             yield _episode(trajectory, f"{path}: trajectory {index}", losses, budget)
 
-    first = next(episodes()).actions.shape[1]
-    losses.clear()  # whoever reads the episodes counts the first one too
+    first = next(episodes(Counter())).actions.shape[1]
     action = ACTION if first == len(ACTION) else tuple(ActionDim(name=f"action_{index}") for index in range(first))
     return Recording(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
 
@@ -69,7 +69,9 @@ class Budget:
         """Account for bytes about to be made."""
         self.left -= size
         if self.left < 0:
-            raise DataError(f"{self.path}: unpacks to more than four times its size; expected every picture stored once")
+            raise DataError(
+                f"{self.path}: unpacks to more than four times its size; expected every picture stored once"
+            )
 
 
 def _field(trajectory: Any, name: str, place: str) -> list[Any]:
@@ -79,7 +81,7 @@ def _field(trajectory: Any, name: str, place: str) -> list[Any]:
         raise DataError(f"{place}: holds {held[:80] or 'nothing'}; expected {', '.join(NEEDED)}")
     value = trajectory[name]
     if isinstance(value, Array):
-        value = value.value if isinstance(value.value, list) else list(np.asarray(value.value))
+        value = list(value.value) if isinstance(value.value, np.ndarray) and value.value.ndim else value.value
     if not isinstance(value, list | tuple) or not value:
         raise DataError(f"{place}, {name}: {type(value).__name__}; expected a list of one item a step")
     return list(value)
@@ -137,14 +139,14 @@ def _array(value: Any, budget: Budget) -> NDArray[Any]:
         budget.spend(8 * len(items))
         if not all(isinstance(item, float | int) for item in items):  # nothing deeper, which could be endless
             raise TypeError
-    array = np.asarray(value.value if isinstance(value, Array) else value)
-    if array.dtype.kind not in "fiub":
-        raise ValueError
-    return array
+    array: Any = value.value if isinstance(value, Array) else np.asarray(value)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise TypeError
+    return np.asarray(array)
 
 
 def _pictures(frames: NDArray[Any], place: str, losses: Losses) -> NDArray[np.uint8]:
-    """Return uint8 `[N, H, W, 3]` of bytes or of floats in [0, 1], of channels last, channels first or flat pictures."""
+    """Return uint8 `[N, H, W, 3]` of bytes or floats in [0, 1], with channels last or first, or flat."""
     if frames.ndim == 2:
         side = math.isqrt(frames.shape[1] // 3)
         if side * side * 3 != frames.shape[1] or not side:
@@ -172,7 +174,7 @@ def _vectors(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
     try:
         arrays = [_array(item, budget) for item in items]
         budget.spend(sum(array.nbytes for array in arrays))
-        stacked = np.stack(arrays)
+        stacked: NDArray[Any] = np.stack(arrays)
     except (TypeError, ValueError) as error:
         raise DataError(f"{place}: expected one array of numbers a step, all of one length") from error
     if stacked.ndim != 2 or stacked.dtype.kind != "f":
@@ -180,7 +182,7 @@ def _vectors(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
     return stacked
 
 
-def _rewards(items: Sequence[Any], place: str, budget: Budget) -> NDArray[np.float64]:
+def _rewards(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
     """Return `[N]`: numbers, or arrays of one number each."""
     budget.spend(8 * len(items))
     values = [_plain(item) for item in items]
@@ -217,7 +219,7 @@ def _infos(items: Any, name: str, steps: int, losses: Losses, budget: Budget) ->
     budget.spend(8 * len(keys) * steps)
     for key in keys:
         values = [_plain(item.get(key)) for item in items]
-        if all(isinstance(value, int) or isinstance(value, float) and math.isfinite(value) for value in values):
+        if all(isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) for value in values):
             kept[key] = values
         else:
             losses[f"{name}, {key}"] += 1

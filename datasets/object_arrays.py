@@ -1,13 +1,14 @@
 """numpy's object arrays (`np.save` of lists and dicts), read without running what the file says.
 
-Such a file is a pickle, and a pickle is a program: `np.load(allow_pickle=True)` lets it call any function there is. This
-is an interpreter of its own, for the few instructions that plain data need. A whitelist in `Unpickler.find_class` was
-not taken, though it is shorter: even where every name leads to a function of ours, a pickle's BUILD may set attributes
-of that very function, its memo and its lengths size allocations before a byte is read, numpy's own `__setstate__` would
-meet hostile bytes, and a deeply nested tuple as the key of a dict exhausts the C stack when it is hashed.
+Such a file is a pickle, and a pickle is a program: `np.load(allow_pickle=True)` lets it call any function there is.
+This is an interpreter of its own, for the few instructions that plain data need. A whitelist in
+`Unpickler.find_class` was not taken, though it is shorter: even where every name leads to a function of ours, a
+pickle's BUILD may set attributes of that very function, its memo and its lengths size allocations before a byte is
+read, numpy's own `__setstate__` would meet hostile bytes, and a deeply nested tuple as the key of a dict exhausts the
+C stack when it is hashed.
 
-Here a name is an inert value; three of them may be called, with exactly the arguments that numpy writes; sizes are held
-against the bytes that are there; and the numbers of an array are never copied: they stay in the mapped file.
+Here a name is an inert value; four of them may be called, with exactly the arguments that numpy writes; sizes are
+held against the bytes that are there; and the numbers of an array are never copied: they stay in the mapped file.
 https://github.com/python/cpython/blob/main/Lib/pickletools.py lists the instructions.
 """
 
@@ -73,18 +74,19 @@ def load_object_array(path: Path, progress: Progress | None = None) -> list[Any]
     Raises:
         DataError: another kind of file, a damaged one, or one that wants more than plain data.
     """
+    readers: dict[Any, Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    magic: Any = np.lib.format.read_magic
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-            if read is None:
-                raise ValueError(f"version {version[0]}.{version[1]}; expected 1.0 or 2.0")
-            shape, _, dtype = read(file)
+            shape, _, dtype = readers[magic(file)](file)
             start = file.tell()
             held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except (KeyError, ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise DataError(f"{path}: not a .npy file, or a damaged one ({' '.join(str(error).split())[:120]})") from error
     if dtype != np.dtype(object) or len(shape) != 1:
         raise DataError(f"{path}: holds {dtype} {shape}; expected an object array (N,), a list of trajectories")
@@ -134,8 +136,8 @@ class _Machine:
     def _unknown(self) -> NoReturn:
         """Refuse an instruction, by its name where it has one."""
         code = self.data[self.at - 1]
-        known = pickletools.code2op.get(chr(code))
-        self._refuse(f"instruction {known.name if known else hex(code)}, which plain data do not need")
+        known = {op.code: op.name for op in pickletools.opcodes}.get(chr(code), hex(code))
+        self._refuse(f"instruction {known}, which plain data do not need")
 
     def _handlers(self) -> dict[bytes, Callable[[], None]]:
         """Return what to do at each instruction: those of pickle's protocols 2 to 4 that build plain data."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5 import child, dataset, is_array, json_attribute, open_file, where
 from pixelrl.datasets.recording import Losses, Recording
-from pixelrl.datasets.robomimic_hdf5 import Contents, read_contents, sensor, write_episodes
+from pixelrl.datasets.robomimic_hdf5 import Contents, read_contents, sensor
+from pixelrl.datasets.writer import EpisodeWriter
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
@@ -61,17 +62,11 @@ def write_recording(path: Path, recording: Recording, *, compress: bool = False)
     Raises:
         DataError: an episode whose arrays disagree about its length, or no episode at all.
     """
-    write_episodes(
-        path,
-        recording.episodes(),
-        env_args=recording.env_args,
-        action_dims=recording.action_dims,
-        compress=compress,
-    )
-    if recording.masks:
-        with h5py.File(path, "a") as file:
-            for name, indices in recording.masks.items():
-                file[f"mask/{name}"] = np.array([f"demo_{index}" for index in indices], dtype=bytes)
+    masks = {name: [f"demo_{index}" for index in indices] for name, indices in recording.masks.items()}
+    dims, about = recording.action_dims, recording.env_args
+    with EpisodeWriter(path, env_args=about, action_dims=dims, compress=compress, masks=masks) as writer:
+        for episode in recording.episodes():
+            writer.add(episode)
 
 
 def _masks(file: h5py.File, contents: Contents) -> dict[str, tuple[int, ...]]:
@@ -145,7 +140,7 @@ def _states(demo: h5py.Group, steps: int, recorded: int, losses: Losses) -> NDAr
     if states.ndim != 2 or len(states) not in (recorded, recorded + 1):
         losses[f"states, of another length than actions ({states.shape})"] += 1
         return None
-    return np.concatenate([states, states[-1:]])[: steps + 1]
+    return np.asarray(np.concatenate([states, states[-1:]])[: steps + 1])
 
 
 def _attributes(demo: h5py.Group, losses: Losses) -> dict[str, str]:

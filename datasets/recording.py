@@ -56,10 +56,15 @@ def check_kinds(episode: Episode, first: Episode, place: str) -> None:
     Raises:
         DataError: it has not.
     """
-    held, expected = ({name: (array.dtype, array.shape[1:]) for name, array in e.items()} for e in map(episode_arrays, (episode, first)))
+    held, expected = (
+        {name: (array.dtype, array.shape[1:]) for name, array in e.items()}
+        for e in map(episode_arrays, (episode, first))
+    )
     for name in (*expected, *held):
         if name != "states" and held.get(name) != expected.get(name):
-            came, wanted = (f"{kind[0]} {kind[1]}" if kind else "nothing" for kind in (held.get(name), expected.get(name)))
+            came, wanted = (
+                f"{kind[0]} {kind[1]}" if kind else "nothing" for kind in (held.get(name), expected.get(name))
+            )
             raise DataError(f"{place}: {name} holds {came}; expected {wanted}, as in the first episode")
 
 

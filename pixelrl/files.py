@@ -1,8 +1,10 @@
 """Files that are either whole or absent: a crash or a full disk never leaves half of one behind."""
 
+import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_tree(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name, in a temporary folder beside `path`; the file or folder made there becomes `path`.
+
+    Nothing else that is left in the temporary folder survives.
+
+    Raises:
+        FileExistsError: `path` exists already.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    folder.mkdir()
+    try:
+        yield folder / path.name
+        for part in (folder / path.name, *(folder / path.name).rglob("*")):
+            _flush(part)
+        os.rename(folder / path.name, path)  # noqa: PTH104 (as above)
+        _flush(path.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
