@@ -51,6 +51,14 @@ setup(
     extras_require={
         "lerobot": LEROBOT,
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
-        "test": [*LEROBOT, "minari[hdf5]>=0.5.3,<0.6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "setuptools>=70"],
+        "test": [
+            *LEROBOT,
+            "minari[hdf5]>=0.5.3,<0.6",
+            "mypy>=1.15",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+            "setuptools>=70",
+        ],
     },
 )

@@ -171,8 +171,8 @@ def convert(
 ) -> None:
     """Convert a data set to another format, read it back, and compare every array by its hash.
 
-    FROM is COG's .npy buffer, robomimic's .hdf5, a LeRobotDataset v3.0 or a Minari data set, with pictures; TO is any of
-    them but COG's. TO appears when it is whole; TO.convert.json says what arrived and what was left behind.
+    FROM is COG's .npy buffer, robomimic's .hdf5, a LeRobotDataset v3.0 or a Minari data set, with pictures; TO is any
+    of them but COG's. TO appears when it is whole; TO.convert.json says what arrived and what was left behind.
 
     Args:
         source: NAME.npy, NAME.hdf5, or a folder of LeRobot's or Minari's.
