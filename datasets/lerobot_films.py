@@ -19,17 +19,18 @@ class Films:
     def __init__(self, root: Path, key: str, shape: tuple[int, ...], fps: float, stack: ExitStack) -> None:
         self.root, self.key, self.shape, self.stack = root, key, shape, stack
         self.rate = Fraction(fps).limit_denominator(1000)
-        self.number, self.frames = -1, 0
-        self.path = root
+        self.number, self.frames, self.bytes = -1, 0, 0
         self.container: Any = None
         self.stream: Any = None
 
     def write(self, frames: NDArray[np.uint8]) -> dict[str, Any]:
         """Append an episode, and return in which film it lies, and where [s]."""
-        if self.container is None or self.path.stat().st_size > VIDEO_MB * 2**20:
+        if self.container is None or self.bytes > VIDEO_MB * 2**20:
             self._next()
         for frame in frames:
-            self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+            packets = self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"))
+            self.bytes += sum(packet.size for packet in packets)
+            self.container.mux(packets)
         begin, self.frames = self.frames, self.frames + len(frames)
         times = {"from_timestamp": float(begin / self.rate), "to_timestamp": float(self.frames / self.rate)}
         place = {"chunk_index": self.number // FILES, "file_index": self.number % FILES}
@@ -49,11 +50,11 @@ class Films:
             came = " x ".join(map(str, self.shape))
             raise DataError(f"{self.key}: pictures {came}; films want even sides and three channels: choose png")
         self.finish()
-        self.number, self.frames = self.number + 1, 0
+        self.number, self.frames, self.bytes = self.number + 1, 0, 0
         place = {"chunk_index": self.number // FILES, "file_index": self.number % FILES}
-        self.path = self.root / VIDEO_PATH.format(video_key=self.key, **place)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.container = self.stack.enter_context(av.open(str(self.path), "w"))
+        path = self.root / VIDEO_PATH.format(video_key=self.key, **place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.container = self.stack.enter_context(av.open(str(path), "w"))
         self.stream = self.container.add_stream("libx264", rate=self.rate, options={"crf": "18", "g": "2"})
         self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "yuv420p"
 

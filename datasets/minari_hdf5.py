@@ -90,11 +90,8 @@ def _space(shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
     """Describe an array as Minari writes Gymnasium's spaces."""
     if dtype.kind == "b":
         return {"type": "MultiBinary", "n": list(shape)}
-    if dtype.kind == "f":
-        low, high = -math.inf, math.inf
-    else:
-        low, high = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-    low, high = (np.full(shape, bound, np.float64 if dtype.kind == "f" else dtype).tolist() for bound in (low, high))
+    ends = (-math.inf, math.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (np.full(shape, end, dtype).tolist() for end in ends)
     return {"type": "Box", "dtype": str(dtype), "shape": list(shape), "low": low, "high": high}
 
 
