@@ -49,7 +49,7 @@ def read_recording(root: Path, losses: Losses, *, last_step: LastStep = "drop") 
     if beside is None:
         for name in ("next.reward", "next.done"):
             if name not in info.features:
-                losses[f"nothing, but there is no {name}: it is written as 0"] += 0
+                losses[f"{name}, which is not there: 0 is written"] += 0
 
     def episodes() -> Iterator[Episode]:
         with ExitStack() as stack:

@@ -308,7 +308,7 @@ def test_what_others_record_beyond_episodes_is_named(foreign: Path) -> None:
     assert losses == {
         "next.success": 0,
         "observation.images.depth": 0,
-        "nothing, but there is no next.reward: it is written as 0": 0,
+        "next.reward, which is not there: 0 is written": 0,
         "timestamps, which are not those of even steps": 1,
         "all tasks of an episode but its first": 1,
         "the last step: the picture after it was not recorded": 3,
