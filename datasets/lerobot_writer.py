@@ -86,7 +86,8 @@ def write_recording(
         video: keep pictures as H.264 films, which are small and not exact.
 
     Raises:
-        DataError: no episodes, or films of pictures with odd sides or other than three channels.
+        DataError: no episodes, numbers that are not finite, or films of pictures with odd sides or other than three
+            channels.
     """
     (root / "meta").mkdir(parents=True)
     writer: _Writer | None = None
@@ -140,8 +141,8 @@ class _Writer:
         self.columns = {*layout.pictures, *layout.state, *layout.privileged}
         names = {"state": layout.state, "privileged": layout.privileged}
         self.sidecar = stack.enter_context(SidecarWriter(root / NAME, recording, names))
-        self.films = {key: Films(root, PICTURE + key, shape, self.fps, stack) for key, shape in layout.pictures.items()}
-        self.films = self.films if video else {}
+        films = layout.pictures if video else {}
+        self.films = {key: Films(root, PICTURE + key, shape, self.fps, stack) for key, shape in films.items()}
         self.data = ParquetFiles(root, DATA_PATH, DATA_MB, stack)
         self.index = ParquetFiles(root, EPISODES_PATH, DATA_MB, stack)
         self.rows: list[dict[str, Any]] = []
@@ -150,6 +151,10 @@ class _Writer:
         """Write an episode."""
         steps = len(episode)
         vectors = self._vectors(episode, self.tasks.setdefault(task, len(self.tasks)))
+        for name, values in vectors.items():
+            if not np.isfinite(values).all():
+                place = f"{self.root.name}: episode {self.episodes}, {name}"
+                raise DataError(f"{place}: NaN or infinity, in float32; LeRobot's statistics need finite numbers")
         frames = {PICTURE + key: episode.sensors[key][:-1] for key in self.layout.pictures}
         stats = self.statistics.add(vectors, frames)
         row: dict[str, Any] = {"episode_index": self.episodes, "tasks": [task], "length": steps}

@@ -91,7 +91,7 @@ def convert(
         def tick(done: int, total: int) -> None:
             bar.update(job, completed=done, total=total)
 
-        recording = _open(source, kind, options, losses, tick)
+        recording = open_recording(source, kind, options, losses, tick)
         sent = Fingerprint(recording)
         bar.update(job, description="convert", completed=0, total=recording.count)
         tapped = replace(recording, episodes=lambda: _tapped(source, recording, sent, tick))
@@ -152,7 +152,7 @@ def _guessed(told: Format | None) -> str:
     return "" if told else " (guessed from the name)"
 
 
-def _open(path: Path, kind: Format, options: Options, losses: Losses, tick: Tick | None = None) -> Recording:
+def open_recording(path: Path, kind: Format, options: Options, losses: Losses, tick: Tick | None = None) -> Recording:
     """Open a data set."""
     if kind == "cog":
         return cog.read_recording(path, losses, tick)
@@ -199,7 +199,7 @@ def _verify(path: Path, aim: Format, sent: Fingerprint, lossy: frozenset[str], t
         DataError: it is not what was sent.
     """
     losses: Losses = Counter()
-    recording = _open(path, aim, Options(), losses)
+    recording = open_recording(path, aim, Options(), losses)
     arrived = Fingerprint(recording)
     for index, episode in enumerate(recording.episodes()):
         arrived.add(episode)
@@ -219,7 +219,7 @@ def _differences(
     if not lossy:
         return {}
     sums, counts = Counter[str](), Counter[str]()
-    before, after = _open(source, kind, options, Counter()), _open(path, aim, Options(), Counter())
+    before, after = open_recording(source, kind, options, Counter()), open_recording(path, aim, Options(), Counter())
     for one, other in zip(before.episodes(), after.episodes(), strict=True):
         for name in lossy:
             key = name.removeprefix("sensors/")

@@ -71,7 +71,7 @@ def file(tmp_path: Path, recording: Recording) -> Path:
 
 def digests(path: Path) -> dict[str, str]:
     losses: Losses = Losses()
-    found = fingerprint(module._open(path, guess_source(path), Options(), losses)).digests()
+    found = fingerprint(module.open_recording(path, guess_source(path), Options(), losses)).digests()
     assert not losses
     return found
 

@@ -252,6 +252,15 @@ def test_odd_pictures_are_not_filmed(tmp_path: Path) -> None:
         write_recording(tmp_path / "le", replace(RECORDING, episodes=lambda: iter([one])), fps=10, video=True)
 
 
+def test_numbers_must_be_finite(tmp_path: Path) -> None:
+    one = replace(episode(0, 2), rewards=np.array([0.0, 1e39]))
+    with (
+        pytest.raises(DataError, match=r"le: episode 0, next\.reward: NaN or infinity, in float32"),
+        np.errstate(over="ignore"),
+    ):
+        write_recording(tmp_path / "le", replace(RECORDING, episodes=lambda: iter([one])), fps=10)
+
+
 def test_data_sets_of_others_lack_the_last_picture(foreign: Path) -> None:
     losses = Losses()
     recording = read_recording(foreign, losses)
