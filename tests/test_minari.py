@@ -79,6 +79,7 @@ def test_minari_reads_what_we_write(root: Path, monkeypatch: pytest.MonkeyPatch)
         assert theirs.truncations.tolist() == [False] * (len(ours) - 1) + [not ours.dones[-1]]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_we_read_what_minari_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own writer, which keeps larger pictures as JPEG."""
     minari = pytest.importorskip("minari")
