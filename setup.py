@@ -8,6 +8,8 @@ from setuptools import setup
 HERE = Path(__file__).parent
 WINGS = ("encoders", "datasets", "launch")
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/__init__.py").read_text()).group(1)
+# pyarrow 26 wants numpy 2, which only Python 3.13 has here (see below).
+LEROBOT = ["pyarrow>=18,<26; python_version < '3.13'", "pyarrow>=18; python_version >= '3.13'"]
 
 setup(
     name="pixelrl",
@@ -47,7 +49,16 @@ setup(
         "tyro>=0.9.20",
     ],
     extras_require={
+        "lerobot": LEROBOT,
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
-        "test": ["mypy>=1.15", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12", "setuptools>=70"],
+        "test": [
+            *LEROBOT,
+            "minari[hdf5]>=0.5.3,<0.6",
+            "mypy>=1.15",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+            "setuptools>=70",
+        ],
     },
 )

@@ -1,8 +1,10 @@
 """Files that are either whole or absent: a crash or a full disk never leaves half of one behind."""
 
+import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,29 @@ def rename(source: Path, target: Path) -> None:
     _flush(source)  # or a power cut could leave the new name on an empty file
     os.replace(source, target)  # noqa: PTH105 (the one call that is known to be atomic)
     _flush(target.parent)
+
+
+@contextmanager
+def atomic_tree(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name, in a temporary folder beside `path`; the file or folder made there becomes `path`.
+
+    Nothing else that is left in the temporary folder survives.
+
+    Raises:
+        FileExistsError: `path` exists already.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    folder.mkdir()
+    try:
+        yield folder / path.name
+        for part in (folder / path.name).rglob("*"):
+            _flush(part)
+        rename(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

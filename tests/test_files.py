@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelrl.files import atomic_path, write_json
+from pixelrl.files import atomic_path, atomic_tree, write_json
 
 
 def test_a_finished_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -38,3 +38,21 @@ def test_json_comes_back_and_nan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, float("nan"))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "parent/data-v0"
+    with pytest.raises(KeyboardInterrupt), atomic_tree(target) as temporary:
+        (temporary / "meta").mkdir(parents=True)
+        raise KeyboardInterrupt
+    assert list(target.parent.iterdir()) == []
+    with atomic_tree(target) as temporary:
+        assert temporary.name == "data-v0"
+        (temporary / "meta").mkdir(parents=True)
+        (temporary / "meta/info.json").write_text("{}")
+        (temporary.parent / "leftover").write_text("")
+        assert not target.exists()
+    assert list(target.parent.iterdir()) == [target]
+    assert (target / "meta/info.json").read_text() == "{}"
+    with pytest.raises(FileExistsError), atomic_tree(target):
+        pass
