@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -12,6 +13,7 @@ from pixelrl.batch import Batch, Metrics, Spec
 from pixelrl.config import Recipe
 from pixelrl.diagnostics import diagnose
 from pixelrl.flat import Flat
+from pixelrl.guard import Guard
 from pixelrl.networks import Networks
 from pixelrl.seeding import derive
 from pixelrl.spans import span
@@ -43,13 +45,14 @@ class Objective:
         self.optimiser = adam([self.flat.whole], lr, device)
         rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
         learned = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
-        groups = [{"params": [each.log], "lr": torch.tensor(each.rule.rate, device=device)} for each in learned.values()]
+        rates = {key: torch.tensor(each.rule.rate, device=device) for key, each in learned.items()}
+        groups = [{"params": [each.log], "lr": rates[key]} for key, each in learned.items()]
         self.multipliers = learned
         self.dual_optimiser = adam(groups, 0.0, device) if groups else None
 
-    def evaluate(self, terms: tuple[Term, ...], update: Update) -> tuple[Tensor, Tensor | None, Metrics]:
-        """Return the loss, the loss of the multipliers (None if no term has one), and metrics."""
-        total = torch.zeros((), device=update.batch.action.device)
+    def evaluate(self, terms: tuple[Term, ...], update: Update) -> "Loss":
+        """Evaluate terms on a batch."""
+        parts: dict[str, Tensor] = {}
         dual: Tensor | None = None
         metrics: Metrics = {}
         for term in terms:
@@ -63,13 +66,42 @@ class Objective:
                 ascent = multiplier.ascend(value)
                 dual = ascent if dual is None else dual + ascent
                 metrics[f"{self.name}/{key}/weight"] = multiplier.value
-                total = total + multiplier.value * value
+                parts[f"{self.name}/{key}"] = multiplier.value * value
             else:
-                total = total + term.weight * value
+                parts[f"{self.name}/{key}"] = term.weight * value
             metrics[f"{self.name}/{key}"] = value.detach()
             metrics |= {f"{self.name}/{key}/{label}": item.detach() for label, item in extra.items()}
+        total = sum(parts.values(), torch.zeros((), device=update.batch.action.device))
         metrics[f"{self.name}/loss"] = total.detach()
-        return total, dual, metrics
+        return Loss(objective=self, total=total, parts=parts, dual=dual, metrics=metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """An objective on one batch.
+
+    Attributes:
+        objective: whose it is.
+        total: the weighted sum of its terms, a scalar.
+        parts: what each term adds to it, by the name that it logs under.
+        dual: the loss of the multipliers; None if no term has one.
+        metrics: what is worth logging.
+    """
+
+    objective: Objective
+    total: Tensor
+    parts: dict[str, Tensor]
+    dual: Tensor | None
+    metrics: Metrics
+
+    def differentiate(self, scaler: torch.amp.GradScaler) -> None:
+        """Leave the (scaled) gradient in the objective's `flat.whole.grad` and the multipliers' in their `grad`."""
+        flat = self.objective.flat
+        flat.gather(gradients(scaler.scale(self.total), flat.parameters))
+        if self.dual is not None:
+            logs = [each.log for each in self.objective.multipliers.values()]
+            for log, gradient in zip(logs, gradients(self.dual, logs), strict=True):
+                log.grad = gradient
 
 
 def term_name(term: Term) -> str:
@@ -104,6 +136,9 @@ class Learner:
             "actor", chain(recipe.warmup, recipe.actor), networks.actor.parameters(), recipe.actor_lr, device
         )
         self.dtype = compute_dtype(recipe.precision, device)
+        named = (("critic", recipe.critic), ("actor", recipe.warmup), ("actor", recipe.actor))
+        names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
+        self.guard = Guard(names, spec.sources, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = 0
 
@@ -118,8 +153,9 @@ class Learner:
         """
         metrics = self.differentiate(batch, measure=measure)
         self.advance()
-        if measure and self.scaler.is_enabled():  # reading it waits for the device
+        if measure and self.scaler.is_enabled():  # reading them waits for the device
             metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
+            metrics["precision/skipped"] = torch.tensor(float(self.skipped()))
         return metrics
 
     @property
@@ -136,16 +172,16 @@ class Learner:
         """
         update = Update(self.networks, batch, self.generator, shift=self.recipe.shift)
         with self.autocast():
-            losses = [(objective, *objective.evaluate(terms, update)) for objective, terms in self.objectives]
+            losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
         metrics: Metrics = {}
-        for objective, loss, dual, measured in losses:
-            with span(f"backward {objective.name}"):
-                objective.flat.gather(gradients(self.scaler.scale(loss), objective.flat.parameters))
-                if dual is not None:
-                    logs = [each.log for each in objective.multipliers.values()]
-                    for log, gradient in zip(logs, gradients(dual, logs), strict=True):
-                        log.grad = gradient
-            metrics |= measured
+        parts: dict[str, Tensor] = {}
+        for loss in losses:
+            with span(f"backward {loss.objective.name}"):
+                loss.differentiate(self.scaler)
+            metrics |= loss.metrics
+            parts |= loss.parts
+        with span("guard"):
+            self.guard.watch(update, parts)
         if measure and self.recipe.critic:
             noise = self.generator.get_state()
             with self.autocast(), span("diagnostics"):
@@ -167,6 +203,15 @@ class Learner:
         if self.scaler.is_enabled():
             self.scaler.update()
         self.step += 1
+
+    def check(self) -> None:
+        """Raise a `DivergenceError` if a step has gone wrong (see `Guard`); this waits for the device."""
+        self.guard.check(self.step)
+
+    def skipped(self) -> int:
+        """Return how many steps of an objective were skipped because its fp16 gradient overflowed: Adam's are fewer."""
+        objectives = [objective for objective, _ in self.objectives]
+        return sum(self.step - int(each.optimiser.state[each.flat.whole]["step"]) for each in objectives)
 
     @property
     def lr_factor(self) -> float:

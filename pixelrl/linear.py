@@ -72,7 +72,7 @@ class OneDNN(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients of those inputs that want one."""
         x, weight = ctx.saved_tensors
         for_x = for_weight = for_bias = None

@@ -11,4 +11,5 @@ PREFIX = "pixelrl:"
 
 def span(name: str) -> AbstractContextManager[object]:
     """Return a context whose time a running profiler reports under this name."""
-    return record_function(PREFIX + name) if torch.autograd._profiler_enabled() else nullcontext()
+    running = torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+    return record_function(PREFIX + name) if running else nullcontext()

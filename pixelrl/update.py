@@ -78,6 +78,11 @@ class Update:
         return self.networks.policy(self.obs, self.encoding if shared else None)
 
     @shared
+    def log_prob(self) -> Tensor:
+        """The log-density of the recorded action under the policy in s, float32 `[B]`."""
+        return self.policy.log_prob(self.batch.action)
+
+    @shared
     def next_policy(self) -> SquashedGaussian:
         """The policy in s', without gradient: it is only ever sampled."""
         shared = self.networks.actor.encoder is None

@@ -33,5 +33,5 @@ class AdvantageWeighted(Term):
             value = update.judge(own).value.amin(0).mean(0)
             advantage = update.data.value.amin(0) - value
             weight = (advantage / self.temperature).exp().clamp(max=self.limit)
-        loss = -(weight * update.policy.log_prob(update.batch.action)).mean()
+        loss = -(weight * update.log_prob).mean()
         return loss, {"advantage": advantage.mean(), "weight": weight.mean()}
