@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pixelrl.augment import fractions
 from pixelrl.batch import Observation, Spec
 from pixelrl.errors import PixelrlError
 
@@ -56,7 +57,6 @@ class Cameras(nn.Module):
         self.features = sum(widths) + spec.proprio_dim
 
     def forward(self, obs: Observation) -> Tensor:
-        """Encode uint8 pictures, `[B, D]`."""
-        # scaled in place: a second float copy of all pictures would cost as much as a convolution
-        parts = [trunk(obs.images[key].float().mul_(1 / 255)) for key, trunk in self.trunks.items()]
+        """Encode pictures, uint8 or already scaled to [0, 1], as `[B, D]`."""
+        parts = [trunk(fractions(obs.images[key])) for key, trunk in self.trunks.items()]
         return torch.cat([*parts, (obs.proprio - self.mean) / self.std], dim=-1)

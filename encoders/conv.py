@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.linear import Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,4 +86,4 @@ def project(
     body = nn.Sequential(*convolutions, nn.Flatten())
     with torch.no_grad():
         flat = math.prod(body(torch.zeros(1, *shape)).shape)
-    return nn.Sequential(*body, nn.Linear(flat, features), nn.LayerNorm(features), last)
+    return nn.Sequential(*body, Linear(flat, features), nn.LayerNorm(features), last)

@@ -14,6 +14,7 @@ from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.mixture import Mixture, Source
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
+from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.learner import Learner
@@ -61,6 +62,7 @@ def train(
         env_args=mixture.env_args,
     )
     learner = Learner(recipe, mixture.spec, where)
+    learner.guard.limit = largest_q(recipe.gamma, recipe.reward_scale * float(mixture.store.reward.abs().max()))
     seconds = 0.0 if before is None else go_on(out, before, run, learner)
     if before is not None:
         console.print(f"{out}: going on from step {learner.step}")
@@ -68,7 +70,8 @@ def train(
         console.print(f"{out}: nothing to resume, starting anew")
     run.write(out)
     saved = learner.step
-    with Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
+    good = checkpoint.naming_last_good(checkpoint_path(out))
+    with good, Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
         reports = training(learner, mixture.batch, recipe.steps, measure_every=log_every, seconds=seconds)
         for report in reports:

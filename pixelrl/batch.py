@@ -15,7 +15,8 @@ class Observation:
     """What the robot senses at B instants.
 
     Attributes:
-        images: observation key (say `agentview_image`) -> uint8 `[B, C, H, W]`; bytes until the encoder.
+        images: observation key (say `agentview_image`) -> uint8 `[B, C, H, W]`; augmentation turns them into numbers
+            in [0, 1] for all encoders at once, and an encoder takes either.
         proprio: float32 `[B, P]`, raw (metres, radians, ...), the keys of `Spec.proprio` in their order.
     """
 

@@ -1,6 +1,8 @@
 """Checkpoints: safetensors with a JSON header, written atomically. Nothing is ever unpickled."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +11,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pixelrl.errors import PixelrlError
+from pixelrl.errors import DivergenceError, PixelrlError
 from pixelrl.files import atomic_path
 from pixelrl.learner import Learner, Objective
 
 
 def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
-    """Write everything that a run needs to continue as if it had never stopped, and how long it has taken so far."""
+    """Write everything that a run needs to continue as if it had never stopped, and how long it has taken so far.
+
+    Raises:
+        DivergenceError: a step has gone wrong since it was last looked; an earlier file is as it was.
+    """
+    learner.check()
     tensors = prefixed("networks", dict(learner.networks.state_dict()))
     tensors["generator"] = learner.generator.get_state()
     for name, objective in objectives(learner).items():
         tensors |= prefixed(f"{name}.multipliers", dict(nn.ModuleDict(objective.multipliers).state_dict()))
-        for label, optimiser in optimisers(objective).items():
-            for index, state in optimiser.state_dict()["state"].items():
-                tensors |= prefixed(f"{name}.{label}.{index}", state)
+        tensors |= prefixed(f"{name}.optimiser", moments(objective))
+        if objective.dual_optimiser is not None:
+            for index, state in objective.dual_optimiser.state_dict()["state"].items():
+                tensors |= prefixed(f"{name}.dual_optimiser.{index}", state)
     header = {
         "step": learner.step,
         "seconds": seconds,
@@ -59,12 +67,10 @@ def load(path: Path, learner: Learner) -> float:
         module.load_state_dict(values)
     learner.generator.set_state(tensors["generator"])
     for name, objective in objectives(learner).items():
-        for label, optimiser in optimisers(objective).items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in section(tensors, f"{name}.{label}").items():
-                index, _, entry = key.partition(".")
-                state.setdefault(int(index), {})[entry] = tensor
-            optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
+        set_moments(objective, by_index(section(tensors, f"{name}.optimiser")))
+        if objective.dual_optimiser is not None:
+            state = by_index(section(tensors, f"{name}.dual_optimiser"))
+            objective.dual_optimiser.load_state_dict(objective.dual_optimiser.state_dict() | {"state": state})
     if header["scaler"]:
         learner.scaler.load_state_dict(header["scaler"])
     learner.step = header["step"]
@@ -89,8 +95,12 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
     """Write tensors and a JSON header as one safetensors file, atomically.
 
     Raises:
-        PixelrlError: the disk is full, say; an earlier file of that name is as it was.
+        DivergenceError: a number is not finite.
+        PixelrlError: the disk is full, say. In both cases an earlier file of that name is as it was.
     """
+    for key, value in tensors.items():
+        if not value.isfinite().all():
+            raise DivergenceError(f"step {header['step']}: {key} holds numbers that are not finite")
     whole = {key: value.detach().contiguous() for key, value in tensors.items()}
     try:
         with atomic_path(path) as temporary:
@@ -115,6 +125,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise PixelrlError(f"{path}: not a checkpoint of pixelrl, or damaged ({error})") from error
 
 
+@contextmanager
+def naming_last_good(path: Path) -> Iterator[None]:
+    """Add to a `DivergenceError` where the last good checkpoint is."""
+    try:
+        yield
+    except DivergenceError as error:
+        kept = f"is {path}, step {read(path)[1]['step']}" if path.is_file() else "was never saved"
+        raise DivergenceError(f"{error}; the last good checkpoint {kept}") from error
+
+
 def check_fit(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Raise a `PixelrlError` unless a module's tensors are all there, no others, and of its shapes."""
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
@@ -130,12 +150,40 @@ def objectives(learner: Learner) -> dict[str, Objective]:
     return {"critic": learner.critic, "actor": learner.actor}
 
 
-def optimisers(objective: Objective) -> dict[str, torch.optim.Optimizer]:
-    """Return an objective's optimisers by name."""
-    found: dict[str, torch.optim.Optimizer] = {"optimiser": objective.optimiser}
-    if objective.dual_optimiser is not None:
-        found["dual_optimiser"] = objective.dual_optimiser
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def moments(objective: Objective) -> dict[str, Tensor]:
+    """Return what Adam remembers: `INDEX.exp_avg` and the like of each parameter, and one `0.step` for all."""
+    found: dict[str, Tensor] = {}
+    for state in objective.optimiser.state.values():  # one, or none before the first step
+        for key in MOMENTS:
+            found |= {f"{index}.{key}": view for index, view in enumerate(objective.flat.views(state[key]))}
+        found["0.step"] = state["step"]
     return found
+
+
+def set_moments(objective: Objective, found: dict[int, dict[str, Tensor]]) -> None:
+    """Give Adam back what `moments` told."""
+    whole, optimiser = objective.flat.whole, objective.optimiser
+    state: dict[str, Tensor] = {}
+    if found:
+        step = next(entries["step"] for entries in found.values() if "step" in entries)
+        state = {key: torch.zeros_like(whole) for key in MOMENTS} | {"step": step}
+        for key in MOMENTS:
+            for index, view in enumerate(objective.flat.views(state[key])):
+                if index in found:  # an older file has none for a parameter that never had a gradient
+                    view.copy_(found[index][key])
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": {0: state} if state else {}})
+
+
+def by_index(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return tensors named `INDEX.entry` as a mapping of mappings."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, entry = key.partition(".")
+        state.setdefault(int(index), {})[entry] = tensor
+    return state
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

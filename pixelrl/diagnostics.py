@@ -41,17 +41,17 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
         come once more for each source, as `q/data@task`.
     """
     with torch.no_grad():
-        batch, critic = update.batch, update.networks.critic
+        batch = update.batch
         here, there = update.data.features.float(), update.next_judgement.features.float()
         norm = here.norm(dim=-1)
         dot = (here * there).sum(-1)
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
         random = torch.rand(batch.action.shape, generator=update.generator, device=batch.action.device) * 2 - 1
-        own, _ = update.policy.sample(1, update.generator)
-        sampled = critic.judge(update.encoding, torch.cat([own, random.unsqueeze(0)])).value
+        own = update.policy.actions(1, update.generator)
+        sampled = update.judge(torch.cat([own, random.unsqueeze(0)])).value
         q_data = update.data.value
         proposed, log_density = GAP.propose(update)
-        soft_maximum = GAP.soft_maximum(critic.judge(update.encoding, proposed).value, log_density)
+        soft_maximum = GAP.soft_maximum(update.judge(proposed).value, log_density)
         rows = {
             "features/dot": dot,
             "features/cosine": cosine,

@@ -9,5 +9,9 @@ class DataError(PixelrlError):
     """A data set that cannot be used; the message names the file, the demo and the key."""
 
 
+class DivergenceError(PixelrlError):
+    """Training that left all bounds; the message names the step, the term and the source of the rows."""
+
+
 class SimulationError(PixelrlError):
     """An environment that cannot be made or used; the message names it and the option."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from pixelrl.batch import Batch, Metrics, Spec
 from pixelrl.config import Recipe
 from pixelrl.diagnostics import diagnose
+from pixelrl.flat import Flat
+from pixelrl.guard import Guard
 from pixelrl.networks import Networks
 from pixelrl.seeding import derive
+from pixelrl.spans import span
 from pixelrl.update import Term, Update
 from pixelrl.weights import AtMost, Multiplier
 
@@ -23,45 +27,81 @@ class Objective:
     Args:
         name: prefix of its metrics.
         terms: every term that may be asked for, each with the name that it logs under.
-        parameters: what the gradient is taken for; nothing else ever changes.
+        parameters: what the gradient is taken for; nothing else ever changes. They become views of one tensor.
         lr: Adam's learning rate.
         device: of the learned multipliers.
+
+    Attributes:
+        flat: the parameters, and their gradient, as one tensor.
+        optimiser: Adam of that tensor.
+        multipliers: the learned weights of terms, by name, and `dual_optimiser`, theirs, if there are any.
     """
 
     def __init__(
         self, name: str, terms: Iterable[Term], parameters: Iterable[nn.Parameter], lr: float, device: torch.device
     ) -> None:
         self.name, self.lr = name, lr
-        self.parameters = list(parameters)
-        self.optimiser = adam(self.parameters, lr)
+        self.flat = Flat(parameters)
+        self.optimiser = adam([self.flat.whole], lr, device)
         rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
         learned = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
-        groups = [{"params": [each.log], "lr": each.rule.rate} for each in learned.values()]
+        rates = {key: torch.tensor(each.rule.rate, device=device) for key, each in learned.items()}
+        groups = [{"params": [each.log], "lr": rates[key]} for key, each in learned.items()]
         self.multipliers = learned
-        self.dual_optimiser = adam(groups, 0.0) if groups else None
+        self.dual_optimiser = adam(groups, 0.0, device) if groups else None
 
-    def evaluate(self, terms: tuple[Term, ...], update: Update) -> tuple[Tensor, Tensor | None, Metrics]:
-        """Return the loss, the loss of the multipliers (None if no term has one), and metrics."""
-        total = torch.zeros((), device=update.batch.action.device)
+    def evaluate(self, terms: tuple[Term, ...], update: Update) -> "Loss":
+        """Evaluate terms on a batch."""
+        parts: dict[str, Tensor] = {}
         dual: Tensor | None = None
         metrics: Metrics = {}
         for term in terms:
             if term.weight == 0:
                 continue  # as if it were absent: it neither costs anything nor draws noise
             key = term_name(term)
-            value, extra = term(update)
+            with span(key):
+                value, extra = term(update)
             if isinstance(term.weight, AtMost):
                 multiplier = self.multipliers[key]
                 ascent = multiplier.ascend(value)
                 dual = ascent if dual is None else dual + ascent
                 metrics[f"{self.name}/{key}/weight"] = multiplier.value
-                total = total + multiplier.value * value
+                parts[f"{self.name}/{key}"] = multiplier.value * value
             else:
-                total = total + term.weight * value
+                parts[f"{self.name}/{key}"] = term.weight * value
             metrics[f"{self.name}/{key}"] = value.detach()
             metrics |= {f"{self.name}/{key}/{label}": item.detach() for label, item in extra.items()}
+        total = sum(parts.values(), torch.zeros((), device=update.batch.action.device))
         metrics[f"{self.name}/loss"] = total.detach()
-        return total, dual, metrics
+        return Loss(objective=self, total=total, parts=parts, dual=dual, metrics=metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """An objective on one batch.
+
+    Attributes:
+        objective: whose it is.
+        total: the weighted sum of its terms, a scalar.
+        parts: what each term adds to it, by the name that it logs under.
+        dual: the loss of the multipliers; None if no term has one.
+        metrics: what is worth logging.
+    """
+
+    objective: Objective
+    total: Tensor
+    parts: dict[str, Tensor]
+    dual: Tensor | None
+    metrics: Metrics
+
+    def differentiate(self, scaler: torch.amp.GradScaler) -> None:
+        """Leave the (scaled) gradient in the objective's `flat.whole.grad` and the multipliers' in their `grad`."""
+        flat = self.objective.flat
+        flat.gather(gradients(scaler.scale(self.total), flat.parameters))
+        if self.dual is not None:
+            logs = [each.log for each in self.objective.multipliers.values()]
+            for log, gradient in zip(logs, gradients(self.dual, logs), strict=True):
+                log.grad = gradient
 
 
 def term_name(term: Term) -> str:
@@ -69,9 +109,9 @@ def term_name(term: Term) -> str:
     return type(term).__name__.lower()
 
 
-def adam(parameters: Iterable[object], lr: float) -> torch.optim.Adam:
-    """Return Adam in its fused form: one kernel for all tensors, on CUDA and on the CPU."""
-    return torch.optim.Adam(parameters, lr=lr, fused=True)  # type: ignore[arg-type]
+def adam(parameters: Iterable[object], lr: float, device: torch.device) -> torch.optim.Adam:
+    """Return Adam in its fused form; its learning rate is a tensor, so that a captured step can have another one."""
+    return torch.optim.Adam(parameters, lr=torch.tensor(lr, device=device), fused=True)  # type: ignore[arg-type]
 
 
 class Learner:
@@ -91,15 +131,19 @@ class Learner:
         self.generator = torch.Generator(device).manual_seed(derive(recipe.seed, "noise"))
         networks = self.networks
         self.critic = Objective("critic", recipe.critic, networks.critic.parameters(), recipe.critic_lr, device)
+        self.target = Flat(networks.target.parameters())
         self.actor = Objective(
             "actor", chain(recipe.warmup, recipe.actor), networks.actor.parameters(), recipe.actor_lr, device
         )
         self.dtype = compute_dtype(recipe.precision, device)
+        named = (("critic", recipe.critic), ("actor", recipe.warmup), ("actor", recipe.actor))
+        names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
+        self.guard = Guard(names, spec.sources, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step = 0
 
     def update(self, batch: Batch, *, measure: bool = False) -> Metrics:
-        """Take one gradient step of both objectives on B transitions.
+        """Take one gradient step of both objectives on B transitions; nothing here waits for the device.
 
         Both gradients are taken at the same parameters, before either optimiser moves.
 
@@ -107,36 +151,67 @@ class Learner:
             batch: on the learner's device.
             measure: also run the diagnostics, which cost about one more pass.
         """
+        metrics = self.differentiate(batch, measure=measure)
+        self.advance()
+        if measure and self.scaler.is_enabled():  # reading them waits for the device
+            metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
+            metrics["precision/skipped"] = torch.tensor(float(self.skipped()))
+        return metrics
+
+    @property
+    def objectives(self) -> list[tuple[Objective, tuple[Term, ...]]]:
+        """The objectives that move at this step, each with its terms."""
         recipe = self.recipe
-        update = Update(self.networks, batch, self.generator, shift=recipe.shift)
         actor_terms = recipe.warmup if self.step < recipe.warmup_steps else recipe.actor
-        jobs = [job for job in ((self.critic, recipe.critic), (self.actor, actor_terms)) if job[1]]
+        return [pair for pair in ((self.critic, recipe.critic), (self.actor, actor_terms)) if pair[1]]
+
+    def differentiate(self, batch: Batch, *, measure: bool = False) -> Metrics:
+        """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.
+
+        The multipliers' gradients lie in their own `grad`. What several ranks must agree on stands there too.
+        """
+        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift)
         with self.autocast():
-            losses = [(objective, *objective.evaluate(terms, update)) for objective, terms in jobs]
+            losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
         metrics: Metrics = {}
-        for objective, loss, dual, measured in losses:
-            differentiate(self.scaler.scale(loss), objective.parameters)
-            if dual is not None:
-                differentiate(dual, [each.log for each in objective.multipliers.values()])
-            metrics |= measured
-        if measure and recipe.critic:
+        parts: dict[str, Tensor] = {}
+        for loss in losses:
+            with span(f"backward {loss.objective.name}"):
+                loss.differentiate(self.scaler)
+            metrics |= loss.metrics
+            parts |= loss.parts
+        with span("guard"):
+            self.guard.watch(update, parts)
+        if measure and self.recipe.critic:
             noise = self.generator.get_state()
-            with self.autocast():
+            with self.autocast(), span("diagnostics"):
                 metrics |= diagnose(update, self.spec.sources)
             self.generator.set_state(noise)  # so that looking changes nothing that is learned
-        for objective, _, dual, _ in losses:
-            objective.optimiser.param_groups[0]["lr"] = objective.lr * self.lr_factor
-            self.scaler.step(objective.optimiser)
-            if dual is not None and objective.dual_optimiser is not None:
-                objective.dual_optimiser.step()
-        if recipe.critic:
-            self.networks.update_target(recipe.tau)
+        return metrics
+
+    def advance(self) -> None:
+        """Move every parameter that has a gradient, then the target networks."""
+        for objective, _ in self.objectives:
+            with span(f"optimise {objective.name}"):
+                objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
+                self.scaler.step(objective.optimiser)
+                if objective.dual_optimiser is not None:
+                    objective.dual_optimiser.step()
+        if self.recipe.critic:
+            with torch.no_grad(), span("target"):  # target <- (1 - tau) target + tau critic
+                self.target.whole.lerp_(self.critic.flat.whole, self.recipe.tau)
         if self.scaler.is_enabled():
             self.scaler.update()
-            if measure:  # reading it waits for the device
-                metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
         self.step += 1
-        return metrics
+
+    def check(self) -> None:
+        """Raise a `DivergenceError` if a step has gone wrong (see `Guard`); this waits for the device."""
+        self.guard.check(self.step)
+
+    def skipped(self) -> int:
+        """Return how many steps of an objective were skipped because its fp16 gradient overflowed: Adam's are fewer."""
+        objectives = [objective for objective, _ in self.objectives]
+        return sum(self.step - int(each.optimiser.state[each.flat.whole]["step"]) for each in objectives)
 
     @property
     def lr_factor(self) -> float:
@@ -166,11 +241,9 @@ def build_networks(recipe: Recipe, spec: Spec) -> Networks:
     )
 
 
-def differentiate(loss: Tensor, parameters: list[nn.Parameter]) -> None:
-    """Put d loss / d parameter into each parameter's `grad`, and touch nothing else."""
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    """Return d loss / d parameter of each parameter, None where there is none, and touch nothing else."""
+    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pixelrl.batch import Batch
-from pixelrl.errors import PixelrlError
 from pixelrl.learner import Learner
 
 
@@ -33,7 +32,7 @@ def train(
         seconds: what the run has taken before.
 
     Raises:
-        PixelrlError: a measured loss is not finite.
+        DivergenceError: seen at a measured step: some step since the last one went wrong.
     """
     start = time.perf_counter() - seconds
     while learner.step < steps:
@@ -41,15 +40,8 @@ def train(
         last = learner.step + 1 == steps
         measure = last or (learner.step + 1) % measure_every == 0
         tensors = learner.update(batch, measure=measure)
-        metrics = {name: float(value) for name, value in tensors.items()} if measure else {}
-        check(learner.step, metrics)
+        metrics: dict[str, float] = {}
+        if measure:
+            learner.check()
+            metrics = {name: float(value) for name, value in tensors.items()}
         yield Report(step=learner.step, seconds=time.perf_counter() - start, metrics=metrics)
-
-
-def check(step: int, metrics: dict[str, float]) -> None:
-    """Stop at a loss that is not finite, and name it; a source that a batch lacks may be NaN in the diagnostics."""
-    for name, value in metrics.items():
-        if name.startswith(("critic/", "actor/")) and not abs(value) < float("inf"):
-            raise PixelrlError(
-                f"step {step}: {name} is {value}; try a smaller learning rate, a `target_range`, or precision fp32"
-            )

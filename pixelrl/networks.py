@@ -1,7 +1,7 @@
 """The critic ensemble and the squashed-Gaussian actor: encoders below, heads above.
 
 Encoders and heads are apart so that each picture is encoded once: sampled actions meet only the critic's head,
-whose first layer is split into a part for the encoding (computed once) and a part for the action.
+whose first layer is split into a part for the state (`Critic.situate`, computed once) and a part for the action.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pixelrl.batch import Observation, Spec
 from pixelrl.interfaces import EncoderConfig
+from pixelrl.linear import Linear, ensemble_linear
 
 
 class Judgement(NamedTuple):
@@ -40,8 +41,7 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member to its own rows, or all of them to the same rows where the leading size is 1."""
-        x = x.expand(self.weight.shape[0], -1, -1)
-        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+        return ensemble_linear(x, self.weight, self.bias)
 
 
 class EnsembleNorm(nn.Module):
@@ -73,15 +73,14 @@ class CriticHead(nn.Module):
         self.norms = nn.ModuleList(EnsembleNorm(ensemble, width) if layer_norm else nn.Identity() for width in hidden)
         self.last = EnsembleLinear(ensemble, hidden[-1], 1, bound=FINAL_LAYER)
 
-    def forward(self, encoding: Tensor, action: Tensor) -> Judgement:
+    def forward(self, state: Tensor, action: Tensor) -> Judgement:
         """Judge N actions of each state.
 
         Args:
-            encoding: `[E | 1, B, D]`.
+            state: the state's part of the first layer, `[E, B, H]`.
             action: `[N, B, A]`.
         """
         count, batch, _ = action.shape
-        state = self.from_state(encoding)
         moved = self.from_action(action.reshape(1, count * batch, -1))
         x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
         x = torch.relu(self.norms[0](x))
@@ -104,11 +103,16 @@ class Critic(nn.Module):
         """Encode the pictures, once: `[E, B, D]`, or `[1, B, D]` if the encoder is shared."""
         return torch.stack([encoder(obs) for encoder in self.encoders])
 
-    def judge(self, encoding: Tensor, action: Tensor) -> Judgement:
-        """Judge `[N, B, A]` or `[B, A]` actions in encoded states."""
+    def situate(self, encoding: Tensor) -> Tensor:
+        """Return what all actions in a state share: its part of the head's first layer, `[E, B, H]`."""
+        state: Tensor = self.head.from_state(encoding)
+        return state
+
+    def judge(self, state: Tensor, action: Tensor) -> Judgement:
+        """Judge `[N, B, A]` or `[B, A]` actions in states from `situate`."""
         if action.dim() == 3:
-            return Judgement(*self.head(encoding, action))
-        value, features = self.head(encoding, action.unsqueeze(0))
+            return Judgement(*self.head(state, action))
+        value, features = self.head(state, action.unsqueeze(0))
         return Judgement(value.squeeze(1), features.squeeze(1))
 
 
@@ -127,10 +131,16 @@ class SquashedGaussian:
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw `[N, B, A]` reparameterised actions and their log-densities `[N, B]`."""
-        shape = (count, *self.mean.shape)
-        noise = torch.randn(shape, generator=generator, device=self.mean.device)
-        before = self.mean + self.log_std.exp() * noise
+        before, noise = self._draw(count, generator)
         return torch.tanh(before), self._log_density(before, noise)
+
+    def actions(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw `[N, B, A]` actions alone, the same as `sample`."""
+        return torch.tanh(self._draw(count, generator)[0])
+
+    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        noise = torch.randn((count, *self.mean.shape), generator=generator, device=self.mean.device)
+        return self.mean + self.log_std.exp() * noise, noise
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Return the log-density of recorded actions `[B, A]`, `[B]`."""
@@ -153,7 +163,7 @@ class Actor(nn.Module):
         super().__init__()
         self.encoder = encoder
         widths = (features, *hidden)
-        layers = [layer for below, above in pairwise(widths) for layer in (nn.Linear(below, above), nn.ReLU())]
+        layers = [layer for below, above in pairwise(widths) for layer in (Linear(below, above), nn.ReLU())]
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Linear(hidden[-1], 2 * actions)
         for parameter in self.last.parameters():
@@ -208,8 +218,3 @@ class Networks(nn.Module):
             features = (self.critic.encode(obs) if encoding is None else encoding)[0]
         distribution: SquashedGaussian = self.actor(features)
         return distribution
-
-    def update_target(self, tau: float) -> None:
-        """Move the target critic towards the critic: target <- (1 - tau) target + tau critic."""
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), tau)

@@ -1,15 +1,31 @@
 """The scratch pad of one gradient step, and what a term of a loss is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from pixelrl.augment import shift_observation
+from pixelrl.augment import augment
 from pixelrl.batch import Batch, Metrics, Observation
 from pixelrl.networks import Judgement, Networks, SquashedGaussian
+from pixelrl.spans import span
 from pixelrl.weights import Weight
+
+Result = TypeVar("Result")
+
+
+def shared(compute: Callable[["Update"], Result]) -> cached_property[Result]:
+    """Return a property that is computed once, with its graph, whoever asks first; a profiler shows its name."""
+
+    @wraps(compute)
+    def once(self: "Update") -> Result:
+        with torch.enable_grad(), span(compute.__name__):
+            return compute(self)
+
+    return cached_property(once)
 
 
 class Update:
@@ -30,39 +46,43 @@ class Update:
     def __init__(self, networks: Networks, batch: Batch, generator: torch.Generator, *, shift: int = 0) -> None:
         self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def obs(self) -> Observation:
-        """The states s, augmented."""
-        return shift_observation(self.batch.obs, self.shift, self.generator)
+        """The states s, augmented, in the numbers that the encoders see."""
+        return augment(self.batch.obs, self.shift, self.generator)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def next_obs(self) -> Observation:
         """The states s', augmented."""
-        return shift_observation(self.batch.next_obs, self.shift, self.generator)
+        return augment(self.batch.next_obs, self.shift, self.generator)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def encoding(self) -> Tensor:
         """The critic's encoding of s, `[E | 1, B, D]`."""
         return self.networks.critic.encode(self.obs)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def next_encoding(self) -> Tensor:
         """The critic's encoding of s', `[E | 1, B, D]`, with gradient."""
         return self.networks.critic.encode(self.next_obs)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
+    def state(self) -> Tensor:
+        """What all actions in s share: its part of the critic's first layer, `[E, B, H]`."""
+        return self.networks.critic.situate(self.encoding)
+
+    @shared
     def policy(self) -> SquashedGaussian:
         """The policy in s."""
         shared = self.networks.actor.encoder is None
         return self.networks.policy(self.obs, self.encoding if shared else None)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
+    def log_prob(self) -> Tensor:
+        """The log-density of the recorded action under the policy in s, float32 `[B]`."""
+        return self.policy.log_prob(self.batch.action)
+
+    @shared
     def next_policy(self) -> SquashedGaussian:
         """The policy in s', without gradient: it is only ever sampled."""
         shared = self.networks.actor.encoder is None
@@ -70,51 +90,50 @@ class Update:
         with torch.no_grad():
             return self.networks.policy(self.next_obs, encoding)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def policy_action(self) -> tuple[Tensor, Tensor]:
         """One reparameterised action of the policy in s, `[B, A]`, and its log-density, `[B]`."""
         action, log_prob = self.policy.sample(1, self.generator)
         return action[0], log_prob[0]
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def next_action(self) -> Tensor:
         """The action a' of the Bellman backup: one sample of the policy in s', `[B, A]`."""
-        return self.next_policy.sample(1, self.generator)[0][0]
+        return self.next_policy.actions(1, self.generator)[0]
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def data(self) -> Judgement:
         """Q(s, a) of the recorded action: value `[E, B]`, phi `[E, B, F]`."""
-        return self.networks.critic.judge(self.encoding, self.batch.action)
+        return self.judge(self.batch.action)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def policy_judgement(self) -> Judgement:
         """Q(s, a~pi(s)), differentiable in the action."""
-        return self.networks.critic.judge(self.encoding, self.policy_action[0])
+        return self.judge(self.policy_action[0])
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def next_judgement(self) -> Judgement:
         """Q(s', a') by the *online* critic, with gradient: DR3 needs its phi."""
-        return self.networks.critic.judge(self.next_encoding, self.next_action)
+        critic = self.networks.critic
+        return critic.judge(critic.situate(self.next_encoding), self.next_action)
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def next_value(self) -> Tensor:
         """min_e of the target critic's Q(s', a'), float32 `[B]`, without gradient."""
         with torch.no_grad():
             target = self.networks.target
-            value: Tensor = target.judge(target.encode(self.next_obs), self.next_action).value.amin(0)
+            state = target.situate(target.encode(self.next_obs))
+            value: Tensor = target.judge(state, self.next_action).value.amin(0)
             return value
 
-    @cached_property
-    @torch.enable_grad()
+    @shared
     def td_target(self) -> Tensor:
         """The Bellman target, r + discount min_e Q_target(s', a'), float32 `[B]`."""
         return self.batch.reward + self.batch.discount * self.next_value
+
+    def judge(self, action: Tensor) -> Judgement:
+        """Judge other actions in s, `[N, B, A]` or `[B, A]`; only the critics' perceptrons meet them."""
+        return self.networks.critic.judge(self.state, action)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,4 +52,5 @@ class Multiplier(nn.Module):
 
     def ascend(self, term: Tensor) -> Tensor:
         """Return the loss whose descent is ascent on the dual, as SAC's reference code writes it: in the logarithm."""
-        return -self.log * (term.detach().float() - self.rule.bound)
+        excess = term.detach().float() - self.rule.bound
+        return -self.log * excess.nan_to_num(0.0, 0.0, 0.0)  # a step that overflows in fp16 is skipped here too

@@ -7,7 +7,7 @@ from tiny import observation, seeded
 from torch import Tensor
 from torch.nn.functional import pad as padded
 
-from pixelrl.augment import random_shift, shift_observation
+from pixelrl.augment import augment, fractions, random_shift
 
 
 def offsets(picture: Tensor, shifted: Tensor, pad: int) -> list[tuple[int, int]]:
@@ -50,10 +50,41 @@ def test_a_shift_larger_than_the_picture_shows_its_edge() -> None:
     assert {(0.0,) * 4, (3.0,) * 4, (0.0, 1.0, 2.0, 3.0)} <= seen
 
 
+def by_pixel(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+    """Shift pixel by pixel, as one would write it down."""
+    batch, _, height, width = images.shape
+    down, right = torch.randint(-pad, pad + 1, (2, batch, 1), generator=generator)[..., 0].tolist()
+    result = torch.empty_like(images)
+    for b in range(batch):
+        for y in range(height):
+            for x in range(width):
+                row, column = min(max(y + down[b], 0), height - 1), min(max(x + right[b], 0), width - 1)
+                result[b, :, y, x] = images[b, :, row, column]
+    return result
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(5, 3, 6, 4), (2, 1, 3, 7), (3, 4, 2, 2)])
+def test_lines_are_moved_as_pixels_would_be(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    images = torch.randint(0, 256, shape, generator=seeded(), dtype=torch.uint8).to(memory_format=layout)
+    shifted = random_shift(images, 3, seeded(1))
+    assert torch.equal(shifted, by_pixel(images, 3, seeded(1)))
+    assert shifted.is_contiguous(memory_format=layout)
+
+
+def test_bytes_become_fractions_once() -> None:
+    images = torch.tensor([[[[0, 51, 255]]]], dtype=torch.uint8)
+    scaled = fractions(images)
+    torch.testing.assert_close(scaled, torch.tensor([[[[0.0, 0.2, 1.0]]]]))
+    assert fractions(scaled) is scaled
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fractions(images).dtype == torch.bfloat16
+
+
 def test_cameras_move_apart_and_readings_not_at_all() -> None:
     obs = observation(size=40)
     picture = obs.images["front_image"]
     both = type(obs)(images={"left": picture, "right": picture}, proprio=obs.proprio)
-    shifted = shift_observation(both, 2, seeded())
+    shifted = augment(both, 2, seeded())
     assert not torch.equal(shifted.images["left"], shifted.images["right"])
     assert shifted.proprio is obs.proprio

@@ -36,9 +36,10 @@ def everything(learner: Learner) -> dict[str, torch.Tensor]:
     for side in (learner.critic, learner.actor):
         for key, multiplier in side.multipliers.items():
             found[f"{side.name}.{key}"] = multiplier.log
-        for label, optimiser in checkpoint.optimisers(side).items():
-            for index, entries in optimiser.state_dict()["state"].items():
-                found |= {f"{side.name}.{label}.{index}.{key}": value for key, value in entries.items()}
+        found |= {f"{side.name}.{key}": value for key, value in checkpoint.moments(side).items()}
+        if side.dual_optimiser is not None:
+            for index, entries in side.dual_optimiser.state_dict()["state"].items():
+                found |= {f"{side.name}.dual.{index}.{key}": value for key, value in entries.items()}
     return found
 
 

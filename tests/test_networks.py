@@ -10,8 +10,14 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from pixelrl.batch import Observation
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.networks import FINAL_LAYER, CriticHead, EnsembleLinear, Networks, SquashedGaussian
+from pixelrl.networks import FINAL_LAYER, Critic, CriticHead, EnsembleLinear, Judgement, Networks, SquashedGaussian
+
+
+def judge(critic: Critic, obs: Observation, action: Tensor) -> Judgement:
+    """Judge actions in states, from the pictures on."""
+    return critic.judge(critic.situate(critic.encode(obs)), action)
 
 
 def plain_member(head: CriticHead, member: int, *, layer_norm: bool) -> nn.Sequential:
@@ -42,7 +48,7 @@ def test_each_member_is_an_ordinary_perceptron_of_features_and_action(layer_norm
     head = CriticHead(features=7, actions=3, hidden=(16, 12, 8), ensemble=3, layer_norm=layer_norm)
     nn.init.normal_(head.last.weight)
     encoding, action = torch.randn(3, 5, 7), torch.randn(4, 5, 3)
-    value, features = head(encoding, action)
+    value, features = head(head.from_state(encoding), action)
     assert value.shape == (3, 4, 5) and features.shape == (3, 4, 5, 8)
     for member in range(3):
         plain = plain_member(head, member, layer_norm=layer_norm)
@@ -65,10 +71,11 @@ def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
     critic = make_networks(shared=shared).critic
     encoding = critic.encode(observation())
     assert encoding.shape[0] == (1 if shared else 2)
+    state = critic.situate(encoding)
     actions = torch.rand(4, 6, 3, generator=seeded()) * 2 - 1
-    value, features = critic.judge(encoding, actions)
+    value, features = critic.judge(state, actions)
     for n, action in enumerate(actions):
-        alone = critic.judge(encoding, action)
+        alone = critic.judge(state, action)
         torch.testing.assert_close(alone.value, value[:, n])
         torch.testing.assert_close(alone.features, features[:, n])
     assert value.std(1).min() > 1e-4  # the action does matter
@@ -77,7 +84,7 @@ def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_single_row_keeps_its_dimension(batch: int) -> None:
     critic = make_networks().critic
-    value, features = critic.judge(critic.encode(observation(size=batch)), torch.zeros(batch, 3))
+    value, features = judge(critic, observation(size=batch), torch.zeros(batch, 3))
     assert value.shape == (2, batch) and features.shape == (2, batch, 8)
 
 
@@ -85,17 +92,17 @@ def test_a_single_row_keeps_its_dimension(batch: int) -> None:
 def test_what_one_member_learns_does_not_move_the_other(layer_norm: bool) -> None:
     networks = make_networks(layer_norm=layer_norm)
     critic, obs, action = networks.critic, observation(), torch.zeros(6, 3)
-    before = critic.judge(critic.encode(obs), action).value
+    before = judge(critic, obs, action).value
     for parameter, gradient in zip(critic.parameters(), gradients(before[0].sum(), critic), strict=True):
         parameter.data -= 0.1 * gradient
-    after = critic.judge(critic.encode(obs), action).value
+    after = judge(critic, obs, action).value
     assert not torch.allclose(after[0], before[0])
     torch.testing.assert_close(after[1], before[1], rtol=0, atol=0)
 
 
 def test_members_start_differently_and_the_target_starts_as_the_critic() -> None:
     networks = make_networks()
-    value = networks.critic.judge(networks.critic.encode(observation()), torch.zeros(6, 3)).value
+    value = judge(networks.critic, observation(), torch.zeros(6, 3)).value
     assert (value[0] - value[1]).abs().min() > 0
     assert same(networks.critic, networks.target)
     assert not any(parameter.requires_grad for parameter in networks.target.parameters())
@@ -111,17 +118,6 @@ def test_one_encoder_for_all_or_one_each() -> None:
         assert moved(gradients(loss, networks.critic)) == reaches_the_critic
     given = shared.critic.encode(obs)
     torch.testing.assert_close(shared.policy(obs, given).mode, shared.policy(obs).mode, rtol=0, atol=0)
-
-
-def test_the_target_follows_by_tau() -> None:
-    networks = make_networks()
-    for parameter in networks.critic.parameters():
-        parameter.data.fill_(1.0)
-    for parameter in networks.target.parameters():
-        parameter.data.fill_(-1.0)
-    networks.update_target(0.25)
-    assert all(torch.allclose(value, torch.tensor(-0.5)) for value in networks.target.parameters())
-    assert all(torch.equal(value, torch.ones_like(value)) for value in networks.critic.parameters())
 
 
 def gaussian(seed: int = 0) -> tuple[SquashedGaussian, TransformedDistribution]:
@@ -203,5 +199,5 @@ def test_fresh_judgements_and_actions_are_near_zero() -> None:
         SPEC, CogCNN(), shared=False, ensemble=2, critic_hidden=(16,), actor_hidden=(16,), layer_norm=False
     )
     obs = observation()
-    assert fresh.critic.judge(fresh.critic.encode(obs), torch.ones(6, 3)).value.abs().max() < 0.01
+    assert judge(fresh.critic, obs, torch.ones(6, 3)).value.abs().max() < 0.01
     assert fresh.policy(obs).mode.abs().max() < 0.01

@@ -43,7 +43,7 @@ class LinearCritic:
     def critic(self) -> "LinearCritic":
         return self
 
-    def judge(self, encoding: Tensor, action: Tensor) -> Judgement:
+    def judge(self, state: Tensor, action: Tensor) -> Judgement:
         value = torch.einsum("ea,...a->e...", self.slope, action)
         return Judgement(value + self.offset.view(-1, *[1] * (value.dim() - 1)), NOTHING)
 
@@ -95,7 +95,7 @@ def test_cql_of_a_constant_q_is_the_volume_of_the_actions(temperature: float) ->
     update = known(
         rows([[0.3, -0.2]] * 5),
         LinearCritic(torch.zeros(2, 2), offset),
-        encoding=NOTHING,
+        state=NOTHING,
         data=judged([[1.0] * 5, [-4.0] * 5]),
         policy=gaussian([0.0, 0.0], 1.0, 5),
         next_policy=gaussian([0.0, 0.0], 1.0, 5),
@@ -117,7 +117,7 @@ def test_cql_converges_to_the_integral_from_every_proposal(
     update = known(
         rows([[0.4, 0.2]]),
         LinearCritic(slope, torch.tensor([2.0])),
-        encoding=NOTHING,
+        state=NOTHING,
         data=judged([[0.0]]),
         policy=gaussian([0.3, -0.2], 1.2, 1),
         next_policy=gaussian([-0.2, 0.4], 1.2, 1),
@@ -158,7 +158,7 @@ def test_cql_pushes_sampled_actions_down_and_recorded_ones_up() -> None:
     data = judged([[0.0, 0.0]])
     critic = LinearCritic(torch.zeros(1, 2), torch.tensor([0.5], requires_grad=True))
     policy = gaussian([0.0, 0.0], 1.0, 2)
-    update = known(rows([[0.1, 0.1]] * 2), critic, encoding=NOTHING, data=data, policy=policy, next_policy=policy)
+    update = known(rows([[0.1, 0.1]] * 2), critic, state=NOTHING, data=data, policy=policy, next_policy=policy)
     loss, _ = CQL(uniform=4)(update)
     offset, recorded = torch.autograd.grad(loss, (critic.offset, data.value))
     assert offset.item() == pytest.approx(1)  # a soft maximum's slopes add up to one
@@ -203,8 +203,8 @@ def test_dr3_takes_the_backups_action_and_the_online_critic() -> None:
     update = Update(networks, transitions(), seeded())
     update.td_target  # noqa: B018 (asked for first, as by TD)
     critic = networks.critic
-    there = critic.judge(critic.encode(update.next_obs), update.next_action).features
-    here = critic.judge(critic.encode(update.obs), update.batch.action).features
+    there = critic.judge(critic.situate(critic.encode(update.next_obs)), update.next_action).features
+    here = critic.judge(critic.situate(critic.encode(update.obs)), update.batch.action).features
     torch.testing.assert_close(DR3()(update)[0], (here * there).sum(-1).mean(1).sum())
 
 
@@ -269,7 +269,7 @@ def test_advantages_weigh_the_imitation() -> None:
     update = known(
         batch,
         LinearCritic(torch.zeros(2, 2), torch.tensor([2.0, 5.0])),
-        encoding=NOTHING,
+        state=NOTHING,
         policy=policy,
         data=judged([[3, 0, 99], [4, 1, 10]]),
     )
@@ -285,7 +285,7 @@ def test_the_policys_value_is_the_mean_over_samples_of_the_smaller_q() -> None:
     # Q_0 = a, Q_1 = -a: their minimum is -|a| at every sample, though both means are near 0
     policy = gaussian([0.0], 1.0, 1)
     critic = LinearCritic(torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
-    update = known(rows([[0.5]]), critic, encoding=NOTHING, policy=policy, data=judged([[0.0], [0.0]]))
+    update = known(rows([[0.5]]), critic, state=NOTHING, policy=policy, data=judged([[0.0], [0.0]]))
     _, metrics = AdvantageWeighted(samples=16)(update)
     own = policy.sample(16, seeded())[0]
     assert metrics["advantage"].item() == pytest.approx(own.abs().mean().item(), rel=1e-5)
@@ -295,7 +295,7 @@ def test_an_enormous_advantage_is_only_as_large_as_the_limit() -> None:
     update = known(
         rows([[0.5]]),
         LinearCritic(torch.zeros(1, 1), torch.zeros(1)),
-        encoding=NOTHING,
+        state=NOTHING,
         policy=gaussian([0.0], 1.0, 1),
         data=judged([[1e6]]),
     )

@@ -53,7 +53,7 @@ def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None
         parameter.data *= 1.5  # so that it is not the critic's
     update = Update(networks, transitions(), seeded())
     target = networks.target
-    first, second = target.judge(target.encode(update.batch.next_obs), update.next_action).value
+    first, second = target.judge(target.situate(target.encode(update.batch.next_obs)), update.next_action).value
     assert (first < second).any() or (first > second).any()
     expected = update.batch.reward + update.batch.discount * torch.minimum(first, second)
     torch.testing.assert_close(update.td_target, expected)
@@ -64,7 +64,7 @@ def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None
 def test_all_terms_see_the_same_shifted_pictures() -> None:
     update = Update(make_networks(), transitions(), seeded(), shift=2)
     assert update.obs is update.obs and update.next_obs is update.next_obs
-    assert not torch.equal(update.obs.images["front_image"], update.batch.obs.images["front_image"])
+    assert not torch.equal(update.obs.images["front_image"], update.batch.obs.images["front_image"] / 255)
     torch.testing.assert_close(update.encoding, update.networks.critic.encode(update.obs))
 
 

@@ -29,9 +29,9 @@ class AdvantageWeighted(Term):
     def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
         """Return the weighted negative log-likelihood."""
         with torch.no_grad():
-            own, _ = update.policy.sample(self.samples, update.generator)
-            value = update.networks.critic.judge(update.encoding, own).value.amin(0).mean(0)
+            own = update.policy.actions(self.samples, update.generator)
+            value = update.judge(own).value.amin(0).mean(0)
             advantage = update.data.value.amin(0) - value
             weight = (advantage / self.temperature).exp().clamp(max=self.limit)
-        loss = -(weight * update.policy.log_prob(update.batch.action)).mean()
+        loss = -(weight * update.log_prob).mean()
         return loss, {"advantage": advantage.mean(), "weight": weight.mean()}

@@ -18,6 +18,5 @@ class BC(Term):
 
     def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
         """Return the negative log-likelihood and, to read, the distance between mode and recorded action."""
-        policy, action = update.policy, update.batch.action
-        distance = (policy.mode.detach() - action).abs().mean()
-        return -policy.log_prob(action).mean(), {"distance": distance}
+        distance = (update.policy.mode.detach() - update.batch.action).abs().mean()
+        return -update.log_prob.mean(), {"distance": distance}

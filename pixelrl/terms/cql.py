@@ -43,7 +43,7 @@ class CQL(Term):
         """Return the conservative gap, summed over the ensemble."""
         with torch.no_grad():
             action, log_density = self.propose(update)
-        value = update.networks.critic.judge(update.encoding, action).value
+        value = update.judge(action).value
         soft_max = self.soft_maximum(value, log_density)
         gap = (soft_max - update.data.value).mean(-1)
         return gap.sum(), {"gap": gap.detach().mean(), "sampled_q": value.detach().mean()}
