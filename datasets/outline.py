@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from pixelrl.datasets.hdf5 import child, dataset, is_array, json_attribute, open_file, where
 from pixelrl.errors import DataError
@@ -204,10 +203,10 @@ def _whole(value: Any) -> int | None:
 
 def _unfinished(data: h5py.Group) -> str:
     """Return what an interrupted writer left on /data, if it did."""
-    value = data.attrs.get("unfinished")
-    if value is None or not np.any(value):
-        return ""
+    value = data.attrs.get("unfinished", "")
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if text in ("", "0", "False"):
+        return ""
     return "unfinished" if text in ("1", "True") else f"unfinished ({text})"
 
 

@@ -138,7 +138,7 @@ def attributes(outline: Outline) -> Iterator[Finding]:
     """Find an unfinished file, a wrong total, members that are no demos, and filters that name demos wrongly."""
     file = str(outline.path)
     if outline.unfinished:
-        message = f"the file says that it is {outline.unfinished}: whoever wrote it was interrupted; its "
+        message = f"the file says that it is {outline.unfinished}: whoever wrote it was interrupted; its"
         message += f" {len(outline.demos)} demos are read"
         yield Finding(check="unfinished", level="warning", where="file", message=message, file=file)
     steps = [demo.arrays["actions"].shape[0] if "actions" in demo.arrays else None for demo in outline.demos.values()]

@@ -32,7 +32,7 @@ h3 { font-size: .95rem; margin: 1.2rem 0 .4rem; color: var(--soft); font-weight:
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .3rem 0; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } td.n { text-align: right; } td.say { overflow-wrap: anywhere; }
+th { color: var(--soft); font-weight: 600; } td.n { text-align: right; } td.say { overflow-wrap: break-word; }
 td:first-child { white-space: nowrap; overflow-wrap: normal; }
 code { font: .87em/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 .row { display: flex; align-items: flex-start; flex-wrap: wrap; gap: 1rem; }

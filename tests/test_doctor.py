@@ -325,6 +325,17 @@ def test_the_fix_of_slow_files_is_a_command(tmp_path: Path) -> None:
     assert fix == f"h5repack -f GZIP=4 -l CHUNK=1x32x32x3 {path} {tmp_path}/a.repacked.h5"
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(True, "is unfinished:"), ("crash in demo_9", "is unfinished (crash in demo_9):"), (0, ""), ("", "")],
+)
+def test_a_file_says_that_it_is_unfinished(tmp_path: Path, value: object, words: str) -> None:
+    path = write_arm(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["unfinished"] = value
+    assert [words in finding.message for finding in inspect_file(path).findings] == ([True] if words else [])
+
+
 def test_all_illnesses_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     path = write_arm(tmp_path / "a.h5")
     names = ("no rewards", "far out", "NaN", "a black frame", "next_obs torn")
