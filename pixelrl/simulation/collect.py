@@ -67,7 +67,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     """
     script = scripts()[part]
     observation, _ = env.reset(seed=seed, options={"start": script.start})
-    held = env.robosuite.holds_cube()
+    held = env.robosuite.holds_object()
     rng = np.random.default_rng(derive(seed, "script"))
     observations, states = [observation], [env.state()]
     actions: list[NDArray[np.float32]] = []

@@ -49,7 +49,7 @@ def scripts() -> dict[str, Script]:
             start="table",
             steps=22,
             act=prior,
-            succeeded=lambda tray: tray.holds_cube() and tray.eef_pos[2] > tray.drop_pos[2],
+            succeeded=lambda tray: tray.holds_object() and tray.eef_pos[2] > tray.drop_pos[2],
         ),
         "task": Script(start="held", steps=16, act=task, succeeded=lambda tray: tray._check_success()),
         "oracle": Script(start="table", steps=40, act=oracle, succeeded=lambda tray: tray._check_success()),
@@ -74,7 +74,7 @@ def oracle(tray: "PickPlaceTray", rng: np.random.Generator) -> Actions:
     exactly = np.zeros(3)
     for action in _pick(tray, lambda: tray.cube_pos):
         yield action
-        if tray.holds_cube() and tray.eef_pos[2] > tray.drop_pos[2]:
+        if tray.holds_object() and tray.eef_pos[2] > tray.drop_pos[2]:
             break
     yield from _place(tray, exactly)
 
