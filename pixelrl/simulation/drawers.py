@@ -67,10 +67,11 @@ class DrawerGrasp(Tabletop):
     starts: tuple[str, ...] = ("closed", "open")
     horizon = 50
     neutral_pos = np.array([-0.09, 0.03, 1.0])
-    neutral_joints = np.array([0.0416, 0.3671, 0.0, -2.4459, 0.0, 2.813, 0.8275 - np.pi / 2])
-    downward = np.array([np.pi, 0.0, 0.0])
+    neutral_joints = np.array([0.0454, 0.2647, 0.0165, -2.4922, -0.0115, 2.757, -0.7131])
+    downward = np.array([0.0, np.pi, 0.0])
     workspace = np.array([[-0.13, -0.20, TABLE_TOP + 0.015], [0.13, 0.25, TABLE_TOP + 0.27]])
-    camera = {"pos": "0.42 0.035 1.42", "xyaxes": "0 1 0 -0.53 0 0.5", "fovy": "38"}
+    camera = {"pos": "0.287 0.543 1.342", "xyaxes": "-0.866 0.5 0 -0.321 -0.557 0.766", "fovy": "37"}
+    drop_pos = TRAY_CENTRE + np.array([0.0, 0.0, 0.095])
 
     @property
     def cube_pos(self) -> Vector:
@@ -90,6 +91,20 @@ class DrawerGrasp(Tabletop):
     def handle_pos(self) -> Vector:
         """Return the middle of the hole in the lower drawer's handle, at the bars' height, `[3]`, in metres."""
         return FRONT + np.array([0.0, self.slid("lower") + GRIP_Y / 2, LOWER + BAR_TOP])
+
+    @property
+    def upper_pos(self) -> Vector:
+        """Return the middle of the upper drawer's front, `[3]`, in metres."""
+        return FRONT + np.array([0.0, self.slid("upper"), UPPER + RIM / 2])
+
+    @property
+    def inside_pos(self) -> Vector:
+        """Return where a cube lies in the middle of the lower drawer, `[3]`, in metres."""
+        return FRONT + np.array([0.0, self.slid("lower") + MIDDLE_Y, LOWER + FLOOR + CUBE_HALF])
+
+    def is_closed(self, drawer: str) -> bool:
+        """Return whether a drawer is closed."""
+        return self.slid(drawer) < CLOSED
 
     def is_open(self) -> bool:
         """Return whether the lower drawer is open."""
@@ -117,9 +132,8 @@ class DrawerGrasp(Tabletop):
         slid = self.rng.uniform(OPENED, TRAVEL) if begun else 0.0
         self._slide("lower", slid)
         self._slide("upper", 0.0)
-        along, out = self.rng.uniform(-CUBE_SPREAD, CUBE_SPREAD)
-        inside = FRONT + np.array([along, slid + MIDDLE_Y + out, LOWER + FLOOR + CUBE_HALF])
-        self._put(self.cube, inside, self.rng.uniform(-0.2, 0.2))
+        offset = np.array([*self.rng.uniform(-CUBE_SPREAD, CUBE_SPREAD), 0.0])
+        self._put(self.cube, self.inside_pos + offset, self.rng.uniform(-0.2, 0.2))
         in_tray = TRAY_CENTRE + np.array([*self.rng.uniform(-0.015, 0.015, 2), TRAY_FLOOR + BLOCKER_HALF[2]])
         self._put(self.blocker, in_tray, self.rng.uniform(-0.2, 0.2))
         if not begun:
@@ -161,8 +175,3 @@ class DrawerBlockedObject(DrawerGrasp):
         along, out = self.rng.uniform(-0.01, 0.01, 2)
         spot = FRONT + np.array([along, GRIP_Y / 2 + out, BLOCKER_HALF[2]])
         self._put(self.blocker, spot, self.rng.uniform(-0.2, 0.2))
-
-
-def upper_front(env: DrawerGrasp) -> Vector:
-    """Return the middle of the upper drawer's front, `[3]`, in metres."""
-    return FRONT + np.array([0.0, env.slid("upper"), UPPER + RIM / 2])
