@@ -48,11 +48,10 @@ def collect(
         def counted() -> Iterator[Episode]:
             for episode in episodes_of(env_args, part, episodes=episodes, seed=seed, workers=workers):
                 tally["episodes"] += 1
-                held, rewarded = bool(episode.notes["held_at_start"]), bool(episode.rewards.any())
                 tally["successes"] += bool(episode.notes["success"])
-                tally["held_at_start"] += held
-                tally["rewarded"] += rewarded
-                tally["whole_task"] += rewarded and not held
+                tally["held_at_start"] += bool(episode.notes["held_at_start"])
+                tally["rewarded"] += bool(episode.rewards.any())
+                tally["whole_task"] += bool(episode.notes["whole_task"])
                 bar.update(job, advance=1, note=f"{part}: {tally['successes']} of {tally['episodes']} succeed")
                 yield episode
 

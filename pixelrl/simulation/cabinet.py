@@ -35,6 +35,15 @@ GRIP_X, GRIP_Y, BAR, BAR_TOP = 0.11, 0.075, 0.01, 0.032
 MIDDLE_Y = -WALL - INNER_Y / 2
 """The middle of a closed drawer's inside, seen from the cabinet's front. [m]"""
 
+RAIL = {
+    "damping": 8,
+    "frictionloss": 2,
+    "solreffriction": STIFF["solref"],
+    "solimpfriction": (0.99, 0.999, 0.001),
+    "solreflimit": STIFF["solref"],
+}
+"""Of a drawer's joint, in N s/m and N. MuJoCo's usual dry friction creeps by millimetres a second."""
+
 FREE = {"conaffinity": 0}
 """Cabinet and drawers touch everything but each other: a drawer hangs on its rail, and the rail is its joint."""
 
@@ -130,8 +139,7 @@ def _drawer(name: str, height: float, *, with_handle: bool) -> ET.Element:
             "handle_right": ((-grip - BAR, 0, low), (-grip, GRIP_Y, BAR_TOP)),
         }
     body: ET.Element = new_body(name=name, pos=(0, 0, height))
-    rail = {"axis": (0, 1, 0), "range": (0, TRAVEL), "limited": True, "damping": 8, "frictionloss": 2}
-    body.append(new_joint(name=name, type="slide", solreflimit=STIFF["solref"], **rail))
+    body.append(new_joint(name=name, type="slide", axis=(0, 1, 0), range=(0, TRAVEL), limited=True, **RAIL))
     for part, box in boxes.items():
         body.append(_geom(f"{name}_{part}", box))
     return body
@@ -141,6 +149,6 @@ def _geom(name: str, box: Box) -> ET.Element:
     """Return a solid wall."""
     low, high = np.array(box)
     geom: ET.Element = new_geom(
-        name=name, type="box", pos=(low + high) / 2, size=(high - low) / 2, group=0, density=600, **FREE, **STIFF
+        name=name, type="box", pos=(low + high) / 2, size=(high - low) / 2, group=0, density=1200, **FREE, **STIFF
     )
     return geom

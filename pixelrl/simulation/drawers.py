@@ -1,7 +1,7 @@
 """COG's three drawer tasks: one scene, and three things that stand between the gripper and a cube in a drawer.
 
 Singh et al., 2020, arXiv 2010.14500; the scene is that of the authors' `Widow250DoubleDrawer*GraspNeutral-v0`: a
-cabinet with two drawers that slide out sideways, an object in the lower one, a tray, a tall object, and a camera that
+cabinet with two drawers that slide out sideways, an object in the lower one, a tray, an object that may be in the way, and a camera that
 faces the robot. Departures:
 
 - The robot is a Panda under torque control in MuJoCo, not a WidowX in PyBullet; 5 control steps a second of 5 cm.
@@ -10,8 +10,8 @@ faces the robot. Departures:
 - The gripper follows the sign of its number at every step; COG's needs more than 0.5 to change, and keeps its state.
 - The drawer is pulled with closed fingers in the handle's hole; COG's open gripper rests against its handle.
 - The object is a 4 cm cube, not a ball; it lies up to 2 cm from the drawer's middle (COG: 1.5 cm, along one axis), and
-  is turned by up to 0.2 rad. The tall object is a block of 9 cm, not a bottle.
-- The tall object stands in the handle's hole, where no gripper can pull before it is gone; COG's stands beside it.
+  is turned by up to 0.2 rad. The object in the way is a block, not a bottle.
+- The block stands in the handle's hole, so that no finger gets in before it is gone; COG's stands before the drawer.
 - The arm begins within 0.02 rad of its neutral joints, not in them.
 - Success needs both fingers at the cube and its underside 2 cm above the drawer's rim; COG's asks for a height and for
   less than 10 cm between object and gripper.
@@ -22,23 +22,13 @@ no handle. An episode is truncated at COG's horizons, and the reward is 0 or 1 a
 """
 
 import xml.etree.ElementTree as ET
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from robosuite.models.objects import BoxObject
 
-from pixelrl.simulation.cabinet import (
-    BAR_TOP,
-    FLOOR,
-    GRIP_Y,
-    LOWER,
-    MIDDLE_Y,
-    RIM,
-    TRAVEL,
-    UPPER,
-    Cabinet,
-)
-from pixelrl.simulation.tabletop import CUBE_HALF, TABLE_TOP, Tabletop, Vector, tray
+from pixelrl.simulation.cabinet import BAR_TOP, FLOOR, GRIP_Y, LOWER, MIDDLE_Y, RIM, TRAVEL, UPPER, Cabinet
+from pixelrl.simulation.tabletop import CUBE_HALF, STIFF, TABLE_TOP, Tabletop, Vector, tray
 
 FRONT = np.array([0.0, -0.09, TABLE_TOP])
 """The middle of the lower edge of the cabinet's front: its drawers slide out from here along +y. [m]"""
@@ -46,7 +36,9 @@ FRONT = np.array([0.0, -0.09, TABLE_TOP])
 CUBE_SPREAD = np.array([0.02, 0.02])
 """How far from the drawer's middle the cube may begin, along x and y. [m]"""
 
-BLOCKER_HALF = np.array([0.02, 0.02, 0.045])
+BLOCK_HALF = np.array([0.025, 0.03, 0.035])
+"""Of the block that may stand in the handle's hole: so wide that no finger finds room beside it. [m]"""
+
 TRAY_CENTRE = np.array([0.0, 0.215, TABLE_TOP])
 TRAY_HALF, TRAY_WALL, TRAY_FLOOR = 0.05, 0.03, 0.006
 
@@ -70,8 +62,8 @@ class DrawerGrasp(Tabletop):
     neutral_joints = np.array([0.0454, 0.2647, 0.0165, -2.4922, -0.0115, 2.757, -0.7131])
     downward = np.array([0.0, np.pi, 0.0])
     workspace = np.array([[-0.13, -0.20, TABLE_TOP + 0.015], [0.13, 0.25, TABLE_TOP + 0.27]])
-    camera = {"pos": "0.287 0.543 1.342", "xyaxes": "-0.866 0.5 0 -0.321 -0.557 0.766", "fovy": "37"}
-    drop_pos = TRAY_CENTRE + np.array([0.0, 0.0, 0.095])
+    camera: ClassVar[dict[str, str]] = {"pos": "0.29 0.54 1.34", "xyaxes": "-0.87 0.5 0 -0.32 -0.56 0.77", "fovy": "37"}
+    drop_pos = TRAY_CENTRE + np.array([0.0, 0.0, 0.085])
 
     @property
     def cube_pos(self) -> Vector:
@@ -80,7 +72,7 @@ class DrawerGrasp(Tabletop):
 
     @property
     def blocker_pos(self) -> Vector:
-        """Return the centre of the tall block, `[3]`, in metres."""
+        """Return the centre of the block, `[3]`, in metres."""
         return self.position(self.blocker)
 
     def slid(self, drawer: str) -> float:
@@ -90,17 +82,17 @@ class DrawerGrasp(Tabletop):
     @property
     def handle_pos(self) -> Vector:
         """Return the middle of the hole in the lower drawer's handle, at the bars' height, `[3]`, in metres."""
-        return FRONT + np.array([0.0, self.slid("lower") + GRIP_Y / 2, LOWER + BAR_TOP])
+        return _from_front(self.slid("lower") + GRIP_Y / 2, LOWER + BAR_TOP)
 
     @property
     def upper_pos(self) -> Vector:
         """Return the middle of the upper drawer's front, `[3]`, in metres."""
-        return FRONT + np.array([0.0, self.slid("upper"), UPPER + RIM / 2])
+        return _from_front(self.slid("upper"), UPPER + RIM / 2)
 
     @property
     def inside_pos(self) -> Vector:
         """Return where a cube lies in the middle of the lower drawer, `[3]`, in metres."""
-        return FRONT + np.array([0.0, self.slid("lower") + MIDDLE_Y, LOWER + FLOOR + CUBE_HALF])
+        return _from_front(self.slid("lower") + MIDDLE_Y, LOWER + FLOOR + CUBE_HALF)
 
     def is_closed(self, drawer: str) -> bool:
         """Return whether a drawer is closed."""
@@ -122,8 +114,9 @@ class DrawerGrasp(Tabletop):
     def _furnish(self, worldbody: ET.Element) -> list[Any]:
         worldbody.append(tray(TRAY_CENTRE, half=TRAY_HALF, wall=TRAY_WALL, floor=TRAY_FLOOR))
         self.cabinet = Cabinet("cabinet", FRONT)
-        self.cube = BoxObject(name="cube", size=[CUBE_HALF] * 3)
-        self.blocker = BoxObject(name="blocker", size=BLOCKER_HALF, density=300)
+        hard = {name: list(STIFF[name]) for name in ("solref", "solimp")}
+        self.cube = BoxObject(name="cube", size=[CUBE_HALF] * 3, **hard)
+        self.blocker = BoxObject(name="blocker", size=BLOCK_HALF, density=600, **hard)
         return [self.cabinet, self.cube, self.blocker]
 
     def _reset_internal(self) -> None:
@@ -134,8 +127,8 @@ class DrawerGrasp(Tabletop):
         self._slide("upper", 0.0)
         offset = np.array([*self.rng.uniform(-CUBE_SPREAD, CUBE_SPREAD), 0.0])
         self._put(self.cube, self.inside_pos + offset, self.rng.uniform(-0.2, 0.2))
-        in_tray = TRAY_CENTRE + np.array([*self.rng.uniform(-0.015, 0.015, 2), TRAY_FLOOR + BLOCKER_HALF[2]])
-        self._put(self.blocker, in_tray, self.rng.uniform(-0.2, 0.2))
+        in_tray = TRAY_CENTRE + np.array([*self.rng.uniform(-0.015, 0.015, 2), TRAY_FLOOR + BLOCK_HALF[2]])
+        self._put(self.blocker, in_tray, self.rng.uniform(-0.1, 0.1))
         if not begun:
             self._obstruct()
 
@@ -162,7 +155,7 @@ class DrawerBlockedDrawer(DrawerGrasp):
 
 
 class DrawerBlockedObject(DrawerGrasp):
-    """A tall block stands in the drawer's handle: take it away, open the drawer, lift the cube out.
+    """A block stands in the drawer's handle: take it away, open the drawer, lift the cube out.
 
     It starts `"blocked"`, or `"open"` as `DrawerGrasp` does. 80 steps.
     """
@@ -172,6 +165,11 @@ class DrawerBlockedObject(DrawerGrasp):
 
     def _obstruct(self) -> None:
         """Stand the block in the hole of the handle."""
-        along, out = self.rng.uniform(-0.01, 0.01, 2)
-        spot = FRONT + np.array([along, GRIP_Y / 2 + out, BLOCKER_HALF[2]])
-        self._put(self.blocker, spot, self.rng.uniform(-0.2, 0.2))
+        along, out = self.rng.uniform([-0.01, -0.004], [0.01, 0.004])
+        spot = FRONT + np.array([along, GRIP_Y / 2 + out, BLOCK_HALF[2]])
+        self._put(self.blocker, spot, self.rng.uniform(-0.1, 0.1))
+
+
+def _from_front(out: float, up: float) -> Vector:
+    """Return the point so far before and above the middle of the cabinet's front, `[3]`, in metres."""
+    return np.array([FRONT[0], FRONT[1] + out, FRONT[2] + up])

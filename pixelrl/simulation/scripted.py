@@ -1,6 +1,7 @@
 """The scripted policies that collect COG's data sets, by task."""
 
 from pixelrl.errors import SimulationError
+from pixelrl.simulation.environment import TASK_NAMES
 from pixelrl.simulation.moves import Script
 from pixelrl.simulation.scripted_drawers import drawer_scripts
 from pixelrl.simulation.scripted_tray import tray_scripts
@@ -15,8 +16,6 @@ def scripts(env_name: str) -> dict[str, Script]:
     Raises:
         SimulationError: if nobody has written scripts for the task.
     """
-    if env_name == "PickPlaceTray":
-        return tray_scripts()
-    if env_name.startswith("Drawer"):
-        return drawer_scripts(env_name)
-    raise SimulationError(f"there is no script")
+    if env_name not in TASK_NAMES.values():
+        raise SimulationError(f"there are scripted policies for {', '.join(TASK_NAMES)} only, not for {env_name}")
+    return tray_scripts() if env_name == TASK_NAMES["pick-place-tray"] else drawer_scripts(env_name)

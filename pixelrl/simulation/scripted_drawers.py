@@ -50,8 +50,8 @@ SPREAD = np.array([0.03, 0.03])
 """How far from the middle of the drawer a grasp at random may aim, along x and y. [m]"""
 
 UP = np.array([0.0, 0.0, 0.05])
-GRIP = np.array([0.0, 0.0, 0.018])
-"""From the middle of the tall block to where it is gripped: above the handle's bars. [m]"""
+GRIP = np.array([0.0, 0.0, 0.014])
+"""From the middle of the block to where it is gripped: above the handle's bars. [m]"""
 
 
 def drawer_scripts(name: str) -> dict[str, Script]:
@@ -59,7 +59,7 @@ def drawer_scripts(name: str) -> dict[str, Script]:
     clear, start, steps, horizon = {
         "DrawerGrasp": (_nothing, "closed", 30, 50),
         "DrawerBlockedDrawer": (_close_upper, "blocked", 45, 80),
-        "DrawerBlockedObject": (_remove_block, "blocked", 50, 80),
+        "DrawerBlockedObject": (_remove_block, "blocked", 60, 80),
     }[name]
     return {
         "prior": Script(start=start, steps=steps, act=partial(prior, clear), succeeded=_joins),
@@ -118,7 +118,7 @@ def _close_upper(env: "DrawerGrasp", rng: Noise, errs: bool) -> Actions:
 
 
 def _remove_block(env: "DrawerGrasp", rng: Noise, errs: bool) -> Actions:
-    """Put the tall block into the tray, or beside it."""
+    """Put the block into the tray, or beside it."""
     beside = np.array([*rng.uniform([-0.1, -0.1], [0.1, -0.03]), 0.0]) if errs else np.zeros(3)
     drop = env.drop_pos + beside
     yield from grasp(env, lambda: env.blocker_pos + GRIP, ABOVE)

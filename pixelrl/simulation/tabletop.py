@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ET
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     neutral_joints: Vector
     downward: Vector
     workspace: Vector
-    camera: dict[str, str]
+    camera: ClassVar[dict[str, str]]
     move = MOVE
     action_ranges = (*((axis, -MOVE, MOVE, "m") for axis in ("dx", "dy", "dz")), ("gripper", -1.0, 1.0, "1"))
 

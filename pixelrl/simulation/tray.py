@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from robosuite.models.objects import BoxObject
@@ -33,7 +33,7 @@ class PickPlaceTray(Tabletop):
     neutral_joints = np.array([0.0416, 0.3671, 0.0, -2.4459, 0.0, 2.813, 0.8275])
     downward = np.array([1.0, 1.0, 0.0]) * np.pi / np.sqrt(2)
     workspace = np.array([[-0.13, -0.22, TABLE_TOP + 0.015], [0.13, 0.22, TABLE_TOP + 0.25]])
-    camera = {"pos": "0.42 0.035 1.42", "xyaxes": "0 1 0 -0.53 0 0.5", "fovy": "38"}
+    camera: ClassVar[dict[str, str]] = {"pos": "0.42 0.035 1.42", "xyaxes": "0 1 0 -0.53 0 0.5", "fovy": "38"}
     drop_pos = TRAY_CENTRE + np.array([0.0, 0.0, TRAY_WALL + CUBE_HALF + 0.02])
 
     def __init__(self, robots: Any = "Panda", *, distractor: bool = False, **options: Any) -> None:
