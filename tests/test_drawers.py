@@ -13,7 +13,7 @@ from pixelrl.simulation.drawers import CLOSED, LIFTED, OPENED, TRAY_CENTRE, TRAY
 from pixelrl.simulation.environment import RobosuiteEnv, default_env_args, make_env
 from pixelrl.simulation.moves import CLOSED as SHUT
 from pixelrl.simulation.moves import OPEN, Actions, grasp, stay_neutral
-from pixelrl.simulation.scripted_drawers import GRIP, _open_lower, _take
+from pixelrl.simulation.scripted_drawers import GRIP, open_lower, take
 from pixelrl.simulation.tabletop import CUBE_HALF
 
 TASKS = ("drawer-grasp", "drawer-blocked-drawer", "drawer-blocked-object")
@@ -87,7 +87,7 @@ def test_what_blocks_the_drawer_does_block_it(make: Maker, task: str) -> None:
     env = make(task)
     for seed in range(3):
         env.reset(seed=seed)
-        play(env, _open_lower(env.robosuite, np.random.default_rng(0), False), 25)
+        play(env, open_lower(env.robosuite, np.random.default_rng(0), False), 25)
         assert not env.robosuite.is_open()
 
 
@@ -102,7 +102,7 @@ def test_an_open_drawer_is_no_success_nor_is_a_cube_that_nobody_holds(make: Make
     assert robosuite.holds_object() and robosuite.cube_pos[2] > LIFTED
     flags = play(env, stay_neutral(robosuite, OPEN), 4)
     assert not flags[-1], "let go of"
-    robosuite._put(robosuite.cube, robosuite.neutral_pos + [0.0, 0.1, 0.0])
+    robosuite._put(robosuite.cube, robosuite.neutral_pos + np.array([0.0, 0.1, 0.0]))
     robosuite.sim.forward()
     assert robosuite.cube_pos[2] > LIFTED and not robosuite._check_success(), "in the air, but not held"
 
@@ -111,7 +111,7 @@ def test_lifting_the_block_is_no_success(make: Maker) -> None:
     env = make("drawer-blocked-object")
     env.reset(seed=0)
     robosuite = env.robosuite
-    flags = play(env, _take(robosuite, lambda: robosuite.blocker_pos + GRIP), 14)
+    flags = play(env, take(robosuite, lambda: robosuite.blocker_pos + GRIP), 14)
     assert robosuite.blocker_pos[2] > 0.9 and not any(flags)
 
 
@@ -140,7 +140,7 @@ def test_a_drawer_stays_where_the_gripper_leaves_it_and_takes_the_cube_along(mak
     env.reset(seed=2)
     robosuite = env.robosuite
     before = robosuite.cube_pos - robosuite.inside_pos
-    script = _open_lower(robosuite, np.random.default_rng(0), False)
+    script = open_lower(robosuite, np.random.default_rng(0), False)
     while robosuite.slid("lower") < 0.06:
         env.step(next(script))
     play(env, iter(np.tile([0, 0, 0.9, SHUT], (3, 1))), 3)

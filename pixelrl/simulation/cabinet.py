@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from robosuite.models.objects import MujocoObject
 from robosuite.utils.mjcf_utils import new_body, new_geom, new_joint, new_site
 
-from pixelrl.simulation.tabletop import STIFF
+from pixelrl.simulation.tabletop import HARD, STIFF
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Lowest and highest corner, in metres."""
@@ -38,9 +38,9 @@ MIDDLE_Y = -WALL - INNER_Y / 2
 RAIL = {
     "damping": 8,
     "frictionloss": 2,
-    "solreffriction": STIFF["solref"],
+    "solreffriction": HARD["solref"],
     "solimpfriction": (0.99, 0.999, 0.001),
-    "solreflimit": STIFF["solref"],
+    "solreflimit": HARD["solref"],
 }
 """Of a drawer's joint, in N s/m and N. MuJoCo's usual dry friction creeps by millimetres a second."""
 

@@ -1,8 +1,8 @@
 """COG's three drawer tasks: one scene, and three things that stand between the gripper and a cube in a drawer.
 
 Singh et al., 2020, arXiv 2010.14500; the scene is that of the authors' `Widow250DoubleDrawer*GraspNeutral-v0`: a
-cabinet with two drawers that slide out sideways, an object in the lower one, a tray, an object that may be in the way, and a camera that
-faces the robot. Departures:
+cabinet with two drawers that slide out sideways, an object in the lower one, a tray, an object that may be in the way,
+and one fixed camera. Departures:
 
 - The robot is a Panda under torque control in MuJoCo, not a WidowX in PyBullet; 5 control steps a second of 5 cm.
 - The action has 4 numbers, not 8: the orientation is kept (the fingers open across the drawers' way), and there is no
@@ -15,6 +15,7 @@ faces the robot. Departures:
 - The arm begins within 0.02 rad of its neutral joints, not in them.
 - Success needs both fingers at the cube and its underside 2 cm above the drawer's rim; COG's asks for a height and for
   less than 10 cm between object and gripper.
+- The camera looks from the side to which the drawers open, not straight at the robot: so it sees between the fingers.
 - Proprioception (position and opening of the gripper) is offered; COG feeds pictures only.
 
 As in COG the cabinet stands still, all three tasks end alike (so their task data are alike), and the upper drawer has
@@ -28,7 +29,7 @@ import numpy as np
 from robosuite.models.objects import BoxObject
 
 from pixelrl.simulation.cabinet import BAR_TOP, FLOOR, GRIP_Y, LOWER, MIDDLE_Y, RIM, TRAVEL, UPPER, Cabinet
-from pixelrl.simulation.tabletop import CUBE_HALF, STIFF, TABLE_TOP, Tabletop, Vector, tray
+from pixelrl.simulation.tabletop import CUBE_HALF, HARD, TABLE_TOP, Tabletop, Vector, tray
 
 FRONT = np.array([0.0, -0.09, TABLE_TOP])
 """The middle of the lower edge of the cabinet's front: its drawers slide out from here along +y. [m]"""
@@ -114,9 +115,8 @@ class DrawerGrasp(Tabletop):
     def _furnish(self, worldbody: ET.Element) -> list[Any]:
         worldbody.append(tray(TRAY_CENTRE, half=TRAY_HALF, wall=TRAY_WALL, floor=TRAY_FLOOR))
         self.cabinet = Cabinet("cabinet", FRONT)
-        hard = {name: list(STIFF[name]) for name in ("solref", "solimp")}
-        self.cube = BoxObject(name="cube", size=[CUBE_HALF] * 3, **hard)
-        self.blocker = BoxObject(name="blocker", size=BLOCK_HALF, density=600, **hard)
+        self.cube = BoxObject(name="cube", size=[CUBE_HALF] * 3, **HARD)
+        self.blocker = BoxObject(name="blocker", size=BLOCK_HALF, density=600, **HARD)
         return [self.cabinet, self.cube, self.blocker]
 
     def _reset_internal(self) -> None:

@@ -8,7 +8,8 @@ proportional control with Gaussian noise of 0.1, and failures are kept. On purpo
 - in half of the episodes of drawer-blocked-object the block is dropped beside the tray;
 - half of the grasps aim at a random point in the drawer.
 
-Departures: COG keeps apart data with and without such mistakes; the grip is turned round at 1 % of the steps.
+Departures: the authors have a script with mistakes beside each without, while ours errs in one episode of two; their
+arm jumps into the neutral pose, ours moves there; and the grip is turned round at 1 % of the steps.
 """
 
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def prior(clear: Clear, env: "DrawerGrasp", rng: Noise) -> Actions:
 
     def act() -> Actions:
         yield from clear(env, rng, drop_beside)
-        yield from _open_lower(env, rng, waver)
+        yield from open_lower(env, rng, waver)
         yield from stay_neutral(env, OPEN)
 
     return noisy(act(), rng, sigma=0.1, flips=0.01)
@@ -86,14 +87,14 @@ def task(env: "DrawerGrasp", rng: Noise) -> Actions:
     """Grasp in the open drawer, the cube or at random, and lift to the neutral pose."""
     lost = rng.random() < 0.5
     spot = env.inside_pos + np.array([*rng.uniform(-SPREAD, SPREAD), 0.0])
-    return noisy(_take(env, lambda: spot if lost else env.cube_pos), rng, sigma=0.1, flips=0.01)
+    return noisy(take(env, lambda: spot if lost else env.cube_pos), rng, sigma=0.1, flips=0.01)
 
 
 def oracle(clear: Clear, env: "DrawerGrasp", rng: Noise) -> Actions:
     """Do the whole task without noise or mistakes."""
     yield from clear(env, rng, False)
-    yield from _open_lower(env, rng, False)
-    yield from _take(env, lambda: env.cube_pos)
+    yield from open_lower(env, rng, False)
+    yield from take(env, lambda: env.cube_pos)
 
 
 def _joins(env: "DrawerGrasp") -> bool:
@@ -131,7 +132,7 @@ def _remove_block(env: "DrawerGrasp", rng: Noise, errs: bool) -> Actions:
         yield towards(env, env.eef_pos + UP, OPEN)
 
 
-def _open_lower(env: "DrawerGrasp", rng: Noise, wavers: bool) -> Actions:
+def open_lower(env: "DrawerGrasp", rng: Noise, wavers: bool) -> Actions:
     """Pull the lower drawer out by its handle, and rise."""
     while not env.is_open():
         yield from descend(env, lambda: env.handle_pos + HOOK, ABOVE, CLOSED)
@@ -144,7 +145,7 @@ def _open_lower(env: "DrawerGrasp", rng: Noise, wavers: bool) -> Actions:
         yield towards(env, env.eef_pos + UP, CLOSED)
 
 
-def _take(env: "DrawerGrasp", target: Callable[[], Point]) -> Actions:
+def take(env: "DrawerGrasp", target: Callable[[], Point]) -> Actions:
     """Grasp at a point and lift to the neutral pose."""
     yield from grasp(env, target, ABOVE)
     yield from stay_neutral(env, CLOSED)

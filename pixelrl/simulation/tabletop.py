@@ -25,7 +25,10 @@ TIMESTEP = 0.004
 CONTROL_EVERY = 2
 """Substeps between two runs of the controller: half the cost, and no difference that a 5 Hz policy could see."""
 
-STIFF = {"priority": 1, "solref": (2 * TIMESTEP, 1), "solimp": (0.95, 0.99, 0.001)}
+HARD = {"solref": [2 * TIMESTEP, 1.0], "solimp": [0.95, 0.99, 0.001]}
+"""Of contacts that hardly give: stiff, and as stiff as the time step can bear."""
+
+STIFF = {"priority": 1, **HARD}
 """Of furniture: contacts in MuJoCo are soft, and through the usual walls of 8 mm the arm can squeeze a cube."""
 
 COLOURS = {
