@@ -56,8 +56,9 @@ def collect(
     """Collect a data set with a scripted, noisy policy; the file depends on the seed, not on the workers.
 
     Args:
-        task: pick-place-tray
-        part: prior (picks, many fail, no reward), task (places, starting with the cube in the gripper), or oracle.
+        task: pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object.
+        part: prior (the first half of the task, many fail, no reward), task (the second half, which starts where the
+            first ends: with the cube in the gripper, or the drawer open), or oracle (the whole task, without noise).
         out: HDF5 file to write, in robomimic's format.
         episodes: how many.
         seed: of starts and noise.
@@ -152,7 +153,7 @@ def evaluate(
         video: film the first episodes, and lay them out on one sheet of pictures.
         films: how many to film with --video.
         step: use the snapshot of this step, not the last checkpoint.
-        env: environment to use, say pick-place-tray or Lift; default: the one that the data came from.
+        env: environment to use, say pick-place-tray, drawer-grasp or Lift; default: the one that the data came from.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
     """

@@ -98,9 +98,7 @@ def _recorded(path: Path, part: str, seed: int, episodes: int) -> list[tuple[Map
 
 def _count(tally: dict[str, int], notes: Mapping[str, Any], rewards: NDArray[np.float32]) -> None:
     """Count an episode."""
-    held, rewarded = bool(notes["held_at_start"]), bool(rewards.any())
     tally["episodes"] += 1
-    tally["successes"] += bool(notes["success"])
-    tally["held_at_start"] += held
-    tally["rewarded"] += rewarded
-    tally["whole_task"] += rewarded and not held
+    tally["rewarded"] += bool(rewards.any())
+    for tallied, note in (("successes", "success"), ("held_at_start",) * 2, ("whole_task",) * 2):
+        tally[tallied] += bool(notes[note])

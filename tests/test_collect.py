@@ -107,7 +107,7 @@ def test_an_error_in_a_worker_arrives_as_it_was() -> None:
 def test_what_cannot_be_collected_is_named() -> None:
     with pytest.raises(SimulationError, match=r"no part 'placing'.*prior, task, oracle"):
         next(collect(ARGS, "placing", episodes=1, seed=0))
-    with pytest.raises(SimulationError, match=r"for pick-place-tray only, not for Lift"):
+    with pytest.raises(SimulationError, match=r"for pick-place-tray, drawer-grasp, .* only, not for Lift"):
         next(collect(default_env_args("Lift"), "prior", episodes=1, seed=0))
     with pytest.raises(SimulationError, match=r"workers is 0"):
         next(collect(ARGS, "prior", episodes=1, seed=0, workers=0))

@@ -30,7 +30,7 @@ def collect(
     waits until it is fetched. Closing the iterator, an error or Ctrl-C ends the workers.
 
     Args:
-        env_args: of pick-place-tray, as `make_env` takes them.
+        env_args: of one of our tasks, as `make_env` takes them.
         part: `prior`, `task` or `oracle`.
         episodes: how many the whole collection has.
         seed: of the whole collection.
@@ -40,10 +40,9 @@ def collect(
     Raises:
         SimulationError: if there is no script for the task or the part, or a worker fails or dies.
     """
-    if env_args["env_name"] != "PickPlaceTray":
-        raise SimulationError(f"there are scripted policies for pick-place-tray only, not for {env_args['env_name']}")
-    if part not in scripts():
-        raise SimulationError(f"there is no part {part!r} of the data; there are: {', '.join(scripts())}")
+    known = scripts(env_args["env_name"])
+    if part not in known:
+        raise SimulationError(f"there is no part {part!r} of the data; there are: {', '.join(known)}")
     if workers < 1:
         raise SimulationError(f"workers is {workers}; it must be at least 1")
     first = range(start, min(start + workers, episodes))
@@ -63,13 +62,13 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     """Play one scripted episode.
 
     Args:
-        env: of pick-place-tray.
+        env: of one of our tasks.
         part: `prior`, `task` or `oracle`.
         seed: decides the start and the script's noise.
     """
-    script = scripts()[part]
+    script = scripts(type(env.robosuite).__name__)[part]
     observation, _ = env.reset(seed=seed, options={"start": script.start})
-    held = env.robosuite.holds_cube()
+    held = env.robosuite.holds_object()
     rng = np.random.default_rng(derive(seed, "script"))
     observations, states = [observation], [env.state()]
     actions: list[NDArray[np.float32]] = []
@@ -88,13 +87,14 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
         succeeded = succeeded or bool(script.succeeded(env.robosuite))
         if len(actions) == last:
             break
+    whole = any(dones) and script.start == env.robosuite.starts[0]
     return Episode(
         sensors={key: np.stack([each[key] for each in observations]) for key in observation},
         actions=np.stack(actions),
         rewards=np.array(rewards, np.float32),
         dones=np.array(dones, np.bool_),
         states=np.stack(states),
-        notes={"seed": seed, "part": part, "success": succeeded, "held_at_start": held},
+        notes={"seed": seed, "part": part, "success": succeeded, "held_at_start": held, "whole_task": whole},
     )
 
 

@@ -21,7 +21,12 @@ from pixelrl.interfaces import Sensors
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
 
-TASK_NAMES = {"pick-place-tray": "PickPlaceTray"}
+TASK_NAMES = {
+    "pick-place-tray": "PickPlaceTray",
+    "drawer-grasp": "DrawerGrasp",
+    "drawer-blocked-drawer": "DrawerBlockedDrawer",
+    "drawer-blocked-object": "DrawerBlockedObject",
+}
 """Our tasks by the names that a user types; robosuite's own tasks go by robosuite's names."""
 
 
@@ -68,7 +73,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
 
         Args:
             seed: decides everything that is random; without one, the last seed's stream goes on.
-            options: `start`, for the tasks that have several: `"table"` (the default) or `"held"`.
+            options: `start`, for the tasks that have several, say `"held"`; by default the whole task.
 
         Raises:
             SimulationError: if the task does not know the start.
@@ -189,7 +194,7 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
     """Return the `env_args` of a task by name.
 
     Args:
-        task: `pick-place-tray` (5 Hz, one camera) or a robosuite name such as `Lift` (20 Hz, two cameras).
+        task: one of `TASK_NAMES` (5 Hz, one camera) or a robosuite name such as `Lift` (20 Hz, two cameras).
         size: height and width of the pictures; by default 48 for our tasks and 84 for robosuite's. [pixel]
         kwargs: further options of the task, say `distractor=True`.
 
@@ -197,16 +202,16 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         SimulationError: if there is no such task.
     """
     name = TASK_NAMES.get(task, task)
-    _task(name)
+    horizon = _task(name).horizon if task in TASK_NAMES else 400
     if task in TASK_NAMES:
         size = size or 48
-        options: dict[str, Any] = {"robots": ["Panda"], "camera_names": ["agentview"], "control_freq": 5, "horizon": 40}
+        options: dict[str, Any] = {"robots": ["Panda"], "camera_names": ["agentview"], "control_freq": 5}
     else:
         size = size or 84
         robots = ["Panda", "Panda"] if name.startswith("TwoArm") else ["Panda"]
         cameras = ["agentview", "robot0_eye_in_hand"]
-        options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
-    options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
+        options = {"robots": robots, "camera_names": cameras, "control_freq": 20}
+    options |= {"horizon": horizon, "camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
     version = importlib.import_module("robosuite").__version__
     return {"env_name": name, "type": 1, "env_version": version, "env_kwargs": options}
 
@@ -221,7 +226,8 @@ def _task(name: str) -> Any:
         importlib.import_module("robosuite")
     except Exception as error:  # mujoco loads the OpenGL library while it is imported
         raise _cannot_draw(error) from error
-    importlib.import_module("pixelrl.simulation.tray")
+    for ours in ("tray", "drawers"):
+        importlib.import_module(f"pixelrl.simulation.{ours}")
     tasks = importlib.import_module("robosuite.environments.base").REGISTERED_ENVS
     if name not in tasks:
         names = sorted({*tasks, *TASK_NAMES})
@@ -259,12 +265,13 @@ def _composite(configs: Any, robots: Any) -> list[Any]:
 
 def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
     """Raise if the task does not know one of its options."""
-    known = {*inspect.signature(task).parameters}
-    if "options" in known:  # ours: it hands further options on to the class below
-        known |= {*inspect.signature(task.__base__).parameters}
+    known = {"options"}
+    while "options" in known:  # ours: it hands further options on to the class below
+        known = known - {"options"} | {*inspect.signature(task).parameters}
+        task = task.__base__
     unknown = sorted(set(options) - known)
     if unknown:
-        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known - {'options'}))}")
+        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
 
 
 def _check_drawing() -> None:
