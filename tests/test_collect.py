@@ -55,10 +55,10 @@ def test_episodes_do_not_depend_on_workers_process_or_history(env: RobosuiteEnv)
     assert_same(record(env, "task", derive(1, "task", 3)), alone[3])
 
 
-def test_prior_picks_about_half_the_time_and_is_never_rewarded(env: RobosuiteEnv) -> None:
+def test_prior_picks_mostly_but_not_always_and_is_never_rewarded(env: RobosuiteEnv) -> None:
     episodes = [record(env, "prior", seed) for seed in range(30)]
-    assert 6 <= sum(e.notes["success"] for e in episodes) <= 24
-    assert all(e.rewards.sum() == 0 and not e.dones.any() and len(e) == 22 for e in episodes)
+    assert 15 <= sum(e.notes["success"] for e in episodes) <= 28
+    assert all(e.rewards.sum() == 0 and not e.dones.any() and len(e) == 24 for e in episodes)
     for episode in episodes:
         if episode.notes["success"]:  # what is lifted comes to where the task data begin
             back = np.linalg.norm(episode.sensors["robot0_eef_pos"][6:] - env.robosuite.neutral_pos, axis=1)
@@ -127,7 +127,7 @@ def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
             if index == start + stop_after:
                 raise KeyboardInterrupt
             episode = next(dot_episodes("task", 1, seed=derive(seed, part, index)))
-            notes = {"seed": derive(seed, part, index), "part": part, "held_at_start": index < 2}
+            notes = {"seed": derive(seed, part, index), "part": part, "held_at_start": index < 2, "whole_task": False}
             yield replace(episode, notes={**episode.notes, **notes})
 
     monkeypatch.setattr(launch, "make_env", lambda _: SimpleNamespace(action_dims=ACTION, close=lambda: None))

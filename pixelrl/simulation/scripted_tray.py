@@ -62,7 +62,7 @@ def _picks(tray: "PickPlaceTray", rng: np.random.Generator) -> Actions:
 
 
 def _aim(tray: "PickPlaceTray", cube: int, offset: Point) -> Point:
-    """Return where a pick goes that misses a cube's centre by an offset. [m]"""
+    """Return the point, in metres, that a pick goes to if it misses the centre of a cube by an offset."""
     return tray.cube_positions[cube] + offset
 
 
