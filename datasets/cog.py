@@ -78,7 +78,7 @@ def _field(trajectory: Any, name: str, place: str) -> list[Any]:
     """Return one list of a trajectory."""
     if not isinstance(trajectory, dict) or not all(key in trajectory for key in NEEDED):
         held = ", ".join(map(str, trajectory)) if isinstance(trajectory, dict) else type(trajectory).__name__
-        raise DataError(f"{place}: holds {held[:80] or 'nothing'}; expected {', '.join(NEEDED)}")
+        raise DataError(f"{place}: holds {held[:80]!r}; expected {', '.join(NEEDED)}")
     value = trajectory[name]
     if isinstance(value, Array):
         value = list(value.value) if isinstance(value.value, np.ndarray) and value.value.ndim else value.value

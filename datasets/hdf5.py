@@ -62,7 +62,7 @@ def members(group: h5py.Group) -> list[str]:
     """
     names = list(group)
     for name in names:
-        if not name.isprintable():
+        if isinstance(name, bytes) or not name.isprintable():  # bytes: a name that UTF-8 does not know
             raise DataError(f"{where(group)}: holds something named {name!a}; expected printable names")
     return names
 

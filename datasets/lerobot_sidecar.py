@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.hdf5 import child, dataset, json_attribute, where
+from pixelrl.datasets.hdf5 import child, dataset, has, json_attribute, members, where
 from pixelrl.datasets.recording import Recording
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
@@ -122,9 +122,9 @@ class Sidecar:
         numbers = {}
         for name in ("actions", "rewards"):
             rows = getattr(episode, name)
-            exact = dataset(group, name)[()] if name in group else rows.astype(_type(group, name))
+            exact = dataset(group, name)[()] if has(group, name) else rows.astype(_type(group, name))
             numbers[name] = self._checked(f"episode {index}, {name}", exact, rows)
-        states = dataset(group, "states")[()] if "states" in group else None
+        states = dataset(group, "states")[()] if has(group, "states") else None
         return Episode(
             sensors=sensors,
             dones=episode.dones,
@@ -151,5 +151,5 @@ def _type(group: h5py.Group, name: str) -> np.dtype[Any]:
 
 def _members(group: h5py.Group, name: str) -> list[tuple[str, NDArray[Any]]]:
     """Return the arrays of a group that may be missing."""
-    held = child(group, name) if name in group else ()
-    return [(key, dataset(held, key)[()]) for key in held]
+    held = child(group, name) if has(group, name) else None
+    return [(key, dataset(held, key)[()]) for key in members(held)] if held is not None else []

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.hdf5 import child, dataset, json_attribute, open_file, where
+from pixelrl.datasets.hdf5 import child, dataset, flags, has, json_attribute, members, open_file, where
 from pixelrl.datasets.pictures import MODES, decode_picture, encode_png
 from pixelrl.datasets.recording import Losses, Recording
 from pixelrl.episode import Episode
@@ -213,7 +213,9 @@ def _leaves(space: Mapping[str, Any], place: tuple[str, ...], losses: Losses) ->
 def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, losses: Losses) -> Episode:
     """Read one episode."""
     actions, rewards = dataset(group, "actions")[()], dataset(group, "rewards")[()]
-    dones, truncations = (dataset(group, name)[()].astype(bool) for name in ("terminations", "truncations"))
+    dones, truncations = (
+        flags(dataset(group, name)[()], f"{where(group)}/{name}") for name in ("terminations", "truncations")
+    )
     steps = len(actions)
     if (
         actions.shape != (steps, size)
@@ -224,7 +226,7 @@ def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, losses: L
         raise DataError(f"{where(group)}: actions, rewards and ends are {shapes}; expected (N, {size}) and (N,)")
     if truncations[:-1].any() or (truncations[-1] and dones[-1]):
         losses["truncations, where they are not just the last step"] += 1
-    for name in child(group, "infos") if "infos" in group else ():
+    for name in members(child(group, "infos")) if has(group, "infos") else ():
         losses[f"infos/{name}"] += 1
     for name in group.attrs:
         if name not in ("id", "total_steps", "seed"):
@@ -233,10 +235,10 @@ def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, losses: L
     seed = group.attrs.get("seed")
     notes: dict[str, Any] = {"seed": int(seed)} if isinstance(seed, int | np.integer) else {}
     states, attributes = None, {}
-    if OURS in group:
+    if has(group, OURS):
         ours = child(group, OURS)
         notes, attributes = json_attribute(ours, "notes", {}), json_attribute(ours, "attributes", {})
-        states = dataset(ours, "states")[()] if "states" in ours else None
+        states = dataset(ours, "states")[()] if has(ours, "states") else None
     states = None if states is None else np.concatenate([states, states[-1:]])
     return Episode(
         sensors=sensors,

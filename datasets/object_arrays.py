@@ -228,7 +228,7 @@ class _Machine:
         return int.from_bytes(self._take(size), "little", signed=True)
 
     def _text(self, size: int) -> str:
-        return str(self._take(size), "utf-8", "surrogatepass")
+        return str(self._take(size), "utf-8")
 
     def _lines(self) -> Iterator[str]:
         """Return two short lines: a module and a name in it."""

@@ -8,15 +8,29 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5 import child, dataset, is_array, json_attribute, open_file, where
+from pixelrl.datasets.hdf5 import (
+    child,
+    dataset,
+    flags,
+    has,
+    is_array,
+    json_attribute,
+    members,
+    open_file,
+    text_array,
+    where,
+)
 from pixelrl.datasets.recording import Losses, Recording
-from pixelrl.datasets.robomimic_hdf5 import Contents, read_contents, sensor
+from pixelrl.datasets.robomimic_hdf5 import UNFINISHED, Contents, read_contents, sensor
 from pixelrl.datasets.writer import EpisodeWriter
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
 KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
 """The members of a demo that an `Episode` has room for."""
+
+SAID = ("total", "env_args", "action_dims", UNFINISHED)
+"""The attributes of `/data` that come along, or are said in other words."""
 
 
 def read_recording(path: Path, losses: Losses) -> Recording:
@@ -31,21 +45,23 @@ def read_recording(path: Path, losses: Losses) -> Recording:
     with open_file(path) as file:
         data = child(file, "data")
         first = child(data, next(iter(contents.demos)))
-        home = child(first, "frames" if "frames" in first else "obs")
-        keys = tuple(key for key in home if is_array(home, key))
+        home = _home(first)
+        keys = tuple(key for key in members(home) if is_array(home, key))
         masks = _masks(file, contents)
-        extra = {f"/{name}" for name in file if name not in ("data", "mask")}
-        extra |= {f"/data's {name}" for name in data.attrs if name not in ("total", "env_args", "action_dims")}
-        extra |= {f"/data/{name}" for name in data if name not in contents.demos}
+        extra = {f"/{name}" for name in members(file) if name not in ("data", "mask")}
+        extra |= {f"/data's {name}" for name in data.attrs if name not in SAID}
+        extra |= {f"/data/{name}" for name in members(data) if name not in contents.demos}
         for name in sorted(extra):
             losses[name] += 0
+    if contents.unfinished:
+        losses["the mark that the file was left unfinished"] += 0
     if list(contents.demos) != [f"demo_{index}" for index in range(len(contents.demos))]:
         losses["the numbers of the demos, which do not count from 0 without a gap"] += 0
 
     def episodes() -> Iterator[Episode]:
         with open_file(path) as file:
             for name, steps in contents.demos.items():
-                yield _episode(file["data"][name], steps, keys, losses)
+                yield _episode(child(child(file, "data"), name), steps, keys, losses)
 
     return Recording(
         episodes=episodes,
@@ -71,19 +87,16 @@ def write_recording(path: Path, recording: Recording, *, compress: bool = False)
 
 def _masks(file: h5py.File, contents: Contents) -> dict[str, tuple[int, ...]]:
     """Return the filters of a file, each as indices of its demos."""
-    if "mask" not in file:
+    if not has(file, "mask"):
         return {}
     group = child(file, "mask")
     places = {name: index for index, name in enumerate(contents.demos)}
     masks = {}
-    for key in group:
-        held = child(group, key)
-        if not isinstance(held, h5py.Dataset) or held.external or held.is_virtual or held.dtype.kind not in "SO":
-            raise DataError(f"{where(group)}/{key}: expected an array of demo names, came {held}")
-        names = [name.decode() if isinstance(name, bytes) else str(name) for name in held[()].ravel()]
+    for key in members(group):
+        names = text_array(group, key)
         unknown = [name for name in names if name not in places]
         if unknown:
-            raise DataError(f"{where(group)}/{key}: names {unknown[0]!r}, which /data does not hold")
+            raise DataError(f"{where(group)}/{key}: names {unknown[0][:60]!a}, which /data does not hold")
         masks[key] = tuple(places[name] for name in names)
     return masks
 
@@ -91,24 +104,29 @@ def _masks(file: h5py.File, contents: Contents) -> dict[str, tuple[int, ...]]:
 def _episode(demo: h5py.Group, steps: int, keys: tuple[str, ...], losses: Losses) -> Episode:
     """Read one demo, and count what stays behind."""
     sensors = {key: _frames(demo, key, steps, losses) for key in keys}
-    recorded = len(demo["actions"])
+    recorded = len(dataset(demo, "actions"))
     rewards = _numbers(demo, "rewards")
     if recorded > steps:
         paid = " and its reward" if rewards[steps:].any() else ""
         losses[f"the last step{paid}: there is no next_obs"] += 1
-    home = demo["frames" if "frames" in demo else "obs"]
-    members = [f"{home.name.rsplit('/', 1)[-1]}/{key}" for key in home if key not in keys]
-    for name in (*(name for name in demo if name not in KNOWN), *members):
+    home = _home(demo)
+    others = [f"{home.name.rsplit('/', 1)[-1]}/{key}" for key in members(home) if key not in keys]
+    for name in (*(name for name in members(demo) if name not in KNOWN), *others):
         losses[name] += 1
     return Episode(
         sensors=sensors,
         actions=_numbers(demo, "actions")[:steps],
         rewards=rewards[:steps],
-        dones=_numbers(demo, "dones")[:steps].astype(bool),
+        dones=flags(_numbers(demo, "dones")[:steps], f"{where(demo)}/dones"),
         states=_states(demo, steps, recorded, losses),
         attributes=_attributes(demo, losses),
         notes=json_attribute(demo, "notes", {}),
     )
+
+
+def _home(demo: h5py.Group) -> h5py.Group:
+    """Return the group that holds the frames of a demo."""
+    return child(demo, "frames" if has(demo, "frames") else "obs")
 
 
 def _numbers(demo: h5py.Group, name: str) -> NDArray[Any]:
@@ -134,7 +152,7 @@ def _frames(demo: h5py.Group, key: str, steps: int, losses: Losses) -> NDArray[A
 
 def _states(demo: h5py.Group, steps: int, recorded: int, losses: Losses) -> NDArray[Any] | None:
     """Return the states `[N + 1, D]`; where the last was not recorded, the one before stands for it."""
-    if "states" not in demo:
+    if not has(demo, "states"):
         return None
     states = _numbers(demo, "states")
     if states.ndim != 2 or len(states) not in (recorded, recorded + 1):
@@ -150,7 +168,7 @@ def _attributes(demo: h5py.Group, losses: Losses) -> dict[str, str]:
         if name in ("num_samples", "notes"):
             continue
         kind = demo.attrs.get_id(name)
-        if kind.shape == () and h5py.check_string_dtype(kind.dtype) is not None:
+        if isinstance(name, str) and kind.shape == () and h5py.check_string_dtype(kind.dtype) is not None:
             value = demo.attrs[name]
             attributes[name] = value.decode() if isinstance(value, bytes) else str(value)
         else:

@@ -99,8 +99,8 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> list[Any]:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        ([[1, 2]], r"trajectory 0: holds list; expected observations, actions"),
-        ([{"obs": []}], r"trajectory 0: holds obs; expected observations, actions"),
+        ([[1, 2]], r"trajectory 0: holds 'list'; expected observations, actions"),
+        ([{"obs": []}], r"trajectory 0: holds 'obs'; expected observations, actions"),
         (broken(lambda d: d.update(rewards=[1.0])), r"trajectory 0, rewards: 1 items beside 3 actions; expected 3"),
         (broken(lambda d: d.update(actions=[])), r"actions: list; expected a list of one item a step"),
         (broken(lambda d: d.update(rewards=["a", 1, 2])), r"rewards: expected one number a step"),

@@ -149,6 +149,28 @@ def test_what_stays_behind_is_counted(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("place", ["", "data", "data/demo_0", "data/demo_0/frames", "mask"])
+def test_names_that_cannot_be_written_are_refused(tmp_path: Path, place: str) -> None:
+    source = write_dots(tmp_path / "in.hdf5", "task", 1)
+    with h5py.File(source, "a") as held:
+        held.require_group(place or "/").create_dataset(b"wrong\xff", data=1)
+    with pytest.raises(DataError, match=r"in\.hdf5.* holds something named b'wrong\\xff'; expected printable names"):
+        convert(source, tmp_path / "out.hdf5", console=QUIET)
+
+
+def test_an_unfinished_file_is_said_to_be_one(tmp_path: Path) -> None:
+    source = write_dots(tmp_path / "in.hdf5", "task", 2)
+    with h5py.File(source, "a") as held:
+        held["data"].attrs["unfinished"] = 2
+        held["data/demo_0"].attrs[b"wrong\xff"] = "text"
+    with pytest.warns(UserWarning, match="unfinished"):
+        result = convert(source, tmp_path / "out.hdf5", console=QUIET)
+    assert {item["what"] for item in result["dropped"]} == {
+        "the mark that the file was left unfinished",
+        "attribute b'wrong\\xff'",
+    }
+
+
 def plain_file(path: Path, *, next_obs: bool, shift: bool = False) -> Path:
     """Write two demos of four steps as robomimic does, the last step rewarded."""
     with h5py.File(path, "w") as held:

@@ -191,6 +191,7 @@ ATTACKS = {
         name("numpy.core.multiarray", "scalar") + group(dtype("f8"), raw(b"abc")) + b"R",
         "3 bytes for a number of 8",
     ),
+    "text that is none": (b"X\x03\0\0\0\xed\xa0\x80", "UnicodeDecodeError"),
     "bytes beyond the end": (b"\x8e" + HUGE, BEYOND),
     "text beyond the end": (b"\x8d" + HUGE, BEYOND),
     "a frame beyond the end": (b"\x95" + HUGE, "a frame of"),
