@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
+from pixelrl.datasets.interchange import Interchange, Losses
 from pixelrl.datasets.object_arrays import Array, Progress, load_object_array
-from pixelrl.datasets.recording import Losses, Recording
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
@@ -38,7 +38,7 @@ ROUNDING = 1e-3
 """How far a float picture, times 255, may be from whole numbers before that is called a loss."""
 
 
-def read_recording(path: Path, losses: Losses, progress: Progress | None = None) -> Recording:
+def read_recording(path: Path, losses: Losses, progress: Progress | None = None) -> Interchange:
     """Read a buffer: its structure at once, its pictures when they are asked for; `losses` fills as they are.
 
     Raises:
@@ -56,7 +56,7 @@ def read_recording(path: Path, losses: Losses, progress: Progress | None = None)
 
     first = next(episodes(Counter())).actions.shape[1]
     action = ACTION if first == len(ACTION) else tuple(ActionDim(name=f"action_{index}") for index in range(first))
-    return Recording(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
+    return Interchange(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
 
 
 class Budget:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5 import open_file
+from pixelrl.datasets.interchange import Interchange, Losses
 from pixelrl.datasets.lerobot_films import read_film
 from pixelrl.datasets.lerobot_format import INDICES, VERSION, arrow
 from pixelrl.datasets.lerobot_info import OBJECT, Feature, Info, action_dims, read_info
 from pixelrl.datasets.lerobot_sidecar import NAME, Sidecar
 from pixelrl.datasets.pictures import decode_picture
-from pixelrl.datasets.recording import Losses, Recording
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
@@ -32,7 +32,7 @@ ROWS = 256
 """How many rows are read at a time."""
 
 
-def read_recording(root: Path, losses: Losses, *, last_step: LastStep = "drop") -> Recording:
+def read_recording(root: Path, losses: Losses, *, last_step: LastStep = "drop") -> Interchange:
     """Open a data set; `losses` fills while the episodes are read.
 
     Raises:
@@ -69,7 +69,7 @@ def read_recording(root: Path, losses: Losses, *, last_step: LastStep = "drop") 
         state = {name: feature.names for name, feature in info.vectors.items()}
         about = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": state}}
         dims, masks = action_dims(info.features["action"]), {}
-    return Recording(episodes=episodes, count=len(rows), env_args=about, action_dims=dims, masks=masks)
+    return Interchange(episodes=episodes, count=len(rows), env_args=about, action_dims=dims, masks=masks)
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
 from pixelrl.datasets.hdf5 import child, dataset, has, json_attribute, members, where
-from pixelrl.datasets.recording import Recording
+from pixelrl.datasets.interchange import Interchange
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
@@ -31,7 +31,7 @@ VERSION = 1
 class SidecarWriter:
     """Write the file an episode at a time."""
 
-    def __init__(self, path: Path, recording: Recording, layout: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, recording: Interchange, layout: Mapping[str, Any]) -> None:
         self._file = h5py.File(path, "w")
         dims = [asdict(dim) for dim in recording.action_dims]
         about: dict[str, Any] = {"env_args": recording.env_args, "masks": recording.masks, "layout": layout}

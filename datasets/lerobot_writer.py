@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.datasets.interchange import Interchange
 from pixelrl.datasets.lerobot_films import Films
 from pixelrl.datasets.lerobot_format import (
     DATA_MB,
@@ -37,7 +38,6 @@ from pixelrl.datasets.lerobot_format import (
 from pixelrl.datasets.lerobot_sidecar import NAME, SidecarWriter
 from pixelrl.datasets.lerobot_stats import Statistics
 from pixelrl.datasets.pictures import MODES, encode_png
-from pixelrl.datasets.recording import Recording
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 from pixelrl.files import write_json
@@ -74,7 +74,7 @@ class Layout:
 
 
 def write_recording(
-    root: Path, recording: Recording, *, fps: float, task: str | None = None, video: bool = False
+    root: Path, recording: Interchange, *, fps: float, task: str | None = None, video: bool = False
 ) -> frozenset[str]:
     """Write a data set into the folder `root`, and return the names of the arrays that lose something (films do).
 
@@ -117,7 +117,7 @@ def layout_of(episode: Episode) -> Layout:
     )
 
 
-def _task(episode: Episode, recording: Recording, told: str | None) -> str:
+def _task(episode: Episode, recording: Interchange, told: str | None) -> str:
     """Return what the robot was to do."""
     try:
         meta = json.loads(episode.attributes.get("ep_meta", "{}"))
@@ -131,7 +131,7 @@ class _Writer:
     """The open files of a data set that is being written."""
 
     def __init__(
-        self, root: Path, recording: Recording, layout: Layout, fps: float, video: bool, stack: ExitStack
+        self, root: Path, recording: Interchange, layout: Layout, fps: float, video: bool, stack: ExitStack
     ) -> None:
         self.root, self.recording, self.layout, self.video = root, recording, layout, video
         self.fps: int | float = int(fps) if float(fps).is_integer() else fps

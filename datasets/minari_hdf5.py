@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
 from pixelrl.datasets.hdf5 import child, dataset, flags, has, json_attribute, members, open_file, where
+from pixelrl.datasets.interchange import Interchange, Losses
 from pixelrl.datasets.pictures import MODES, decode_picture, encode_png
-from pixelrl.datasets.recording import Losses, Recording
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 from pixelrl.files import write_json
@@ -48,7 +48,7 @@ class Leaf:
     encoded: bool
 
 
-def write_recording(root: Path, recording: Recording) -> None:
+def write_recording(root: Path, recording: Interchange) -> None:
     """Write a data set into the folder `root`, whose name is the data set's and ends in a version.
 
     Raises:
@@ -129,7 +129,7 @@ def _time_out(dones: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return truncations
 
 
-def read_recording(root: Path, losses: Losses) -> Recording:
+def read_recording(root: Path, losses: Losses) -> Interchange:
     """Open a data set; `losses` fills while the episodes are read.
 
     Raises:
@@ -162,7 +162,7 @@ def read_recording(root: Path, losses: Losses) -> Recording:
                 yield _episode(child(file, f"episode_{index}"), leaves, int(action["shape"][0]), losses)
 
     about, dims, masks = _about(path, said, int(action["shape"][0]))
-    return Recording(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
+    return Interchange(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
 
 
 def _about(

@@ -1,4 +1,4 @@
-"""robomimic's HDF5 as a `Recording`: every array in its own type, and what lies in the file beyond Episode's fields."""
+"""robomimic's HDF5 as a `Interchange`: every array in its own type, and what lies in the file beyond Episode's fields."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from pixelrl.datasets.hdf5 import (
     text_array,
     where,
 )
-from pixelrl.datasets.recording import Losses, Recording
+from pixelrl.datasets.interchange import Interchange, Losses
 from pixelrl.datasets.robomimic_hdf5 import UNFINISHED, Contents, read_contents, sensor
 from pixelrl.datasets.writer import EpisodeWriter
 from pixelrl.episode import Episode
@@ -33,7 +33,7 @@ SAID = ("total", "env_args", "action_dims", UNFINISHED)
 """The attributes of `/data` that come along, or are said in other words."""
 
 
-def read_recording(path: Path, losses: Losses) -> Recording:
+def read_recording(path: Path, losses: Losses) -> Interchange:
     """Open a file; `losses` fills while the episodes are read.
 
     All arrays of `obs` come along, also those that nobody learns from. Demos are renumbered from 0.
@@ -63,7 +63,7 @@ def read_recording(path: Path, losses: Losses) -> Recording:
             for name, steps in contents.demos.items():
                 yield _episode(child(child(file, "data"), name), steps, keys, losses)
 
-    return Recording(
+    return Interchange(
         episodes=episodes,
         count=len(contents.demos),
         env_args=contents.env_args,
@@ -72,7 +72,7 @@ def read_recording(path: Path, losses: Losses) -> Recording:
     )
 
 
-def write_recording(path: Path, recording: Recording, *, compress: bool = False) -> None:
+def write_recording(path: Path, recording: Interchange, *, compress: bool = False) -> None:
     """Write a recording in robomimic's format; the file appears when it is whole.
 
     Raises:

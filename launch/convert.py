@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pixelrl.datasets import cog, lerobot_reader, lerobot_sidecar, lerobot_writer, minari_hdf5, recorded_hdf5
+from pixelrl.datasets.interchange import Fingerprint, Interchange, Losses, check_kinds
 from pixelrl.datasets.lerobot_format import INFO_PATH, VERSION
 from pixelrl.datasets.lerobot_reader import LastStep
-from pixelrl.datasets.recording import Fingerprint, Losses, Recording, check_kinds
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError, PixelrlError
 from pixelrl.files import atomic_tree, write_json
@@ -152,7 +152,7 @@ def _guessed(told: Format | None) -> str:
     return "" if told else " (guessed from the name)"
 
 
-def open_recording(path: Path, kind: Format, options: Options, losses: Losses, tick: Tick | None = None) -> Recording:
+def open_recording(path: Path, kind: Format, options: Options, losses: Losses, tick: Tick | None = None) -> Interchange:
     """Open a data set."""
     if kind == "cog":
         return cog.read_recording(path, losses, tick)
@@ -163,7 +163,7 @@ def open_recording(path: Path, kind: Format, options: Options, losses: Losses, t
     return recorded_hdf5.read_recording(path, losses)
 
 
-def _write(path: Path, aim: Format, recording: Recording, options: Options) -> frozenset[str]:
+def _write(path: Path, aim: Format, recording: Interchange, options: Options) -> frozenset[str]:
     """Write a data set, and return the names of the arrays that lose something."""
     if aim == "lerobot":
         kwargs = recording.env_args.get("env_kwargs")
@@ -181,7 +181,7 @@ def _write(path: Path, aim: Format, recording: Recording, options: Options) -> f
     return frozenset()
 
 
-def _tapped(source: Path, recording: Recording, sent: Fingerprint, tick: Tick) -> Iterator[Episode]:
+def _tapped(source: Path, recording: Interchange, sent: Fingerprint, tick: Tick) -> Iterator[Episode]:
     """Yield the episodes, and take the fingerprint of each as it passes."""
     first: Episode | None = None
     for index, episode in enumerate(recording.episodes()):

@@ -11,7 +11,7 @@ import pytest
 from buffers import trajectory, write_buffer
 
 from pixelrl.datasets.cog import read_recording
-from pixelrl.datasets.recording import Losses
+from pixelrl.datasets.interchange import Losses
 from pixelrl.errors import DataError
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 import pixelrl.launch.convert as module
 from pixelrl.batch import ActionDim
+from pixelrl.datasets.interchange import Interchange, Losses, fingerprint
 from pixelrl.datasets.recorded_hdf5 import read_recording, write_recording
-from pixelrl.datasets.recording import Losses, Recording, fingerprint
 from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.synthetic import write_dots
 from pixelrl.episode import Episode
@@ -52,9 +52,9 @@ def rich_episode(index: int, steps: int) -> Episode:
 
 
 @pytest.fixture
-def recording() -> Recording:
+def recording() -> Interchange:
     """Return a data set that is hard to convert."""
-    return Recording(
+    return Interchange(
         episodes=lambda: (rich_episode(index, 2 + index) for index in range(4)),
         count=4,
         env_args={"env_name": "Lift", "type": 1, "env_version": "1.5.2", "env_kwargs": {"control_freq": 20}},
@@ -64,7 +64,7 @@ def recording() -> Recording:
 
 
 @pytest.fixture
-def file(tmp_path: Path, recording: Recording) -> Path:
+def file(tmp_path: Path, recording: Interchange) -> Path:
     write_recording(tmp_path / "in.hdf5", recording)
     return tmp_path / "in.hdf5"
 
@@ -76,7 +76,7 @@ def digests(path: Path) -> dict[str, str]:
     return found
 
 
-def test_the_hdf5_file_holds_the_recording(file: Path, recording: Recording) -> None:
+def test_the_hdf5_file_holds_the_recording(file: Path, recording: Interchange) -> None:
     assert digests(file) == fingerprint(recording).digests()
     with h5py.File(file) as held:
         assert held["mask/train"][()].tolist() == [b"demo_2", b"demo_0"]
@@ -234,7 +234,7 @@ def test_what_arrives_changed_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     source = write_dots(tmp_path / "in.hdf5", "task", 2)
     real = module._write
 
-    def careless(path: Path, aim: module.Format, held: Recording, options: Options) -> frozenset[str]:
+    def careless(path: Path, aim: module.Format, held: Interchange, options: Options) -> frozenset[str]:
         rewarded = lambda: (replace(e, rewards=e.rewards + np.float32(0.25)) for e in held.episodes())  # noqa: E731
         return real(path, aim, replace(held, episodes=rewarded), options)
 

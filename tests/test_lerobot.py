@@ -13,11 +13,11 @@ from rich.console import Console
 
 from pixelrl.batch import ActionDim
 from pixelrl.datasets import lerobot_writer
+from pixelrl.datasets.interchange import Interchange, Losses, fingerprint
 from pixelrl.datasets.lerobot_reader import read_recording
 from pixelrl.datasets.lerobot_sidecar import NAME
 from pixelrl.datasets.lerobot_stats import Statistics
 from pixelrl.datasets.lerobot_writer import write_recording
-from pixelrl.datasets.recording import Losses, Recording, fingerprint
 from pixelrl.datasets.synthetic import write_dots
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError, PixelrlError
@@ -50,7 +50,7 @@ def episode(index: int, steps: int) -> Episode:
     )
 
 
-RECORDING = Recording(
+RECORDING = Interchange(
     episodes=lambda: (episode(index, steps) for index, steps in enumerate((3, 5, 4))),
     count=3,
     env_args={"env_name": "Lift", "env_kwargs": {"control_freq": 10}},

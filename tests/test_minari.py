@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from pixelrl.batch import ActionDim
+from pixelrl.datasets.interchange import Interchange, Losses, fingerprint
 from pixelrl.datasets.minari_hdf5 import FILE, METADATA, read_recording, write_recording
-from pixelrl.datasets.recording import Losses, Recording, fingerprint
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
@@ -34,7 +34,7 @@ def episode(index: int, steps: int) -> Episode:
     )
 
 
-RECORDING = Recording(
+RECORDING = Interchange(
     episodes=lambda: (episode(index, steps) for index, steps in enumerate((3, 5))),
     count=2,
     env_args={"env_name": "Lift"},

@@ -1,6 +1,6 @@
 """What is carried from one format to another: the episodes of a data set and all that is said of them.
 
-A reader gives a `Recording`, a writer takes one, and `Fingerprint` tells whether the two ends hold the same.
+A reader gives a `Interchange`, a writer takes one, and `Fingerprint` tells whether the two ends hold the same.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ Losses = Counter[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class Interchange:
     """A data set between two formats.
 
     Where nobody recorded the state after the last step (robomimic does not), the last row of `Episode.states` repeats
@@ -71,7 +71,7 @@ def check_kinds(episode: Episode, first: Episode, place: str) -> None:
 class Fingerprint:
     """SHA-256 of every array of a data set, over types, shapes and bytes of all episodes in their order."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Interchange) -> None:
         self.shapes: dict[str, str] = {}
         self._episodes = 0
         self._hashes: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def _list(shape: tuple[int, ...]) -> str:
     return "".join(f", {side}" for side in shape)
 
 
-def fingerprint(recording: Recording) -> Fingerprint:
+def fingerprint(recording: Interchange) -> Fingerprint:
     """Read a whole recording and return its fingerprint."""
     result = Fingerprint(recording)
     for episode in recording.episodes():

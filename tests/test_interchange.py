@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.recording import Recording, check_kinds, fingerprint
+from pixelrl.datasets.interchange import Interchange, check_kinds, fingerprint
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 
@@ -27,7 +27,7 @@ def episode(steps: int, **changes: Any) -> Episode:
 
 def of(*episodes: Episode, **about: Any) -> dict[str, str]:
     said: dict[str, Any] = {"env_args": {}, "action_dims": (ActionDim(name="x"),), "masks": {}} | about
-    return fingerprint(Recording(episodes=lambda: iter(episodes), count=len(episodes), **said)).digests()
+    return fingerprint(Interchange(episodes=lambda: iter(episodes), count=len(episodes), **said)).digests()
 
 
 PLAIN = of(episode(3), episode(2))
@@ -62,7 +62,7 @@ def test_the_order_of_keys_is_of_no_concern() -> None:
 
 
 def test_kinds_say_what_an_array_is() -> None:
-    recording = Recording(episodes=lambda: iter([episode(3)]), count=1, env_args={}, action_dims=())
+    recording = Interchange(episodes=lambda: iter([episode(3)]), count=1, env_args={}, action_dims=())
     assert fingerprint(recording).shapes == {
         "sensors/image": "uint8 [N+1, 4, 6, 3]",
         "sensors/pos": "float32 [N+1, 2]",
