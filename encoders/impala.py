@@ -52,4 +52,5 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the block's result to its input."""
-        return x + self.body(x)
+        result: Tensor = x + self.body(x)
+        return result

@@ -1,4 +1,4 @@
-"""ResNet-18 on pixels, never pretrained: with GroupNorm and spatial embeddings, or to the letter as robomimic has it."""
+"""ResNet-18 on pixels, never pretrained: with GroupNorm and spatial embeddings, or as robomimic has it."""
 
 import math
 from dataclasses import dataclass

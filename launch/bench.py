@@ -1,5 +1,6 @@
 """`pixelrl bench KIND`: measure, keep a ledger, and tell what has become slower."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ Out = Annotated[Path, arg(metavar="PATH")]
 
 def bench_command(arguments: list[str]) -> None:
     """Run `pixelrl bench` with these arguments."""
-    kinds = {"learner": learner, "data": data, "compare": compare}
+    kinds: dict[str, Callable[..., None]] = {"learner": learner, "data": data, "compare": compare}
     tyro.extras.subcommand_cli_from_dict(kinds, prog="pixelrl bench", args=arguments, description=__doc__)
 
 
@@ -47,7 +48,8 @@ def learner(
 
     floor: the same convolutions and matrix products, forward and backward, and nothing else. tiled: the observation
     repeated and encoded for every sampled action. robomimic: its CQL, losses compared first on the same weights and
-    actions. Contenders take turns, each in its own process; figures are medians. Ratios are costs: less is better.
+    actions (fixed: without its learned weight). Contenders take turns, each in its own process; figures are medians.
+    Ratios are costs: less is better.
 
     Args:
         cases: quick (quick_cog_dr3, 48 x 48), cog (cog_dr3, 48 x 48), impala (the same with IMPALA-small, 64 x 64, 3
@@ -63,7 +65,7 @@ def learner(
         rounds: turns of each contender.
         turn_seconds: how long a turn lasts at least.
         robomimic_turns: turns of robomimic's, which are one update of some 20 CPU seconds each.
-        skip: contenders to leave out: tiled, robomimic, floor, ...
+        skip: contenders to leave out: floor, tiled, robomimic, "robomimic fixed", "with diagnostics", "without DR3".
         out: ledger to write.
         compare: ledger to compare with; ratios that have grown beyond the tolerance end the command with 1.
         tolerance: by how much a ratio may grow; 0.25: by a quarter.
@@ -71,29 +73,34 @@ def learner(
     """
     import torch
 
-    from pixelrl.launch.bench_learner import bench_learner, chosen_cases, shrunk
+    from pixelrl.launch.bench_cases import chosen_cases, shrunk
+    from pixelrl.launch.bench_learner import bench_learner
     from pixelrl.run import pick_device
 
     provenance = Provenance(seed=0)
+    before = None if compare is None else read_ledger(compare)  # a wrong one is told now, and it may be `out` itself
     where = pick_device(device)
     used: Clock = clock if clock != "auto" else "wall" if where.type == "cuda" else "cpu"
     chosen = chosen_cases(cases, recipe, size=size, frames=frames, encoder=encoder, batch_size=batch_size)
     if quick:
         chosen = {name: shrunk(case) for name, case in chosen.items()}
         rounds, turn_seconds, threads = 1, 0.01, 1
-    settings = {"threads": threads or cores(), "rounds": rounds, "turn_seconds": turn_seconds}
+    threads = threads or cores()
     console = Console()
     records = bench_learner(
         chosen,
         device=where,
         clock=used,
-        **settings,  # type: ignore[arg-type]
+        threads=threads,
+        rounds=rounds,
+        turn_seconds=turn_seconds,
         robomimic_turns=robomimic_turns,
         skip=skip,
         console=console,
     )
-    settings |= {"device": where.type, "torch": torch.__version__, "quick": quick}
-    finish("learner", used, records, settings, out, compare, tolerance, provenance, console)
+    settings = {"device": where.type, "threads": threads, "rounds": rounds, "turn_seconds": turn_seconds}
+    settings |= {"torch": str(torch.__version__), "quick": quick}
+    finish("learner", used, records, settings, out, before, tolerance, provenance, console)
 
 
 def data(
@@ -136,6 +143,7 @@ def data(
     from pixelrl.launch.bench_data import PLACES, Frames, bench_data
 
     provenance = Provenance(seed=0)
+    before = None if compare is None else read_ledger(compare)
     frames = Frames(demos=demos, steps=steps, size=size, cameras=cameras, batch_size=batch_size)
     if quick:
         frames = replace(frames, demos=2, steps=5, size=16, batch_size=4)
@@ -153,7 +161,7 @@ def data(
         console=console,
     )
     settings = {"rounds": rounds, "turn_seconds": turn_seconds, "quick": quick}
-    finish("data", clock, records, settings, out, compare, tolerance, provenance, console)
+    finish("data", clock, records, settings, out, before, tolerance, provenance, console)
 
 
 def compare(new: Positional[Path], old: Positional[Path], /, tolerance: float = 0.25) -> None:
@@ -173,13 +181,12 @@ def finish(
     records: dict[str, Any],
     settings: dict[str, Any],
     out: Path,
-    against: Path | None,
+    before: dict[str, Any] | None,
     tolerance: float,
     provenance: Provenance,
     console: Console,
 ) -> None:
     """Write the ledger, and compare it with another one if asked for."""
-    before = None if against is None else read_ledger(against)  # before it is overwritten, if it is the same file
     ledger = {"bench": kind, "clock": clock, "settings": settings, "cases": records, **provenance.record()}
     write_ledger(out, ledger)
     console.print(f"{out}: ledger")

@@ -2,9 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
-from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from pixelrl.datasets.mixture import Mixture, Source
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.bench_ledger import case_record, print_case
 from pixelrl.launch.bench_race import Clock, Contender, Work, load, race
+from pixelrl.launch.bench_robomimic import quiet_robomimic
 from pixelrl.seeding import derive
 
 
@@ -108,14 +107,12 @@ def robomimics(path: Path, frames: Frames, cache: str) -> Work:
     Raises:
         PixelrlError: robomimic is not installed.
     """
-    try:
-        from robomimic.utils import obs_utils
-        from robomimic.utils.dataset import SequenceDataset
-    except ImportError as error:
-        raise PixelrlError(f"robomimic: {error}; expected robomimic 0.3.0: pip install 'pixelrl[robomimic]'") from error
     from torch.utils.data import DataLoader
 
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it prints tables and bars
+    with quiet_robomimic():
+        from robomimic.utils import obs_utils
+        from robomimic.utils.dataset import SequenceDataset
+
         obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"rgb": list(frames.keys), "low_dim": []}})
         dataset = SequenceDataset(
             hdf5_path=str(path),

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 COUNTED = (aten.convolution, aten.convolution_backward, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Note every convolution and matrix product that is run, with the shapes, layouts and types of its arguments.
 
     Attributes:
@@ -23,7 +23,7 @@ class Recorder(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -57,7 +57,8 @@ class Shape:
 
 def record(update: Callable[[], object]) -> Recorder:
     """Run an update and return its convolutions and matrix products."""
-    with Recorder() as recorder:
+    recorder = Recorder()
+    with recorder:
         update()
     return recorder
 
@@ -92,4 +93,4 @@ def gigaflop(update: Callable[[], object]) -> float:
     """Run an update and return how many floating-point operations its convolutions and matrix products are [1e9]."""
     with FlopCounterMode(display=False) as counter:
         update()
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops() / 1e9)

@@ -76,7 +76,7 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any], tolerance: float, co
     """
     for name in ("bench", "clock"):
         if new[name] != old[name]:
-            raise PixelrlError(f"--compare: the ledger's {name} is {old[name]!r}; expected {new[name]!r}, as measured now")
+            raise PixelrlError(f"--compare: the ledger's {name} is {old[name]!r}; expected {new[name]!r}, as now")
     if new["machine"] != old["machine"]:
         console.print("the ledger is of another machine; even ratios may differ for that reason")
     table = Table("ratio (a cost)", "ledger", "now", "change")

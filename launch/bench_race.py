@@ -4,7 +4,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -16,6 +16,10 @@ from pixelrl.errors import PixelrlError
 Clock = Literal["cpu", "wall"]
 """What ratios are taken of: seconds of the processor (of all threads), which other programs hardly disturb, or seconds
 of the wall, which is what one waits for, on a GPU the only ones that count."""
+
+
+PRELOAD = ("pixelrl.launch.bench_learner", "pixelrl.launch.bench_data", "torch._dynamo")
+"""What every contender has at hand from the start; the last one torch's optimisers would import."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +90,6 @@ def race(
     rounds: int,
     turn_seconds: float,
     progress: Callable[[str], None],
-    preload: Sequence[str] = (),
 ) -> dict[str, Result]:
     """Let every contender take a turn in every round, one at a time, and return what each took.
 
@@ -95,12 +98,11 @@ def race(
         rounds: how many turns each has.
         turn_seconds: how long a turn lasts at least: as many units as fit, and one at least.
         progress: called with the name of whoever is on.
-        preload: modules that libraries import late, to have them at hand in every process.
 
     Raises:
         PixelrlError: a contender failed; the message is its own.
     """
-    with _processes(contenders, preload) as links:
+    with _processes(contenders) as links:
         ready, units, turns = {}, {}, {name: list[tuple[float, float]]() for name in contenders}
         for name, link in links.items():
             progress(f"{name}: getting ready")
@@ -134,10 +136,10 @@ def race(
 
 
 @contextmanager
-def _processes(contenders: Mapping[str, Contender], preload: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _processes(contenders: Mapping[str, Contender]) -> Iterator[dict[str, Any]]:
     """Start a process for each contender, none of which has run anything yet; end them all."""
     context = get_context("forkserver")  # forks of a process that has imported the modules, and done nothing else
-    context.set_forkserver_preload([*sorted({each.make.__module__ for each in contenders.values()}), *preload])
+    context.set_forkserver_preload(list(PRELOAD))
     links: dict[str, Any] = {}
     processes = []
     try:

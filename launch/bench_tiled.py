@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from einops import repeat
+from einops import rearrange, repeat
 from torch import Tensor
 
 from pixelrl.batch import Observation
@@ -34,8 +34,11 @@ class TiledCritic(Critic):
         count = len(actions)
         again = super().encode(tile(encoding.obs, count))
         value, features = super().judge(again, actions.flatten(0, 1))
-        value, features = value.unflatten(1, (count, -1)), features.unflatten(1, (count, -1))
-        return Judgement(value, features) if action.dim() == 3 else Judgement(value.squeeze(1), features.squeeze(1))
+        if action.dim() == 2:
+            return Judgement(value, features)
+        return Judgement(
+            rearrange(value, "e (n b) -> e n b", n=count), rearrange(features, "e (n b) f -> e n b f", n=count)
+        )
 
 
 def tile(obs: Observation, count: int) -> Observation:

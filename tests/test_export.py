@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from tiny import observation
 from torch import nn
 from torch.nn.functional import interpolate
 
 from pixelrl.batch import ActionDim, Spec
+from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import SmallCNN
+from pixelrl.encoders.impala import ImpalaCNN
+from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.errors import PixelrlError
 from pixelrl.export import artefact
 from pixelrl.export.artefact import Artefact, Resize, export, resampling, write_onnx
@@ -144,6 +148,19 @@ def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
     frames = make_frames(4)
     expected = TorchPolicy(networks, spec, torch.device("cpu"))(frames)
     np.testing.assert_allclose(ExportedPolicy(tmp_path / "export")(frames), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [ImpalaCNN(), ResNet18(), RobomimicResNet18()])
+def test_published_encoders_agree_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
+    spec = replace(SPEC, images={"front_image": (3, 48, 48)})
+    torch.manual_seed(0)
+    networks = Networks(
+        spec, encoder, shared=False, ensemble=1, critic_hidden=(8,), actor_hidden=(8,), layer_norm=False
+    )
+    nn.init.normal_(networks.actor.last.weight)
+    networks.policy(observation(size=4, spec=spec))  # BatchNorm's running statistics are not what they start with
+    result = go(networks, tmp_path / "artefact", spec=spec, camera_sizes=None)
+    assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
 
 
 def test_a_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:
