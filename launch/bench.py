@@ -153,7 +153,7 @@ def data(
         raise PixelrlError(f"--places: there is no place {unknown[0]!r}, but: {', '.join(PLACES)}")
     records = bench_data(
         frames,
-        places or tuple(PLACES),
+        places or PLACES,
         clock=clock,
         rounds=rounds,
         turn_seconds=turn_seconds,

@@ -77,8 +77,12 @@ def write_frames(path: Path, frames: Frames) -> None:
                 demo[f"obs/{key}"], demo[f"next_obs/{key}"] = pictures[:-1], pictures[1:]
 
 
-def from_ram(path: Path, frames: Frames) -> Work:
-    """Load with pixelrl, every frame once in memory."""
+PLACES = ("ram",)
+"""Where frames may lie."""
+
+
+def from_place(path: Path, frames: Frames, place: str) -> Work:
+    """Load with pixelrl, every frame once in a place."""
     source = Source(name="task", files=(path,))
     mixture = Mixture([source], batch_size=frames.batch_size, seed=0, gamma=0.99, images=frames.keys)
     steps = count()
@@ -132,10 +136,6 @@ def robomimics(path: Path, frames: Frames, cache: str) -> Work:
     return Work(unit=lambda: next(batches))
 
 
-PLACES: dict[str, Callable[[Path, Frames], Work]] = {"ram": from_ram}
-"""Where frames may lie; one line a place."""
-
-
 def bench_data(
     frames: Frames,
     places: Sequence[str],
@@ -161,7 +161,7 @@ def bench_data(
         write_frames(path, frames)
         write_frames(small, few)
         jobs: dict[str, tuple[Callable[..., Work], tuple[str, ...]]] = {}
-        jobs |= {f"pixelrl {place}": (PLACES[place], ()) for place in places}
+        jobs |= {f"pixelrl {place}": (from_place, (place,)) for place in places}
         jobs |= {"bare copy": (bare_copy, ())}
         jobs |= {f"robomimic {cache}": (robomimics, (cache,)) for cache in ("all", "low_dim")}
         contenders = {

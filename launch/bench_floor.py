@@ -1,5 +1,6 @@
 """The floor of an update: its convolutions and matrix products, forward and backward, and nothing else."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from pixelrl.seeding import derive
 
 aten = torch.ops.aten
-COUNTED = (aten.convolution, aten.convolution_backward, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+COUNTED = {aten.convolution, aten.convolution_backward, aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # a linear layer by oneDNN; not every build has it
+    COUNTED.add(torch.ops.mkldnn._linear_pointwise)
+
+
+def linear_flop(x: torch.Size, weight: torch.Size, *rest: object, **named: object) -> int:
+    """Return the operations of `[..., in] x [out, in]`, which torch's counter does not know of oneDNN's layer."""
+    return 2 * math.prod(x) * weight[0]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -91,6 +99,7 @@ def replay(recorder: Recorder) -> Callable[[], None]:
 
 def gigaflop(update: Callable[[], object]) -> float:
     """Run an update and return how many floating-point operations its convolutions and matrix products are [1e9]."""
-    with FlopCounterMode(display=False) as counter:
+    mapping = {packet: linear_flop for packet in COUNTED if "mkldnn" in str(packet)}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         update()
     return float(counter.get_total_flops() / 1e9)

@@ -44,6 +44,17 @@ def test_the_floor_of_one_convolution_and_one_product() -> None:
     assert gigaflop(replay(floor)) == gigaflop(update)
 
 
+def test_the_linear_layer_of_onednn_counts_too() -> None:
+    layer = torch.ops.mkldnn._linear_pointwise
+    x, weight = torch.randn(8, 32), torch.randn(16, 32)
+
+    def product() -> None:
+        layer(x, weight, None, "none", [], "")
+
+    assert gigaflop(product) * 1e9 == 2 * 8 * 32 * 16
+    assert len(record(product).calls) == 1 and gigaflop(replay(record(product))) == gigaflop(product)
+
+
 def test_an_update_encodes_each_picture_once_for_every_network_that_needs_it() -> None:
     """COG with DR3: 2 critics see s and s', 2 targets see s', the actor sees both: 8 passes, 3 of them learn from s."""
     learner = make_learner(shrink(cog_dr3(), warmup=(), warmup_steps=0))
