@@ -81,16 +81,16 @@ def compare_losses(recipe: Recipe, spec: Spec, batch: Batch, algo: Any) -> dict[
     with _frozen(algo), _given(algo, watched) as td:
         info = robomimic_update(algo, robomimics_batch(batch, spec))
     members = range(1, recipe.ensemble + 1)
-    total = sum(float(info[f"critic/critic{member}_loss"]) for member in members)
-    squares = sum(float(info[f"critic/critic{member}_grad_norms"]) for member in members)
+    total = sum(info[f"critic/critic{member}_loss"].item() for member in members)
+    squares = sum(info[f"critic/critic{member}_grad_norms"] for member in members)
     samples = sum(getattr(watched, name) for name in COUNTS)
     target = GAP if isinstance(watched.weight, AtMost) else 0.0
     theirs = {
         "td": sum(td),
         "cql": (total - sum(td)) / info["critic/cql_weight"] + recipe.ensemble * (target - math.log(samples)),
-        "policy": float(info["actor/loss"]),
+        "policy": info["actor/loss"].item(),
         "critic gradient": math.sqrt(squares),
-        "policy gradient": math.sqrt(float(info["actor/grad_norms"])),
+        "policy gradient": math.sqrt(info["actor/grad_norms"]),
     }
     pairs = {name: (ours[name], theirs[name]) for name in ours}
     return pairs | {"encoder gradient error": (_encoder_error(learner, algo), 0.0)}
@@ -174,7 +174,7 @@ def _given(algo: Any, watched: WatchedCQL) -> Iterator[list[float]]:
 
     def noted(*arguments: Tensor) -> Tensor:
         loss: Tensor = td_loss(*arguments)
-        losses.append(float(loss.detach()))
+        losses.append(loss.item())
         return loss
 
     with (

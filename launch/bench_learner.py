@@ -1,6 +1,7 @@
 """`pixelrl bench learner`: what an update costs, beside its floor, its naive form and robomimic's CQL."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
@@ -15,7 +16,7 @@ from pixelrl.launch.bench_agreement import compare_losses
 from pixelrl.launch.bench_cases import CASES, Case, shrunk
 from pixelrl.launch.bench_floor import gigaflop, record, replay
 from pixelrl.launch.bench_ledger import case_record, print_case
-from pixelrl.launch.bench_race import Clock, Contender, Result, Work, load, race
+from pixelrl.launch.bench_race import Clock, Contender, Result, Work, forget_peak, load, race
 from pixelrl.launch.bench_robomimic import (
     build_robomimic,
     conservative_term,
@@ -128,6 +129,7 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
 
 def make_robomimic(case: Case, batch: Batch, device: torch.device, wait: Callable[[], None]) -> Work:
     """Make robomimic's CQL, and compare its losses with ours, which warms it up."""
+    warnings.filterwarnings("ignore", module="robomimic|torchvision")  # deprecations, again and again
     torch.manual_seed(derive(0, "robomimic"))
     spec = case.spec()
     algo = build_robomimic(case.recipe, spec, device)
@@ -142,6 +144,7 @@ def make_robomimic(case: Case, batch: Batch, device: torch.device, wait: Callabl
     operations -= gigaflop(lambda: Learner(case.recipe, spec, device).update(batch))
     apart = {name: abs(one - other) / max(abs(other), 1.0) for name, (one, other) in pairs.items()}
     facts = {"gigaflop": operations, "losses": {name: list(pair) for name, pair in pairs.items()}, "apart": apart}
+    forget_peak()  # ours was in it
     return Work(unit=lambda: robomimic_update(algo, given), wait=wait, facts=facts)
 
 
