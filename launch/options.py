@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from dataclasses import field as defaulted
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -12,6 +12,7 @@ from tyro.conf import arg
 
 from pixelrl.config import Recipe
 from pixelrl.errors import PixelrlError
+from pixelrl.launch.data import Data
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.learner import term_name
@@ -24,23 +25,19 @@ TERMS = ("critic", "actor", "warmup")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(Data):
     """What a recipe is applied to."""
 
     task: tuple[Path, ...]
-    """HDF5 files of the task: their rewards count"""
+    """HDF5 files of the task, or globs of them: their rewards count"""
     prior: tuple[Path, ...] = ()
-    """HDF5 files of prior data: their rewards are taken for zero"""
+    """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
     out: Path
     """directory of the run"""
-    task_mask: str | None = None
-    """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
-    actions: Literal["unit", "min-max"] = "unit"
-    """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000
@@ -80,7 +77,8 @@ def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., No
 
     def run(job: Any, recipe: Any = None) -> None:
         chosen = {field.name: getattr(job, field.name) for field in fields(Job)}
-        train(restore(recipe), **chosen, console=Console())
+        data = Data(**{field.name: chosen.pop(field.name) for field in fields(Data)})
+        train(restore(recipe), **chosen, data=data, console=Console())
 
     run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
     run.__defaults__ = (options(),)

@@ -1,6 +1,6 @@
 """Train a recipe on data: read this file first, then the recipe, then its terms.
 
-files -> Mixture.batch(step) -> Learner.update(batch) -> reports, checkpoints, a run's directory
+files -> Mixture.batch(step) -> Loader -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from rich.console import Console
 
 from pixelrl import checkpoint
 from pixelrl.config import Recipe, to_json
-from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.datasets.loader import Loader
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.launch.console import deferred_interrupt, progress_bar
+from pixelrl.launch.data import Data, load, sources_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
@@ -29,10 +30,9 @@ def train(
     prior: Sequence[Path],
     out: Path,
     *,
+    data: Data = Data(),  # noqa: B008 (it is frozen)
     resume: bool = False,
     device: str = "auto",
-    actions: str = "unit",
-    task_mask: str | None = None,
     log_every: int = 100,
     checkpoint_every: int = 1_000,
     snapshot_every: int = 0,
@@ -48,16 +48,15 @@ def train(
         raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
     where = pick_device(device)
     before = earlier(out, recipe, resume)
-    mixture = load(recipe, task, prior, actions, task_mask, pin=where.type == "cuda", console=console)
+    sources = sources_of(recipe, task, prior, data)
+    mixture = load(recipe, sources, data, device=where, console=console)
     run = Run(
         recipe=recipe,
         spec=mixture.spec,
-        data={
-            "task": tuple(str(path.resolve()) for path in task),
-            "prior": tuple(str(path.resolve()) for path in prior),
-        },
+        data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
+        sources={source.name: source.rule() for source in sources},
         fingerprint=mixture.store.fingerprint(),
-        actions=actions,
+        actions=data.actions,
         env_args=mixture.env_args,
     )
     learner = Learner(recipe, mixture.spec, where)
@@ -68,9 +67,15 @@ def train(
         console.print(f"{out}: nothing to resume, starting anew")
     run.write(out)
     saved = learner.step
-    with Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
+    threads = data.loader_threads if data.loader_threads is not None else int(where.type == "cuda")
+    with (
+        Log(out, saved) as log,
+        Loader(mixture.batch, recipe.steps, threads=threads) as batch_at,
+        progress_bar(console) as bar,
+        deferred_interrupt() as interrupted,
+    ):
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        reports = training(learner, mixture.batch, recipe.steps, measure_every=log_every, seconds=seconds)
+        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds)
         for report in reports:
             bar.update(job, completed=report.step)
             if report.metrics:
@@ -86,47 +91,6 @@ def train(
                 raise KeyboardInterrupt
     result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
     write_json(out / "training.json", result | provenance.record())
-
-
-def load(
-    recipe: Recipe,
-    task: Sequence[Path],
-    prior: Sequence[Path],
-    actions: str,
-    task_mask: str | None,
-    *,
-    pin: bool,
-    console: Console,
-) -> Mixture:
-    """Read the data as a recipe wants them: prior rewards are zero by rule, whatever the files say."""
-    share = recipe.task_share if prior else None
-    scale = recipe.reward_scale
-    sources = [Source(name="task", files=tuple(task), share=share, reward_scale=scale, mask=task_mask)]
-    if prior:
-        rest = None if share is None else 1 - share
-        sources.append(Source(name="prior", files=tuple(prior), share=rest, reward_scale=0.0))
-    with progress_bar(console) as bar:
-        job = bar.add_task("read", total=None, note="")
-        mixture = Mixture(
-            sources,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            gamma=recipe.gamma,
-            n_step=recipe.n_step,
-            ends=recipe.ends,
-            images=recipe.images,
-            proprio=recipe.proprio,
-            actions=actions,  # type: ignore[arg-type]
-            pin=pin,
-            progress=lambda done, total: bar.update(job, completed=done, total=total, note="frames"),
-        )
-    store = mixture.store
-    if recipe.critic and not store.reward[store.source == 0].any():
-        raise PixelrlError(
-            f"{task[0]}: no transition of the task data has a reward, so there is nothing to learn a value from; "
-            "give data with successes, or use a recipe without a critic, such as bc"
-        )
-    return mixture
 
 
 def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:
@@ -157,6 +121,12 @@ def go_on(out: Path, before: Run, run: Run, learner: Learner) -> float:
     """
     if (before.fingerprint, before.actions) != (run.fingerprint, run.actions):
         raise PixelrlError(f"{out}: was trained on other data ({before.fingerprint}), not these ({run.fingerprint})")
+    for name in {*before.sources, *run.sources} if before.sources else ():  # runs of older versions do not tell
+        old, new = before.sources.get(name), run.sources.get(name)
+        if old != new:
+            raise PixelrlError(
+                f"{out}: was trained with source {name} = {old}, not {new}; --resume changes only --steps"
+            )
     seconds = checkpoint.load(checkpoint_path(out), learner)
     if run.recipe.steps < learner.step:
         raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {run.recipe.steps} would undo some")

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from pixelrl.batch import Batch
-from pixelrl.datasets.mixture import Ends, Mixture, Quotas, Source, fold
+from pixelrl.datasets.mixture import Mixture
 from pixelrl.datasets.robomimic_hdf5 import write_episodes
+from pixelrl.datasets.sampling import Quotas, fold
+from pixelrl.datasets.sources import Ends, Source
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.errors import DataError
 
@@ -38,7 +40,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 def tensors(batch: Batch) -> list[torch.Tensor]:
     """Return everything in a batch."""
     both = [t for obs in (batch.obs, batch.next_obs) for t in (*obs.images.values(), obs.proprio)]
-    return [*both, batch.action, batch.reward, batch.discount, batch.source]
+    rest = (batch.next_action, batch.return_to_go, batch.source)
+    return [*both, batch.action, batch.reward, batch.discount, *rest]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -171,7 +174,7 @@ def test_the_spec_is_read_from_the_files(make: Make) -> None:
 
 @pytest.mark.cuda
 def test_pinned_batches_are_the_same(make: Make) -> None:
-    pinned = make(pin=True).batch(3)
+    pinned = make(device=torch.device("cuda"), memory="ram").batch(3)
     assert pinned.obs.images[CAMERA].is_pinned()
     assert same(pinned, make().batch(3))
 

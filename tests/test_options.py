@@ -87,7 +87,7 @@ def test_a_share_can_be_taken_away(parse: Parse) -> None:
 def test_a_job_takes_files_and_switches(parse: Parse) -> None:
     _, job = parse("cog --prior b.h5 c.h5 --resume --device cpu --actions min-max --log-every 5 --snapshot-every 9")
     assert job["prior"] == (Path("b.h5"), Path("c.h5")) and job["resume"] is True
-    assert (job["device"], job["actions"], job["log_every"], job["snapshot_every"]) == ("cpu", "min-max", 5, 9)
+    assert (job["device"], job["data"].actions, job["log_every"], job["snapshot_every"]) == ("cpu", "min-max", 5, 9)
 
 
 @pytest.mark.parametrize(
