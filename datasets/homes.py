@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
 import torch
 from einops import rearrange
 
-from pixelrl.datasets.cache import Unit
+from pixelrl.datasets.cache import Cache, Unit
 from pixelrl.datasets.frames import Frames, InCache, InFile, InMemory, Part
 from pixelrl.datasets.plan import Memory, Plan, choose, disk_obstacle, gpu_room, ram_room
 from pixelrl.datasets.recording import Progress, keep_pictures, kept_pictures, picture_blocks
@@ -43,12 +44,13 @@ def settle(
     """
     pictures = parts[0].recording.contents.pictures
     size = frames * sum(map(math.prod, pictures.values()))
-    plan = choose(memory, size, gpu=gpu_room(device), ram=ram_room(), obstacle=lambda: _obstacle(parts))
+    lacking = cache(lambda: [(part.recording.cache, whole) for part in parts if (whole := _lacking(part)) is not None])
+    plan = choose(memory, size, gpu=gpu_room(device), ram=ram_room(), obstacle=lambda: _obstacle(lacking()))
     pin = device.type == "cuda"
     if plan.place == "file":
         return plan, {key: InFile(parts, key, pin=pin) for key in pictures}
     if plan.place == "cache":
-        _build(parts, workers, progress)
+        _build(lacking(), workers, progress)
         return plan, {key: _cached(parts, key, mapped=plan.mapped, pin=pin) for key in pictures}
     home = device if plan.place == "gpu" else torch.device("cpu")
     count = _counter(progress, frames * len(pictures))
@@ -88,30 +90,25 @@ def _frames(contents: Contents) -> int:
     return sum(contents.demos.values()) + len(contents.demos)
 
 
-def _obstacle(parts: Sequence[Part]) -> str | None:
-    """Tell why there can be no cache of these files, if there cannot."""
+def _obstacle(lacking: Sequence[tuple[Cache, Contents]]) -> str | None:
+    """Tell why caches cannot be given what they lack, if they cannot."""
     needed: dict[int, int] = {}  # disk -> bytes
-    for part in parts:
-        whole = _lacking(part)
-        if whole is None:
-            continue
-        cache = part.recording.cache
-        if (hindrance := cache.obstacle()) is not None:
+    for kept, whole in lacking:
+        if (hindrance := kept.obstacle()) is not None:
             return hindrance
-        disk = cache.ground().stat().st_dev
+        disk = kept.ground().stat().st_dev
         needed[disk] = needed.get(disk, 0) + _frames(whole) * sum(map(math.prod, whole.pictures.values()))
-        if (hindrance := disk_obstacle(cache.ground(), needed[disk])) is not None:
+        if (hindrance := disk_obstacle(kept.ground(), needed[disk])) is not None:
             return hindrance
     return None
 
 
-def _build(parts: Sequence[Part], workers: int, progress: Progress | None) -> None:
-    """Make what the caches lack."""
-    lacking = [(part.recording.cache, whole) for part in parts if (whole := _lacking(part)) is not None]
+def _build(lacking: Sequence[tuple[Cache, Contents]], workers: int, progress: Progress | None) -> None:
+    """Give caches what they lack."""
     count = _counter(progress, sum(_frames(whole) * len(whole.pictures) for _, whole in lacking))
-    for cache, whole in lacking:
+    for kept, whole in lacking:
         for key in whole.pictures:
-            keep_pictures(whole, cache, key, workers=workers, progress=count)
+            keep_pictures(whole, kept, key, workers=workers, progress=count)
 
 
 def _cached(parts: Sequence[Part], key: str, *, mapped: bool, pin: bool) -> InCache:

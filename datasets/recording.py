@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,8 +81,8 @@ class Recording:
                 yield Demo(name=name, sensors=sensors, notes={}, **numbers)
 
     def keep_numbers(self) -> None:
-        """Keep the numbers of all demos that were asked for, so that they are there at once the next time."""
-        whole = read_contents(self.contents.path, **self.request)
+        """Keep the numbers, so that they are there at once the next time; all demos of the request must be here."""
+        whole = self.contents
         total = sum(whole.demos.values())
         arrays: dict[str, tuple[str, tuple[int, ...]]] = {
             "actions": ("float32", (total, len(whole.action))),
@@ -228,7 +229,7 @@ def _ignore_interrupts() -> None:
 
 def _camera(key: str) -> str:
     """Return the name of a camera's unit; a key may hold what a file's name may not."""
-    return f"camera-{zlib.crc32(key.encode()):08x}"
+    return f"{re.sub(r'[^a-zA-Z0-9_]', '_', key)[:40]}-{zlib.crc32(key.encode()):08x}"
 
 
 def _unit_of(request: Request) -> str:

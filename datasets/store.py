@@ -144,7 +144,8 @@ def _allocate(
     )
     lengths = np.array([steps for _, file in files for steps in file.contents.demos.values()])
     sources = np.array([source for source, file in files for _ in file.contents.demos])
-    starts = np.array([parts[f.contents.path.resolve()].first[name] for _, f in files for name in f.contents.demos])
+    firsts = [parts[file.contents.path.resolve()].first for _, file in files]
+    starts = np.array([f[name] for f, (_, file) in zip(firsts, files, strict=True) for name in file.contents.demos])
     total = int(lengths.sum())
     demo = np.repeat(np.arange(len(lengths)), lengths)
     first: NDArray[np.int64] = starts[demo]
