@@ -59,6 +59,10 @@ class Unit:
     arrays: Mapping[str, Array]
     notes: Mapping[str, Any]
 
+    def layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return name -> (type, shape)."""
+        return {name: (array.dtype, array.shape) for name, array in self.arrays.items()}
+
 
 class Cache:
     """What is kept of one file.
@@ -133,7 +137,9 @@ class Cache:
         try:
             with self._locked():
                 found = self.get(unit)
-                return found if found is not None else self._made(unit, arrays, notes, fill)
+                if found is not None and found.notes == notes and found.layout() == arrays:
+                    return found  # somebody else made it while we waited
+                return self._made(unit, arrays, notes, fill)
         except OSError as error:
             raise DataError(
                 f"{self.home}: cannot be written ({error.strerror or error}); --cache-dir names another place for it, "

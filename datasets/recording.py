@@ -29,9 +29,9 @@ from pixelrl.errors import DataError
 Progress = Callable[[int, int], None]
 """Called with the frames read so far and the frames in all; each camera's count."""
 
-BLOCK = 8 * 2**20
+BLOCK = 4 * 2**20
 """Bytes of pictures that are read at a time: a demo may be longer than memory."""
-TASK = 16
+TASK = 32
 """Blocks that a process copies before it reports."""
 ALONE = 2**29
 """Bytes that one process copies before a second one has started."""
