@@ -46,6 +46,8 @@ def train(
     provenance = Provenance(seed=recipe.seed)
     if log_every < 1 or checkpoint_every < 1:
         raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
+    if data.loader_threads is not None and data.loader_threads < 0:
+        raise PixelrlError(f"--loader-threads is {data.loader_threads}; it must be at least 0")
     where = pick_device(device)
     before = earlier(out, recipe, resume)
     sources = sources_of(recipe, task, prior, data)
@@ -121,12 +123,14 @@ def go_on(out: Path, before: Run, run: Run, learner: Learner) -> float:
     """
     if (before.fingerprint, before.actions) != (run.fingerprint, run.actions):
         raise PixelrlError(f"{out}: was trained on other data ({before.fingerprint}), not these ({run.fingerprint})")
-    for name in {*before.sources, *run.sources} if before.sources else ():  # runs of older versions do not tell
-        old, new = before.sources.get(name), run.sources.get(name)
-        if old != new:
-            raise PixelrlError(
-                f"{out}: was trained with source {name} = {old}, not {new}; --resume changes only --steps"
-            )
+    for name in dict.fromkeys([*run.sources, *before.sources]) if before.sources else ():  # older versions do not tell
+        old, new = before.sources.get(name, {}), run.sources.get(name, {})
+        for key in dict.fromkeys([*new, *old]):
+            if old.get(key) != new.get(key):
+                raise PixelrlError(
+                    f"{out}: was trained with source {name}: {key} = {old.get(key)}, not {new.get(key)}; "
+                    "--resume changes only --steps"
+                )
     seconds = checkpoint.load(checkpoint_path(out), learner)
     if run.recipe.steps < learner.step:
         raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {run.recipe.steps} would undo some")
