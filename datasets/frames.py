@@ -16,7 +16,6 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.datasets.cache import Array
 from pixelrl.datasets.recording import Recording, picture_rows
 from pixelrl.errors import DataError
 
@@ -113,7 +112,7 @@ class InCache:
 
     Args:
         parts: the files.
-        arrays: their units of this camera, uint8 `[F, C, H, W]` each.
+        arrays: their caches' pictures of this camera, uint8 `[F, C, H, W]` each.
         rows: of each unit, demo -> the row of its first frame.
         mapped: which of the two.
         pin: return page-locked memory.
@@ -122,7 +121,7 @@ class InCache:
     def __init__(
         self,
         parts: Sequence[Part],
-        arrays: Sequence[Array],
+        arrays: Sequence[np.memmap[Any, Any]],
         rows: Sequence[Mapping[str, int]],
         *,
         mapped: bool,
@@ -131,8 +130,9 @@ class InCache:
         self._demos = Demos(parts)
         self._row = np.array([rows[i][name] for i, name in zip(self._demos.part, self._demos.names, strict=True)])
         self._shape, self._pin = arrays[0].shape[1:], pin
-        self._maps = [array.mapped() for array in arrays] if mapped else []
-        self._files = [] if mapped else [array.path.open("rb", buffering=0) for array in arrays]
+        self._maps = [np.asarray(array) for array in arrays] if mapped else []
+        # files stay open as long as we are here, and what they were replaced by is none of our business
+        self._files = [] if mapped else [(open(str(a.filename), "rb", 0), a.offset) for a in arrays]  # noqa: SIM115, PTH123
 
     def take(self, index: Tensor) -> Tensor:
         """Copy frames out of the mapping, or read them."""
@@ -154,7 +154,8 @@ class InCache:
     def _read(self, out: NDArray[np.uint8], where: Sequence[tuple[int, int]]) -> None:
         """Read rows of the files into `out`."""
         size = out[0].nbytes
-        places = [(self._files[part].fileno(), row * size) for part, row in where]
+        files = [(file.fileno(), offset) for file, offset in self._files]
+        places = [(files[part][0], files[part][1] + row * size) for part, row in where]
         if hasattr(os, "posix_fadvise"):
             for file, at in places:
                 os.posix_fadvise(file, at, size, os.POSIX_FADV_WILLNEED)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from pixelrl.batch import Batch, Observation, Spec
 from pixelrl.datasets.frames import gather, lay_out
-from pixelrl.datasets.homes import settle
+from pixelrl.datasets.homes import Progress, settle
 from pixelrl.datasets.plan import Memory
-from pixelrl.datasets.recording import Progress, open_recording
+from pixelrl.datasets.recording import open_recording
 from pixelrl.datasets.sampling import Quotas, before_end, fold, return_to_go
 from pixelrl.datasets.sources import Ends, Source, check_together, part_of
 from pixelrl.datasets.store import ActionRange, Store, check_alike, load

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,21 +17,19 @@ from typing import Any, TypedDict
 import h5py
 import numpy as np
 from einops import rearrange
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.cache import Array, Cache, Unit
+from pixelrl.datasets.cache import Cache, Unit
 from pixelrl.datasets.hdf5 import open_file
 from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, read_contents, read_demos, sensor
 from pixelrl.errors import DataError
 
-Progress = Callable[[int, int], None]
-"""Called with the frames read so far and the frames in all; each camera's count."""
-
 BLOCK = 4 * 2**20
 """Bytes of pictures that are read at a time: a demo may be longer than memory."""
-TASK = 32
-"""Blocks that a process copies before it reports."""
+TASK = 32 * BLOCK
+"""Bytes that a process copies before it reports."""
 ALONE = 2**29
 """Bytes that one process copies before a second one has started."""
 
@@ -70,38 +67,35 @@ class Recording:
         if self.kept is None:
             yield from read_demos(replace(self.contents, pictures={}))
             return
-        arrays = {name: array.mapped() for name, array in self.kept.arrays.items()}
+        arrays = {name: np.asarray(array) for name, array in self.kept.arrays.items()}
+        edges = np.cumsum(list(self.contents.vectors.values()))[:-1]
         step = 0
-        for index, (name, steps) in enumerate(self.kept.notes["demos"].items()):
-            rows, frames = slice(step, step + steps), slice(step + index, step + index + steps + 1)
-            step += steps
+        for index, (name, steps) in enumerate(_whole(self.contents.path, self.kept).demos.items()):
+            begin, step = step, step + steps
             if name in self.contents.demos:
-                sensors = {key: arrays[f"sensor:{key}"][frames] for key in self.contents.vectors}
-                numbers = {key: arrays[key][rows] for key in ("actions", "rewards", "dones")}
-                yield Demo(name=name, sensors=sensors, notes={}, **numbers)
+                proprio = np.split(arrays["proprio"][begin + index : step + index + 1], edges, axis=1)
+                numbers = {key: arrays[key][begin:step] for key in ("actions", "rewards", "dones")}
+                yield Demo(
+                    name=name, sensors=dict(zip(self.contents.vectors, proprio, strict=False)), notes={}, **numbers
+                )
 
     def keep_numbers(self) -> None:
         """Keep the numbers, so that they are there at once the next time; all demos of the request must be here."""
         whole = self.contents
-        total = sum(whole.demos.values())
-        arrays: dict[str, tuple[str, tuple[int, ...]]] = {
-            "actions": ("float32", (total, len(whole.action))),
-            "rewards": ("float32", (total,)),
-            "dones": ("bool", (total,)),
-        }
-        rows = total + len(whole.demos)
-        arrays |= {f"sensor:{key}": ("float32", (rows, size)) for key, size in whole.vectors.items()}
 
-        def fill(planned: Mapping[str, Array]) -> None:
-            with ExitStack() as stack:
-                files = {name: stack.enter_context(array.path.open("wb")) for name, array in planned.items()}
-                for demo in read_demos(replace(whole, pictures={})):
-                    parts = {"actions": demo.actions, "rewards": demo.rewards, "dones": demo.dones}
-                    parts |= {f"sensor:{key}": value for key, value in demo.sensors.items()}
-                    for name, values in parts.items():
-                        files[name].write(np.ascontiguousarray(values).data)
+        def fill(folder: Path) -> None:
+            demos = [*read_demos(replace(whole, pictures={}))]
+            for key in ("actions", "rewards", "dones"):
+                np.save(folder / f"{key}.npy", np.concatenate([getattr(demo, key) for demo in demos]))
+            none = [np.empty((len(demo.actions) + 1, 0), np.float32) for demo in demos]
+            proprio = [
+                np.concatenate([empty, *demo.sensors.values()], 1) for empty, demo in zip(none, demos, strict=True)
+            ]
+            np.save(folder / "proprio.npy", np.concatenate(proprio))
 
-        self.cache.make(_unit_of(self.request), arrays, _notes(whole, self.request), fill)
+        contents = json.dumps({key: value for key, value in asdict(whole).items() if key != "path"})
+        notes = {"request": json.dumps(self.request), "contents": contents}
+        self.cache.make(_unit_of(self.request), notes, fill, lambda unit: _answers(unit, whole.path, self.request))
 
 
 def open_recording(
@@ -118,11 +112,38 @@ def open_recording(
     """
     request = Request(mask=mask, images=images, proprio=proprio)
     cache = Cache(path, cache_dir)
-    kept = cache.get(_unit_of(request))
-    contents = None if kept is None else _contents_of(path, kept, request)
-    if contents is None:
-        return Recording(contents=read_contents(path, **request), request=request, cache=cache)
+    kept = cache.get(_unit_of(request), lambda unit: _answers(unit, path, request))
+    contents = read_contents(path, **request) if kept is None else _whole(path, kept)
     return Recording(contents=contents, request=request, cache=cache, kept=kept)
+
+
+def _unit_of(request: Request) -> str:
+    """Return the name of the unit of numbers that a request gets."""
+    return f"numbers-{zlib.crc32(json.dumps(request).encode()):08x}"
+
+
+def _whole(path: Path, unit: Unit) -> Contents:
+    """Return the contents that a unit of numbers is of."""
+    held: dict[str, Any] = json.loads(unit.notes["contents"])
+    pictures = {key: (h, w, c) for key, (h, w, c) in held["pictures"].items()}
+    return Contents(
+        path=path, **held | {"pictures": pictures, "action": tuple(ActionDim(**dim) for dim in held["action"])}
+    )
+
+
+def _answers(unit: Unit, path: Path, request: Request) -> bool:
+    """Tell whether a unit of numbers answers a request, and has as many rows as its demos have."""
+    contents = _whole(path, unit)
+    steps, frames = sum(contents.demos.values()), frames_of(contents)
+    vectors, actions = sum(contents.vectors.values()), len(contents.action)
+    expected = {"actions": (steps, actions), "rewards": (steps,), "dones": (steps,), "proprio": (frames, vectors)}
+    shapes = {name: array.shape for name, array in unit.arrays.items()}
+    return unit.notes["request"] == json.dumps(request) and shapes == expected
+
+
+def frames_of(contents: Contents) -> int:
+    """Return how many frames a camera has in all demos."""
+    return sum(contents.demos.values()) + len(contents.demos)
 
 
 def picture_blocks(contents: Contents, key: str) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
@@ -145,86 +166,35 @@ def picture_rows(demo: h5py.Group, key: str, start: int, stop: int) -> NDArray[n
 
 def kept_pictures(recording: Recording, key: str) -> Unit | None:
     """Return the unit of a camera, if it is kept and has all the demos that are used."""
-    unit = recording.cache.get(_camera(key))
-    if unit is None or unit.notes.get("key") != key or not isinstance(demos := unit.notes.get("demos"), dict):
-        return None
-    used, array = recording.contents.demos, unit.arrays.get("pictures")
-    h, w, c = recording.contents.pictures[key]
-    fits = array is not None and array.shape == (sum(demos.values()) + len(demos), c, h, w)
-    return unit if fits and all(demos.get(name) == steps for name, steps in used.items()) else None
+    shape, used = recording.contents.pictures[key], recording.contents.demos
+    return recording.cache.get(_camera(key), lambda unit: _shows(unit, key, shape, used))
 
 
 def keep_pictures(
-    whole: Contents, cache: Cache, key: str, *, workers: int, progress: Callable[[int], None] | None = None
+    whole: Contents, cache: Cache, key: str, *, workers: int, count: Callable[[int], None] | None = None
 ) -> Unit:
     """Keep a camera's pictures of all demos of a file, uint8 `[F, C, H, W]`; several processes copy many.
 
-    `progress` is called with the number of frames copied since the last call.
+    `count` is called with the number of frames that were copied since the last call.
 
     Raises:
         DataError: they cannot be read, or not be written.
     """
     h, w, c = whole.pictures[key]
-    total = sum(whole.demos.values()) + len(whole.demos)
+    size = frames_of(whole) * h * w * c
 
-    def fill(planned: Mapping[str, Array]) -> None:
-        tasks = _tasks(whole, key, planned["pictures"].path)
-        crew = min(workers, len(tasks), total * h * w * c // ALONE)
-        if crew < 2:
-            for task in tasks:
-                _copy(*task)
-                _tell(progress, task[0])
-            return
-        spawn = get_context("spawn")  # threads, locks and CUDA do not survive a fork
-        with ProcessPoolExecutor(crew, mp_context=spawn, initializer=_ignore_interrupts) as pool:
-            jobs = {pool.submit(_copy, *task): task for task in tasks}
-            try:
-                for job in as_completed(jobs):
-                    job.result()
-                    _tell(progress, jobs[job][0])
-            except BrokenProcessPool as error:
-                raise DataError(f"{whole.path}: a process that copied its pictures died (out of memory?)") from error
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def fill(folder: Path) -> None:
+        path = folder / "pictures.npy"
+        offset = open_memmap(path, "w+", np.uint8, (frames_of(whole), c, h, w)).offset  # type: ignore[no-untyped-call]
+        tasks = [(part, key, path, offset + first * h * w * c) for part, first in _runs(whole, TASK // (h * w * c))]
+        crew = min(workers, len(tasks), size // ALONE)
+        done = map(_copy, tasks) if crew < 2 else _copied_by_a_crew(tasks, crew)
+        for copied in done:
+            if count is not None:
+                count(copied)
 
     notes = {"key": key, "demos": dict(whole.demos)}
-    return cache.make(_camera(key), {"pictures": ("uint8", (total, c, h, w))}, notes, fill)
-
-
-def _tell(progress: Callable[[int], None] | None, part: Contents) -> None:
-    if progress is not None:
-        progress(sum(part.demos.values()) + len(part.demos))
-
-
-def _tasks(whole: Contents, key: str, path: Path) -> list[tuple[Contents, str, Path, int]]:
-    """Cut a file's demos into runs of some blocks each: (contents, key, where to write, the first frame's place)."""
-    size = math.prod(whole.pictures[key])
-    tasks: list[tuple[Contents, str, Path, int]] = []
-    run: dict[str, int] = {}
-    start = at = 0
-    for name, steps in whole.demos.items():
-        run[name] = steps
-        at += steps + 1
-        if (at - start) * size >= TASK * BLOCK:
-            tasks.append((replace(whole, demos=run), key, path, start))
-            run, start = {}, at
-    return [*tasks, (replace(whole, demos=run), key, path, start)] if run else tasks
-
-
-def _copy(part: Contents, key: str, path: Path, start: int) -> None:
-    """Write the pictures of some demos to their place in a file, channels first."""
-    size = math.prod(part.pictures[key])
-    with path.open("r+b") as file:
-        file.seek(start * size)
-        for _, _, block in picture_blocks(part, key):
-            file.write(np.ascontiguousarray(rearrange(block, "n h w c -> n c h w")).data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, who then waits for what is under way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return cache.make(_camera(key), notes, fill, lambda unit: _shows(unit, key, whole.pictures[key], whole.demos))
 
 
 def _camera(key: str) -> str:
@@ -232,38 +202,57 @@ def _camera(key: str) -> str:
     return f"{re.sub(r'[^a-zA-Z0-9_]', '_', key)[:40]}-{zlib.crc32(key.encode()):08x}"
 
 
-def _unit_of(request: Request) -> str:
-    """Return the name of the unit of numbers that a request gets."""
-    return f"numbers-{zlib.crc32(json.dumps(request).encode()):08x}"
+def _shows(unit: Unit, key: str, shape: tuple[int, int, int], used: Mapping[str, int]) -> bool:
+    """Tell whether a unit holds a camera's pictures of some demos."""
+    demos, pictures = unit.notes["demos"], unit.arrays["pictures"]
+    h, w, c = shape
+    fits = pictures.dtype == np.uint8 and pictures.shape == (sum(demos.values()) + len(demos), c, h, w)
+    return fits and unit.notes["key"] == key and all(demos.get(name) == steps for name, steps in used.items())
 
 
-def _notes(contents: Contents, request: Request) -> dict[str, Any]:
-    """Return contents as JSON values; what came as JSON stays text, since it may hold what strict JSON does not."""
-    rest = {
-        "pictures": contents.pictures,
-        "vectors": contents.vectors,
-        "action": [asdict(dim) for dim in contents.action],
-        "env_args": contents.env_args,
-    }
-    return {"request": json.dumps(request), "demos": dict(contents.demos), "contents": json.dumps(rest)}
+Task = tuple[Contents, str, Path, int]
+"""Some demos of a file, a camera's key, where to write its pictures, and at which byte."""
 
 
-def _contents_of(path: Path, unit: Unit, request: Request) -> Contents | None:
-    """Return what `_notes` noted, if it answers this request and the unit's arrays are of these sizes."""
-    try:
-        demos, rest = dict(unit.notes["demos"]), json.loads(unit.notes["contents"])
-        contents = Contents(
-            path=path,
-            demos=demos,
-            pictures={key: (h, w, c) for key, (h, w, c) in rest["pictures"].items()},
-            vectors=rest["vectors"],
-            action=tuple(ActionDim(**dim) for dim in rest["action"]),
-            env_args=rest["env_args"],
-        )
-        total = sum(demos.values())
-        expected = {"actions": (total, len(contents.action)), "rewards": (total,), "dones": (total,)}
-        expected |= {f"sensor:{key}": (total + len(demos), size) for key, size in contents.vectors.items()}
-        fits = {name: array.shape for name, array in unit.arrays.items()} == expected
-        return contents if fits and unit.notes["request"] == json.dumps(request) else None
-    except (KeyError, TypeError, ValueError):
-        return None
+def _runs(whole: Contents, frames: int) -> Iterator[tuple[Contents, int]]:
+    """Cut a file's demos into runs of so many frames or more, each with the number of frames before it."""
+    run: dict[str, int] = {}
+    first = at = 0
+    for name, steps in whole.demos.items():
+        run[name] = steps
+        at += steps + 1
+        if at - first >= frames:
+            yield replace(whole, demos=run), first
+            run, first = {}, at
+    if run:
+        yield replace(whole, demos=run), first
+
+
+def _copy(task: Task) -> int:
+    """Write the pictures of some demos to their place in a file, channels first, and return how many."""
+    part, key, path, at = task
+    with path.open("r+b") as file:
+        file.seek(at)
+        for _, _, block in picture_blocks(part, key):
+            file.write(np.ascontiguousarray(rearrange(block, "n h w c -> n c h w")).data)
+        file.flush()
+        os.fsync(file.fileno())
+    return frames_of(part)
+
+
+def _copied_by_a_crew(tasks: Sequence[Task], crew: int) -> Iterator[int]:
+    """Copy in processes; HDF5 does one thing at a time in each, so threads would wait for each other."""
+    spawn = get_context("spawn")  # threads, locks and CUDA do not survive a fork
+    with ProcessPoolExecutor(crew, mp_context=spawn, initializer=_ignore_interrupts) as pool:
+        try:
+            for job in as_completed([pool.submit(_copy, task) for task in tasks]):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise DataError(f"{tasks[0][0].path}: a process that copied its pictures died (out of memory?)") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, who then waits for what is under way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

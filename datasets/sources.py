@@ -1,7 +1,7 @@
 """Sources of data: which files, which of their demos, how they are rewarded, what ends their episodes."""
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -94,38 +94,6 @@ class Source:
     def rule(self) -> dict[str, Any]:
         """Return everything but the name and the files, as JSON values."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "files")}
-
-
-def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
-    """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
-
-    Keys are those of `Source`; `defaults` stand for what is not said.
-
-    Raises:
-        DataError: an unknown key, a value that is no number, or no name or files.
-    """
-    kinds = {field.name: field.type for field in fields(Source)}
-    said: dict[str, list[str]] = {}
-    key = ""
-    for item in text.split(","):
-        before, equals, after = item.partition("=")
-        key, value = (before.strip(), after) if equals else (key, item)
-        if key not in kinds or (not equals and key != "files"):
-            raise DataError(f"--source {text}: {item!r} is not KEY=VALUE with KEY one of {', '.join(kinds)}")
-        said.setdefault(key, []).append(value.strip())
-    values: dict[str, Any] = dict(defaults)
-    for key, words in said.items():
-        if len(words) > 1 and key != "files":
-            raise DataError(f"--source {text}: {key} is given {len(words)} times; expected one")
-        values[key] = tuple(map(Path, words)) if key == "files" else words[0]
-        if kinds[key] in (float, float | None):
-            try:
-                values[key] = float(words[0])
-            except ValueError as error:
-                raise DataError(f"--source {text}: {key} is {words[0]!r}; expected a number") from error
-    if missing := {"name", "files"} - set(values):
-        raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
-    return Source(**values)
 
 
 def check_together(sources: Sequence[Source]) -> None:

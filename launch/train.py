@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from pixelrl import checkpoint
 from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.loader import Loader
+from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.plan import Memory
+from pixelrl.datasets.sources import Source
+from pixelrl.datasets.store import ActionRange
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.launch.console import deferred_interrupt, progress_bar
-from pixelrl.launch.data import Data, load, sources_of
-from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
 from pixelrl.loop import train as training
@@ -26,11 +30,13 @@ from pixelrl.run import Run, checkpoint_path, pick_device, read_run
 
 def train(
     recipe: Recipe,
-    task: Sequence[Path],
-    prior: Sequence[Path],
+    sources: Sequence[Source],
     out: Path,
     *,
-    data: Data = Data(),  # noqa: B008 (it is frozen)
+    actions: ActionRange = "unit",
+    memory: Memory = "auto",
+    cache_dir: Path | None = None,
+    loader_threads: int | None = None,
     resume: bool = False,
     device: str = "auto",
     log_every: int = 100,
@@ -46,19 +52,19 @@ def train(
     provenance = Provenance(seed=recipe.seed)
     if log_every < 1 or checkpoint_every < 1:
         raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
-    if data.loader_threads is not None and data.loader_threads < 0:
-        raise PixelrlError(f"--loader-threads is {data.loader_threads}; it must be at least 0")
     where = pick_device(device)
+    threads = int(where.type == "cuda") if loader_threads is None else loader_threads
+    if threads < 0:
+        raise PixelrlError(f"--loader-threads is {threads}; it must be at least 0")
     before = earlier(out, recipe, resume)
-    sources = sources_of(recipe, task, prior, data)
-    mixture = load(recipe, sources, data, device=where, console=console)
+    mixture = load(recipe, sources, actions=actions, memory=memory, cache_dir=cache_dir, device=where, console=console)
     run = Run(
         recipe=recipe,
         spec=mixture.spec,
         data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
         sources={source.name: source.rule() for source in sources},
         fingerprint=mixture.store.fingerprint(),
-        actions=data.actions,
+        actions=actions,
         env_args=mixture.env_args,
     )
     learner = Learner(recipe, mixture.spec, where)
@@ -69,7 +75,6 @@ def train(
         console.print(f"{out}: nothing to resume, starting anew")
     run.write(out)
     saved = learner.step
-    threads = data.loader_threads if data.loader_threads is not None else int(where.type == "cuda")
     with (
         Log(out, saved) as log,
         Loader(mixture.batch, recipe.steps, threads=threads) as batch_at,
@@ -93,6 +98,52 @@ def train(
                 raise KeyboardInterrupt
     result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
     write_json(out / "training.json", result | provenance.record())
+
+
+def load(
+    recipe: Recipe,
+    sources: Sequence[Source],
+    *,
+    actions: ActionRange,
+    memory: Memory,
+    cache_dir: Path | None,
+    device: torch.device,
+    console: Console,
+) -> Mixture:
+    """Read the data as a recipe wants them, and say where their frames live.
+
+    Raises:
+        PixelrlError: data that do not fit, or that a critic cannot learn a value from.
+    """
+    if memory == "gpu" and device.type != "cuda":
+        raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
+    with progress_bar(console) as bar:
+        job = bar.add_task("read", total=None, note="")
+        mixture = Mixture(
+            sources,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            gamma=recipe.gamma,
+            n_step=recipe.n_step,
+            ends=recipe.ends,
+            history=recipe.history,
+            images=recipe.images,
+            proprio=recipe.proprio,
+            actions=actions,
+            memory=memory,
+            cache_dir=cache_dir,
+            device=device,
+            workers=cores(),
+            progress=lambda done, total: bar.update(job, completed=done, total=total, note="frames"),
+        )
+    console.print(mixture.plan.reason, highlight=False)
+    store = mixture.store
+    if recipe.critic and not store.reward[store.source == 0].any():
+        raise PixelrlError(
+            f"{sources[0].files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
+            "from; give data with successes, or use a recipe without a critic, such as bc"
+        )
+    return mixture
 
 
 def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:

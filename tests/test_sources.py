@@ -6,45 +6,8 @@ from pathlib import Path
 import pytest
 
 from pixelrl.datasets.robomimic_hdf5 import Contents
-from pixelrl.datasets.sources import Source, check_together, parse_source, part_of
+from pixelrl.datasets.sources import Source, check_together, part_of
 from pixelrl.errors import DataError
-
-
-def test_a_source_is_parsed_from_one_word() -> None:
-    text = "name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,reward_scale=0,ends=dones"
-    assert parse_source(text, {"reward_scale": 10.0}) == Source(
-        name="human",
-        files=(Path("a/*.hdf5"), Path("b.hdf5")),
-        share=0.3,
-        mask="train",
-        fraction=0.25,
-        pick="first",
-        reward_scale=0.0,
-        ends="dones",
-    )
-    assert parse_source("files=a.h5,name=b", {"reward_scale": 10.0}).reward_scale == 10
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name=a,files=b,shares=1", r"'shares=1' is not KEY=VALUE with KEY one of name, files, share, mask, fraction"),
-        ("name=a,b.hdf5", r"'b.hdf5' is not KEY=VALUE"),
-        ("name=a,files=b,share=half", r"share is 'half'; expected a number"),
-        ("name=a,files=b,mask=c,mask=d", r"mask is given 2 times"),
-        ("files=b", r"has no name; expected name=...,files=..."),
-        ("name=a", r"has no files"),
-        ("name=a,files=b,ends=end", r"source 'a': ends is 'end'; expected never, goal, dones"),
-        ("name=a,files=b,fraction=5", r"fraction is 5.0; expected above 0 and at most 1"),
-        ("name=a,files=b,fraction=nan", r"fraction is nan"),
-        ("name=a,files=b,share=0", r"share is 0.0; expected at least 0.001"),
-        ("name=a,files=b,reward_scale=inf", r"reward_scale is inf; expected a number"),
-        ("name=a,files=b,pick=last", r"pick is 'last'; expected first or random"),
-    ],
-)
-def test_what_cannot_be_is_named(text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        parse_source(text, {})
 
 
 def test_globs_are_expanded_in_order_and_each_file_comes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
