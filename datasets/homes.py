@@ -17,7 +17,7 @@ from pixelrl.datasets.robomimic_hdf5 import Contents, read_contents
 from pixelrl.errors import DataError
 
 Progress = Callable[[int, int], None]
-"""Called with the frames that came to their home so far and the frames in all; each camera's count."""
+"""Called with the frames that came to their home since the last call, and the frames in all; each camera's count."""
 
 
 def settle(
@@ -47,16 +47,22 @@ def settle(
     lacking = cache(lambda: [(part.recording.cache, whole) for part in parts if (whole := _lacking(part)) is not None])
     plan = choose(memory, size, gpu=gpu_room(device), ram=ram_room(), obstacle=lambda: _obstacle(lacking()))
     pin = device.type == "cuda"
+    total = frames * len(pictures)
+    if plan.place == "cache":
+        total = sum(frames_of(whole) * len(whole.pictures) for _, whole in lacking())
+
+    def count(more: int) -> None:
+        if progress is not None:
+            progress(more, total)
+
     if plan.place == "file":
         return plan, {key: InFile(parts, key, pin=pin) for key in pictures}
     if plan.place == "cache":
-        count = _counter(progress, sum(frames_of(whole) * len(whole.pictures) for _, whole in lacking()))
         for kept, whole in lacking():
             for key in whole.pictures:
-                keep_pictures(whole, kept, key, workers=workers, count=count)
+                keep_pictures(whole, kept, key, workers=workers, progress=count)
         return plan, {key: _cached(parts, key, mapped=plan.mapped, pin=pin) for key in pictures}
     home = device if plan.place == "gpu" else torch.device("cpu")
-    count = _counter(progress, frames * len(pictures))
     return plan, {key: _read(parts, key, frames, home, pin, count) for key in pictures}
 
 
@@ -118,16 +124,3 @@ def _cached(parts: Sequence[Part], key: str, *, mapped: bool, pin: bool) -> InCa
         arrays.append(unit.arrays["pictures"])
         rows.append(dict(zip(demos, accumulate((steps + 1 for steps in demos.values()), initial=0), strict=False)))
     return InCache(parts, arrays, rows, mapped=mapped, pin=pin)
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
-    """Return a counter of frames that tells `progress` how many came so far."""
-    done = 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress is not None:
-            progress(done, total)
-
-    return count

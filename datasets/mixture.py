@@ -4,7 +4,6 @@ What COG does by writing zeros into a buffer is a rule here: `Source.reward_scal
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from pixelrl.batch import Batch, Observation, Spec
 from pixelrl.datasets.frames import gather, lay_out
 from pixelrl.datasets.homes import Progress, settle
 from pixelrl.datasets.plan import Memory
-from pixelrl.datasets.recording import open_recording
+from pixelrl.datasets.recording import Recording, Request, open_recording
+from pixelrl.datasets.robomimic_hdf5 import Contents
 from pixelrl.datasets.sampling import Quotas, before_end, fold, return_to_go
 from pixelrl.datasets.sources import Ends, Source, check_together, part_of
 from pixelrl.datasets.store import ActionRange, Store, check_alike, load
@@ -68,55 +68,30 @@ class Mixture:
             n_step: rewards summed before bootstrapping.
             ends: what ends an episode, where a source does not say it.
             history: frames that an observation shows; before an episode's first frame that one is repeated.
-            images: observation keys of the cameras, as `read_contents` takes them.
-            proprio: those of the proprioception.
+            images, proprio: observation keys, as `read_contents` takes them.
             actions: as `load` takes them.
-            memory: where frames live.
-            cache_dir: where a cache is kept; None: beside each file.
+            memory, cache_dir, workers: where frames live; a cache is kept in `cache_dir`, or else beside each file,
+                and built by so many processes.
             device: the learner's. Frames may live there; then batches are put together there and only the drawn
                 indices travel. Otherwise batches for CUDA lie in page-locked memory.
-            workers: how many processes may build a cache.
-            rank: which share of every batch is ours: rows rank, rank + ranks, ...
-            ranks: how many learners share a batch.
+            rank, ranks: our share of every batch is the rows rank, rank + ranks, ...
             progress: watches the frames come in.
 
         Raises:
             DataError: sources that cannot be mixed, or files that cannot be read.
         """
-        check_together(sources)
         if batch_size % ranks or not 0 <= rank < ranks:
             raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
-        recordings = [
-            [
-                open_recording(path, mask=source.mask, images=images, proprio=proprio, cache_dir=cache_dir)
-                for path in source.paths()
-            ]
-            for source in sources
-        ]
-        check_alike([recording.contents for each in recordings for recording in each])
-        used = []
-        for source, each in zip(sources, recordings, strict=True):
-            kept = part_of([recording.contents for recording in each], source, seed)
-            used.append([replace(r, contents=contents) for r, contents in zip(each, kept, strict=True)])
+        recordings = _open(sources, images, proprio, cache_dir)
+        used = [part_of(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
         parts, frames = lay_out(recording for each in used for recording in each)
-        self.plan, pictures = settle(
-            [*parts.values()], frames, memory=memory, device=device, workers=workers, progress=progress
-        )
+        files = [*parts.values()]
+        self.plan, pictures = settle(files, frames, memory=memory, device=device, workers=workers, progress=progress)
         self.store = load(used, parts, pictures, actions=actions)
         if self.plan.place == "cache":
             for recording in (recording for each in recordings for recording in each if recording.kept is None):
                 recording.keep_numbers()
-        first = recordings[0][0].contents
-        readings = self.store.proprio.numpy()
-        self.spec = Spec(
-            images={key: (c, h, w) for key, (h, w, c) in first.pictures.items()},
-            proprio=first.vectors,
-            action=self.store.dims,
-            sources=tuple(source.name for source in sources),
-            proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
-            proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),
-            history=history,
-        )
+        self.spec = _spec(self.store, recordings[0][0].contents, sources, history)
         task = next((index for index, source in enumerate(sources) if source.reward_scale), 0)
         self.env_args = recordings[task][0].contents.env_args
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
@@ -195,6 +170,33 @@ class Mixture:
     def _stacked(self, frames: Tensor, instants: int) -> Tensor:
         """Lay the k frames of each instant one behind the other: `[N k, C, H, W]` to `[N, k C, H, W]`."""
         return frames.view(instants, -1, *frames.shape[2:])
+
+
+def _open(
+    sources: Sequence[Source], images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
+) -> list[list[Recording]]:
+    """Open the files of all sources, and check that they may be mixed."""
+    check_together(sources)
+    recordings = []
+    for source in sources:
+        request = Request(mask=source.mask, images=images, proprio=proprio)
+        recordings.append([open_recording(path, request, cache_dir) for path in source.paths()])
+    check_alike([recording.contents for each in recordings for recording in each])
+    return recordings
+
+
+def _spec(store: Store, contents: Contents, sources: Sequence[Source], history: int) -> Spec:
+    """Return the shapes and scales of a store."""
+    readings = store.proprio.numpy()
+    return Spec(
+        images={key: (c, h, w) for key, (h, w, c) in contents.pictures.items()},
+        proprio=contents.vectors,
+        action=store.dims,
+        sources=tuple(source.name for source in sources),
+        proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
+        proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),
+        history=history,
+    )
 
 
 def _true_ends(store: Store, scale: Tensor, ends: Sequence[Ends]) -> Tensor:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import signal
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypedDict
@@ -28,8 +28,8 @@ from pixelrl.errors import DataError
 
 BLOCK = 4 * 2**20
 """Bytes of pictures that are read at a time: a demo may be longer than memory."""
-TASK = 32 * BLOCK
-"""Bytes that a process copies before it reports."""
+DEMOS = 32
+"""How many of them are copied between two reports."""
 ALONE = 2**29
 """Bytes that one process copies before a second one has started."""
 
@@ -98,19 +98,12 @@ class Recording:
         self.cache.make(_unit_of(self.request), notes, fill, lambda unit: _answers(unit, whole.path, self.request))
 
 
-def open_recording(
-    path: Path,
-    *,
-    mask: str | None = None,
-    images: Sequence[str] | None = None,
-    proprio: Sequence[str] | None = None,
-    cache_dir: Path | None = None,
-) -> Recording:
+def open_recording(path: Path, request: Request, cache_dir: Path | None = None) -> Recording:
     """Open a file; its cache, if it has one, makes that a matter of milliseconds.
 
-    Arguments as `read_contents` takes them, and errors as it raises them.
+    Raises:
+        DataError: whatever `read_contents` finds.
     """
-    request = Request(mask=mask, images=images, proprio=proprio)
     cache = Cache(path, cache_dir)
     kept = cache.get(_unit_of(request), lambda unit: _answers(unit, path, request))
     contents = read_contents(path, **request) if kept is None else _whole(path, kept)
@@ -171,27 +164,30 @@ def kept_pictures(recording: Recording, key: str) -> Unit | None:
 
 
 def keep_pictures(
-    whole: Contents, cache: Cache, key: str, *, workers: int, count: Callable[[int], None] | None = None
+    whole: Contents, cache: Cache, key: str, *, workers: int, progress: Callable[[int], None] | None = None
 ) -> Unit:
     """Keep a camera's pictures of all demos of a file, uint8 `[F, C, H, W]`; several processes copy many.
 
-    `count` is called with the number of frames that were copied since the last call.
+    `progress` is called with the number of frames that were copied since the last call.
 
     Raises:
         DataError: they cannot be read, or not be written.
     """
     h, w, c = whole.pictures[key]
-    size = frames_of(whole) * h * w * c
 
     def fill(folder: Path) -> None:
         path = folder / "pictures.npy"
         offset = open_memmap(path, "w+", np.uint8, (frames_of(whole), c, h, w)).offset  # type: ignore[no-untyped-call]
-        tasks = [(part, key, path, offset + first * h * w * c) for part, first in _runs(whole, TASK // (h * w * c))]
-        crew = min(workers, len(tasks), size // ALONE)
-        done = map(_copy, tasks) if crew < 2 else _copied_by_a_crew(tasks, crew)
-        for copied in done:
-            if count is not None:
-                count(copied)
+        demos = [*whole.demos.items()]
+        rows = [*accumulate((steps + 1 for _, steps in demos), initial=0)]
+        tasks = [
+            (replace(whole, demos=dict(demos[i : i + DEMOS])), key, path, offset + rows[i] * h * w * c)
+            for i in range(0, len(demos), DEMOS)
+        ]
+        crew = min(workers, len(tasks), rows[-1] * h * w * c // ALONE)
+        for copied in map(_copy, tasks) if crew < 2 else _copied_by_a_crew(tasks, crew):
+            if progress is not None:
+                progress(copied)
 
     notes = {"key": key, "demos": dict(whole.demos)}
     return cache.make(_camera(key), notes, fill, lambda unit: _shows(unit, key, whole.pictures[key], whole.demos))
@@ -214,20 +210,6 @@ Task = tuple[Contents, str, Path, int]
 """Some demos of a file, a camera's key, where to write its pictures, and at which byte."""
 
 
-def _runs(whole: Contents, frames: int) -> Iterator[tuple[Contents, int]]:
-    """Cut a file's demos into runs of so many frames or more, each with the number of frames before it."""
-    run: dict[str, int] = {}
-    first = at = 0
-    for name, steps in whole.demos.items():
-        run[name] = steps
-        at += steps + 1
-        if at - first >= frames:
-            yield replace(whole, demos=run), first
-            run, first = {}, at
-    if run:
-        yield replace(whole, demos=run), first
-
-
 def _copy(task: Task) -> int:
     """Write the pictures of some demos to their place in a file, channels first, and return how many."""
     part, key, path, at = task
@@ -235,8 +217,6 @@ def _copy(task: Task) -> int:
         file.seek(at)
         for _, _, block in picture_blocks(part, key):
             file.write(np.ascontiguousarray(rearrange(block, "n h w c -> n c h w")).data)
-        file.flush()
-        os.fsync(file.fileno())
     return frames_of(part)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from pixelrl.datasets.robomimic_hdf5 import Contents
+from pixelrl.datasets.recording import Recording
 from pixelrl.errors import DataError
 from pixelrl.seeding import derive
 
@@ -106,15 +106,16 @@ def check_together(sources: Sequence[Source]) -> None:
         raise DataError(f"the shares are {said}; expected a share in all sources, or in none")
 
 
-def part_of(contents: Sequence[Contents], source: Source, seed: int) -> list[Contents]:
-    """Return the files with a fraction of their demos, counted over all of them; a file may keep none."""
-    demos = [(index, name) for index, file in enumerate(contents) for name in file.demos]
+def part_of(recordings: Sequence[Recording], source: Source, seed: int) -> list[Recording]:
+    """Return a source's files with its fraction of their demos, counted over all of them; a file may keep none."""
+    demos = [(index, name) for index, recording in enumerate(recordings) for name in recording.contents.demos]
     count = max(1, int(source.fraction * len(demos) + 0.5))
     order = np.arange(len(demos))
     if source.pick == "random":
         order = np.random.default_rng(derive(seed, "fraction", source.name)).permutation(len(demos))
     kept = {demos[place] for place in order[:count]}
-    return [
-        replace(file, demos={name: steps for name, steps in file.demos.items() if (index, name) in kept})
-        for index, file in enumerate(contents)
-    ]
+    parts = []
+    for index, recording in enumerate(recordings):
+        some = {name: steps for name, steps in recording.contents.demos.items() if (index, name) in kept}
+        parts.append(replace(recording, contents=replace(recording.contents, demos=some)))
+    return parts

@@ -58,15 +58,7 @@ def train(
         raise PixelrlError(f"--loader-threads is {threads}; it must be at least 0")
     before = earlier(out, recipe, resume)
     mixture = load(recipe, sources, actions=actions, memory=memory, cache_dir=cache_dir, device=where, console=console)
-    run = Run(
-        recipe=recipe,
-        spec=mixture.spec,
-        data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
-        sources={source.name: source.rule() for source in sources},
-        fingerprint=mixture.store.fingerprint(),
-        actions=actions,
-        env_args=mixture.env_args,
-    )
+    run = describe(recipe, sources, mixture, actions)
     learner = Learner(recipe, mixture.spec, where)
     seconds = 0.0 if before is None else go_on(out, before, run, learner)
     if before is not None:
@@ -134,7 +126,7 @@ def load(
             cache_dir=cache_dir,
             device=device,
             workers=cores(),
-            progress=lambda done, total: bar.update(job, completed=done, total=total, note="frames"),
+            progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
         )
     console.print(mixture.plan.reason, highlight=False)
     store = mixture.store
@@ -144,6 +136,19 @@ def load(
             "from; give data with successes, or use a recipe without a critic, such as bc"
         )
     return mixture
+
+
+def describe(recipe: Recipe, sources: Sequence[Source], mixture: Mixture, actions: ActionRange) -> Run:
+    """Return the whole configuration of a run."""
+    return Run(
+        recipe=recipe,
+        spec=mixture.spec,
+        data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
+        sources={source.name: source.rule() for source in sources},
+        fingerprint=mixture.store.fingerprint(),
+        actions=actions,
+        env_args=mixture.env_args,
+    )
 
 
 def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:

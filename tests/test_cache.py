@@ -17,13 +17,14 @@ import torch
 from pixelrl.datasets import recording as recording_module
 from pixelrl.datasets.cache import Cache
 from pixelrl.datasets.mixture import Mixture
-from pixelrl.datasets.recording import keep_pictures, kept_pictures, open_recording
+from pixelrl.datasets.recording import Request, keep_pictures, kept_pictures, open_recording
 from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.sources import Source
 from pixelrl.datasets.synthetic import CAMERA, write_dots
 from pixelrl.errors import DataError
 
 Reads = list[str]
+ALL = Request(mask=None, images=None, proprio=None)
 
 
 @pytest.fixture
@@ -99,11 +100,12 @@ def camera(path: Path) -> Path:
 
 
 def cut(path: Path) -> None:
-    os.truncate(camera(path) / "pictures", 1000)
+    os.truncate(camera(path) / "pictures.npy", 1000)
 
 
 def overwritten(path: Path) -> None:
-    with (camera(path) / "pictures").open("r+b") as file:
+    with (camera(path) / "pictures.npy").open("r+b") as file:
+        file.seek(1000)
         file.write(b"stranger")
 
 
@@ -129,9 +131,11 @@ def of_another_file(path: Path) -> None:
 
 
 def of_another_shape(path: Path) -> None:
+    pictures = np.load(camera(path) / "pictures.npy")
+    np.save(camera(path) / "pictures.npy", pictures.transpose(0, 2, 3, 1))
+    status = (camera(path) / "pictures.npy").stat()
     index = json.loads((camera(path) / "index.json").read_text())
-    rows, c, h, w = index["arrays"]["pictures"]["shape"]
-    index["arrays"]["pictures"]["shape"] = [rows, w, h, c]
+    index["arrays"]["pictures.npy"] = [status.st_size, status.st_mtime_ns]
     (camera(path) / "index.json").write_text(json.dumps(index))
 
 
@@ -183,7 +187,7 @@ def test_an_interrupted_build_leaves_nothing_that_is_trusted(path: Path, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         keep_pictures(whole, Cache(path), CAMERA, workers=1, progress=interrupted)
-    assert calls and kept_pictures(open_recording(path), CAMERA) is None
+    assert calls and kept_pictures(open_recording(path, ALL), CAMERA) is None
     leftover = path.with_name("a.h5.frames") / f".{recording_module._camera(CAMERA)}.dead.tmp"
     leftover.mkdir()  # what a kill leaves
     assert like_the_file(mixture(path), path)
@@ -199,7 +203,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(path: Path) -> None:
 
 def test_several_processes_copy_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording_module, "ALONE", 1)
-    monkeypatch.setattr(recording_module, "TASK", 1e-3)
+    monkeypatch.setattr(recording_module, "DEMOS", 1)
     counted: list[int] = []
     unit = keep_pictures(read_contents(path), Cache(path), CAMERA, workers=2, progress=counted.append)
     assert len(counted) == 5 and sum(counted) == unit.arrays["pictures"].shape[0]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pixelrl.config import Recipe
-from pixelrl.encoders.conv import SmallCNN
 from pixelrl.datasets.sources import Source
+from pixelrl.encoders.conv import SmallCNN
 from pixelrl.errors import DataError, PixelrlError
 from pixelrl.launch import options
 from pixelrl.launch.recipes import RECIPES, cog, quick_cog, quick_cog_dr3
@@ -27,7 +27,9 @@ each_recipe = pytest.mark.parametrize(("name", "make"), RECIPES.items(), ids=REC
 def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
     """Return what `train` would be called with."""
     seen: list[tuple[Recipe, dict[str, Any]]] = []
-    monkeypatch.setattr(options, "train", lambda recipe, sources, **job: seen.append((recipe, {"sources": sources, **job})))
+    monkeypatch.setattr(
+        options, "train", lambda recipe, sources, **job: seen.append((recipe, {"sources": sources, **job}))
+    )
 
     def run(line: str) -> tuple[Recipe, dict[str, Any]]:
         name, *rest = line.split()
@@ -47,7 +49,12 @@ def test_a_recipe_is_itself_unless_told(parse: Parse, name: str, make: Callable[
     recipe, job = parse(name)
     assert recipe == make() and type(recipe) is Recipe
     (task,) = job["sources"]
-    assert (task.name, task.files, task.share, task.reward_scale) == ("task", (Path("a.h5"),), None, make().reward_scale)
+    assert (task.name, task.files, task.share, task.reward_scale) == (
+        "task",
+        (Path("a.h5"),),
+        None,
+        make().reward_scale,
+    )
     assert (job["out"], job["resume"]) == (Path("run"), False)
 
 

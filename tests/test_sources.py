@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pixelrl.datasets.cache import Cache
+from pixelrl.datasets.recording import Recording, Request
 from pixelrl.datasets.robomimic_hdf5 import Contents
 from pixelrl.datasets.sources import Source, check_together, part_of
 from pixelrl.errors import DataError
@@ -28,8 +30,8 @@ def test_globs_are_expanded_in_order_and_each_file_comes_once(tmp_path: Path, mo
         found("x*.h5")
 
 
-def contents(name: str, demos: int) -> Contents:
-    return Contents(
+def recording(name: str, demos: int) -> Recording:
+    contents = Contents(
         path=Path(name),
         demos={f"demo_{i}": 5 + i for i in range(demos)},
         pictures={},
@@ -37,11 +39,13 @@ def contents(name: str, demos: int) -> Contents:
         action=(),
         env_args={},
     )
+    request = Request(mask=None, images=None, proprio=None)
+    return Recording(contents=contents, request=request, cache=Cache(Path(name)))
 
 
 def chosen(fraction: float, pick: str = "random", seed: int = 0) -> list[tuple[str, str]]:
     source = Source(name="a", files=(Path("x"),), fraction=fraction, pick=pick)  # type: ignore[arg-type]
-    files = part_of([contents("x", 30), contents("y", 10)], source, seed)
+    files = [part.contents for part in part_of([recording("x", 30), recording("y", 10)], source, seed)]
     assert all(steps == 5 + int(name[5:]) for file in files for name, steps in file.demos.items())
     return [(file.path.name, name) for file in files for name in file.demos]
 
