@@ -104,6 +104,7 @@ def evaluate(
     films: int = 8,
     step: int | None = None,
     env: str | None = None,
+    until: float | None = None,
     out: Path | None = None,
 ) -> None:
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
@@ -117,6 +118,7 @@ def evaluate(
         films: how many to film with --video.
         step: use the snapshot of this step, not the last checkpoint.
         env: environment to use, say pick-place-tray or Lift; default: the one that the data came from.
+        until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
     """
     from pixelrl.launch.evaluate import evaluate as go
@@ -130,9 +132,32 @@ def evaluate(
         films=films,
         step=step,
         env=env,
+        until=until,
         out=out,
         console=Console(),
     )
+
+
+def compare(
+    methods: Positional[tuple[str, ...]],
+    /,
+    alpha: float = 0.05,
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> None:
+    """Tell whether the first policy is better or worse than each of the others, by how much, and how sure that is.
+
+    One run each: the exact McNemar test on the same starts, which judges these two policies, and not their recipes.
+    Several runs of each recipe: interquartile means over runs with stratified bootstrap intervals (arXiv 2108.13264).
+    p values are adjusted for the number of comparisons.
+
+    Args:
+        methods: two or more: directories with an evaluation.json, or quoted globs of them, such as 'runs/cog_seed*'.
+        alpha: how often a verdict may be wrong where there is no difference.
+        out: JSON file to write.
+    """
+    from pixelrl.launch.compare import compare as run
+
+    run(methods, alpha=alpha, out=out, console=Console())
 
 
 def export(
@@ -166,7 +191,7 @@ def bench(kind: Positional[str], /) -> None:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb for verb in (demo, collect, inspect, train, evaluate, export, bench)
+    verb.__name__: verb for verb in (demo, collect, inspect, train, evaluate, compare, export, bench)
 }
 
 

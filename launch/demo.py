@@ -18,7 +18,7 @@ from pixelrl.launch.export import export
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.summary import draw, last_figures, tell
-from pixelrl.launch.train import train
+from pixelrl.launch.together import Training, train_together
 from pixelrl.seeding import derive
 from pixelrl.simulation.statistics import mcnemar
 
@@ -63,7 +63,8 @@ class Demo:
         provenance = Provenance(seed=self.seed)
         self.claim()
         data = {part: self.collected(part) for part in ("prior", "task")}
-        results = {name: self.learned(name) for name in self.plan.recipes}
+        self.train()
+        results = {name: self.judged(name) for name in self.plan.recipes}
         best = self.plan.recipes[-1]
         results["export"] = self.exported(best)
         outcomes = {name: result.pop("outcomes") for name, result in results.items()}
@@ -118,22 +119,33 @@ class Demo:
             key: result[key] for key in ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "seconds")
         }
 
-    def learned(self, name: str) -> dict[str, Any]:
-        """Train and evaluate one recipe."""
-        run, recipe = self.run_of(name), self.recipe(name)
-        task, prior = [self.data("task")], [self.data("prior")]
-        training = self.stage(
-            f"train {name}",
-            run / "training.json",
-            lambda: train(recipe, task, prior, run, resume=True, console=self.console),
-        )
-        films = self.plan.films if name == self.plan.recipes[-1] else 0
+    def train(self) -> None:
+        """Train the recipes that are not trained yet, side by side."""
+        data = [f"--{part}={self.data(part)}" for part in ("task", "prior")]
+        trainings = [
+            Training(
+                recipe=name,
+                options=(*data, f"--seed={self.seed}", f"--steps={self.recipe(name).steps}"),
+                out=self.run_of(name),
+                steps=self.recipe(name).steps,
+            )
+            for name in reversed(self.plan.recipes)  # the baseline, the shortest, comes last
+            if not (self.run_of(name) / "training.json").exists()
+        ]
+        if trainings:
+            self.console.rule("train", align="left")
+            train_together(trainings, workers=self.workers, console=self.console)
+
+    def judged(self, name: str) -> dict[str, Any]:
+        """Evaluate a recipe's policy, and return its successes beside what was measured in training."""
+        run = self.run_of(name)
+        training = json.loads((run / "training.json").read_text())
         figures = {
             "training_seconds": training["training_seconds"],
             "steps": training["steps"],
             "measured": last_figures(run),
         }
-        return self.tried(run, films) | figures
+        return self.tried(run, self.plan.films if name == self.plan.recipes[-1] else 0) | figures
 
     def exported(self, name: str) -> dict[str, Any]:
         """Export one run, and evaluate the artefact as the robot would run it."""

@@ -24,7 +24,7 @@ from pixelrl.policy import TorchPolicy
 from pixelrl.run import read_networks
 from pixelrl.simulation.environment import default_env_args, make_env
 from pixelrl.simulation.rollout import Outcome, rollout
-from pixelrl.simulation.statistics import summarise
+from pixelrl.simulation.statistics import confidence_sequence, summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
 
 
@@ -38,6 +38,7 @@ class Candidate:
         pictures: observation key of each camera -> (height, width) that the policy takes [px].
         action: what its [-1, 1] means.
         origin: what to write about it.
+        history: how many pictures of each camera it looks at.
     """
 
     policy: Policy
@@ -45,6 +46,7 @@ class Candidate:
     pictures: Mapping[str, tuple[int, int]]
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
+    history: int = 1
 
 
 def evaluate(
@@ -56,15 +58,21 @@ def evaluate(
     films: int = 0,
     step: int | None = None,
     env: str | None = None,
+    until: float | None = None,
     out: Path | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Roll a policy out and write `evaluation.json` (and films) into its directory, or into `out`.
 
+    With `until`, stop when the confidence sequence of the success rate excludes that value: the verdict is wrong for
+    one policy in twenty at most, although it is looked at after every episode.
+
     Raises:
         PixelrlError: no policy there, no environment known, or one that does not fit the policy.
     """
     provenance = Provenance(seed=seed)
+    if until is not None and not 0 < until < 1:
+        raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
     is_export = (directory / CONTRACT).is_file()
     if is_export and step is not None:
         raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
@@ -74,24 +82,54 @@ def evaluate(
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
     outcomes: list[Outcome] = []
-    with progress_bar(console) as bar:
+    looking = partial(rollout, policy, make, history=candidate.history)
+    with (
+        progress_bar(console) as bar,
+        closing(looking(episodes=episodes, seed=seed, workers=workers, films=films)) as played,
+    ):
         job = bar.add_task("evaluate", total=episodes, note="")
-        for outcome in rollout(policy, make, episodes=episodes, seed=seed, workers=workers, films=films):
+        for outcome in played:
             outcomes.append(outcome)
             successes = sum(each.success for each in outcomes)
             bar.update(job, completed=len(outcomes), note=f"{successes} of {len(outcomes)} succeed")
+            if until is not None and len(enough := clear(outcomes, until)):
+                outcomes = enough
+                break
     outcomes.sort(key=lambda outcome: outcome.index)
     result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args} | provenance.record()
+    if until is not None:
+        result |= {"until": until, "success_interval_95": confidence_sequence(*counts(outcomes))}
     home = directory if out is None else out
     if films:
         show(outcomes, home, rate)
     write_json(home / "evaluation.json", result)
     low, high = result["success_interval_95"]
     console.print(
-        f"{directory}: {result['successes']} of {episodes} episodes succeed: "
+        f"{directory}: {result['successes']} of {result['episodes']} episodes succeed: "
         f"{result['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
     )
     return result
+
+
+def clear(outcomes: Sequence[Outcome], rate: float) -> list[Outcome]:
+    """Return the fewest first episodes that settle whether the success rate is above `rate`; none if none do.
+
+    Only episodes without a gap before them count: successes end sooner, so those finished first are the better ones.
+    """
+    done = {outcome.index: outcome for outcome in outcomes}
+    first: list[Outcome] = []
+    while len(first) in done:
+        first.append(done[len(first)])
+        low, high = confidence_sequence(*counts(first))
+        if not low <= rate <= high:
+            return first
+    return []
+
+
+def counts(outcomes: Sequence[Outcome]) -> tuple[int, int]:
+    """Return the numbers of successes and failures."""
+    successes = sum(outcome.success for outcome in outcomes)
+    return successes, len(outcomes) - successes
 
 
 def exported(directory: Path) -> Candidate:
@@ -104,6 +142,7 @@ def exported(directory: Path) -> Candidate:
         pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
         action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
         origin={"export": str(directory), "sha256": policy.contract["sha256"]},
+        history=policy.contract.get("history", 1),
     )
 
 
@@ -117,6 +156,7 @@ def trained(directory: Path, step: int | None) -> Candidate:
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
         origin={"run": str(directory), "step": found},
+        history=run.spec.history,
     )
 
 

@@ -163,6 +163,34 @@ def test_published_encoders_agree_with_the_checkpoint(tmp_path: Path, encoder: P
     assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
 
 
+def test_a_history_is_kept_by_the_exported_policy_as_in_training(tmp_path: Path) -> None:
+    spec = replace(SPEC, history=3)
+    networks = make_networks(spec)
+    frames = make_frames(12)
+    stacked = frames | {
+        key: np.concatenate([frames[key][np.maximum(np.arange(12) - back, 0)] for back in (2, 1, 0)], axis=-1)
+        for key in spec.images
+    }
+    result = go(networks, tmp_path / "export", spec=spec, frames=stacked, camera_sizes=None)
+    assert result["parity"]["data"]["robot"] < 1e-5 and result["parity"]["random"]["robot"] < 1e-5
+    policy = ExportedPolicy(tmp_path / "export")
+    assert policy.contract["history"] == 3
+    assert policy.contract["inputs"]["front_image"]["shape"] == ["B", 48, 48, 9]
+    assert policy.contract["inputs"]["front_image"]["channels"].startswith("the last 3 pictures, the oldest first")
+    expected = TorchPolicy(networks, spec, torch.device("cpu"))(stacked)
+    np.testing.assert_allclose(policy(stacked), expected, atol=1e-5)
+    low, high = np.array([-0.05, -0.5, -1]), np.array([0.05, 1.5, 1])
+    for _ in range(2):  # two episodes alike
+        policy.reset()
+        for step in range(12):
+            action = policy.act({key: value[step] for key, value in frames.items()})
+            np.testing.assert_allclose(action, low + (expected[step] + 1) / 2 * (high - low), atol=1e-5)
+    with pytest.raises(
+        PixelrlError, match=r"front_image is uint8 \[1, 48, 48, 9\]; the policy takes uint8 \[B, 48, 48, 3\]"
+    ):
+        policy.act({key: value[:1] for key, value in stacked.items()})
+
+
 def test_a_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:
     for name in ("policy.onnx", "policy.json"):
         (tmp_path / name).write_bytes((exported.directory / name).read_bytes())
