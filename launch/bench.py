@@ -9,7 +9,6 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from pixelrl.errors import PixelrlError
 from pixelrl.launch.bench_ledger import compare as compare_ledgers
 from pixelrl.launch.bench_ledger import read_ledger, write_ledger
 from pixelrl.launch.bench_race import Clock
@@ -140,7 +139,7 @@ def data(
         tolerance: by how much a ratio may grow; 0.25: by a quarter.
         quick: a tiny file and a moment of each, to see that it works; the figures mean nothing.
     """
-    from pixelrl.launch.bench_data import PLACES, Frames, bench_data
+    from pixelrl.launch.bench_data import Frames, bench_data, chosen_places
 
     provenance = Provenance(seed=0)
     before = None if compare is None else read_ledger(compare)
@@ -149,11 +148,9 @@ def data(
         frames = replace(frames, demos=2, steps=5, size=16, batch_size=4)
         rounds, turn_seconds = 1, 0.01
     console = Console()
-    if unknown := sorted(set(places) - set(PLACES)):
-        raise PixelrlError(f"--places: there is no place {unknown[0]!r}, but: {', '.join(PLACES)}")
     records = bench_data(
         frames,
-        places or PLACES,
+        chosen_places(places),
         clock=clock,
         rounds=rounds,
         turn_seconds=turn_seconds,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from pixelrl.batch import ActionDim, Batch, Observation, Spec
 from pixelrl.config import Recipe
@@ -44,6 +45,9 @@ class Case:
         size, shape = self.recipe.batch_size, self.spec().images["camera_image"]
         rows = torch.arange(size)
 
+        def act() -> Tensor:
+            return torch.rand(size, self.actions, generator=generator) * 1.8 - 0.9
+
         def observe() -> Observation:
             picture = torch.randint(0, 256, (size, *shape), generator=generator, dtype=torch.uint8)
             return Observation(images={"camera_image": picture}, proprio=torch.empty(size, 0))
@@ -51,10 +55,12 @@ class Case:
         made = [
             Batch(
                 obs=observe(),
-                action=torch.rand(size, self.actions, generator=generator) * 1.8 - 0.9,
+                action=act(),
                 reward=(rows % 8 == 0).float(),
                 discount=self.recipe.gamma * (rows % 8 > 0).float(),
                 next_obs=observe(),
+                next_action=act(),
+                return_to_go=torch.zeros(size),
                 source=rows % 2,
             )
             for _ in range(count)

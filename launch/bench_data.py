@@ -9,9 +9,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from rich.console import Console
 
-from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.plan import Place
+from pixelrl.datasets.sources import Source
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.bench_ledger import case_record, print_case
 from pixelrl.launch.bench_race import Clock, Contender, Work, load, race
@@ -77,16 +80,31 @@ def write_frames(path: Path, frames: Frames) -> None:
                 demo[f"obs/{key}"], demo[f"next_obs/{key}"] = pictures[:-1], pictures[1:]
 
 
-PLACES = ("ram",)
-"""Where frames may lie."""
+PLACES: tuple[Place, ...] = ("gpu", "ram", "cache", "file")
+"""Where frames may lie; the first one only where there is a GPU."""
 
 
-def from_place(path: Path, frames: Frames, place: str) -> Work:
-    """Load with pixelrl, every frame once in a place."""
+def chosen_places(names: Sequence[str]) -> tuple[Place, ...]:
+    """Return the places of these names, or all that this machine has.
+
+    Raises:
+        PixelrlError: there is no such place.
+    """
+    if unknown := [name for name in names if name not in PLACES]:
+        raise PixelrlError(f"--places: there is no place {unknown[0]!r}, but: {', '.join(PLACES)}")
+    there = PLACES if torch.cuda.is_available() else PLACES[1:]
+    return tuple(place for place in there if not names or place in names)
+
+
+def from_place(path: Path, frames: Frames, place: Place) -> Work:
+    """Load with pixelrl, every frame once in a place; a cache is built first, which only getting ready tells."""
     source = Source(name="task", files=(path,))
-    mixture = Mixture([source], batch_size=frames.batch_size, seed=0, gamma=0.99, images=frames.keys)
+    device = torch.device("cuda" if place == "gpu" else "cpu")
+    size, keys = frames.batch_size, frames.keys
+    mixture = Mixture([source], batch_size=size, seed=0, gamma=0.99, images=keys, memory=place, device=device)
     steps = count()
-    return Work(unit=lambda: mixture.batch(next(steps)))
+    wait = torch.cuda.synchronize if place == "gpu" else lambda: None
+    return Work(unit=lambda: mixture.batch(next(steps)), wait=wait)
 
 
 def bare_copy(path: Path, frames: Frames) -> Work:

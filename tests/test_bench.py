@@ -153,7 +153,8 @@ def test_bench_data_beside_robomimic(tmp_path: Path, pixelrl: Pixelrl) -> None:
     assert code == 0, said
     ((name, case),) = read_ledger(path)["cases"].items()
     assert name == "2 x 16 px, batch 4" and "ram / bare copy" in case["ratios"]
-    assert {"bare copy", "pixelrl ram", "robomimic all", "robomimic low_dim"} <= case["contenders"].keys()
+    places = {"pixelrl ram", "pixelrl cache", "pixelrl file"}
+    assert {"bare copy", "robomimic all", "robomimic low_dim", *places} <= case["contenders"].keys()
     assert case["case"]["batch_bytes"] == 2 * 4 * 2 * 3 * 16 * 16
     assert case["case"]["unique_bytes"] == 2 * 6 * 2 * 3 * 16 * 16
     assert list(tmp_path.iterdir()) == [path]

@@ -40,6 +40,8 @@ def transitions() -> Batch:
         reward=torch.tensor([0.0, 1.0, 0.0]),
         discount=torch.tensor([0.99, 0.0, 0.99]),
         next_obs=observe(),
+        next_action=torch.zeros(SIZE, 7),
+        return_to_go=torch.zeros(SIZE),
         source=torch.zeros(SIZE, dtype=torch.int64),
     )
 
