@@ -3,13 +3,8 @@
 What COG does by writing zeros into a buffer is a rule here: `Source.reward_scale` is 0 for prior data.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,54 +12,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.batch import Batch, Observation, Spec
-from pixelrl.datasets.robomimic_hdf5 import read_contents
-from pixelrl.datasets.store import ActionRange, Progress, Store, load
+from pixelrl.datasets.frames import gather, lay_out
+from pixelrl.datasets.homes import Progress, settle
+from pixelrl.datasets.plan import Memory
+from pixelrl.datasets.recording import Recording, Request, open_recording
+from pixelrl.datasets.robomimic_hdf5 import Contents
+from pixelrl.datasets.sampling import Quotas, before_end, fold, return_to_go
+from pixelrl.datasets.sources import Ends, Source, check_together, part_of
+from pixelrl.datasets.store import ActionRange, Store, check_alike, load
 from pixelrl.errors import DataError
 from pixelrl.seeding import derive
 
-Ends = Literal["never", "goal", "dones"]
-"""Which steps truly end an episode, so that nothing is bootstrapped beyond them.
-
-- never: none, as in COG, whose rewards are paid at every step in the goal: values reach 1 / (1 - gamma).
-- goal: those recorded with `done` set and a reward above 0, in sources whose rewards count. `done` alone will not
-  do: robomimic may also set it at the last step of every demo, and a time-out is no end. A source whose rewards are
-  scaled by 0 has no goal: to end there would say that nothing can follow, when reaching on is what it is there for.
-  What was recorded after the first such step of a demo lies beyond its end and is not sampled.
-- dones: those recorded with `done` set, in every source.
-"""
-
+CPU = torch.device("cpu")
 STD_FLOOR = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Files that are sampled and rewarded alike.
-
-    Attributes:
-        name: say "prior" or "task".
-        files: robomimic HDF5 files.
-        share: its part of every batch, relative to the other sources' shares; None in all sources: uniform over
-            all transitions.
-        reward_scale: the reward is `reward_scale * recorded + reward_shift`; 0 for prior data.
-        reward_shift: see `reward_scale`.
-        mask: a filter of the files, the subset of their demos to use.
-    """
-
-    name: str
-    files: tuple[Path, ...]
-    share: float | None = None
-    reward_scale: float = 1.0
-    reward_shift: float = 0.0
-    mask: str | None = None
-
-
 class Mixture:
-    """Batches from one or more sources, all held in memory.
+    """Batches from one or more sources.
 
     Attributes:
         spec: shapes and scales, read from the files; the standard deviations are at least 0.001.
         env_args: of the task: the first source whose rewards count, else the first one.
         store: the frames and transitions.
+        plan: where the frames live, and why.
     """
 
     def __init__(
@@ -76,73 +46,115 @@ class Mixture:
         gamma: float,
         n_step: int = 1,
         ends: Ends = "never",
+        history: int = 1,
         images: Sequence[str] | None = None,
         proprio: Sequence[str] | None = None,
         actions: ActionRange = "unit",
-        pin: bool = False,
+        memory: Memory = "auto",
+        cache_dir: Path | None = None,
+        device: torch.device = CPU,
+        workers: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
         progress: Progress | None = None,
     ) -> None:
         """Load the sources.
 
-        `images` and `proprio` select keys as `read_contents` says, `actions` and `progress` are as `load` says, and
-        `pin` puts batches into page-locked memory, for which CUDA must be there.
+        Args:
+            sources: what to mix.
+            batch_size: B, of all ranks together.
+            seed: of the batches, and of sources' random fractions.
+            gamma: discount per step.
+            n_step: rewards summed before bootstrapping.
+            ends: what ends an episode, where a source does not say it.
+            history: frames that an observation shows; before an episode's first frame that one is repeated.
+            images, proprio: observation keys, as `read_contents` takes them.
+            actions: as `load` takes them.
+            memory, cache_dir, workers: where frames live; a cache is kept in `cache_dir`, or else beside each file,
+                and built by so many processes.
+            device: the learner's. Frames may live there; then batches are put together there and only the drawn
+                indices travel. Otherwise batches for CUDA lie in page-locked memory.
+            rank, ranks: our share of every batch is the rows rank, rank + ranks, ...
+            progress: watches the frames come in.
 
         Raises:
             DataError: sources that cannot be mixed, or files that cannot be read.
         """
-        _check_sources(sources)
-        contents = [
-            [read_contents(path, mask=source.mask, images=images, proprio=proprio) for path in source.files]
-            for source in sources
-        ]
-        self.store = load(contents, actions=actions, progress=progress)
-        readings = self.store.proprio.numpy()
-        self.spec = Spec(
-            images={key: (c, h, w) for key, (h, w, c) in contents[0][0].pictures.items()},
-            proprio=contents[0][0].vectors,
-            action=self.store.dims,
-            sources=tuple(source.name for source in sources),
-            proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
-            proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),
-        )
+        if batch_size % ranks or not 0 <= rank < ranks:
+            raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
+        recordings = _open(sources, images, proprio, cache_dir)
+        used = [part_of(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
+        parts, frames = lay_out(recording for each in used for recording in each)
+        files = [*parts.values()]
+        self.plan, pictures = settle(files, frames, memory=memory, device=device, workers=workers, progress=progress)
+        self.store = load(used, parts, pictures, actions=actions)
+        if self.plan.place == "cache":
+            for recording in (recording for each in recordings for recording in each if recording.kept is None):
+                recording.keep_numbers()
+        self.spec = _spec(self.store, recordings[0][0].contents, sources, history)
         task = next((index for index, source in enumerate(sources) if source.reward_scale), 0)
-        self.env_args = contents[task][0].env_args
-        scale = torch.tensor([source.reward_scale for source in sources])[self.store.source]
-        shift = torch.tensor([source.reward_shift for source in sources])[self.store.source]
-        end = _true_ends(self.store, scale, ends)
-        self._reward, self._discount, self._steps = fold(
-            self.store.reward * scale + shift, end, self.store.last, gamma=gamma, n_step=n_step
-        )
-        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, self.store.demo))
-        self._edges = np.searchsorted(self.store.source.numpy()[self._live], np.arange(len(sources) + 1))
+        self.env_args = recordings[task][0].contents.env_args
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
-        self._batch_size = batch_size
-        self._key = derive(seed, "batches")
-        self._pin = pin
+        self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
+        self._home = device if self.plan.place == "gpu" else CPU
+        self._pin = device.type == "cuda"
+        self._prepare(sources, gamma, n_step, ends)
+
+    def _prepare(self, sources: Sequence[Source], gamma: float, n_step: int, ends: Ends) -> None:
+        """Work out what follows each transition, and bring it to where batches are put together."""
+        store = self.store
+        scale = torch.tensor([source.reward_scale for source in sources])[store.source]
+        shift = torch.tensor([source.reward_shift for source in sources])[store.source]
+        reward = store.reward * scale + shift
+        end = _true_ends(store, scale, [source.ends or ends for source in sources])
+        folded, discount, steps = fold(reward, end, store.last, gamma=gamma, n_step=n_step)
+        following = torch.arange(len(store)) + steps
+        following -= store.last[following - 1].long()  # nothing follows the last action but itself
+        tables = {
+            "action": store.action,
+            "reward": folded,
+            "discount": discount,
+            "return_to_go": return_to_go(reward, end, store.last, gamma=gamma),
+            "source": store.source,
+            "proprio": store.proprio,
+            "frame": store.frame,
+            "first": store.first,
+            "steps": steps,
+            "following": following,
+        }
+        self._tables = {name: table.to(self._home) for name, table in tables.items()}
+        self._back = torch.arange(1 - self.spec.history, 1, device=self._home)
+        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, store.demo))
+        self._edges = np.searchsorted(store.source.numpy()[self._live], np.arange(len(sources) + 1))
 
     def __len__(self) -> int:
         """Return the number of transitions that are sampled."""
         return len(self._live)
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step, the same whenever and wherever it is asked for; safe to call from threads."""
-        index = torch.from_numpy(self._draw(step))
-        frame = self.store.frame[index]
-        frames = torch.cat([frame, frame + self._steps[index]])
-        images = {key: self._take(pictures, frames) for key, pictures in self.store.images.items()}
-        proprio = self._take(self.store.proprio, frames)
+        """Return our share of a step's batch, the same whenever and wherever it is asked for; safe in threads."""
+        drawn = torch.from_numpy(self._draw(step)[self._rank :: self._ranks].copy())
+        index = (drawn.pin_memory() if self._pin else drawn).to(self._home, non_blocking=True)
+        frame, first = self._rows("frame", index), self._rows("first", index)
+        instants = torch.cat([frame, frame + self._rows("steps", index)])
+        # one gather for s and s': [2B, k] frames, none of them before the first of its demo
+        windows = torch.maximum(instants[:, None] + self._back, first.repeat(2)[:, None]).flatten()
+        images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.store.images.items()}
+        proprio = self._rows("proprio", instants)
         now, later = slice(None, len(index)), slice(len(index), None)
         return Batch(
             obs=Observation(images={key: both[now] for key, both in images.items()}, proprio=proprio[now]),
-            action=self._take(self.store.action, index),
-            reward=self._take(self._reward, index),
-            discount=self._take(self._discount, index),
+            action=self._rows("action", index),
+            reward=self._rows("reward", index),
+            discount=self._rows("discount", index),
             next_obs=Observation(images={key: both[later] for key, both in images.items()}, proprio=proprio[later]),
-            source=self._take(self.store.source, index),
+            next_action=self._rows("action", self._rows("following", index)),
+            return_to_go=self._rows("return_to_go", index),
+            source=self._rows("source", index),
         )
 
     def _draw(self, step: int) -> NDArray[np.int64]:
-        """Return the transitions of a step: with replacement, uniform within their source."""
+        """Return the transitions of a step, `[B]`: with replacement, uniform within their source."""
         random = np.random.Generator(np.random.Philox(key=np.array([self._key, step], dtype=np.uint64)))
         if self._quotas is None:
             place = random.integers(len(self), size=self._batch_size)
@@ -151,88 +163,50 @@ class Mixture:
             place = random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))
         return np.take(self._live, place)
 
-    def _take(self, values: Tensor, index: Tensor) -> Tensor:
-        """Gather rows, into pinned memory if asked for.
+    def _rows(self, name: str, index: Tensor) -> Tensor:
+        """Gather rows of a table."""
+        return gather(self._tables[name], index, pin=self._pin)
 
-        NumPy's gather is as fast as `index_select` on one thread, and starts no others: those would wait for the
-        learner's, which keep every core busy.
-        """
-        taken = torch.empty(len(index), *values.shape[1:], dtype=values.dtype, pin_memory=self._pin)
-        np.take(values.numpy(), index.numpy(), axis=0, out=taken.numpy(), mode="clip")  # "raise" would buffer
-        return taken
+    def _stacked(self, frames: Tensor, instants: int) -> Tensor:
+        """Lay the k frames of each instant one behind the other: `[N k, C, H, W]` to `[N, k C, H, W]`."""
+        return frames.view(instants, -1, *frames.shape[2:])
 
 
-class Quotas:
-    """How many of B samples each source gives at a step: its exact part rounded up or down, and exact on average.
-
-    Systematic sampling: the sources' exact parts lie end to end on a line, and every point `offset + integer` draws
-    from the source it falls into. The offset runs through all multiples of 1 / period, so that over any `period`
-    successive steps each source gives exactly its part; golden-ratio strides keep shorter runs close to it.
-    """
-
-    def __init__(self, shares: Sequence[float], batch_size: int) -> None:
-        """Take relative shares, to three digits or so (as fractions whose denominators are at most 1000)."""
-        parts = [Fraction(share).limit_denominator(1000) for share in shares]
-        edges = [batch_size * edge / sum(parts) for edge in accumulate(parts, initial=Fraction(0))]
-        self.period = math.lcm(*(edge.denominator for edge in edges))
-        self._edges = np.array([int(edge * self.period) for edge in edges])
-        near = round(self.period * (math.sqrt(5) - 1) / 2)
-        self._stride = next(n for n in range(max(near, 1), near + self.period + 2) if math.gcd(n, self.period) == 1)
-
-    def __call__(self, step: int) -> NDArray[np.int64]:
-        """Return the counts, int64 `[sources]`, which sum to B."""
-        offset = step * self._stride % self.period
-        points: NDArray[np.int64] = -((offset - self._edges) // self.period)  # those before each edge
-        return np.diff(points)
-
-
-def fold(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fold the next n steps of every transition into (reward, discount, steps), all `[T]`.
-
-    A window of m <= n steps stops with the first step that ends the episode (discount 0) or is the last of its demo
-    (discount gamma^m: a time-out bootstraps from the last frame). So each real reward is counted once.
-    `reward` float `[T]`, `end` and `last` bool `[T]`; returns float32, float32 and int64.
-    """
-    steps = torch.zeros(len(reward), dtype=torch.int64)
-    total = torch.zeros(len(reward), dtype=torch.float64)
-    here = torch.arange(len(reward))
-    running = torch.ones(len(reward), dtype=torch.bool)
-    ended = torch.zeros(len(reward), dtype=torch.bool)
-    for k in range(n_step):
-        ahead = (here + k).clamp(max=len(reward) - 1)
-        total += gamma**k * reward.double()[ahead] * running
-        steps += running
-        ended |= running & end[ahead]
-        running = running & ~(end | last)[ahead]
-    discount = (gamma ** steps.double()) * ~ended
-    return total.float(), discount.float(), steps
-
-
-def before_end(end: Tensor, demo: Tensor) -> NDArray[np.bool_]:
-    """Return bool `[T]`: the transitions of each demo up to and with its first true end; `demo` is sorted."""
-    ends_before = (end.cumsum(0) - end.long()).numpy()
-    at_start = ends_before[np.searchsorted(demo.numpy(), demo.numpy())]
-    live: NDArray[np.bool_] = ends_before == at_start
-    return live
-
-
-def _true_ends(store: Store, scale: Tensor, ends: Ends) -> Tensor:
-    """Return bool `[T]`: the steps beyond which there is nothing to bootstrap; see `Ends`."""
-    if ends == "never":
-        return torch.zeros_like(store.done)
-    if ends == "dones":
-        return store.done
-    return store.done & (store.reward > 0) & (scale != 0)
-
-
-def _check_sources(sources: Sequence[Source]) -> None:
-    """Raise unless the sources have files, different names, and either all a positive share or none."""
-    names = [source.name for source in sources]
-    shares = [source.share for source in sources]
-    if not sources or len(set(names)) < len(names):
-        raise DataError(f"the sources are named {names}; expected one or more, with different names")
+def _open(
+    sources: Sequence[Source], images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
+) -> list[list[Recording]]:
+    """Open the files of all sources, and check that they may be mixed."""
+    check_together(sources)
+    recordings = []
     for source in sources:
-        if not source.files:
-            raise DataError(f"source {source.name!r} has no files; expected one or more")
-        if (source.share is None) != (shares[0] is None) or (source.share is not None and source.share < 0.001):
-            raise DataError(f"the shares are {shares}; expected a share of at least 0.001 in all sources, or in none")
+        request = Request(mask=source.mask, images=images, proprio=proprio)
+        recordings.append([open_recording(path, request, cache_dir) for path in source.paths()])
+    check_alike([recording.contents for each in recordings for recording in each])
+    return recordings
+
+
+def _spec(store: Store, contents: Contents, sources: Sequence[Source], history: int) -> Spec:
+    """Return the shapes and scales of a store."""
+    readings = store.proprio.numpy()
+    return Spec(
+        images={key: (c, h, w) for key, (h, w, c) in contents.pictures.items()},
+        proprio=contents.vectors,
+        action=store.dims,
+        sources=tuple(source.name for source in sources),
+        proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
+        proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),
+        history=history,
+    )
+
+
+def _true_ends(store: Store, scale: Tensor, ends: Sequence[Ends]) -> Tensor:
+    """Return bool `[T]`: the steps beyond which there is nothing to bootstrap; see `Ends`."""
+    rules = {
+        "never": torch.zeros_like(store.done),
+        "dones": store.done,
+        "goal": store.done & (store.reward > 0) & (scale != 0),
+    }
+    end = torch.zeros_like(store.done)
+    for source, rule in enumerate(ends):
+        end |= rules[rule] & (store.source == source)
+    return end

@@ -1,22 +1,21 @@
-"""All frames of a data set, each once, in memory: a transition is an index, and its next frame is the one after."""
+"""A data set in memory, but for its pictures: a transition is an index, and its next frame is the one after."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, read_demos
+from pixelrl.datasets.frames import Frames, Part
+from pixelrl.datasets.recording import Recording
+from pixelrl.datasets.robomimic_hdf5 import Contents, Demo
 from pixelrl.errors import DataError
-
-Progress = Callable[[int, int], None]
-"""Called with the frames read so far and the frames in all."""
 
 ActionRange = Literal["unit", "min-max"]
 """Actions are normalised to [-1, 1] already, or are to be, by their range in the data."""
@@ -31,24 +30,26 @@ class Store:
     """F frames and the T transitions between them; demos lie one after another, sources likewise.
 
     Attributes:
-        images: observation key -> uint8 `[F, C, H, W]`.
+        images: observation key -> its F pictures, wherever they live.
         proprio: float32 `[F, P]`, raw.
         action: float32 `[T, A]` in [-1, 1].
         reward: float32 `[T]`, as recorded.
         done: bool `[T]`, as recorded.
         frame: int64 `[T]`, the frame before the transition; the frame after it is `frame + 1`.
+        first: int64 `[T]`, the first frame of its demo.
         last: bool `[T]`, the last transition of its demo.
-        demo: int64 `[T]`, counting over all files.
+        demo: int64 `[T]`, counting over all files; a demo that two sources use counts twice, and has its frames once.
         source: int64 `[T]`.
         dims: what each dimension of the action means.
     """
 
-    images: Mapping[str, Tensor]
+    images: Mapping[str, Frames]
     proprio: Tensor
     action: Tensor
     reward: Tensor
     done: Tensor
     frame: Tensor
+    first: Tensor
     last: Tensor
     demo: Tensor
     source: Tensor
@@ -61,38 +62,40 @@ class Store:
     def fingerprint(self) -> str:
         """Return a checksum of what was recorded: all numbers, and some of the pictures, evenly spaced."""
         arrays = [self.action, self.reward, self.done, self.last, self.source, self.proprio]
-        arrays += [pictures[:: max(1, len(pictures) // 256)] for pictures in self.images.values()]
+        some = torch.arange(0, len(self.proprio), max(1, len(self.proprio) // 256))
         checksum = 0
         for array in arrays:
             checksum = zlib.crc32(np.ascontiguousarray(array.numpy()).data, checksum)
+        for frames in self.images.values():
+            checksum = zlib.crc32(frames.take(some).cpu().numpy().data, checksum)
         return f"{len(self)} transitions, crc32 {checksum:08x}"
 
 
 def load(
-    sources: Sequence[Sequence[Contents]], *, actions: ActionRange = "unit", progress: Progress | None = None
+    sources: Sequence[Sequence[Recording]],
+    parts: Mapping[Path, Part],
+    images: Mapping[str, Frames],
+    *,
+    actions: ActionRange = "unit",
 ) -> Store:
-    """Read the files of all sources into one preallocated store, demo by demo.
+    """Read the numbers of all sources into one preallocated store, demo by demo, beside pictures that are there.
 
     `actions="min-max"` maps each dimension's range in the data to [-1, 1] and rewrites `dims` accordingly.
 
     Raises:
-        DataError: files whose keys, shapes or actions differ, or whatever `read_demos` finds.
+        DataError: actions out of range, or whatever `Recording.numbers` finds.
     """
-    files = [(index, contents) for index, source in enumerate(sources) for contents in source]
-    first = files[0][1]
-    for _, contents in files[1:]:
-        _check_alike(first, contents)
-    store = _allocate(files)
-    frames = len(store.proprio)
-    frame = step = 0
-    for _, contents in files:
-        for demo in read_demos(contents):
+    files = [(index, recording) for index, source in enumerate(sources) for recording in source]
+    store = _allocate(files, parts, images)
+    step = 0
+    for _, recording in files:
+        contents = recording.contents
+        part = parts[contents.path.resolve()]
+        for demo in recording.numbers():
             if actions == "unit":
                 check_unit_range(demo, contents.path)
-            _fill(store, demo, contents, frame, step)
-            frame, step = frame + len(demo.actions) + 1, step + len(demo.actions)
-            if progress is not None:
-                progress(frame, frames)
+            _fill(store, demo, contents, part.first[demo.name], step)
+            step += len(demo.actions)
     return _normalised(store) if actions == "min-max" else replace(store, action=store.action.clamp_(-1, 1))
 
 
@@ -107,15 +110,22 @@ def check_unit_range(demo: Demo, path: Path) -> None:
         )
 
 
-def _check_alike(first: Contents, other: Contents) -> None:
-    """Raise unless two files hold the same keys, shapes and actions."""
-    expected, came = _traits(first), _traits(other)
-    for key in expected | came:
-        if expected.get(key) != came.get(key):
-            raise DataError(
-                f"{other.path}: {key} is {came.get(key, 'missing')}; "
-                f"expected {expected.get(key, 'no such key')}, as in {first.path}"
-            )
+def check_alike(files: Sequence[Contents]) -> None:
+    """Raise unless files that are read together hold the same keys, shapes and actions.
+
+    Raises:
+        DataError: names the first file that differs from the first one, and in what.
+    """
+    first = files[0]
+    expected = _traits(first)
+    for other in files[1:]:
+        came = _traits(other)
+        for key in expected | came:
+            if expected.get(key) != came.get(key):
+                raise DataError(
+                    f"{other.path}: {key} is {came.get(key, 'missing')}; "
+                    f"expected {expected.get(key, 'no such key')}, as in {first.path}"
+                )
 
 
 def _traits(contents: Contents) -> dict[str, str]:
@@ -124,25 +134,35 @@ def _traits(contents: Contents) -> dict[str, str]:
     return {key: f"{shape}" for key, shape in {**contents.pictures, **contents.vectors}.items()} | action
 
 
-def _allocate(files: Sequence[tuple[int, Contents]]) -> Store:
+def _allocate(
+    files: Sequence[tuple[int, Recording]], parts: Mapping[Path, Part], images: Mapping[str, Frames]
+) -> Store:
     """Return a store of the right size; what follows from the lengths is filled in, the rest is not."""
-    contents = files[0][1]
-    lengths = np.array([steps for _, file in files for steps in file.demos.values()])
-    sources = np.array([source for source, file in files for _ in file.demos])
-    total, frames = int(lengths.sum()), int(lengths.sum()) + len(lengths)
-    demo = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))
+    contents = files[0][1].contents
+    frames = sum(
+        sum(part.recording.contents.demos.values()) + len(part.recording.contents.demos) for part in parts.values()
+    )
+    lengths = np.array([steps for _, file in files for steps in file.contents.demos.values()])
+    sources = np.array([source for source, file in files for _ in file.contents.demos])
+    firsts = [parts[file.contents.path.resolve()].first for _, file in files]
+    starts = np.array([f[name] for f, (_, file) in zip(firsts, files, strict=True) for name in file.contents.demos])
+    total = int(lengths.sum())
+    demo = np.repeat(np.arange(len(lengths)), lengths)
+    first: NDArray[np.int64] = starts[demo]
+    begin = (lengths.cumsum() - lengths)[demo]
     last = torch.zeros(total, dtype=torch.bool)
     last[torch.from_numpy(lengths.cumsum() - 1)] = True
     return Store(
-        images={key: torch.empty(frames, c, h, w, dtype=torch.uint8) for key, (h, w, c) in contents.pictures.items()},
+        images=images,
         proprio=torch.empty(frames, sum(contents.vectors.values())),
         action=torch.empty(total, len(contents.action)),
         reward=torch.empty(total),
         done=torch.empty(total, dtype=torch.bool),
-        frame=torch.arange(total) + demo,  # each earlier demo has one frame more than transitions
+        frame=torch.from_numpy(first + np.arange(total) - begin),
+        first=torch.from_numpy(first),
         last=last,
-        demo=demo,
-        source=torch.from_numpy(np.repeat(sources, lengths)),
+        demo=torch.from_numpy(demo),
+        source=torch.from_numpy(sources[demo]),
         dims=contents.action,
     )
 
@@ -151,8 +171,6 @@ def _fill(store: Store, demo: Demo, contents: Contents, frame: int, step: int) -
     """Copy a demo to its place."""
     steps = slice(step, step + len(demo.actions))
     frames = slice(frame, frame + len(demo.actions) + 1)
-    for key, images in store.images.items():  # NumPy copies: torch's threads would wait for busy cores
-        images.numpy()[frames] = rearrange(demo.sensors[key], "n h w c -> n c h w")
     if contents.vectors:
         store.proprio.numpy()[frames] = np.concatenate([demo.sensors[key] for key in contents.vectors], axis=1)
     store.action.numpy()[steps] = demo.actions

@@ -26,7 +26,7 @@ class PixelEncoder(ABC):
             PixelrlError: pictures too small for the convolutions.
         """
         trunks = {}
-        for key, shape in spec.images.items():
+        for key, shape in spec.stacks.items():
             try:
                 trunks[key] = self.trunk(shape)
                 trunks[key](torch.zeros(1, *shape))
@@ -51,7 +51,7 @@ class Cameras(nn.Module):
         self.trunks = nn.ModuleDict(trunks)
         self.register_buffer("mean", torch.tensor(spec.proprio_mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(spec.proprio_std, dtype=torch.float32))
-        shapes = spec.images.items()
+        shapes = spec.stacks.items()
         with torch.no_grad():
             widths = [self.trunks[key](torch.zeros(1, *shape)).shape[1] for key, shape in shapes]
         self.features = sum(widths) + spec.proprio_dim

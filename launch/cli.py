@@ -257,8 +257,12 @@ def train(recipe: Positional[str], /) -> None:
     """Train a recipe on data; `pixelrl train --help` lists the recipes, `pixelrl train RECIPE --help` its options."""
 
 
+def bench(kind: Positional[str], /) -> None:
+    """Measure: learner (updates) or data (loading); compare ledgers. `pixelrl bench KIND --help` tells the options."""
+
+
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb for verb in (demo, collect, inspect, convert, train, evaluate, compare, export)
+    verb.__name__: verb for verb in (demo, collect, inspect, convert, train, evaluate, compare, export, bench)
 }
 
 
@@ -272,6 +276,10 @@ def main() -> None:
             from pixelrl.launch.options import train_command
 
             train_command(arguments[1:])
+        elif arguments[:1] == ["bench"]:
+            from pixelrl.launch.bench import bench_command
+
+            bench_command(arguments[1:])
         else:
             tyro.extras.subcommand_cli_from_dict(VERBS, prog="pixelrl", args=arguments, description=__doc__)
     except KeyboardInterrupt:

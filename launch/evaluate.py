@@ -38,6 +38,7 @@ class Candidate:
         pictures: observation key of each camera -> (height, width) that the policy takes [px].
         action: what its [-1, 1] means.
         origin: what to write about it.
+        history: how many pictures of each camera it looks at.
     """
 
     policy: Policy
@@ -45,6 +46,7 @@ class Candidate:
     pictures: Mapping[str, tuple[int, int]]
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
+    history: int = 1
 
 
 def evaluate(
@@ -80,9 +82,10 @@ def evaluate(
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
     outcomes: list[Outcome] = []
+    looking = partial(rollout, policy, make, history=candidate.history)
     with (
         progress_bar(console) as bar,
-        closing(rollout(policy, make, episodes=episodes, seed=seed, workers=workers, films=films)) as played,
+        closing(looking(episodes=episodes, seed=seed, workers=workers, films=films)) as played,
     ):
         job = bar.add_task("evaluate", total=episodes, note="")
         for outcome in played:
@@ -139,6 +142,7 @@ def exported(directory: Path) -> Candidate:
         pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
         action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
         origin={"export": str(directory), "sha256": policy.contract["sha256"]},
+        history=policy.contract.get("history", 1),
     )
 
 
@@ -152,6 +156,7 @@ def trained(directory: Path, step: int | None) -> Candidate:
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
         origin={"run": str(directory), "step": found},
+        history=run.spec.history,
     )
 
 

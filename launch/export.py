@@ -67,7 +67,7 @@ def control_rate(run: Run) -> float | None:
 
 
 def recorded_frames(run: Run, data: tuple[Path, ...]) -> Sensors:
-    """Return recorded instants from every source's first file: key -> `[N, ...]`.
+    """Return recorded instants, with their histories, from every source's first file: key -> `[N, ...]`.
 
     Raises:
         PixelrlError: a file is gone; `data` names others to use.
@@ -81,6 +81,8 @@ def recorded_frames(run: Run, data: tuple[Path, ...]) -> Sensors:
         contents = read_contents(path, images=tuple(run.spec.images), proprio=tuple(run.spec.proprio))
         for demo in read_demos(contents, islice(contents.demos, DEMOS)):
             stride = max(1, len(demo.actions) * DEMOS * len(files) // FRAMES)
+            instants = np.arange(0, len(demo.actions) + 1, stride)
             for key, rows in parts.items():
-                rows.append(demo.sensors[key][::stride])
+                back = range(run.spec.history - 1, -1, -1) if key in run.spec.images else (0,)
+                rows.append(np.concatenate([demo.sensors[key][np.maximum(instants - k, 0)] for k in back], axis=-1))
     return {key: np.concatenate(rows)[:FRAMES] for key, rows in parts.items()}

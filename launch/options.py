@@ -1,6 +1,6 @@
 """The command line of `pixelrl train`: every field of a recipe, and of each of its terms, is an option."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from dataclasses import field as defaulted
 from pathlib import Path
@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 from rich.console import Console
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from pixelrl.config import Recipe
-from pixelrl.errors import PixelrlError
+from pixelrl.datasets.plan import Memory
+from pixelrl.datasets.sources import Source
+from pixelrl.errors import DataError, PixelrlError
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.learner import term_name
@@ -21,6 +23,8 @@ DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
 TERMS = ("critic", "actor", "warmup")
+SOURCES = ("task", "prior", "source", "task_mask", "task_fraction")
+"""The options of a job that tell its sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +32,31 @@ class Job:
     """What a recipe is applied to."""
 
     task: tuple[Path, ...]
-    """HDF5 files of the task: their rewards count"""
+    """HDF5 files of the task, or globs of them: their rewards count"""
     prior: tuple[Path, ...] = ()
-    """HDF5 files of prior data: their rewards are taken for zero"""
-    out: Path
-    """directory of the run"""
+    """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
+    source: UseAppendAction[tuple[str, ...]] = ()
+    """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
+    reward_scale=0,reward_shift=0,ends=dones; what is left out is as for the task data; may be given several times"""
     task_mask: str | None = None
     """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
+    task_fraction: float = 1.0
+    """part of the task's demos to use, drawn by the seed; a smaller part lies within a larger one"""
+    actions: Literal["unit", "min-max"] = "unit"
+    """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
+    memory: Memory = "auto"
+    """where frames live: on the GPU, in RAM, in a memory-mapped cache beside each file, or in the files themselves;
+    auto: the first of these where they fit"""
+    cache_dir: Path | None = None
+    """folder for caches, say where the data's own folder cannot be written to"""
+    loader_threads: int | None = None
+    """threads that prepare batches ahead of the learner; default: 1 with CUDA, else none, since cores are busy"""
+    out: Path
+    """directory of the run"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
-    actions: Literal["unit", "min-max"] = "unit"
-    """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000
@@ -62,6 +78,69 @@ def train_command(arguments: list[str]) -> None:
     tyro.extras.subcommand_cli_from_dict(commands, prog="pixelrl train", args=arguments, description=DESCRIPTION)
 
 
+def sources_of(recipe: Recipe, job: Job) -> list[Source]:
+    """Return the sources: prior rewards are zero by rule, whatever the files say.
+
+    With shares, the task data get the recipe's and the prior data what the others leave.
+
+    Raises:
+        PixelrlError: a source that cannot be, or shares that leave nothing to the prior data.
+    """
+    more = [parse_source(text, {"reward_scale": recipe.reward_scale}) for text in job.source]
+    share = recipe.task_share if job.prior or more else None
+    sources = [
+        Source(
+            name="task",
+            files=job.task,
+            share=share,
+            mask=job.task_mask,
+            fraction=job.task_fraction,
+            reward_scale=recipe.reward_scale,
+        )
+    ]
+    if job.prior:
+        unrewarded = Source(name="prior", files=job.prior, reward_scale=0.0)
+        if share is not None:
+            left = 1 - share - sum(source.share or 0 for source in more)
+            if left < 0.001:
+                raise PixelrlError(f"--prior: the shares of the other sources sum to {1 - left:g}; nothing is left")
+            unrewarded = replace(unrewarded, share=left)
+        sources.append(unrewarded)
+    return [*sources, *more]
+
+
+def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
+    """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
+
+    Keys are those of `Source`; `defaults` stand for what is not said.
+
+    Raises:
+        DataError: an unknown key, a value that is no number, or no name or files.
+    """
+    kinds = {field.name: field.type for field in fields(Source)}
+    said: dict[str, list[str]] = {}
+    key = ""
+    for item in text.split(","):
+        before, equals, after = item.partition("=")
+        key, value = (before.strip(), after) if equals else (key, item)
+        if key not in kinds or (not equals and key != "files"):
+            raise DataError(f"--source {text}: {item!r} is not KEY=VALUE with KEY one of {', '.join(kinds)}")
+        said.setdefault(key, []).append(value.strip())
+    values: dict[str, Any] = dict(defaults)
+    for key, words in said.items():
+        if len(words) > 1 and key != "files":
+            raise DataError(f"--source {text}: {key} is given {len(words)} times; expected one")
+        values[key] = tuple(map(Path, words)) if key == "files" else words[0]
+        if kinds[key] in (float, float | None):
+            try:
+                values[key] = float(words[0])
+            except ValueError as error:
+                raise DataError(f"--source {text}: {key} is {words[0]!r}; expected a number") from error
+    if missing := {"name", "files"} - set(values):
+        raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
+    return Source(**values)
+
+
 def chosen_encoder(arguments: list[str]) -> tuple[str | None, list[str]]:
     """Take `--encoder NAME` out of the arguments: it decides which options the rest may have."""
     if "--encoder" not in arguments:
@@ -79,8 +158,9 @@ def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., No
     options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
 
     def run(job: Any, recipe: Any = None) -> None:
-        chosen = {field.name: getattr(job, field.name) for field in fields(Job)}
-        train(restore(recipe), **chosen, console=Console())
+        chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in SOURCES}
+        whole = restore(recipe)
+        train(whole, sources_of(whole, job), **chosen, console=Console())
 
     run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
     run.__defaults__ = (options(),)

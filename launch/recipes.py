@@ -10,6 +10,8 @@ from dataclasses import replace
 from pixelrl.config import Recipe
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import CogCNN, DrqCNN, SmallCNN
+from pixelrl.encoders.impala import ImpalaCNN
+from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
@@ -113,4 +115,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe for recipe in (quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, cog_dr3, cog, bc)
 }
 
-ENCODERS: dict[str, Callable[[], PixelEncoder]] = {"small": SmallCNN, "cog": CogCNN, "drq": DrqCNN}
+ENCODERS: dict[str, Callable[[], PixelEncoder]] = {
+    "small": SmallCNN,
+    "cog": CogCNN,
+    "drq": DrqCNN,
+    "impala": ImpalaCNN,
+    "resnet18": ResNet18,
+    "resnet18_robomimic": RobomimicResNet18,
+}

@@ -1,22 +1,27 @@
 """Train a recipe on data: read this file first, then the recipe, then its terms.
 
-files -> Mixture.batch(step) -> Learner.update(batch) -> reports, checkpoints, a run's directory
+files -> Mixture.batch(step) -> Loader -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from pixelrl import checkpoint
 from pixelrl.config import Recipe, to_json
-from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.datasets.loader import Loader
+from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.plan import Memory
+from pixelrl.datasets.sources import Source
+from pixelrl.datasets.store import ActionRange
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
-from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
 from pixelrl.loop import train as training
@@ -26,14 +31,15 @@ from pixelrl.run import Run, checkpoint_path, pick_device, read_run
 
 def train(
     recipe: Recipe,
-    task: Sequence[Path],
-    prior: Sequence[Path],
+    sources: Sequence[Source],
     out: Path,
     *,
+    actions: ActionRange = "unit",
+    memory: Memory = "auto",
+    cache_dir: Path | None = None,
+    loader_threads: int | None = None,
     resume: bool = False,
     device: str = "auto",
-    actions: str = "unit",
-    task_mask: str | None = None,
     log_every: int = 100,
     checkpoint_every: int = 1_000,
     snapshot_every: int = 0,
@@ -48,19 +54,12 @@ def train(
     if log_every < 1 or checkpoint_every < 1:
         raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
     where = pick_device(device)
+    loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
+    if loaders < 0:
+        raise PixelrlError(f"--loader-threads is {loaders}; it must be at least 0")
     before = earlier(out, recipe, resume)
-    mixture = load(recipe, task, prior, actions, task_mask, pin=where.type == "cuda", console=console)
-    run = Run(
-        recipe=recipe,
-        spec=mixture.spec,
-        data={
-            "task": tuple(str(path.resolve()) for path in task),
-            "prior": tuple(str(path.resolve()) for path in prior),
-        },
-        fingerprint=mixture.store.fingerprint(),
-        actions=actions,
-        env_args=mixture.env_args,
-    )
+    mixture = load(recipe, sources, actions=actions, memory=memory, cache_dir=cache_dir, device=where, console=console)
+    run = describe(recipe, sources, mixture, actions)
     learner = Learner(recipe, mixture.spec, where)
     learner.guard.limit = largest_q(recipe.gamma, recipe.reward_scale * float(mixture.store.reward.abs().max()))
     seconds = 0.0 if before is None else go_on(out, before, run, learner)
@@ -70,10 +69,15 @@ def train(
         console.print(f"{out}: nothing to resume, starting anew")
     run.write(out)
     saved = learner.step
-    good = checkpoint.naming_last_good(checkpoint_path(out))
-    with good, Log(out, saved) as log, progress_bar(console) as bar, deferred_interrupt() as interrupted:
+    with (
+        checkpoint.naming_last_good(checkpoint_path(out)),
+        Log(out, saved) as log,
+        Loader(mixture.batch, recipe.steps, threads=loaders) as batch_at,
+        progress_bar(console) as bar,
+        deferred_interrupt() as interrupted,
+    ):
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        reports = training(learner, mixture.batch, recipe.steps, measure_every=log_every, seconds=seconds)
+        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds)
         for report in reports:
             bar.update(job, completed=report.step)
             if report.metrics:
@@ -93,21 +97,21 @@ def train(
 
 def load(
     recipe: Recipe,
-    task: Sequence[Path],
-    prior: Sequence[Path],
-    actions: str,
-    task_mask: str | None,
+    sources: Sequence[Source],
     *,
-    pin: bool,
+    actions: ActionRange,
+    memory: Memory,
+    cache_dir: Path | None,
+    device: torch.device,
     console: Console,
 ) -> Mixture:
-    """Read the data as a recipe wants them: prior rewards are zero by rule, whatever the files say."""
-    share = recipe.task_share if prior else None
-    scale = recipe.reward_scale
-    sources = [Source(name="task", files=tuple(task), share=share, reward_scale=scale, mask=task_mask)]
-    if prior:
-        rest = None if share is None else 1 - share
-        sources.append(Source(name="prior", files=tuple(prior), share=rest, reward_scale=0.0))
+    """Read the data as a recipe wants them, and say where their frames live.
+
+    Raises:
+        PixelrlError: data that do not fit, or that a critic cannot learn a value from.
+    """
+    if memory == "gpu" and device.type != "cuda":
+        raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
     with progress_bar(console) as bar:
         job = bar.add_task("read", total=None, note="")
         mixture = Mixture(
@@ -117,19 +121,37 @@ def load(
             gamma=recipe.gamma,
             n_step=recipe.n_step,
             ends=recipe.ends,
+            history=recipe.history,
             images=recipe.images,
             proprio=recipe.proprio,
-            actions=actions,  # type: ignore[arg-type]
-            pin=pin,
-            progress=lambda done, total: bar.update(job, completed=done, total=total, note="frames"),
+            actions=actions,
+            memory=memory,
+            cache_dir=cache_dir,
+            device=device,
+            workers=cores(),
+            progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
         )
+    console.print(mixture.plan.reason, highlight=False)
     store = mixture.store
     if recipe.critic and not store.reward[store.source == 0].any():
         raise PixelrlError(
-            f"{task[0]}: no transition of the task data has a reward, so there is nothing to learn a value from; "
-            "give data with successes, or use a recipe without a critic, such as bc"
+            f"{sources[0].files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
+            "from; give data with successes, or use a recipe without a critic, such as bc"
         )
     return mixture
+
+
+def describe(recipe: Recipe, sources: Sequence[Source], mixture: Mixture, actions: ActionRange) -> Run:
+    """Return the whole configuration of a run."""
+    return Run(
+        recipe=recipe,
+        spec=mixture.spec,
+        data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
+        sources={source.name: source.rule() for source in sources},
+        fingerprint=mixture.store.fingerprint(),
+        actions=actions,
+        env_args=mixture.env_args,
+    )
 
 
 def earlier(out: Path, recipe: Recipe, resume: bool) -> Run | None:
@@ -160,6 +182,14 @@ def go_on(out: Path, before: Run, run: Run, learner: Learner) -> float:
     """
     if (before.fingerprint, before.actions) != (run.fingerprint, run.actions):
         raise PixelrlError(f"{out}: was trained on other data ({before.fingerprint}), not these ({run.fingerprint})")
+    for name in dict.fromkeys([*run.sources, *before.sources]) if before.sources else ():  # older versions do not tell
+        old, new = before.sources.get(name, {}), run.sources.get(name, {})
+        for key in dict.fromkeys([*new, *old]):
+            if old.get(key) != new.get(key):
+                raise PixelrlError(
+                    f"{out}: was trained with source {name}: {key} = {old.get(key)}, not {new.get(key)}; "
+                    "--resume changes only --steps"
+                )
     seconds = checkpoint.load(checkpoint_path(out), learner)
     if run.recipe.steps < learner.step:
         raise PixelrlError(f"{out}: has done {learner.step} steps already; --steps {run.recipe.steps} would undo some")

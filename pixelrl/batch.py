@@ -16,7 +16,8 @@ class Observation:
 
     Attributes:
         images: observation key (say `agentview_image`) -> uint8 `[B, C, H, W]`; augmentation turns them into numbers
-            in [0, 1] for all encoders at once, and an encoder takes either.
+            in [0, 1] for all encoders at once, and an encoder takes either. With a history, C counts the channels of
+            all its frames, the oldest first.
         proprio: float32 `[B, P]`, raw (metres, radians, ...), the keys of `Spec.proprio` in their order.
     """
 
@@ -39,6 +40,9 @@ class Batch:
         reward: float32 `[B]`, the discounted sum of the rewards between `obs` and `next_obs`.
         discount: float32 `[B]`, gamma^n, or 0 where the episode truly ends (a time-out bootstraps).
         next_obs: the state s' to bootstrap from.
+        next_action: float32 `[B, A]`, what was done in s'; at the end of a demo, where nothing was, its last action.
+        return_to_go: float32 `[B]`, the discounted rewards from s to the true end or to the end of the recording;
+            nothing is bootstrapped, so after a time-out it is a lower bound (of rewards that are not negative).
         source: int64 `[B]`, an index into `Spec.sources`.
     """
 
@@ -47,6 +51,8 @@ class Batch:
     reward: Tensor
     discount: Tensor
     next_obs: Observation
+    next_action: Tensor
+    return_to_go: Tensor
     source: Tensor
 
     def __len__(self) -> int:
@@ -61,6 +67,8 @@ class Batch:
             reward=self.reward.to(device, non_blocking=True),
             discount=self.discount.to(device, non_blocking=True),
             next_obs=self.next_obs.to(device),
+            next_action=self.next_action.to(device, non_blocking=True),
+            return_to_go=self.return_to_go.to(device, non_blocking=True),
             source=self.source.to(device, non_blocking=True),
         )
 
@@ -80,11 +88,12 @@ class Spec:
     """The shapes (and scales) of a data set, read from it and never from a configuration.
 
     Attributes:
-        images: observation key -> (C, H, W) of its uint8 pictures.
+        images: observation key -> (C, H, W) of one of its uint8 pictures.
         proprio: observation key -> its length, in the order in which they are concatenated.
         action: the dimensions of the action.
         sources: the names of the mixture's sources; `Batch.source` counts along them.
         proprio_mean, proprio_std: statistics of the P proprioceptive numbers over the data, for normalisation.
+        history: frames that an observation shows of each camera, stacked along the channels, the oldest first.
     """
 
     images: Mapping[str, tuple[int, int, int]]
@@ -93,6 +102,12 @@ class Spec:
     sources: tuple[str, ...]
     proprio_mean: tuple[float, ...]
     proprio_std: tuple[float, ...]
+    history: int = 1
+
+    @property
+    def stacks(self) -> dict[str, tuple[int, int, int]]:
+        """Return observation key -> (C, H, W) of what the networks see: all frames of the history."""
+        return {key: (self.history * c, h, w) for key, (c, h, w) in self.images.items()}
 
     @property
     def action_dim(self) -> int:

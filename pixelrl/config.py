@@ -66,6 +66,8 @@ class Recipe:
     """share of the task data in each batch; None: all transitions alike, as COG"""
     images: tuple[str, ...] | None = None
     """observation keys of the cameras; None: all there are"""
+    history: int = 1
+    """frames that each observation shows of every camera, this one and those before it"""
     proprio: tuple[str, ...] | None = None
     """observation keys of the proprioception; None: all that a robot could know"""
 
@@ -83,6 +85,7 @@ class Recipe:
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("ensemble", self.ensemble >= 1, "at least 1"),
             ("n_step", self.n_step >= 1, "at least 1"),
+            ("history", self.history >= 1, "at least 1 frame"),
             ("critic_hidden", min(self.critic_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
             ("actor_hidden", min(self.actor_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
             ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),

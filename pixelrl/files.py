@@ -28,9 +28,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def rename(source: Path, target: Path) -> None:
     """Give a file that is whole its name, atomically."""
-    _flush(source)  # or a power cut could leave the new name on an empty file
+    flush(source)  # or a power cut could leave the new name on an empty file
     os.replace(source, target)  # noqa: PTH105 (the one call that is known to be atomic)
-    _flush(target.parent)
+    flush(target.parent)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def atomic_tree(path: Path) -> Iterator[Path]:
     try:
         yield folder / path.name
         for part in (folder / path.name).rglob("*"):
-            _flush(part)
+            flush(part)
         rename(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,7 +67,7 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Force a file, or the names in a folder, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -28,15 +28,19 @@ def train(
         learner: fresh, or read from a checkpoint.
         batch_at: the batch of a step, a pure function of its number.
         steps: where to stop, counted from the very beginning.
-        measure_every: how often to run the diagnostics.
+        measure_every: how often to run the diagnostics; they also tell `time/data_wait`, the share of the time since
+            the last measurement in which the learner waited for its batches.
         seconds: what the run has taken before.
 
     Raises:
         DivergenceError: seen at a measured step: some step since the last one went wrong.
     """
     start = time.perf_counter() - seconds
+    since, waited = time.perf_counter(), 0.0
     while learner.step < steps:
+        asked = time.perf_counter()
         batch = batch_at(learner.step).to(learner.device)
+        waited += time.perf_counter() - asked
         last = learner.step + 1 == steps
         measure = last or (learner.step + 1) % measure_every == 0
         tensors = learner.update(batch, measure=measure)
@@ -44,4 +48,7 @@ def train(
         if measure:
             learner.check()
             metrics = {name: float(value) for name, value in tensors.items()}
+            now = time.perf_counter()
+            metrics["time/data_wait"] = waited / (now - since)
+            since, waited = now, 0.0
         yield Report(step=learner.step, seconds=time.perf_counter() - start, metrics=metrics)

@@ -23,7 +23,7 @@ class TorchPolicy:
 
     def __init__(self, networks: Networks, spec: Spec, device: torch.device) -> None:
         self.networks, self.spec, self.device = networks.to(device).eval(), spec, device
-        self._inputs = {key: Input("uint8", (h, w, c)) for key, (c, h, w) in spec.images.items()}
+        self._inputs = {key: Input("uint8", (h, w, c)) for key, (c, h, w) in spec.stacks.items()}
         self._inputs |= {key: Input("float32", (size,)) for key, size in spec.proprio.items()}
 
     @torch.inference_mode()

@@ -31,6 +31,7 @@ class Run:
         recipe: what was learned and how.
         spec: shapes and scales of the data.
         data: source -> its files.
+        sources: source -> how it is sampled and rewarded, as JSON values; empty in runs of older versions.
         fingerprint: of the transitions that were learned from, whatever their files are called.
         actions: how recorded actions were normalised.
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
@@ -41,6 +42,7 @@ class Run:
     data: Mapping[str, tuple[str, ...]]
     fingerprint: str
     actions: str
+    sources: Mapping[str, Any] = field(default_factory=dict)
     env_args: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:

@@ -89,3 +89,11 @@ def test_a_picture_that_is_too_small_is_named(encoder: PixelEncoder, size: int) 
 @pytest.mark.parametrize("size", [32, 48])
 def test_the_small_encoder_takes_the_size_that_it_promises(size: int) -> None:
     assert SmallCNN().build(only(3, size, size)).features == 256  # type: ignore[arg-type]
+
+
+def test_a_history_is_more_channels_of_one_picture() -> None:
+    spec = replace(SPEC, history=3)
+    encoder = CogCNN(channels=2).build(spec)
+    assert encoder.features == CogCNN(channels=2).build(SPEC).features
+    assert next(encoder.trunks["front_image"].parameters()).shape[1] == 9
+    assert encoder(observation(spec=spec)).shape == (6, encoder.features)

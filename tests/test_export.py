@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from tiny import observation
 from torch import nn
 from torch.nn.functional import interpolate
 
 from pixelrl.batch import ActionDim, Spec
+from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import SmallCNN
+from pixelrl.encoders.impala import ImpalaCNN
+from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.errors import PixelrlError
 from pixelrl.export import artefact
 from pixelrl.export.artefact import Artefact, Resize, export, resampling, write_onnx
@@ -144,6 +148,47 @@ def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
     frames = make_frames(4)
     expected = TorchPolicy(networks, spec, torch.device("cpu"))(frames)
     np.testing.assert_allclose(ExportedPolicy(tmp_path / "export")(frames), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [ImpalaCNN(), ResNet18(), RobomimicResNet18()])
+def test_published_encoders_agree_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
+    spec = replace(SPEC, images={"front_image": (3, 48, 48)})
+    torch.manual_seed(0)
+    networks = Networks(
+        spec, encoder, shared=False, ensemble=1, critic_hidden=(8,), actor_hidden=(8,), layer_norm=False
+    )
+    nn.init.normal_(networks.actor.last.weight)
+    networks.policy(observation(size=4, spec=spec))  # BatchNorm's running statistics are not what they start with
+    result = go(networks, tmp_path / "artefact", spec=spec, camera_sizes=None)
+    assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
+
+
+def test_a_history_is_kept_by_the_exported_policy_as_in_training(tmp_path: Path) -> None:
+    spec = replace(SPEC, history=3)
+    networks = make_networks(spec)
+    frames = make_frames(12)
+    stacked = frames | {
+        key: np.concatenate([frames[key][np.maximum(np.arange(12) - back, 0)] for back in (2, 1, 0)], axis=-1)
+        for key in spec.images
+    }
+    result = go(networks, tmp_path / "export", spec=spec, frames=stacked, camera_sizes=None)
+    assert result["parity"]["data"]["robot"] < 1e-5 and result["parity"]["random"]["robot"] < 1e-5
+    policy = ExportedPolicy(tmp_path / "export")
+    assert policy.contract["history"] == 3
+    assert policy.contract["inputs"]["front_image"]["shape"] == ["B", 48, 48, 9]
+    assert policy.contract["inputs"]["front_image"]["channels"].startswith("the last 3 pictures, the oldest first")
+    expected = TorchPolicy(networks, spec, torch.device("cpu"))(stacked)
+    np.testing.assert_allclose(policy(stacked), expected, atol=1e-5)
+    low, high = np.array([-0.05, -0.5, -1]), np.array([0.05, 1.5, 1])
+    for _ in range(2):  # two episodes alike
+        policy.reset()
+        for step in range(12):
+            action = policy.act({key: value[step] for key, value in frames.items()})
+            np.testing.assert_allclose(action, low + (expected[step] + 1) / 2 * (high - low), atol=1e-5)
+    with pytest.raises(
+        PixelrlError, match=r"front_image is uint8 \[1, 48, 48, 9\]; the policy takes uint8 \[B, 48, 48, 3\]"
+    ):
+        policy.act({key: value[:1] for key, value in stacked.items()})
 
 
 def test_a_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:

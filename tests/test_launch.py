@@ -337,3 +337,76 @@ def test_actions_are_translated_between_data_and_environment() -> None:
     assert in_units_of((robot,), nameless) is full_speed  # nobody knows better than the recorded action itself
     with pytest.raises(Exception, match="gives 1 actions and its environment takes 2"):
         in_units_of((robot, robot), candidate)
+
+
+def test_more_sources_and_globs_and_fractions_and_a_history(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    write_dots(tmp_path / "more" / "human.hdf5", "task", 4, seed=5, size=32)
+    run = tmp_path / "run"
+    command = [
+        "train", "quick_cog", "--task", tmp_path / "t*.hdf5", "--task-fraction", 0.5, "--prior", tmp_path / "pri*.hdf5",
+        "--task-share", 0.5, "--source", f"name=human,files={tmp_path}/**/hum*.hdf5,share=0.3,reward_scale=1",
+        "--source", f"name=old,files={dots[1]},share=0.05,fraction=0.25,reward_scale=0,ends=dones", "--history", 2,
+        "--memory", "cache", "--cache-dir", tmp_path / "caches", "--loader-threads", 2, "--out", run, *SMALL,
+    ]  # fmt: skip
+    code, said = pixelrl(*command, "--steps", 6)
+    assert code == 0, said
+    assert "of frames in a cache on disk, as asked (room: GPU none, RAM" in said
+    assert len(list((tmp_path / "caches").iterdir())) == 3 and not list(tmp_path.glob("*.frames"))
+    config = json.loads((run / "config.json").read_text())
+    assert config["data"] == {
+        "task": [str(dots[0])],
+        "prior": [str(dots[1])],
+        "human": [str(tmp_path / "more/human.hdf5")],
+        "old": [str(dots[1])],
+    }
+    assert {name: rule["share"] for name, rule in config["sources"].items()} == pytest.approx(
+        {"task": 0.5, "prior": 0.15, "human": 0.3, "old": 0.05}
+    )
+    assert config["sources"]["task"]["fraction"] == 0.5 and config["sources"]["old"]["ends"] == "dones"
+    assert [rule["reward_scale"] for rule in config["sources"].values()] == [10, 0, 1, 0]
+    assert config["spec"]["history"] == 2 and config["spec"]["images"]["agentview_image"] == [3, 32, 32]
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    assert "time/data_wait" in header and "q/data@human" in header
+    command[command.index("--source") + 1] = f"name=human,files={tmp_path}/**/hum*.hdf5,share=0.3,reward_scale=2"
+    code, said = pixelrl(*command, "--steps", 8, "--resume")
+    assert code == 1 and "was trained with source human: reward_scale = 1.0, not 2.0; --resume changes" in said
+    code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
+    assert code == 0, said
+    assert json.loads((tmp_path / "artefact/policy.json").read_text())["history"] == 2
+
+
+def test_memory_and_threads_change_nothing_that_is_learned(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], *SMALL, "--steps", 6]
+    weights = []
+    for memory, threads in (("ram", 0), ("cache", 2), ("file", 1)):
+        run = tmp_path / memory
+        code, said = pixelrl(*command, "--memory", memory, "--loader-threads", threads, "--out", run)
+        assert code == 0, said
+        weights.append(load_file(run / "last.safetensors"))
+    for other in weights[1:]:
+        for key, value in weights[0].items():
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
+    code, said = pixelrl(*command[:-1], 8, "--memory", "ram", "--out", tmp_path / "cache", "--resume")
+    assert code == 0 and "going on from step 6" in said, "the same data, wherever they live"
+
+
+def test_data_options_that_cannot_be(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    train = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", "--device", "cpu"]
+    for words, expected in (
+        (("--source", "name=a,file=b.h5"), "'file=b.h5' is not KEY=VALUE with KEY one of name, files"),
+        (("--source", f"name=task,files={dots[1]}"), "named ['task', 'task']; expected one or more, with different"),
+        (("--source", f"name=a,files={dots[1]},share=0.3"), "shares are task: None, a: 0.3"),
+        (("--prior", dots[1], "--task-share", 0.7, "--source", f"name=a,files={dots[1]},share=0.3"), "nothing is left"),
+        (("--prior", tmp_path / "*.h5"), "source 'prior': no file matches"),
+        (("--task-fraction", 0), "source 'task': fraction is 0.0; expected above 0 and at most 1"),
+        (("--memory", "gpu"), "--memory gpu: the learner's device is cpu"),
+        (("--history", 0), "history is 0; it must be at least 1 frame"),
+        (("--loader-threads", -1), "--loader-threads is -1"),
+    ):
+        code, said = pixelrl(*train, *words)
+        assert code == 1 and expected in said and "Traceback" not in said, said
+    assert not (tmp_path / "run").exists()

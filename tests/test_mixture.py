@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from pixelrl.batch import Batch
-from pixelrl.datasets.mixture import Ends, Mixture, Quotas, Source, fold
+from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.sources import Ends, Source
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.writer import write_episodes
 from pixelrl.errors import DataError
@@ -38,32 +40,13 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 def tensors(batch: Batch) -> list[torch.Tensor]:
     """Return everything in a batch."""
     both = [t for obs in (batch.obs, batch.next_obs) for t in (*obs.images.values(), obs.proprio)]
-    return [*both, batch.action, batch.reward, batch.discount, batch.source]
+    rest = (batch.next_action, batch.return_to_go, batch.source)
+    return [*both, batch.action, batch.reward, batch.discount, *rest]
 
 
 def same(one: Batch, other: Batch) -> bool:
     """Tell whether two batches are equal to the bit."""
     return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
-
-
-def test_a_window_stops_at_the_goal_and_at_the_end_of_a_demo() -> None:
-    # Demo one: 4 steps that run out of time. Demo two: 3 steps, a reward of 8 in the goal.
-    reward = torch.tensor([1.0, 2.0, 4.0, 8.0, 0.0, 0.0, 8.0])
-    last = torch.tensor([False, False, False, True, False, False, True])
-    end = torch.tensor([False, False, False, False, False, False, True])
-    total, discount, steps = fold(reward, end, last, gamma=0.5, n_step=3)
-    assert total.tolist() == [1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8, 0 + 0 + 2, 0 + 4, 8]
-    assert discount.tolist() == [0.125, 0.125, 0.25, 0.5, 0, 0, 0]
-    assert steps.tolist() == [3, 3, 2, 1, 3, 2, 1]
-
-
-def test_nothing_flows_through_a_goal_in_the_middle() -> None:
-    reward, end = torch.tensor([0.0, 1.0, 1.0, 1.0]), torch.tensor([False, True, False, False])
-    last = torch.tensor([False, False, False, True])
-    total, discount, steps = fold(reward, end, last, gamma=0.5, n_step=2)
-    assert total.tolist() == [0.5, 1, 1.5, 1]
-    assert discount.tolist() == [0, 0, 0.25, 0.5]
-    assert steps.tolist() == [2, 1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -130,18 +113,6 @@ def test_a_batch_depends_on_seed_and_step_only(make: Make) -> None:
     assert not same(mixture.batch(7), make(0.3, 0.7, seed=1).batch(7))
 
 
-@pytest.mark.parametrize(
-    ("shares", "batch_size"), [((0.5, 0.5), 128), ((0.25, 0.75), 10), ((1, 2), 32), ((0.15, 0.03, 0.82), 10)]
-)
-def test_quotas_are_exact(shares: tuple[float, ...], batch_size: int) -> None:
-    quotas = Quotas(shares, batch_size)
-    exact = batch_size * np.array(shares) / sum(shares)
-    counts = np.array([quotas(step) for step in range(1000, 1000 + quotas.period)])
-    assert (counts.sum(axis=1) == batch_size).all()
-    assert (np.abs(counts - exact) < 1).all()
-    np.testing.assert_allclose(counts.mean(axis=0), exact, rtol=1e-12)
-
-
 def test_a_share_is_kept_in_every_batch(make: Make) -> None:
     mixture = make(0.75, 0.25)
     assert all(torch.bincount(mixture.batch(step).source).tolist() == [24, 8] for step in range(20))
@@ -171,16 +142,96 @@ def test_the_spec_is_read_from_the_files(make: Make) -> None:
 
 @pytest.mark.cuda
 def test_pinned_batches_are_the_same(make: Make) -> None:
-    pinned = make(pin=True).batch(3)
+    pinned = make(device=torch.device("cuda"), memory="ram").batch(3)
     assert pinned.obs.images[CAMERA].is_pinned()
     assert same(pinned, make().batch(3))
 
 
-def test_sources_that_cannot_be_mixed(make: Make) -> None:
-    with pytest.raises(DataError, match=r"shares are \[0\.5, None\]; expected a share .* in all sources, or in none"):
-        make(0.5, None)
-    source = Source(name="task", files=())
-    with pytest.raises(DataError, match=r"named \['task', 'task'\]; expected .* different names"):
-        Mixture([source, source], batch_size=1, seed=0, gamma=0.9)
-    with pytest.raises(DataError, match=r"source 'task' has no files"):
-        Mixture([source], batch_size=1, seed=0, gamma=0.9)
+@pytest.mark.parametrize("history", [2, 3])
+def test_a_history_is_stacked_oldest_first_and_stops_at_the_start_of_a_demo(make: Make, history: int) -> None:
+    mixture, single = make(0.5, 0.5, n_step=2, history=history), make(0.5, 0.5, n_step=2)
+    batch, index = mixture.batch(4), mixture._draw(4)
+    assert mixture.spec.history == history and mixture.spec.images == single.spec.images
+    assert mixture.spec.stacks == {CAMERA: (3 * history, 24, 24)}
+    episodes = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
+    places = [(episode, step) for episode in episodes for step in range(len(episode))]
+    early = 0
+    for row, (episode, step) in enumerate(places[i] for i in index):
+        later = step + min(2, len(episode) - step)
+        for obs, instant in ((batch.obs, step), (batch.next_obs, later)):
+            frames = [episode.sensors[CAMERA][max(0, instant - back)] for back in range(history - 1, -1, -1)]
+            seen = obs.images[CAMERA][row].permute(1, 2, 0)
+            np.testing.assert_array_equal(seen, np.concatenate(frames, axis=-1))
+        early += step < history - 1
+    assert early
+    bare = single.batch(4)
+    torch.testing.assert_close(batch.next_obs.images[CAMERA][:, -3:], bare.next_obs.images[CAMERA])
+    torch.testing.assert_close(batch.next_obs.proprio, bare.next_obs.proprio)
+
+
+def test_what_was_done_next_and_what_was_paid_from_here_on(make: Make) -> None:
+    mixture = make(0.5, 0.5, n_step=3, ends="goal")
+    batch, index = mixture.batch(5), mixture._draw(5)
+    episodes = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
+    places = [(episode, step) for episode in episodes for step in range(len(episode))]
+    for row, (episode, step) in enumerate(places[i] for i in index):
+        after = min(step + 3, len(episode) - 1)  # at the end of a demo its last action stands for the one not taken
+        np.testing.assert_array_equal(batch.next_action[row], episode.actions[after])
+        paid = 0 if episode.notes["part"] == "prior" else 0.9 ** (len(episode) - 1 - step) * episode.rewards[-1]
+        assert batch.return_to_go[row] == pytest.approx(paid)
+    assert (batch.return_to_go > 0).any()
+
+
+def test_ranks_share_a_batch_row_by_row(make: Make) -> None:
+    whole = make(0.3, 0.7).batch(6)
+    shares = [make(0.3, 0.7, rank=rank, ranks=4).batch(6) for rank in range(4)]
+    for rank, share in enumerate(shares):
+        for ours, everything in zip(tensors(share), tensors(whole), strict=True):
+            assert torch.equal(ours, everything[rank::4])
+    with pytest.raises(DataError, match=r"rank 4 of 4 ranks, batch size 32"):
+        make(rank=4, ranks=4)
+    with pytest.raises(DataError, match=r"expected a multiple of the ranks"):
+        make(ranks=5)
+
+
+def test_each_source_may_have_its_own_ends_masks_and_fractions(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_dots(tmp_path / f"{name}.h5", "task", 6)
+        with h5py.File(tmp_path / f"{name}.h5", "r+") as file:
+            file["mask/train"] = np.array([b"demo_1", b"demo_4", b"demo_5"])
+    sources = [
+        Source(name="task", files=(tmp_path / "?.h5",), mask="train", ends="never", share=0.5),
+        Source(name="prior", files=(tmp_path / "a.h5",), reward_scale=0, reward_shift=2, share=0.3),
+        Source(name="few", files=(tmp_path / "?.h5",), fraction=0.25, pick="first", ends="never", share=0.2),
+    ]
+    mixture = Mixture(sources, batch_size=100, seed=0, gamma=0.9, ends="dones")
+    lengths = [len(episode) for episode in dot_episodes("task", 6)]
+    trained = [lengths[1], lengths[4], lengths[5]]
+    expected = [*trained, *trained, *lengths, *lengths[:3]]
+    assert np.bincount(mixture.store.demo).tolist() == expected
+    assert len(mixture.store.proprio) == 2 * sum(lengths) + 12 - sum(lengths[i] + 1 for i in (0, 2, 3)), (
+        "the frames of a demo lie once, however many sources use it"
+    )
+    batch = mixture.batch(0)
+    assert torch.bincount(batch.source).tolist() == [50, 30, 20]
+    done = mixture.store.done[mixture._draw(0)]
+    assert done[batch.source == 1].any() and done[batch.source == 0].any()
+    ended = (batch.source == 1) & done
+    torch.testing.assert_close(batch.discount, torch.where(ended, 0.0, 0.9))
+    torch.testing.assert_close(batch.reward[batch.source == 1], torch.full((30,), 2.0))
+    for row, transition in enumerate(mixture._draw(0)):
+        frame = int(mixture.store.frame[transition])
+        assert torch.equal(batch.obs.images[CAMERA][row], mixture.store.images[CAMERA].take(torch.tensor([frame]))[0])
+
+
+def test_a_glob_that_matches_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"source 'task': no file matches .*\*\.h5"):
+        Mixture([Source(name="task", files=(tmp_path / "*.h5",))], batch_size=1, seed=0, gamma=0.9)
+
+
+@pytest.mark.cuda
+def test_batches_put_together_on_the_gpu_are_the_same(make: Make) -> None:
+    cuda = torch.device("cuda")
+    batch = make(0.5, 0.5, history=2, device=cuda, memory="gpu").batch(3)
+    assert all(tensor.is_cuda for tensor in tensors(batch))
+    assert same(batch.to(torch.device("cpu")), make(0.5, 0.5, history=2).batch(3))

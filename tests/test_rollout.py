@@ -122,6 +122,29 @@ def test_more_workers_than_rows_are_served_in_several_calls(monkeypatch: pytest.
     assert set(calls) == {2}
 
 
+def test_a_policy_with_a_history_sees_its_own_episode_only() -> None:
+    seen: list[NDArray[np.uint8]] = []
+
+    def look(sensors: Sensors) -> NDArray[np.float32]:
+        stack = sensors["camera_image"]
+        assert stack.shape == (ROWS, 4, 4, 9)
+        seen.append(stack[:, 0, 0, ::3].copy())
+        return go({"camera_image": stack[..., -3:]})
+
+    outcomes = play(policy=look, workers=2, history=3)
+    assert outcomes == play(workers=2)
+    for outcome in outcomes:
+        env = Walk()
+        shades = [env.reset(seed=outcome.seed)[0]["camera_image"][0, 0, 0]]
+        for _ in range(outcome.length - 1):
+            rows = np.full((ROWS, 4, 4, 3), shades[-1])
+            shades.append(env.step(go({"camera_image": rows})[0])[0]["camera_image"][0, 0, 0])
+        for step in range(outcome.length):
+            expected = [shades[max(0, step - back)] for back in (2, 1, 0)]
+            assert any((rows == expected).all(axis=1).any() for rows in seen)
+    assert all(len(set(rows[row])) == 1 for rows in seen[:1] for row in range(2)), "the first picture stands for all"
+
+
 def test_only_the_first_episodes_are_filmed_from_the_start_to_the_end() -> None:
     outcomes = play(workers=2, films=2, film_size=6, episodes=4)
     assert [outcome.frames is not None for outcome in outcomes] == [True, True, False, False]

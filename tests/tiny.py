@@ -35,7 +35,7 @@ def observation(seed: int = 0, size: int = SIZE, spec: Spec = SPEC) -> Observati
     generator = seeded(seed)
     images = {
         key: torch.randint(0, 256, (size, *shape), generator=generator, dtype=torch.uint8)
-        for key, shape in spec.images.items()
+        for key, shape in spec.stacks.items()
     }
     return Observation(images=images, proprio=torch.randn(size, spec.proprio_dim, generator=generator))
 
@@ -50,6 +50,8 @@ def transitions(seed: int = 0, size: int = SIZE) -> Batch:
         reward=(rows % 2).float(),
         discount=0.9 * (rows % 3 > 0).float(),
         next_obs=observation(2 * seed + 1, size),
+        next_action=torch.rand(size, SPEC.action_dim, generator=generator) * 2 - 1,
+        return_to_go=torch.rand(size, generator=generator),
         source=rows % 2,
     )
 

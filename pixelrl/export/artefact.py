@@ -95,7 +95,7 @@ class Artefact(nn.Module):
         """Return the action in the robot's units and in [-1, 1], both `[B, A]`.
 
         Args:
-            sensors: in the order of the spec, uint8 `[B, H0, W0, C]` per camera, then float32 `[B, D]` per vector.
+            sensors: in the order of the spec, uint8 `[B, H0, W0, k C]` per camera, then float32 `[B, D]` per vector.
         """
         named = dict(zip((*self.spec.images, *self.spec.proprio), sensors, strict=True))
         images = {key: resize(rearrange(named[key], "b h w c -> b c h w")) for key, resize in self.resize.items()}
@@ -168,7 +168,7 @@ def export(
 def write_onnx(path: Path, artefact: Artefact) -> None:
     """Write the artefact as one ONNX file: inputs under their observation keys, any batch size, weights inside."""
     spec, sizes = artefact.spec, artefact.sizes
-    example = [torch.zeros(2, *sizes[key], c, dtype=torch.uint8) for key, (c, _, _) in spec.images.items()]
+    example = [torch.zeros(2, *sizes[key], c, dtype=torch.uint8) for key, (c, _, _) in spec.stacks.items()]
     example += [torch.zeros(2, size) for size in spec.proprio.values()]
     batch = torch.export.Dim("batch")
     with atomic_path(path) as temporary, warnings.catch_warnings():
@@ -189,7 +189,7 @@ def write_onnx(path: Path, artefact: Artefact) -> None:
 def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
     """Return the part of the contract that follows from the data: what goes in and what comes out."""
     inputs: dict[str, Any] = {}
-    for key, (c, h, w) in spec.images.items():
+    for key, (c, h, w) in spec.stacks.items():
         inputs[key] = {
             "dtype": "uint8",
             "shape": ["B", *sizes[key], c],
@@ -204,6 +204,9 @@ def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
         mean, std = spec.proprio_mean[at : at + size], spec.proprio_std[at : at + size]
         inputs[key] = {"dtype": "float32", "shape": ["B", size], "mean": list(mean), "std": list(std)}
         at += size
+    if spec.history > 1:
+        for key in spec.images:
+            inputs[key]["channels"] = f"the last {spec.history} pictures, the oldest first; `act` keeps them itself"
     dims = [{"name": dim.name, "unit": dim.unit, "low": dim.low, "high": dim.high} for dim in spec.action]
     shape = {"dtype": "float32", "shape": ["B", spec.action_dim]}
     action = {"meaning": "in the robot's units: low + (normalised + 1) / 2 * (high - low)", "dims": dims}
@@ -211,6 +214,7 @@ def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "pixelrl": pixelrl.__version__,
+        "history": spec.history,
         "inputs": inputs,
         "outputs": {"action": shape | action, "normalised": shape | normalised},
     }

@@ -52,7 +52,7 @@ def check_parity(
         checkpoint: what it must act like.
         resize: camera -> the artefact's map from uint8 `[B, C, H0, W0]` to `[B, C, H, W]`.
         sizes: camera -> (H0, W0), what the artefact takes.
-        frames: recorded readings `[N, ...]`, pictures of the camera's size or of any other.
+        frames: recorded readings `[N, ...]`, pictures of the camera's size or of any other, with their histories.
 
     Returns:
         `limit`, and for `data` and `random` each: `frames`, and `normalised` and `robot`, the largest differences.
@@ -84,13 +84,19 @@ def differences(
 ) -> NDArray[np.float64]:
     """Return |exported - checkpoint|, `[2, B, A]`: in normalised units and in the robot's.
 
-    `sensed` is what the robot gives, `seen` the same in the size of the data.
+    `sensed` is what the robot gives, `seen` the same in the size of the data. A history is given to the exported
+    policy frame by frame, as a robot gives it.
     """
     expected = checkpoint(seen).astype(np.float64)
     low = np.array([dim.low for dim in checkpoint.spec.action])
     high = np.array([dim.high for dim in checkpoint.spec.action])
     expected_robot = low + (expected + 1) / 2 * (high - low)
-    error: NDArray[np.float64] = np.stack([exported(sensed) - expected, exported.act(sensed) - expected_robot])
+    exported.reset()
+    history = checkpoint.spec.history
+    for back in range(history):
+        frames = {key: np.split(sensed[key], history, axis=-1)[back] for key in checkpoint.spec.images}
+        action = exported.act({**sensed, **frames})
+    error: NDArray[np.float64] = np.stack([exported(sensed) - expected, action - expected_robot])
     return np.abs(error)
 
 
@@ -106,7 +112,7 @@ def random_frames(spec: Spec, sizes: Mapping[str, tuple[int, int]]) -> dict[str,
 
     frames: dict[str, NDArray[Any]] = {
         key: np.concatenate([noise(*sizes[key], c), at_size(noise(h, w, c), sizes[key])])
-        for key, (c, h, w) in spec.images.items()
+        for key, (c, h, w) in spec.stacks.items()
     }
     mean, std = np.array(spec.proprio_mean), np.array(spec.proprio_std)
     vectors = (mean + std * random.uniform(-3, 3, (2 * RANDOM, spec.proprio_dim))).astype(np.float32)

@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pixelrl.errors import PixelrlError
+from pixelrl.history import History
 from pixelrl.interfaces import Sensors
 
 MODEL, CONTRACT = "policy.onnx", "policy.json"
@@ -40,7 +41,9 @@ class Input:
 class ExportedPolicy:
     """A policy as it was exported, checked against its own hash: that shows damage, not forgery.
 
-    `act` serves a robot, in the robot's units. Calling the object serves an evaluation, in [-1, 1] (`Policy`).
+    `act` serves a robot, in the robot's units, and remembers the pictures that a policy with a history looks back on:
+    call `reset` where an episode begins. Calling the object serves an evaluation, in [-1, 1] (`Policy`), and remembers
+    nothing.
 
     Attributes:
         contract: what `policy.json` says: inputs, outputs, control rate, hashes, parity.
@@ -64,6 +67,12 @@ class ExportedPolicy:
         self._inputs = {
             key: Input(entry["dtype"], tuple(entry["shape"][1:])) for key, entry in self.contract["inputs"].items()
         }
+        history = int(self.contract.get("history", 1))
+        self._history = History(history)
+        self._sensed = {
+            key: Input("uint8", (*each.shape[:2], each.shape[2] // history)) if each.dtype == "uint8" else each
+            for key, each in self._inputs.items()
+        }
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -72,25 +81,30 @@ class ExportedPolicy:
         """Return the action in the robot's units: `[A]` for one reading, `[B, A]` for B.
 
         Args:
-            sensors: at least the contract's inputs, each with a batch axis in front or none of them.
+            sensors: at least the contract's inputs, each with a batch axis in front or none of them; of each camera
+                the picture of this instant alone.
 
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
         single = all(
-            key in sensors and np.ndim(sensors[key]) == len(wanted.shape) for key, wanted in self._inputs.items()
+            key in sensors and np.ndim(sensors[key]) == len(wanted.shape) for key, wanted in self._sensed.items()
         )
-        if not single:
-            return self._run("action", sensors)
-        (action,) = self._run("action", {key: np.asarray(sensors[key])[np.newaxis] for key in self._inputs})
-        return np.asarray(action)
+        if single:
+            sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self._sensed}
+        action = self._run("action", self._history(checked(sensors, self._sensed)))
+        return np.asarray(action[0]) if single else action
+
+    def reset(self) -> None:
+        """Forget the pictures of the episode before; needed only by a policy with a history."""
+        self._history.reset()
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return normalised actions `[B, A]` in [-1, 1] for B readings; checks as `act` does."""
-        return self._run("normalised", sensors)
+        """Return normalised actions `[B, A]` in [-1, 1] for B readings with their histories; checks as `act` does."""
+        return self._run("normalised", checked(sensors, self._inputs))
 
     def _run(self, output: str, sensors: Sensors) -> NDArray[np.float32]:
-        (action,) = self._session.run([output], checked(sensors, self._inputs))
+        (action,) = self._session.run([output], dict(sensors))
         return np.asarray(action, dtype=np.float32)
 
 

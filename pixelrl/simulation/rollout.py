@@ -14,6 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
 from pixelrl.errors import SimulationError
+from pixelrl.history import History
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.seeding import derive
 
@@ -55,6 +56,7 @@ def rollout(
     episodes: int,
     seed: int,
     workers: int,
+    history: int = 1,
     films: int = 0,
     film_size: int = 256,
 ) -> Generator[Outcome, None, None]:
@@ -62,7 +64,7 @@ def rollout(
 
     Episode i starts from the same seed whichever worker plays it, and every episode that starts is finished and
     yielded: the set of outcomes depends neither on the number of workers nor on which episodes are short.
-    The policy must be a function of what it senses: the rows that it is given change owners.
+    The policy must be a function of what it is given: its rows change owners, and their histories are kept here.
 
     Args:
         policy: acts for `ROWS` rows at once, in this process; some rows may be idle.
@@ -70,6 +72,7 @@ def rollout(
         episodes: how many to play.
         seed: the evaluation's seed.
         workers: how many processes play them.
+        history: how many pictures of each camera the policy sees, the last ones of the episode, along the channels.
         films: the first so many episodes are filmed, by the environment's `picture(film_size)`.
         film_size: height and width of the films [px].
 
@@ -82,6 +85,7 @@ def rollout(
     plan = iter([_Take(index=index, seed=derive(seed, "evaluate", index)) for index in range(episodes)])
     with _open(partial(_Stage, make, seed=seed, films=films, film_size=film_size), workers) as envs:
         playing: dict[int, _Take] = {}  # worker -> its episode
+        past = History(history)
         while True:
             free = [worker for worker in range(workers) if worker not in playing]
             fresh = dict(zip(free, plan, strict=False))
@@ -90,7 +94,8 @@ def rollout(
                 return
             if fresh:
                 sensors = _begin(envs, fresh)
-            actions = _act(policy, sensors, playing, envs.action_space.shape or ())
+            begins = np.array([worker in fresh for worker in range(workers)])
+            actions = _act(policy, past(sensors, begins), playing, envs.action_space.shape or ())
             with _naming_the_dead(envs, playing):
                 sensors, rewards, terminated, truncated, infos = envs.step(actions)
             _raise_reports(infos, playing)

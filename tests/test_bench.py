@@ -1,0 +1,179 @@
+"""The bench: contenders take turns in processes of their own, and a ledger tells what has become slower."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pixelrl.errors import PixelrlError
+from pixelrl.launch.bench_ledger import compare, read_ledger
+from pixelrl.launch.bench_race import Contender, Work, race
+from pixelrl.launch.cli import main
+
+Pixelrl = Callable[..., tuple[int, str]]
+MIB = 1024**2
+
+
+@pytest.fixture
+def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixelrl:
+    """Run a command line in this process, and return its exit code and what it printed, on one line."""
+
+    def run(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["pixelrl", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, " ".join((printed.out + printed.err).split())
+
+    return run
+
+
+def spin(seconds: float, mib: int, noted: str = "") -> Work:
+    """Hold some memory, and compute for so long."""
+    held = np.ones(mib * MIB, dtype=np.uint8)
+
+    def unit() -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            held[0] += 1
+        if noted:
+            with Path(noted).open("a") as file:
+                file.write(f"{seconds} ")
+
+    return Work(unit=unit, facts={"mib": mib})
+
+
+def fail(message: str) -> Work:
+    """Fail as a contender may."""
+    raise PixelrlError(message)
+
+
+def no_progress(text: str) -> None:
+    """Show nothing."""
+
+
+def test_turns_alternate_and_each_has_its_own_time_and_memory(tmp_path: Path) -> None:
+    notes = str(tmp_path / "notes")
+    contenders = {
+        "small": Contender(make=spin, arguments=(0.002, 1, notes), rehearsal=(0.0, 1)),
+        "large": Contender(make=spin, arguments=(0.01, 64, notes), rehearsal=(0.0, 1), turns=2, warm=False),
+    }
+    results = race(contenders, rounds=3, turn_seconds=0, progress=no_progress)
+    small, large = results["small"], results["large"]
+    assert small.cpu == pytest.approx(0.002, abs=0.002) and large.cpu == pytest.approx(0.01, abs=0.005)
+    assert small.seconds("wall") >= 0.002 and (small.turns, large.turns) == (3, 2)
+    assert 0 <= small.held_mib < 8 and 60 < large.held_mib <= large.peak_mib < 80
+    assert large.facts == {"mib": 64} and small.gpu_peak_mib is None
+    warm, measured = ["0.002"] * 2, ["0.002", "0.01", "0.002", "0.01", "0.002"]
+    assert Path(notes).read_text().split() == warm + measured
+
+
+def test_a_contender_that_fails_is_named() -> None:
+    with pytest.raises(PixelrlError, match="hasty: no such thing"):
+        race(
+            {"hasty": Contender(make=fail, arguments=("no such thing",), rehearsal=("no such thing",))},
+            rounds=1,
+            turn_seconds=0,
+            progress=no_progress,
+        )
+
+
+def ledger(**ratios: float) -> dict[str, Any]:
+    return {"bench": "learner", "clock": "cpu", "machine": "m", "cases": {"cog": {"ratios": ratios}}}
+
+
+def test_a_ratio_that_grows_beyond_the_tolerance_fails() -> None:
+    quiet = Console(quiet=True)
+    compare(ledger(a=1.2, b=0.1), ledger(a=1.0, b=0.5, gone=1.0), 0.25, quiet)
+    with pytest.raises(PixelrlError, match="cog: a has grown by 30%; --tolerance allows 25%"):
+        compare(ledger(a=1.3, b=0.1), ledger(a=1.0, b=0.1), 0.25, quiet)
+    with pytest.raises(PixelrlError, match=r"no ratio in common.*cog"):
+        compare(ledger(a=1.0), ledger(b=1.0), 0.25, quiet)
+    with pytest.raises(PixelrlError, match=r"clock is 'wall'.*'cpu'"):
+        compare(ledger(a=1.0), ledger(a=1.0) | {"clock": "wall"}, 0.25, quiet)
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "No such file"), ("{", "is no JSON"), ("{}", "has no bench")])
+def test_what_is_no_ledger_is_named(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "ledger.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(PixelrlError, match=f"ledger.json: .*{message}|{message}"):
+        read_ledger(path)
+
+
+def test_bench_learner_writes_a_ledger_and_compares_with_it(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    path = tmp_path / "ledger.json"
+    code, said = pixelrl("bench", "learner", "quick", "--quick", "--out", path)
+    assert code == 0 and "pixelrl / floor" in said, said
+    written = read_ledger(path)
+    case = written["cases"]["quick"]
+    assert set(case["contenders"]) == {"pixelrl", "floor", "tiled", "with diagnostics", "without DR3"}
+    assert case["ratios"]["operations, pixelrl / tiled"] < 1
+    assert case["ratios"]["with / without DR3 and diagnostics"] > 0
+    assert written["command"][:3] == ["pixelrl", "bench", "learner"] and written["settings"]["quick"]
+    assert {"machine", "commit", "began"} <= written.keys()
+    assert case["case"]["recipe"]["batch_size"] == 4
+    slow = json.loads(path.read_text())
+    slow["cases"]["quick"]["ratios"] = dict.fromkeys(case["ratios"], 1e-9)
+    path.with_name("fast.json").write_text(json.dumps(slow))
+    code, said = pixelrl("bench", "compare", path, path)
+    assert code == 0 and "+0%" in said
+    code, said = pixelrl("bench", "compare", path, path.with_name("fast.json"))
+    assert code == 1 and "has grown by" in said
+
+
+def test_bench_learner_beside_robomimic(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    pytest.importorskip("robomimic", reason="robomimic is not installed")
+    path = tmp_path / "ledger.json"
+    skip = ("tiled", "floor", "with diagnostics", "robomimic fixed")
+    code, said = pixelrl("bench", "learner", "robomimic", "--quick", "--out", path, "--skip", *skip)
+    assert code == 0 and "the same work" in said and "NOT the same" not in said, said
+    case = read_ledger(path)["cases"]["robomimic"]
+    assert set(case["contenders"]) == {"pixelrl", "robomimic"}
+    assert max(case["contenders"]["robomimic"]["apart"][name] for name in ("td", "cql", "policy")) <= 1e-4
+    assert case["ratios"]["operations, pixelrl / robomimic"] < 1 / 4
+
+
+def test_bench_data_beside_robomimic(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    pytest.importorskip("robomimic", reason="robomimic is not installed")
+    path = tmp_path / "ledger.json"
+    code, said = pixelrl("bench", "data", "--quick", "--out", path)
+    assert code == 0, said
+    ((name, case),) = read_ledger(path)["cases"].items()
+    assert name == "2 x 16 px, batch 4" and "ram / bare copy" in case["ratios"]
+    places = {"pixelrl ram", "pixelrl cache", "pixelrl file"}
+    assert {"bare copy", "robomimic all", "robomimic low_dim", *places} <= case["contenders"].keys()
+    assert case["case"]["batch_bytes"] == 2 * 4 * 2 * 3 * 16 * 16
+    assert case["case"]["unique_bytes"] == 2 * 6 * 2 * 3 * 16 * 16
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data", "--places", "attic"), "'attic'.*ram"),
+        (("data", "--demos", "1", "--steps", "2"), "--demos 1 x --steps 2.*256"),
+        (("learner", "cogg"), "'cogg'.*quick"),
+        (("learner", "quick", "--quick", "--compare", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_wrong_options_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixelrl: Pixelrl, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = pixelrl("bench", *words)
+    assert code == 1 and said.startswith("pixelrl: ")
+    assert re.search(message, said), said
+    assert not list(tmp_path.iterdir())
