@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_magic
+from numpy.typing import NDArray
 
 from pixelrl.errors import DataError
 from pixelrl.files import flush, write_json
@@ -32,10 +34,24 @@ INDEX = "index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
-    """Arrays that were made together, mapped, and what their maker noted about them."""
+class Array:
+    """A kept array: its type and shape, and where in its file it begins [bytes]."""
 
-    arrays: Mapping[str, np.memmap[Any, Any]]
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    def mapped(self) -> NDArray[Any]:
+        """Return the array without reading it."""
+        return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Arrays that were made together, and what their maker noted about them."""
+
+    arrays: Mapping[str, Array]
     notes: Mapping[str, Any]
 
 
@@ -80,8 +96,8 @@ class Cache:
                     return None
                 with suppress(OSError):  # if it may be written
                     write_json(folder / INDEX, index | stamp)
-            arrays = {name: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in index["arrays"]}
-            found = Unit(arrays={Path(name).stem: array for name, array in arrays.items()}, notes=index["notes"])
+            arrays = {Path(name).stem: _array(folder / name) for name in index["arrays"]}
+            found = Unit(arrays=arrays, notes=index["notes"])
             return found if fits(found) else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # half of one, or not one of ours
@@ -158,6 +174,15 @@ def _stamp(path: Path) -> dict[str, int]:
     """Return what changes when a file does; the time of its inode changes even where the other is set back."""
     status = path.stat()
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
+
+
+def _array(path: Path) -> Array:
+    """Return what the head of a file says of the array in it."""
+    with path.open("rb") as file:
+        if read_magic(file) != (1, 0):  # type: ignore[no-untyped-call]
+            raise ValueError(f"{path}: not as numpy.save writes it")
+        shape, _, dtype = read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        return Array(path=path, dtype=dtype, shape=shape, offset=file.tell())
 
 
 def _arrays(folder: Path) -> dict[str, list[int]]:

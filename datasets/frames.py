@@ -16,6 +16,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelrl.datasets.cache import Array
 from pixelrl.datasets.recording import Recording, picture_rows
 from pixelrl.errors import DataError
 
@@ -121,7 +122,7 @@ class InCache:
     def __init__(
         self,
         parts: Sequence[Part],
-        arrays: Sequence[np.memmap[Any, Any]],
+        arrays: Sequence[Array],
         rows: Sequence[Mapping[str, int]],
         *,
         mapped: bool,
@@ -130,9 +131,9 @@ class InCache:
         self._demos = Demos(parts)
         self._row = np.array([rows[i][name] for i, name in zip(self._demos.part, self._demos.names, strict=True)])
         self._shape, self._pin = arrays[0].shape[1:], pin
-        self._maps = [np.asarray(array) for array in arrays] if mapped else []
-        # files stay open as long as we are here, and what they were replaced by is none of our business
-        self._files = [] if mapped else [(open(str(a.filename), "rb", 0), a.offset) for a in arrays]  # noqa: SIM115, PTH123
+        self._maps = [array.mapped() for array in arrays] if mapped else []
+        # open as long as we live: whatever replaces a cache meanwhile is none of our business
+        self._files = [] if mapped else [(array.path.open("rb", 0), array.offset) for array in arrays]
 
     def take(self, index: Tensor) -> Tensor:
         """Copy frames out of the mapping, or read them."""

@@ -30,6 +30,29 @@ STD_FLOOR = 1e-3
 class Mixture:
     """Batches from one or more sources.
 
+    Args:
+        sources: what to mix.
+        batch_size: B, of all ranks together.
+        seed: of the batches, and of sources' random fractions.
+        gamma: discount per step.
+        n_step: rewards summed before bootstrapping.
+        ends: what ends an episode, where a source does not say it.
+        history: frames that an observation shows; before an episode's first frame that one is repeated.
+        images: observation keys of the cameras, as `read_contents` takes them.
+        proprio: those of the proprioception.
+        actions: as `load` takes them.
+        memory: where frames live.
+        cache_dir: where a cache is kept; None: beside each file.
+        device: the learner's. Frames may live there; then batches are put together there and only the drawn indices
+            travel. Otherwise batches for CUDA lie in page-locked memory.
+        workers: how many processes may build a cache.
+        rank: our share of every batch is the rows rank, rank + ranks, ...
+        ranks: how many learners share a batch.
+        progress: watches the frames come in.
+
+    Raises:
+        DataError: sources that cannot be mixed, or files that cannot be read.
+
     Attributes:
         spec: shapes and scales, read from the files; the standard deviations are at least 0.001.
         env_args: of the task: the first source whose rewards count, else the first one.
@@ -58,28 +81,6 @@ class Mixture:
         ranks: int = 1,
         progress: Progress | None = None,
     ) -> None:
-        """Load the sources.
-
-        Args:
-            sources: what to mix.
-            batch_size: B, of all ranks together.
-            seed: of the batches, and of sources' random fractions.
-            gamma: discount per step.
-            n_step: rewards summed before bootstrapping.
-            ends: what ends an episode, where a source does not say it.
-            history: frames that an observation shows; before an episode's first frame that one is repeated.
-            images, proprio: observation keys, as `read_contents` takes them.
-            actions: as `load` takes them.
-            memory, cache_dir, workers: where frames live; a cache is kept in `cache_dir`, or else beside each file,
-                and built by so many processes.
-            device: the learner's. Frames may live there; then batches are put together there and only the drawn
-                indices travel. Otherwise batches for CUDA lie in page-locked memory.
-            rank, ranks: our share of every batch is the rows rank, rank + ranks, ...
-            progress: watches the frames come in.
-
-        Raises:
-            DataError: sources that cannot be mixed, or files that cannot be read.
-        """
         if batch_size % ranks or not 0 <= rank < ranks:
             raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
         recordings = _open(sources, images, proprio, cache_dir)

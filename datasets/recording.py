@@ -67,7 +67,7 @@ class Recording:
         if self.kept is None:
             yield from read_demos(replace(self.contents, pictures={}))
             return
-        arrays = {name: np.asarray(array) for name, array in self.kept.arrays.items()}
+        arrays = {name: array.mapped() for name, array in self.kept.arrays.items()}
         edges = np.cumsum(list(self.contents.vectors.values()))[:-1]
         step = 0
         for index, (name, steps) in enumerate(_whole(self.contents.path, self.kept).demos.items()):

@@ -107,7 +107,7 @@ def check_together(sources: Sequence[Source]) -> None:
 
 
 def part_of(recordings: Sequence[Recording], source: Source, seed: int) -> list[Recording]:
-    """Return a source's files with its fraction of their demos, counted over all of them; a file may keep none."""
+    """Return the files with a source's fraction of their demos, counted over all; those without any are left out."""
     demos = [(index, name) for index, recording in enumerate(recordings) for name in recording.contents.demos]
     count = max(1, int(source.fraction * len(demos) + 0.5))
     order = np.arange(len(demos))
@@ -117,5 +117,6 @@ def part_of(recordings: Sequence[Recording], source: Source, seed: int) -> list[
     parts = []
     for index, recording in enumerate(recordings):
         some = {name: steps for name, steps in recording.contents.demos.items() if (index, name) in kept}
-        parts.append(replace(recording, contents=replace(recording.contents, demos=some)))
+        if some:
+            parts.append(replace(recording, contents=replace(recording.contents, demos=some)))
     return parts

@@ -51,12 +51,10 @@ def train(
         PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
     """
     provenance = Provenance(seed=recipe.seed)
-    if log_every < 1 or checkpoint_every < 1:
-        raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
     where = pick_device(device)
     loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
-    if loaders < 0:
-        raise PixelrlError(f"--loader-threads is {loaders}; it must be at least 0")
+    if log_every < 1 or checkpoint_every < 1 or loaders < 0:
+        raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
     before = earlier(out, recipe, resume)
     mixture = load(recipe, sources, actions=actions, memory=memory, cache_dir=cache_dir, device=where, console=console)
     run = describe(recipe, sources, mixture, actions)
