@@ -16,6 +16,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
+from pixelrl.launch.processor import Threads, settle_threads
 from pixelrl.launch.provenance import Provenance
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
@@ -37,9 +38,11 @@ def train(
     log_every: int = 100,
     checkpoint_every: int = 1_000,
     snapshot_every: int = 0,
+    threads: Threads = "auto",
+    profile: bool = False,
     console: Console,
 ) -> None:
-    """Train a policy and keep everything about it in the directory `out`.
+    """Train a policy and keep everything about it in the directory `out`; or only profile some steps of it.
 
     Raises:
         PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
@@ -48,8 +51,13 @@ def train(
     if log_every < 1 or checkpoint_every < 1:
         raise PixelrlError("--log-every and --checkpoint-every count steps; they must be at least 1")
     where = pick_device(device)
-    before = earlier(out, recipe, resume)
+    before = None if profile else earlier(out, recipe, resume)
     mixture = load(recipe, task, prior, actions, task_mask, pin=where.type == "cuda", console=console)
+
+    def make() -> Learner:
+        return Learner(recipe, mixture.spec, where)
+
+    count = settle_threads(threads, where, before.threads if before else None, make, mixture.batch)
     run = Run(
         recipe=recipe,
         spec=mixture.spec,
@@ -60,8 +68,14 @@ def train(
         fingerprint=mixture.store.fingerprint(),
         actions=actions,
         env_args=mixture.env_args,
+        threads=count,
     )
-    learner = Learner(recipe, mixture.spec, where)
+    learner = make()
+    if profile:
+        from pixelrl.launch.profile import profile_training  # few runs need it
+
+        profile_training(learner, mixture.batch, out, measure_every=log_every, console=console)
+        return
     learner.guard.limit = largest_q(recipe.gamma, recipe.reward_scale * float(mixture.store.reward.abs().max()))
     seconds = 0.0 if before is None else go_on(out, before, run, learner)
     if before is not None:
