@@ -58,6 +58,7 @@ class Mixture:
         env_args: of the task: the first source whose rewards count, else the first one.
         store: the frames and transitions.
         plan: where the frames live, and why.
+        largest_reward: of one step, in size, as the sources' rules have it.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Mixture:
         scale = torch.tensor([source.reward_scale for source in sources])[store.source]
         shift = torch.tensor([source.reward_shift for source in sources])[store.source]
         reward = store.reward * scale + shift
+        self.largest_reward = float(reward.abs().max())
         end = _true_ends(store, scale, [source.ends or ends for source in sources])
         folded, discount, steps = fold(reward, end, store.last, gamma=gamma, n_step=n_step)
         following = torch.arange(len(store)) + steps

@@ -1,4 +1,4 @@
-"""robomimic's HDF5 as a `Interchange`: every array in its own type, and what lies in the file beyond Episode's fields."""
+"""robomimic's HDF5 as an `Interchange`: every array in its own type, and what lies beyond the fields of `Episode`."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -269,6 +269,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     """Run the command; exit with 0 only on success, with one clear line on bad input."""
     os.environ.setdefault("MUJOCO_GL", "egl")  # before anything imports MuJoCo; the user's choice stands
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler would tell of its own doings
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:

@@ -57,12 +57,16 @@ class Job:
     """go on from the run's latest checkpoint"""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
+    threads: Literal["auto"] | int = "auto"
+    """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, or what is fastest in a short trial"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000
     """steps between checkpoints"""
     snapshot_every: int = 0
     """steps between snapshots of the networks, for `evaluate --step`; 0: none"""
+    profile: bool = False
+    """train nothing, but tell where the time of a step goes: a table, OUT/profile.json and OUT/trace.json.gz"""
 
 
 def train_command(arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ files -> Mixture.batch(step) -> Loader -> Learner.update(batch) -> reports, chec
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
+from pixelrl.launch.processor import Threads, settle_threads
 from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
@@ -43,9 +45,11 @@ def train(
     log_every: int = 100,
     checkpoint_every: int = 1_000,
     snapshot_every: int = 0,
+    threads: Threads = "auto",
+    profile: bool = False,
     console: Console,
 ) -> None:
-    """Train a policy and keep everything about it in the directory `out`.
+    """Train a policy and keep everything about it in the directory `out`; or only profile some steps of it.
 
     Raises:
         PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
@@ -55,11 +59,18 @@ def train(
     loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
     if log_every < 1 or checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
-    before = earlier(out, recipe, resume)
+    before = None if profile else earlier(out, recipe, resume)
     mixture = load(recipe, sources, actions=actions, memory=memory, cache_dir=cache_dir, device=where, console=console)
-    run = describe(recipe, sources, mixture, actions)
-    learner = Learner(recipe, mixture.spec, where)
-    learner.guard.limit = largest_q(recipe.gamma, recipe.reward_scale * float(mixture.store.reward.abs().max()))
+    make = partial(Learner, recipe, mixture.spec, where)
+    count = settle_threads(threads, where, before.threads if before else None, make, mixture.batch)
+    learner = make()
+    learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
+    if profile:
+        from pixelrl.launch.profile import profile_training  # few runs need it
+
+        profile_training(learner, mixture.batch, out, measure_every=log_every, console=console)
+        return
+    run = describe(recipe, sources, mixture, actions, count)
     seconds = 0.0 if before is None else go_on(out, before, run, learner)
     if before is not None:
         console.print(f"{out}: going on from step {learner.step}")
@@ -139,7 +150,9 @@ def load(
     return mixture
 
 
-def describe(recipe: Recipe, sources: Sequence[Source], mixture: Mixture, actions: ActionRange) -> Run:
+def describe(
+    recipe: Recipe, sources: Sequence[Source], mixture: Mixture, actions: ActionRange, threads: int | None
+) -> Run:
     """Return the whole configuration of a run."""
     return Run(
         recipe=recipe,
@@ -149,6 +162,7 @@ def describe(recipe: Recipe, sources: Sequence[Source], mixture: Mixture, action
         fingerprint=mixture.store.fingerprint(),
         actions=actions,
         env_args=mixture.env_args,
+        threads=threads,
     )
 
 

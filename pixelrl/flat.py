@@ -10,7 +10,7 @@ ALIGNMENT = 16
 
 
 class Flat:
-    """Move parameters into one tensor, of which they are views from then on.
+    """Move parameters into one tensor, of which they are views from then on; so are their gradients.
 
     The modules keep their parameters; whoever moves a module to another device or type breaks the bond.
 
@@ -35,6 +35,8 @@ class Flat:
         if first.requires_grad:
             self.whole.grad = torch.zeros_like(self.whole)
             self._slopes = self.views(self.whole.grad)
+            for parameter, slope in zip(self.parameters, self._slopes, strict=True):
+                parameter.grad = slope
 
     def views(self, whole: Tensor) -> list[Tensor]:
         """Return the part of each parameter in a tensor of the same layout, say in an optimiser's moments."""

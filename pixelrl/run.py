@@ -35,6 +35,7 @@ class Run:
         fingerprint: of the transitions that were learned from, whatever their files are called.
         actions: how recorded actions were normalised.
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
+        threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU, or an older run.
     """
 
     recipe: Recipe
@@ -44,6 +45,7 @@ class Run:
     actions: str
     sources: Mapping[str, Any] = field(default_factory=dict)
     env_args: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
 
     def write(self, directory: Path) -> None:
         """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)  # two workers share two cores; threads that wait for each other take ten times as long
 
 

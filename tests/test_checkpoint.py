@@ -216,6 +216,19 @@ def test_missing_moments_of_the_optimiser_are_named(tmp_path: Path) -> None:
         checkpoint.load(path, learner)
 
 
+def test_adams_memory_is_kept_by_parameter_as_older_versions_did(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(LEARNED), 3)
+    checkpoint.save(path, learner)
+    tensors, header = checkpoint.read(path)
+    for index, parameter in enumerate(learner.critic.flat.parameters):
+        assert tensors[f"critic.optimiser.{index}.exp_avg"].shape == parameter.shape
+        tensors[f"critic.optimiser.{index}.step"] = torch.tensor(3.0)  # they kept it once a parameter
+    checkpoint.write(path, tensors, header | {"tensors": len(tensors)})
+    other = make_learner(LEARNED)
+    checkpoint.load(path, other)
+    assert same(learn(other, 2).networks, learn(learner, 2).networks)
+
+
 def test_resuming_at_the_same_step_draws_the_same_noise(tmp_path: Path) -> None:
     learner = learn(make_learner(LEARNED), 2)
     checkpoint.save(tmp_path / "a.safetensors", learner)

@@ -45,6 +45,15 @@ def test_cogs_encoder_is_three_3x3x16_convolutions_and_ends_above_zero() -> None
     assert trunk(torch.rand(2, 3, 48, 48)).min() == 0  # post-ReLU, where DR3's authors take phi
 
 
+def test_cogs_encoder_is_what_the_paper_draws() -> None:
+    trunk, pictures = CogCNN(channels=4).trunk((3, 12, 20)), torch.rand(5, 3, 12, 20)
+    first, second, third = (layer for layer in trunk if isinstance(layer, nn.Conv2d))
+    pool, relu = nn.MaxPool2d(2), torch.relu  # the ReLU first, channels first
+    drawn = relu(third(pool(relu(second(pool(relu(first(pictures))))))))
+    torch.testing.assert_close(trunk(pictures), drawn.flatten(1))
+    assert [name for name, _ in trunk.named_parameters()][::2] == ["0.weight", "3.weight", "6.weight"]
+
+
 def test_cameras_stand_side_by_side_and_readings_are_normalised() -> None:
     obs = observation(size=4)
     encoder = CogCNN(channels=2).build(SPEC)

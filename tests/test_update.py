@@ -7,6 +7,7 @@ import torch
 from tiny import gradients, make_learner, make_networks, moved, seeded, shrink, transitions
 from torch import nn
 
+from pixelrl.batch import Observation
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
 from pixelrl.networks import Networks
 from pixelrl.terms.bc import BC
@@ -121,3 +122,33 @@ def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: in
         assert seen == {"critic0": critic, "target0": 1}
     else:
         assert seen == {"critic0": critic, "critic1": critic, "target0": 1, "target1": 1, "actor": 2}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_encoding_once_is_what_the_naive_form_computes(shared: bool) -> None:
+    """COG's code repeats the pictures for every sampled action, encodes each copy, and appends the action to it."""
+    networks, batch, count = make_networks(shared=shared), transitions(), 5
+    action = torch.rand(count, 6, 3, generator=seeded(3)) * 2 - 1
+
+    def naive() -> torch.Tensor:
+        images = {key: value.repeat(count, 1, 1, 1) for key, value in batch.obs.images.items()}
+        tiled = Observation(images=images, proprio=batch.obs.proprio.repeat(count, 1))
+        head, values = networks.critic.head, []
+        for member in range(2):
+            encoder = networks.critic.encoders[0 if shared else member]
+            x = torch.cat([encoder(tiled), action.flatten(0, 1)], dim=1)
+            first = torch.cat([head.from_state.weight[member], head.from_action.weight[member]])
+            x = torch.relu(x @ first + head.from_state.bias[member])  # type: ignore[index]
+            for layer in head.layers:
+                x = torch.relu(x @ layer.weight[member] + layer.bias[member])  # type: ignore[index,operator]
+            values.append((x @ head.last.weight[member] + head.last.bias[member]).view(count, 6))  # type: ignore[index]
+        return torch.stack(values)
+
+    once, tiled = Update(networks, batch, seeded()).judge(action).value, naive()
+    torch.testing.assert_close(once, tiled, rtol=1e-5, atol=1e-5)
+    for one, other in zip(
+        gradients(once.logsumexp(1).mean(), networks.critic),
+        gradients(tiled.logsumexp(1).mean(), networks.critic),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,98 @@
+"""What training on a CPU wants: the number of threads that is fastest here, and memory that stays."""
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from pixelrl.batch import Batch
+from pixelrl.errors import PixelrlError
+from pixelrl.launch.provenance import cores
+from pixelrl.learner import Learner
+
+Threads = int | str
+"""So many, or `auto`."""
+
+TRIES, PATIENCE = 6, 3.0
+"""Updates that are timed for each number of threads, and when to stop earlier [s]."""
+
+WORTH = 1.05
+"""How much faster more threads must be to be taken: they are cores that others could use."""
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""glibc's names for the options of `mallopt`."""
+
+
+def settle_threads(
+    asked: Threads,
+    device: torch.device,
+    before: int | None,
+    make: Callable[[], Learner],
+    batch_at: Callable[[int], Batch],
+) -> int | None:
+    """Let torch use so many threads as is best on the CPU, and return how many; nothing that is learned changes.
+
+    Args:
+        asked: a number, or `auto`: what the run had before; else OMP_NUM_THREADS; else what is fastest.
+        device: of the learner; on a GPU nothing is settled.
+        before: the number of the run that is resumed, whose last bits depend on it.
+        make: returns a learner to be timed and thrown away.
+        batch_at: the batch of a step.
+
+    Raises:
+        PixelrlError: neither a number nor `auto`.
+    """
+    if asked != "auto" and (not str(asked).isdigit() or int(asked) < 1):
+        raise PixelrlError(f"--threads is {asked}; it must be auto or at least 1")
+    if device.type != "cpu":
+        return None
+    keep_memory()
+    if asked != "auto":
+        count = int(asked)
+    elif before is not None:
+        count = before
+    elif "OMP_NUM_THREADS" in os.environ:
+        count = torch.get_num_threads()
+    else:
+        count = fastest(make, batch_at(0))
+    torch.set_num_threads(count)
+    return count
+
+
+def fastest(make: Callable[[], Learner], batch: Batch) -> int:
+    """Return the number of threads with which an update is fastest; a tie goes to fewer."""
+    most = cores()
+    counts = [count for count in (1 << power for power in range(most.bit_length())) if count < most] + [most]
+    best, chosen = float("inf"), 1
+    for count in counts:
+        torch.set_num_threads(count)
+        seconds = time_update(make(), batch)
+        if seconds * WORTH < best:
+            best, chosen = seconds, count
+    return chosen
+
+
+def time_update(learner: Learner, batch: Batch) -> float:
+    """Return how long an update takes [s]: the shortest of a few, since others may be at work here too."""
+    learner.update(batch)  # the first one sets things up
+    found: list[float] = []
+    start = time.perf_counter()
+    while len(found) < TRIES and time.perf_counter() - start < PATIENCE:
+        began = time.perf_counter()
+        learner.update(batch)
+        found.append(time.perf_counter() - began)
+    return min(found)
+
+
+def keep_memory() -> None:
+    """Let freed memory stay with the process (where the C library is glibc).
+
+    An update frees and takes the same few megabytes again; given back to the system in between, each page comes anew
+    and is filled with zeros, a thousand page faults a step.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, 32 << 20)  # larger pieces are mapped one by one, as before
+        mallopt(TRIM_THRESHOLD, 1 << 30)
