@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
+from pixelrl.simulation.controllers import composite, is_before_1_5
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -48,6 +49,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.horizon = horizon
         self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
         self._steps = 0
+        _judge_last_substep(robosuite_env)
         for observable in robosuite_env._observables.values():
             # They are polled at every substep, and one substep early; here they are read once, when they are due.
             observable.set_enabled(False)
@@ -104,6 +106,24 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         success = self._succeeded()
         return self._observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
 
+    def restore(self, state: NDArray[np.float64]) -> Sensors:
+        """Put the simulator into a recorded state, and return what is sensed there: a function of state and model.
+
+        Args:
+            state: float64 `[D]`, as `state()` gives it. What moves by itself, say the controllers' goals, starts anew.
+
+        Raises:
+            SimulationError: if the state has another size than the model's.
+        """
+        sim = self.robosuite.sim
+        size = 1 + sim.model.nq + sim.model.nv
+        if state.shape != (size,):
+            raise SimulationError(f"a state of {state.size} numbers; the model has {size}: time, qpos, qvel")
+        sim.reset()
+        sim.set_state_from_flattened(state)
+        sim.forward()
+        return self._observe()
+
     def state(self) -> NDArray[np.float64]:
         """Return MuJoCo's time, qpos and qvel, float64 `[D]`."""
         flat: NDArray[np.float64] = self.robosuite.sim.get_state().flatten()
@@ -150,6 +170,21 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
 
+def _judge_last_substep(robosuite_env: Any) -> None:
+    """Have positions, contacts and rewards after a step belong to the state that it ended in.
+
+    MuJoCo's step ends with the new joint positions; all that follows from them is still that of a substep before. To
+    compute it at the step's end changes nothing that comes later: the next step would begin with the same.
+    """
+    finish = robosuite_env._post_action
+
+    def post_action(action: Any) -> Any:
+        robosuite_env.sim.step1()
+        return finish(action)
+
+    robosuite_env._post_action = post_action
+
+
 def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     """Build the environment that a data set was recorded in.
 
@@ -169,14 +204,19 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     cameras = _cameras(options)
     for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
         options.pop(key, None)
+    old = is_before_1_5(env_args)
     if options.get("controller_configs") is not None:
-        options["controller_configs"] = _composite(options["controller_configs"], options["robots"])
+        options["controller_configs"] = composite(options["controller_configs"], options.get("robots"), old=old)
     # Recordings from before 1.5 replay only with that version's order of physics calls.
-    options.setdefault("lite_physics", not str(env_args.get("env_version", "")).startswith("1.4"))
+    options.setdefault("lite_physics", not old)
     options.update(use_camera_obs=False, has_offscreen_renderer=True, renderer="mujoco", ignore_done=True, seed=0)
     _check_options(name, task, options)
     _check_drawing()
-    robosuite_env = task(**options)
+    try:
+        robosuite_env = task(**options)
+    except Exception as error:  # robosuite checks little: AssertionError, AttributeError, KeyError, ValueError, ...
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise SimulationError(f"{name}: robosuite cannot build it with these options ({reason})") from error
     known = [camera for camera in robosuite_env.sim.model.camera_names if camera]
     missing = [camera for camera in cameras if camera not in known]
     if missing:
@@ -246,15 +286,6 @@ def _cameras(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
 def _listed(value: Any, length: int = 1) -> list[Any]:
     """Return a list; a single value, as robosuite allows, stands for as many as are needed."""
     return list(value) if isinstance(value, list | tuple) else [value] * length
-
-
-def _composite(configs: Any, robots: Any) -> list[Any]:
-    """Translate robosuite 1.4's controller of an arm into 1.5's controller of a whole robot, for each robot."""
-    factory = importlib.import_module("robosuite.controllers.composite.composite_controller_factory")
-    known = importlib.import_module("robosuite.models.robots.robot_model").REGISTERED_ROBOTS
-    robots = _listed(robots)
-    pairs = zip(_listed(configs, len(robots)), robots, strict=True)
-    return [factory.refactor_composite_controller_config(config, name, known[name].arms) for config, name in pairs]
 
 
 def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
