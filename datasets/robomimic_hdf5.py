@@ -1,15 +1,11 @@
-"""robomimic's HDF5: read what others recorded, write what others can read.
+"""Read robomimic's HDF5: what others recorded, and what `writer` wrote.
 
-A file of ours has robomimic's layout to the letter, yet holds each frame once: the N + 1 frames of a demo lie in
-`frames/<key>`, and `obs/<key>` and `next_obs/<key>` are HDF5 virtual datasets, two windows onto them. Virtual
-datasets name their source from the root of the file, so copy such files whole, or read `frames` after copying a demo.
 https://robomimic.github.io/docs/datasets/overview.html
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +15,7 @@ from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
 from pixelrl.datasets.hdf5 import child, dataset, expect, finite, is_array, json_attribute, open_file, where
-from pixelrl.episode import Episode
 from pixelrl.errors import DataError
-from pixelrl.files import atomic_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,76 +58,6 @@ class Demo:
     rewards: NDArray[np.float32]
     dones: NDArray[np.bool_]
     notes: Mapping[str, Any]
-
-
-def write_episodes(
-    path: Path,
-    episodes: Iterable[Episode],
-    *,
-    env_args: Mapping[str, Any],
-    action_dims: Sequence[ActionDim],
-    compress: bool = False,
-) -> int:
-    """Write episodes as they come, one in memory at a time, and return the number of transitions.
-
-    The file appears only when it is whole. The same episodes give the same bytes. `compress` shrinks pictures with
-    gzip, one frame a chunk, which keeps random access fast. robomimic has no place for the state after the last step.
-
-    Raises:
-        DataError: an episode whose arrays disagree about its length, or no episode at all.
-    """
-    total = 0
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        data = file.create_group("data")
-        for index, episode in enumerate(episodes):
-            _check_lengths(episode, f"{path}: demo_{index}")
-            _write_demo(data.create_group(f"demo_{index}"), episode, compress)
-            total += len(episode)
-        if not total:
-            raise DataError(f"{path}: no episodes came to be written; expected one or more")
-        data.attrs["total"] = total
-        data.attrs["env_args"] = json.dumps(env_args)
-        data.attrs["action_dims"] = json.dumps([asdict(dim) for dim in action_dims])
-    return total
-
-
-def _check_lengths(episode: Episode, place: str) -> None:
-    """Raise unless N actions stand beside N rewards and dones, and N + 1 sensor readings and states."""
-    steps = len(episode)
-    lengths = {f"sensors/{key}": (len(value), steps + 1) for key, value in episode.sensors.items()}
-    if episode.states is not None:
-        lengths |= {"states": (len(episode.states), steps + 1)}
-    lengths |= {"rewards": (len(episode.rewards), steps), "dones": (len(episode.dones), steps)}
-    for key, (came, expected) in lengths.items():
-        if came != expected or not steps:
-            raise DataError(f"{place}: {key} has {came} rows beside {steps} actions; expected {max(expected, 1)}")
-
-
-def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
-    """Write one episode into its group."""
-    demo.attrs["num_samples"] = len(episode)
-    demo.attrs["notes"] = json.dumps(dict(episode.notes))
-    for name, text in episode.attributes.items():
-        demo.attrs[name] = text
-    demo["actions"] = episode.actions
-    demo["rewards"] = episode.rewards
-    demo["dones"] = episode.dones.astype(np.int64)  # robomimic's type
-    if episode.states is not None:
-        demo["states"] = episode.states[:-1]
-    for key, frames in episode.sensors.items():
-        squeeze = compress and frames.ndim == 4
-        stored = demo.create_dataset(
-            f"frames/{key}",
-            data=frames,
-            chunks=(1, *frames.shape[1:]) if squeeze else None,
-            compression="gzip" if squeeze else None,
-        )
-        source = h5py.VirtualSource(".", stored.name, stored.shape, stored.dtype)
-        for group, window in (("obs", source[:-1]), ("next_obs", source[1:])):
-            layout = h5py.VirtualLayout(window.shape, stored.dtype)
-            layout[:] = window
-            layout.dcpl.set_obj_track_times(False)  # or the clock enters the file
-            demo.require_group(group).create_virtual_dataset(key, layout)
 
 
 def read_contents(

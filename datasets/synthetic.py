@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.robomimic_hdf5 import write_episodes
+from pixelrl.datasets.writer import write_episodes
 from pixelrl.episode import Episode
 from pixelrl.seeding import derive
 

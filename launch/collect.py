@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pixelrl.datasets.robomimic_hdf5 import write_episodes
+from pixelrl.datasets.writer import write_episodes
 from pixelrl.episode import Episode
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json

@@ -12,8 +12,8 @@ import torch
 
 from pixelrl.batch import Batch
 from pixelrl.datasets.mixture import Ends, Mixture, Quotas, Source, fold
-from pixelrl.datasets.robomimic_hdf5 import write_episodes
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from pixelrl.datasets.writer import write_episodes
 from pixelrl.errors import DataError
 
 Make = Callable[..., Mixture]

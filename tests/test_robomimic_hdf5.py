@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.robomimic_hdf5 import read_contents, read_demos, write_episodes
+from pixelrl.datasets.robomimic_hdf5 import read_contents, read_demos
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from pixelrl.datasets.writer import write_episodes
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from einops import rearrange
 
-from pixelrl.datasets.robomimic_hdf5 import read_contents, write_episodes
+from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.store import load
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from pixelrl.datasets.writer import write_episodes
 from pixelrl.errors import DataError
 
 
