@@ -11,6 +11,7 @@ its `body_parts`. robosuite's own translation moves the dictionary there and lea
 | `damping`, `damping_limits` (until 1.2) | `damping_ratio`, `damping_ratio_limits` |
 | `interpolation` and `ramp_ratio` may be missing | both are looked up |
 | a robot of two arms: one dictionary, or [right, left] | `right` and `left` among `body_parts` |
+| its action: right arm, right gripper, left arm, left gripper | both arms, then both grippers |
 
 Two differences of OSC are in its code, and no configuration undoes them: 1.4 kept the last commanded orientation while
 the commanded rotation was exactly zero, and its OSC_POSITION held the gripper downward; 1.5 keeps the orientation that
@@ -19,12 +20,15 @@ for a recording, its replay shows.
 """
 
 import copy
-import importlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pixelrl.errors import SimulationError
+from pixelrl.simulation.library import robosuite
 
 FLAT_TYPES = ("JOINT_VELOCITY", "JOINT_TORQUE", "JOINT_POSITION", "OSC_POSITION", "OSC_POSE", "IK_POSE")
 """The controllers of one arm: what robosuite 1.4 had, and 1.5 still has."""
@@ -41,6 +45,26 @@ def is_before_1_5(env_args: Mapping[str, Any]) -> bool:
     return any(_is_flat(config) for config in (configs if isinstance(configs, list | tuple) else [configs]))
 
 
+def translated(env_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recording's `env_args` in the words of robosuite 1.5; those of an older one become this version's.
+
+    `lite_physics` becomes explicit: recordings from before 1.5 replay only with their order of physics calls.
+
+    Raises:
+        SimulationError: see `composite`.
+    """
+    old, options = is_before_1_5(env_args), copy.deepcopy(dict(env_args.get("env_kwargs", {})))
+    configs = options.get("controller_configs")
+    if configs is not None:
+        robots = composite(configs, options.get("robots"), old=old)
+        options["controller_configs"] = robots if isinstance(configs, list | tuple) or len(robots) > 1 else robots[0]
+    options.setdefault("lite_physics", not old)
+    result = {**env_args, "env_kwargs": options}
+    if old:
+        result["env_version"] = robosuite().__version__
+    return result
+
+
 def composite(configs: Any, robots: Any, *, old: bool) -> list[Any]:
     """Return robosuite 1.5's controllers, one a robot.
 
@@ -52,7 +76,7 @@ def composite(configs: Any, robots: Any, *, old: bool) -> list[Any]:
     Raises:
         SimulationError: an unknown robot, or controllers that are not one for each robot or arm.
     """
-    known = importlib.import_module("robosuite.models.robots.robot_model").REGISTERED_ROBOTS
+    known = robosuite("models.robots.robot_model").REGISTERED_ROBOTS
     names = list(robots) if isinstance(robots, list | tuple) else [robots]
     for name in names:
         if name not in known:
@@ -71,7 +95,7 @@ def _robot(config: Any, name: str, arms: list[str], old: bool) -> Any:
     by_arm = _by_arm(config, name, arms)
     if by_arm is None:
         return copy.deepcopy(config)
-    factory = importlib.import_module("robosuite.controllers.composite.composite_controller_factory")
+    factory = robosuite("controllers.composite.composite_controller_factory")
     # robosuite's own translation brings what moves besides the arms: base, torso, head.
     whole: dict[str, Any] = factory.refactor_composite_controller_config(by_arm[arms[0]], name, arms)
     for arm, part in by_arm.items():
@@ -107,3 +131,42 @@ def _arm(config: Mapping[str, Any]) -> dict[str, Any]:
     if part["type"].startswith("OSC"):
         part.setdefault("input_ref_frame", "world")
     return part
+
+
+def reorder(actions: NDArray[np.float64], robosuite_env: Any) -> NDArray[np.float64]:
+    """Return actions `[N, A]` of robosuite 1.4 in the order of 1.5, for the robots of an environment.
+
+    A two-armed robot's action was right arm, right gripper, left arm, left gripper; now the grippers come last.
+    """
+    taken: list[int] = []
+    offset = 0
+    for robot in robosuite_env.robots:
+        parts = robot._action_split_indexes
+        for arm in robot.arms:
+            for part in (arm, f"{arm}_gripper"):
+                taken += range(*(offset + bound for bound in parts.get(part, (0, 0))))
+        offset += robot.action_dim
+    return np.take(actions, np.argsort(taken), axis=1)
+
+
+def action_ranges(robosuite_env: Any) -> list[tuple[str, float, float, str]]:
+    """Return name, low, high and unit of each dimension of an environment's action."""
+    if hasattr(robosuite_env, "action_ranges"):
+        return list(robosuite_env.action_ranges)
+    rows: list[tuple[str, float, float, str]] = []
+    for robot in robosuite_env.robots:
+        several = len(robosuite_env.robots) > 1 or len(robot.arms) > 1
+        for part, (start, stop) in robot._action_split_indexes.items():
+            label = f"{robot.robot_model.naming_prefix}{part}_" if several else ""
+            rows += _part_ranges(label, part, robot.part_controllers[part], stop - start)
+    return rows
+
+
+def _part_ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
+    """Return the ranges of one part of a robot: metres and radians for a delta pose, else plain numbers."""
+    if controller.name.startswith("OSC") and controller.input_type == "delta" and controller.impedance_mode == "fixed":
+        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), ("m", "m", "m", "rad", "rad", "rad")
+        bounds = zip(names[:size], controller.output_min, controller.output_max, units, strict=False)
+        return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
+    name = "gripper" if "gripper" in part else part
+    return [(f"{label}{name}" if size == 1 else f"{label}{name}_{k}", -1.0, 1.0, "1") for k in range(size)]

@@ -1,10 +1,8 @@
 """The one door to every robosuite task: gymnasium's interface, robomimic's observation keys, exact seeds."""
 
-import copy
 import difflib
 import importlib
 import inspect
-import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
-from pixelrl.simulation.controllers import composite, is_before_1_5
+from pixelrl.simulation.controllers import action_ranges, translated
+from pixelrl.simulation.library import cannot_draw, robosuite
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -61,7 +60,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         """Return what [-1, 1] means for each dimension of the action, in the robot's units."""
         from pixelrl.batch import ActionDim  # brings torch, which a collector's process can do without
 
-        return tuple(ActionDim(name=n, low=lo, high=hi, unit=unit) for n, lo, hi, unit in _ranges(self.robosuite))
+        return tuple(ActionDim(name=n, low=lo, high=hi, unit=unit) for n, lo, hi, unit in action_ranges(self.robosuite))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -200,15 +199,10 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     if env_args.get("type", 1) != 1:
         raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
     task = _task(name)
-    options = copy.deepcopy(dict(env_args.get("env_kwargs", {})))
+    options = dict(translated(env_args)["env_kwargs"])
     cameras = _cameras(options)
     for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
         options.pop(key, None)
-    old = is_before_1_5(env_args)
-    if options.get("controller_configs") is not None:
-        options["controller_configs"] = composite(options["controller_configs"], options.get("robots"), old=old)
-    # Recordings from before 1.5 replay only with that version's order of physics calls.
-    options.setdefault("lite_physics", not old)
     options.update(use_camera_obs=False, has_offscreen_renderer=True, renderer="mujoco", ignore_done=True, seed=0)
     _check_options(name, task, options)
     _check_drawing()
@@ -247,31 +241,18 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         cameras = ["agentview", "robot0_eye_in_hand"]
         options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
     options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
-    version = importlib.import_module("robosuite").__version__
-    return {"env_name": name, "type": 1, "env_version": version, "env_kwargs": options}
+    return {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
 
 
 def _task(name: str) -> Any:
     """Return the class of a robosuite task, ours or its own."""
-    # Before robosuite is imported: it complains of optional packages while it is.
-    logger = logging.getLogger("robosuite_logs")
-    if _is_serious not in logger.filters:
-        logger.addFilter(_is_serious)
-    try:
-        importlib.import_module("robosuite")
-    except Exception as error:  # mujoco loads the OpenGL library while it is imported
-        raise _cannot_draw(error) from error
+    tasks = robosuite("environments.base").REGISTERED_ENVS
     importlib.import_module("pixelrl.simulation.tray")
-    tasks = importlib.import_module("robosuite.environments.base").REGISTERED_ENVS
     if name not in tasks:
         names = sorted({*tasks, *TASK_NAMES})
         near = difflib.get_close_matches(name, names, n=3) or names
         raise SimulationError(f"there is no task {name!r}; did you mean one of: {', '.join(near)}?")
     return tasks[name]
-
-
-def _is_serious(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
 
 
 def _cameras(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -310,43 +291,13 @@ def _check_drawing() -> None:
         # whoever imports torch's optimisers after drawing dies of a segmentation fault.
         importlib.import_module("triton")
     try:
-        module = importlib.import_module(f"robosuite.renderers.context.{backend}_context")
+        module = robosuite(f"renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
     except Exception as error:  # ImportError, AttributeError, GLError, ...: PyOpenGL has no one way to fail
-        raise _cannot_draw(error) from error
-
-
-def _cannot_draw(error: Exception) -> SimulationError:
-    return SimulationError(
-        f"nothing can be drawn here with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({type(error).__name__}: {error});"
-        " set MUJOCO_GL=egl and install the Debian packages libegl1 and libgl1-mesa-dri"
-    )
+        raise cannot_draw(error) from error
 
 
 def _space(value: NDArray[Any]) -> Box:
     if value.dtype == np.uint8:
         return Box(0, 255, value.shape, np.uint8)
     return Box(-np.inf, np.inf, value.shape, np.float32)
-
-
-def _ranges(robosuite_env: Any) -> list[tuple[str, float, float, str]]:
-    """Return name, low, high and unit of each dimension of the action."""
-    if hasattr(robosuite_env, "action_ranges"):
-        return list(robosuite_env.action_ranges)
-    rows: list[tuple[str, float, float, str]] = []
-    for robot in robosuite_env.robots:
-        several = len(robosuite_env.robots) > 1 or len(robot.arms) > 1
-        for part, (start, stop) in robot._action_split_indexes.items():
-            label = f"{robot.robot_model.naming_prefix}{part}_" if several else ""
-            rows += _part_ranges(label, part, robot.part_controllers[part], stop - start)
-    return rows
-
-
-def _part_ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
-    """Return the ranges of one part of a robot: metres and radians for a delta pose, else plain numbers."""
-    if controller.name.startswith("OSC") and controller.input_type == "delta" and controller.impedance_mode == "fixed":
-        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), ("m", "m", "m", "rad", "rad", "rad")
-        bounds = zip(names[:size], controller.output_min, controller.output_max, units, strict=False)
-        return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
-    name = "gripper" if "gripper" in part else part
-    return [(f"{label}{name}" if size == 1 else f"{label}{name}_{k}", -1.0, 1.0, "1") for k in range(size)]

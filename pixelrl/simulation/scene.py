@@ -5,13 +5,13 @@ it names is looked for among robosuite's own assets, by the part of its path beh
 and whatever pulls in more text or code, is refused.
 """
 
-import importlib
 import posixpath
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from pixelrl.errors import SimulationError
+from pixelrl.simulation.library import robosuite
 
 LONGEST = 32 * 2**20
 """No scene of robosuite comes near it. [characters]"""
@@ -25,22 +25,24 @@ FOLDERS = {"models/assets/mounts/": "models/assets/bases/"}
 """Where robosuite 1.5 moved assets that 1.4 kept elsewhere."""
 
 
-def localise(xml: str, own: str, *, old: bool) -> str:
+def localise(xml: str, pattern: str | None = None) -> str:
     """Return a recorded scene as this machine's robosuite can load it.
 
     Args:
         xml: the recorded scene.
-        own: the scene that robosuite makes here for the same task: the pattern for `old` ones.
-        old: whether it was recorded before robosuite 1.5, which named grippers and mounts otherwise.
+        pattern: for scenes from before robosuite 1.5, which named grippers and mounts otherwise: the scene that
+            robosuite makes here for the same task.
 
     Raises:
         SimulationError: not XML, or XML that asks for more than robosuite's assets.
     """
-    root, pattern = _parse(xml), ET.fromstring(own)
-    if old:
+    root = _parse(xml)
+    meshes: dict[str | None, ET.Element] = {}
+    if pattern is not None:
+        own = ET.fromstring(pattern)
         _rename(root)
-        _add_arm_bases(root, pattern)
-    meshes = {mesh.get("name"): mesh for mesh in pattern.iter("mesh")} if old else {}
+        _add_centres(root, own)
+        meshes = {mesh.get("name"): mesh for mesh in own.iter("mesh")}
     for element in root.iter():
         if element.tag in FORBIDDEN:
             raise SimulationError(f"the scene has a <{element.tag}>, which no recorded scene needs; it is not loaded")
@@ -76,7 +78,7 @@ def _parse(xml: str) -> ET.Element:
 
 def _asset(path: str) -> Path | None:
     """Return the file of this machine's robosuite that a path on the recording machine meant, if it is there."""
-    package = Path(importlib.import_module("robosuite").__file__ or "").parent
+    package = Path(robosuite().__file__).parent
     parts = path.replace("\\", "/").split("/")
     for index in reversed([i for i, part in enumerate(parts) if part == "robosuite"]):
         tail = posixpath.normpath("/".join(parts[index + 1 :]))
@@ -106,12 +108,21 @@ def _rename(root: ET.Element) -> None:
                 element.set(key, f"{match[0]}right_{value.removeprefix(match[0])}")
 
 
-def _add_arm_bases(root: ET.Element, own: ET.Element) -> None:
-    """Add the sites from which robosuite 1.5 measures poses, to the bodies where its own scene has them."""
+def _add_centres(root: ET.Element, own: ET.Element) -> None:
+    """Add the sites from which robosuite 1.5 measures poses, where its own scene has them."""
     held = {site.get("name") for site in root.iter("site")}
     bodies = {body.get("name"): body for body in root.iter("body")}
-    for body in own.iter("body"):
-        for site in body.findall("site"):
-            name = site.get("name", "")
-            if re.fullmatch(r"robot\d+_((right|left)_)?center", name) and name not in held and body.get("name") in bodies:
-                bodies[body.get("name")].append(site)
+    parents = {child: body for body in own.iter("body") for child in body}
+    for site in own.iter("site"):
+        name = site.get("name", "")
+        if not re.fullmatch(r"robot\d+_((right|left)_)?center", name) or name in held:
+            continue
+        chain = [site]
+        while chain[-1] in parents and parents[chain[-1]].get("name") not in bodies:
+            chain.append(parents[chain[-1]])
+        if chain[-1] not in parents:
+            continue
+        home = bodies[parents[chain[-1]].get("name")]
+        for element in reversed(chain):  # frames that 1.5 has between that body and the site
+            pose = {key: value for key, value in element.attrib.items() if key not in ("mocap", "childclass", "class")}
+            home = ET.SubElement(home, element.tag, pose)
