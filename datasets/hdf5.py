@@ -23,6 +23,8 @@ def open_file(path: Path) -> Iterator[h5py.File]:
             yield file
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
+    except BlockingIOError as error:
+        raise DataError(f"{path}: another process is writing it; wait until that is done, or stop it") from error
     except OSError as error:
         raise DataError(f"{path}: not an HDF5 file, or a damaged one ({error})") from error
 

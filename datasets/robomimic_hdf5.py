@@ -4,6 +4,7 @@ https://robomimic.github.io/docs/datasets/overview.html
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from pixelrl.batch import ActionDim
 from pixelrl.datasets.hdf5 import child, dataset, expect, finite, is_array, json_attribute, open_file, where
 from pixelrl.errors import DataError
 
+UNFINISHED = "unfinished"
+"""An attribute that `/data` has while its writer is at work, and after the writer was interrupted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
@@ -29,6 +33,7 @@ class Contents:
         vectors: observation key -> its length.
         action: what each dimension of the action means.
         env_args: robomimic's description of the environment; empty if the file has none.
+        unfinished: whether its writer was interrupted; every demo in it is whole.
     """
 
     path: Path
@@ -37,6 +42,7 @@ class Contents:
     vectors: Mapping[str, int]
     action: tuple[ActionDim, ...]
     env_args: Mapping[str, Any]
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +73,7 @@ def read_contents(
     images: Sequence[str] | None = None,
     proprio: Sequence[str] | None = None,
 ) -> Contents:
-    """Read and check all shapes of a file, and none of its pixels.
+    """Read and check all shapes of a file, and none of its pixels; warn of a file that was left unfinished.
 
     `mask` names one of the file's filters (a subset of its demos). `images` and `proprio` select observation keys in
     their order. None means all pictures but depth, and all float vectors but `object...`: what the simulator knows
@@ -85,6 +91,10 @@ def read_contents(
         if actions.ndim != 2:
             raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
         env_args = json_attribute(data, "env_args", {})
+        unfinished = UNFINISHED in data.attrs
+        if unfinished:
+            done = f"it holds the {len(names)} demos that were whole when its writer was interrupted"
+            warnings.warn(f"{path}: unfinished: {done}", stacklevel=2)
         return Contents(
             path=path,
             demos={name: _check_demo(child(data, name), pictures, vectors, actions.shape[1]) for name in names},
@@ -92,6 +102,7 @@ def read_contents(
             vectors=vectors,
             action=_action_dims(data, env_args, actions.shape[1]),
             env_args=env_args,
+            unfinished=unfinished,
         )
 
 

@@ -17,8 +17,11 @@ import h5py
 import numpy as np
 
 from pixelrl.batch import ActionDim
+from pixelrl.datasets.growing import GrowingFile
+from pixelrl.datasets.robomimic_hdf5 import UNFINISHED
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
+from pixelrl.files import rename
 
 
 def unfinished_path(path: Path) -> Path:
@@ -27,12 +30,16 @@ def unfinished_path(path: Path) -> Path:
 
 
 class EpisodeWriter:
-    """Write episodes one at a time; the file appears under its name when it is whole.
+    """Write episodes as they come, one in memory at a time; leaving the context finishes the file.
 
-    Until then they lie in `NAME.unfinished.hdf5` beside it.
+    Until then they lie in `NAME.unfinished.hdf5`, which opens at every moment and holds every episode that was added,
+    whatever stops the writer: an exception, Ctrl-C, a full disk, SIGKILL. Its `/data` has the attribute `unfinished`,
+    and no masks yet. Finished, it takes the name `path`; without any episode it goes. The same episodes give the same
+    bytes, interrupted or not.
 
     Attributes:
-        count: how many episodes are finished.
+        count: the episodes in the file.
+        transitions: the actions in the file.
     """
 
     def __init__(
@@ -45,18 +52,34 @@ class EpisodeWriter:
         masks: Mapping[str, Sequence[str]] | None = None,
         resume: bool = False,
     ) -> None:
-        self._path = path
-        self._unfinished = unfinished_path(path)
-        self._compress = compress
+        """Begin a file, or with `resume` go on with an unfinished one if there is one.
+
+        Args:
+            path: of the finished file; one that exists is replaced in the end.
+            env_args: robomimic's description of the environment, as JSON values.
+            action_dims: what each dimension of the action means.
+            compress: shrink pictures with gzip, one frame a chunk, which keeps random access fast.
+            masks: filter -> the demos that it names, as robomimic's `mask/` has them.
+            resume: see above.
+
+        Raises:
+            DataError: an unfinished file that is not to be resumed, was begun with other arguments, or is being
+                written by another process.
+        """
+        self._path, self._compress = path, compress
+        self._attributes = {
+            "env_args": json.dumps(env_args),
+            "action_dims": json.dumps([asdict(dim) for dim in action_dims]),
+        }
         self._masks = {name: list(demos) for name, demos in (masks or {}).items()}
-        self.transitions = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(self._unfinished, "a" if resume else "w")
-        data = self._file.require_group("data")
-        data.attrs["env_args"] = json.dumps(env_args)
-        data.attrs["action_dims"] = json.dumps([asdict(dim) for dim in action_dims])
-        self.count = len(data)
-        data.attrs["unfinished"] = self.count
+        self._file = self._open(unfinished_path(path), resume)
+        with self._file.read() as file:
+            self.transitions = sum(int(demo.attrs["num_samples"]) for demo in file["data"].values())
+
+    @property
+    def count(self) -> int:
+        """Return how many episodes are in the file."""
+        return len(self._file.links)
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -65,35 +88,78 @@ class EpisodeWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the file its name if nothing was raised; else leave the unfinished one if it holds an episode."""
-        data = self._file["data"]
-        if kind is None and self.count:
-            data.attrs["total"] = sum(int(demo.attrs["num_samples"]) for demo in data.values())
-            del data.attrs["unfinished"]
-            for name, demos in self._masks.items():
-                self._file[f"mask/{name}"] = np.array([demo.encode() for demo in demos])
-        self._file.close()
-        if not self.count:
-            self._unfinished.unlink()
+        """Finish the file, or keep it unfinished if anything was raised.
+
+        Raises:
+            DataError: no episodes came, or a mask names a demo that is not there.
+        """
+        unfinished = unfinished_path(self._path)
+        try:
+            if kind is None and self.count:
+                self._finish()
+        finally:
+            self._file.close()
+            if not self.count:
+                unfinished.unlink()
         if kind is None:
             if not self.count:
                 raise DataError(f"{self._path}: no episodes came to be written; expected one or more")
-            self._unfinished.replace(self._path)
+            rename(unfinished, self._path)
 
     def add(self, episode: Episode) -> str:
-        """Write an episode and return the name of its demo."""
+        """Write an episode, and return the name of its demo, say `demo_3`; it is in the file from then on.
+
+        robomimic has no place for the state after the last step.
+
+        Raises:
+            DataError: its arrays disagree about its length, or the disk is full.
+        """
         name = f"demo_{self.count}"
-        check_lengths(episode, f"{self._path}: {name}")
-        _write_demo(self._file.create_group(f"data/{name}"), episode, self._compress)
-        self.count += 1
+        _check_lengths(episode, f"{self._path}: {name}")
+        try:
+            self._file.add(name, lambda group: _write_demo(group, f"/data/{name}", episode, self._compress))
+        except OSError as error:
+            kept = f"{unfinished_path(self._path)} keeps the {self.count} before it"
+            raise DataError(f"{self._path}: {name} could not be written ({error}); {kept}") from error
         self.transitions += len(episode)
-        self._file["data"].attrs["unfinished"] = self.count
-        self._file.flush()
         return name
 
     def mask(self, name: str, demos: Sequence[str]) -> None:
-        """Name a subset of the demos, a filter as robomimic calls it."""
+        """Name some of the demos, a filter as robomimic calls it; the finished file has it."""
         self._masks[name] = list(demos)
+
+    def _open(self, path: Path, resume: bool) -> GrowingFile:
+        """Open the unfinished file, new or not."""
+        begun = {**self._attributes, "compress": self._compress}
+        if path.exists():
+            file = GrowingFile(path)
+            if resume and file.links:
+                for name, value in begun.items():
+                    if file.attributes.get(name) != value:
+                        file.close()
+                        was = f"{str(file.attributes.get(name))[:60]!r}; now it is {str(value)[:60]!r}"
+                        raise DataError(f"{path}: was begun with another {name}, {was}: remove it to begin anew")
+                return file
+            count = len(file.links)
+            file.close()
+            if count:
+                raise DataError(f"{path}: holds {count} episodes of an interrupted writing; resume it, or remove it")
+        note = "the writer of this file was interrupted, or is still at work; every episode in it is whole"
+        return GrowingFile.create(path, {UNFINISHED: note, **begun})
+
+    def _finish(self) -> None:
+        """Write what only a finished file has."""
+        for name, demos in self._masks.items():
+            if missing := set(demos) - set(self._file.links):
+                raise DataError(f"{self._path}: mask {name!r} names {min(missing)!r}, which is not in the file")
+
+        def write(root: h5py.Group) -> None:
+            root.create_group("data").attrs.update({"total": self.transitions, **self._attributes})
+            for name, demos in self._masks.items():
+                names = [demo.encode() for demo in demos]
+                root.create_dataset(f"mask/{name}", data=np.array(names, dtype=None if names else "S1"))
+
+        self._file.finish(write)
 
 
 def write_episodes(
@@ -104,13 +170,10 @@ def write_episodes(
     action_dims: Sequence[ActionDim],
     compress: bool = False,
 ) -> int:
-    """Write episodes as they come, one in memory at a time, and return the number of transitions.
-
-    The file appears only when it is whole. The same episodes give the same bytes. `compress` shrinks pictures with
-    gzip, one frame a chunk, which keeps random access fast. robomimic has no place for the state after the last step.
+    """Write episodes as they come with an `EpisodeWriter`, and return the number of transitions.
 
     Raises:
-        DataError: an episode whose arrays disagree about its length, or no episode at all.
+        DataError: what the writer raises, or no episode at all.
     """
     with EpisodeWriter(path, env_args=env_args, action_dims=action_dims, compress=compress) as writer:
         for episode in episodes:
@@ -118,7 +181,7 @@ def write_episodes(
     return writer.transitions
 
 
-def check_lengths(episode: Episode, place: str) -> None:
+def _check_lengths(episode: Episode, place: str) -> None:
     """Raise unless N actions stand beside N rewards and dones, and N + 1 sensor readings and states."""
     steps = len(episode)
     lengths = {f"sensors/{key}": (len(value), steps + 1) for key, value in episode.sensors.items()}
@@ -130,8 +193,8 @@ def check_lengths(episode: Episode, place: str) -> None:
             raise DataError(f"{place}: {key} has {came} rows beside {steps} actions; expected {max(expected, 1)}")
 
 
-def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
-    """Write one episode into its group."""
+def _write_demo(demo: h5py.Group, name: str, episode: Episode, compress: bool) -> None:
+    """Write one episode into its group, whose name will be `name`."""
     demo.attrs["num_samples"] = len(episode)
     demo.attrs["notes"] = json.dumps(dict(episode.notes))
     for name, text in episode.attributes.items():
@@ -149,7 +212,7 @@ def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
             chunks=(1, *frames.shape[1:]) if squeeze else None,
             compression="gzip" if squeeze else None,
         )
-        source = h5py.VirtualSource(".", stored.name, stored.shape, stored.dtype)
+        source = h5py.VirtualSource(".", f"{name}/frames/{key}", stored.shape, stored.dtype)
         for group, window in (("obs", source[:-1]), ("next_obs", source[1:])):
             layout = h5py.VirtualLayout(window.shape, stored.dtype)
             layout[:] = window

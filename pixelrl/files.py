@@ -19,11 +19,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
-        _flush(temporary)  # or a power cut could leave the new name on an empty file
-        os.replace(temporary, path)  # noqa: PTH105 (the one call that is known to be atomic)
-        _flush(path.parent)
+        rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file that is whole its name, atomically."""
+    _flush(source)  # or a power cut could leave the new name on an empty file
+    os.replace(source, target)  # noqa: PTH105 (the one call that is known to be atomic)
+    _flush(target.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """robomimic's HDF5: what is written comes back, robomimic reads it too, and broken files are named."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,24 +53,14 @@ def test_what_is_written_comes_back(tmp_path: Path, compress: bool) -> None:
 
 
 def test_the_same_episodes_give_the_same_bytes(tmp_path: Path) -> None:
-    first, second = (write_dots(tmp_path / name, "prior", 5, compress=True).read_bytes() for name in ("a.h5", "b.h5"))
+    first, second = (write_dots(tmp_path / name, "prior", 20, compress=True).read_bytes() for name in ("a.h5", "b.h5"))
     assert first == second
-    assert len(first) < write_dots(tmp_path / "c.h5", "prior", 5).stat().st_size / 2
+    assert len(first) < write_dots(tmp_path / "c.h5", "prior", 20).stat().st_size / 2
 
 
 def test_no_virtual_dataset_carries_the_clock(tmp_path: Path) -> None:
     with h5py.File(write_dots(tmp_path / "a.h5", "task", 1)) as file:
         assert h5py.h5g.get_objinfo(file[f"data/demo_0/next_obs/{CAMERA}"].id).mtime == 0
-
-
-def test_half_a_file_is_no_file(tmp_path: Path) -> None:
-    def interrupted() -> Iterator[Episode]:
-        yield from dot_episodes("task", 2)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_episodes(tmp_path / "a.h5", interrupted(), env_args=ENV_ARGS, action_dims=ACTION)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_episodes_must_agree_about_their_length(tmp_path: Path) -> None:
