@@ -6,8 +6,8 @@ Two layouts: robosuite's, as its `collect_human_demonstrations.py` writes it (`/
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5 import child, dataset, finite, json_attribute, open_file, where
+from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 from pixelrl.simulation.controllers import is_before_1_5
-from pixelrl.simulation.replay import Recording
+from pixelrl.simulation.environment import make_env
+from pixelrl.simulation.replay import Recording, redraw
 
 COLLECTED_AT = 20
 """Actions a second in robosuite's own collecting script, which does not note them. [Hz]"""
@@ -50,12 +52,12 @@ def read_raw(path: Path) -> RawFile:
         DataError: no demos, no states, no environment, or shapes that contradict each other.
     """
     with open_file(path) as file:
-        data = child(file, "data")
+        data = _group(file, "data")
         names = sorted((n for n in data if re.fullmatch(r"demo_[0-9]+", n)), key=lambda name: int(name[5:]))
         if not names:
             raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
-        masks = child(file, "mask") if "mask" in file else {}
-        sizes = {name: _check(child(data, name)) for name in names}
+        masks = _group(file, "mask") if "mask" in file else {}
+        sizes = {name: _check(_group(data, name)) for name in names}
         for name, size in sizes.items():
             if size != sizes[names[0]]:
                 raise DataError(f"{where(data)}/{name}: actions of {size} numbers; {names[0]} has {sizes[names[0]]}")
@@ -86,6 +88,26 @@ def read_recording(raw: RawFile, name: str) -> Recording:
             old=is_before_1_5(raw.env_args),
             notes=json_attribute(demo, "notes", {}),
         )
+
+
+def redrawn(raw: RawFile, env_args: Mapping[str, Any], names: Sequence[str], replay: bool) -> Iterator[Episode]:
+    """Yield demos with pictures, drawn in an environment that is made for them.
+
+    `notes["render"]` has what `redraw` notes, and the demo's name, its `digest`, steps and success.
+
+    Raises:
+        PixelrlError: the environment cannot be made, or a demo does not fit it.
+    """
+    env = make_env(env_args)
+    try:
+        for name in names:
+            recording = read_recording(raw, name)
+            episode = redraw(env, recording, replay=replay)
+            facts = {"source": name, "digest": recording.digest(), "steps": len(episode)}
+            facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}
+            yield replace(episode, notes={**episode.notes, "render": facts})
+    finally:
+        env.close()
 
 
 def _env_args(data: h5py.Group) -> dict[str, Any]:
@@ -121,6 +143,14 @@ def _check(demo: h5py.Group) -> int:
     if "rewards" in demo and dataset(demo, "rewards").shape != (steps,):
         raise DataError(f"{where(demo)}/rewards: shape {demo['rewards'].shape}; expected ({steps},)")
     return int(actions.shape[1])
+
+
+def _group(parent: h5py.Group, name: str) -> h5py.Group:
+    """Return a member that is a group."""
+    item = child(parent, name)
+    if not isinstance(item, h5py.Group):
+        raise DataError(f"{where(item)}: expected a group, came {item}")
+    return item
 
 
 def _mask(masks: h5py.Group, name: str, demos: list[str]) -> tuple[str, ...]:

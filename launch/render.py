@@ -1,9 +1,6 @@
 """Draw the pictures that raw robosuite and robomimic files lack."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +10,14 @@ from rich.table import Table
 
 from pixelrl.batch import ActionDim
 from pixelrl.datasets.hdf5 import json_attribute, open_file
-from pixelrl.datasets.raw_hdf5 import RawFile, read_raw, read_recording
+from pixelrl.datasets.raw_hdf5 import RawFile, read_raw, read_recording, redrawn
 from pixelrl.datasets.writer import EpisodeWriter, unfinished_path
-from pixelrl.episode import Episode
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.controllers import translated
 from pixelrl.simulation.environment import make_env
-from pixelrl.simulation.replay import Recording, redraw
 from pixelrl.simulation.team import in_order
 
 FAR = 0.01
@@ -63,7 +58,7 @@ def render(
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
     done = _finished(out, file, names, replay)
     todo = names[len(done) :]
-    shares = [partial(_episodes, file, scene_args, todo[w::workers], replay) for w in range(min(workers, len(todo)))]
+    shares = [partial(redrawn, file, scene_args, todo[w::workers], replay) for w in range(min(workers, len(todo)))]
     writer = EpisodeWriter(
         out, env_args=env_args, action_dims=dims, compress=compress, masks=_masks(file, names), resume=True
     )
@@ -104,27 +99,6 @@ def _action_dims(env_args: Mapping[str, Any]) -> tuple[ActionDim, ...]:
         env.close()
 
 
-def _episodes(file: RawFile, env_args: Mapping[str, Any], names: Sequence[str], replay: bool) -> Iterator[Episode]:
-    """Do one worker's share: draw these demos in an environment of its own."""
-    env = make_env(env_args)
-    try:
-        for name in names:
-            recording = read_recording(file, name)
-            episode = redraw(env, recording, replay=replay)
-            facts = {"source": name, "digest": _digest(recording), "steps": len(episode)}
-            facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}
-            yield replace(episode, notes={**episode.notes, "render": facts})
-    finally:
-        env.close()
-
-
-def _digest(recording: Recording) -> str:
-    """Return a hash of all that an episode is drawn from."""
-    text = json.dumps([recording.scene, dict(recording.meta), dict(recording.notes)], sort_keys=True)
-    parts = (recording.states, recording.actions, recording.rewards)
-    return hashlib.sha256(text.encode() + b"".join(b"-" if p is None else p.tobytes() for p in parts)).hexdigest()[:16]
-
-
 def _finished(out: Path, file: RawFile, names: Sequence[str], replay: bool) -> list[dict[str, Any]]:
     """Return what an interrupted run noted on the demos that it finished.
 
@@ -138,7 +112,7 @@ def _finished(out: Path, file: RawFile, names: Sequence[str], replay: bool) -> l
         data = unfinished["data"]
         notes = [json_attribute(data[f"demo_{index}"], "notes", {}).get("render", {}) for index in range(len(data))]
     for note, name in zip(notes, [*names, *[None] * len(notes)], strict=False):
-        same = name is not None and note.get("digest") == _digest(read_recording(file, name))
+        same = name is not None and note.get("digest") == read_recording(file, name).digest()
         if not same or ("qpos_max" in note) != replay:
             raise PixelrlError(f"{path}: was begun from other data or with other options; remove it to begin anew")
     return notes
@@ -171,8 +145,8 @@ def _report(out: Path, result: Mapping[str, Any], console: Console) -> None:
     console.print(f"{out}: {len(demos)} episodes, {result['transitions']} transitions, {successes} successes")
     if replay is None:
         return
-    table = Table("demo", "steps", "success", "qpos, farthest", "mean", "end effector, farthest", "mean")
-    table.title = "Replays of the actions: distance to the recorded states"
+    table = Table("demo", "steps", "success", "qpos max", "mean", "eef max (mm)", "mean")
+    table.title = "Replayed actions: distance to the recorded states"
     worst = sorted((demo for demo in demos if not demo["exact"]), key=lambda demo: -demo["eef_max"])[:WORST]
     for demo in worst:
         table.add_row(demo["source"], str(demo["steps"]), "yes" if demo["success"] else "no", *_distances(demo))
@@ -189,5 +163,5 @@ def _report(out: Path, result: Mapping[str, Any], console: Console) -> None:
 
 
 def _distances(replay: Mapping[str, Any]) -> tuple[str, ...]:
-    hands = (f"{1000 * replay[f'eef_{key}']:.3g} mm" for key in ("max", "mean"))
+    hands = (f"{1000 * replay[f'eef_{key}']:.3g}" for key in ("max", "mean"))
     return (f"{replay['qpos_max']:.3g}", f"{replay['qpos_mean']:.3g}", *hands)

@@ -12,6 +12,7 @@ one that the replay reaches from the last recorded state: exactly the true one i
 else off by what one step strays.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,14 @@ class Recording:
     meta: Mapping[str, Any] = field(default_factory=dict)
     old: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Return a hash of all of it."""
+        text = json.dumps([self.scene, self.meta, self.notes, self.old], sort_keys=True, default=dict)
+        result = hashlib.sha256(text.encode())
+        for values in (self.states, self.actions, self.rewards):
+            result.update(b"none" if values is None else repr(values.shape).encode() + values.tobytes())
+        return result.hexdigest()[:16]
 
 
 def redraw(env: RobosuiteEnv, recording: Recording, *, replay: bool = True) -> Episode:
