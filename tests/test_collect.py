@@ -4,13 +4,21 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
+from io import StringIO
 from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+import pixelrl.launch.collect as launch
+from pixelrl.datasets.synthetic import ACTION, dot_episodes
 from pixelrl.episode import Episode
-from pixelrl.errors import SimulationError
+from pixelrl.errors import PixelrlError, SimulationError
 from pixelrl.seeding import derive
 from pixelrl.simulation.collect import collect, record
 from pixelrl.simulation.environment import RobosuiteEnv, default_env_args, make_env
@@ -35,13 +43,13 @@ def assert_same(one: Episode, other: Episode) -> None:
 
 def test_episodes_do_not_depend_on_workers_process_or_history(env: RobosuiteEnv) -> None:
     alone = list(collect(ARGS, "task", episodes=5, seed=1, workers=1))
-    endless = collect(ARGS, "task", episodes=10**6, seed=1, workers=2)
-    together = list(islice(endless, 5))
+    endless = collect(ARGS, "task", episodes=10**6, seed=1, workers=2, start=2)
+    together = list(islice(endless, 3))
     assert len(multiprocessing.active_children()) == 2
     endless.close()
     assert not multiprocessing.active_children(), "closing the iterator ends the workers"
     assert [e.notes["seed"] for e in alone] == [derive(1, "task", i) for i in range(5)]
-    for one, other in zip(alone, together, strict=True):
+    for one, other in zip(alone[2:], together, strict=True):
         assert_same(one, other)
     record(env, "prior", 0)
     assert_same(record(env, "task", derive(1, "task", 3)), alone[3])
@@ -103,3 +111,51 @@ def test_what_cannot_be_collected_is_named() -> None:
         next(collect(default_env_args("Lift"), "prior", episodes=1, seed=0))
     with pytest.raises(SimulationError, match=r"workers is 0"):
         next(collect(ARGS, "prior", episodes=1, seed=0, workers=0))
+
+
+def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With episodes that need no simulator: that real ones depend on seed, part and index alone is tested above."""
+    said = StringIO()
+    asked: dict[str, Any] = {"episodes": 5, "seed": 1, "workers": 2, "size": 32}
+    asked["console"] = Console(file=said, width=300)
+    stop_after = 5
+
+    def dots(_: Any, part: str, *, episodes: int, seed: int, workers: int, start: int) -> Iterator[Episode]:
+        for index in range(start, episodes):
+            if index == start + stop_after:
+                raise KeyboardInterrupt
+            episode = next(dot_episodes("task", 1, seed=derive(seed, part, index)))
+            notes = {"seed": derive(seed, part, index), "part": part, "held_at_start": index < 2}
+            yield replace(episode, notes={**episode.notes, **notes})
+
+    monkeypatch.setattr(launch, "make_env", lambda _: SimpleNamespace(action_dims=ACTION, close=lambda: None))
+    monkeypatch.setattr(launch, "episodes_of", dots)
+    straight = launch.collect("pick-place-tray", "task", tmp_path / "a.hdf5", **asked)
+    path = tmp_path / "b.hdf5"
+
+    stop_after = 2
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            launch.collect("pick-place-tray", "task", path, **asked)
+        assert not path.exists()
+    stop_after = 5
+    assert "b.unfinished.hdf5: holds 4 episodes; the same command goes on with it" in said.getvalue()
+
+    for part, other, message in (
+        ("task", {"seed": 2}, r"b\.unfinished\.hdf5: episode 0 is of seed \d+; the one to be collected, of \d+: give"),
+        ("prior", {}, r"b\.unfinished\.hdf5: episode 0 is of part task; the one to be collected, of prior: give"),
+        ("task", {"size": 40}, r"b\.unfinished\.hdf5: was begun with another env_args"),
+        ("task", {"episodes": 3}, r"b\.unfinished\.hdf5: holds 4 episodes already; expected at most --episodes 3"),
+    ):
+        with pytest.raises(PixelrlError, match=message):
+            launch.collect("pick-place-tray", part, path, **{**asked, **other})
+
+    resumed = launch.collect("pick-place-tray", "task", path, **{**asked, "workers": 1})
+    assert "goes on behind the 4 episodes that it holds" in said.getvalue()
+    assert path.read_bytes() == (tmp_path / "a.hdf5").read_bytes()
+    assert resumed["resumed_behind"] == 4
+    tallies = ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "transitions")
+    assert {key: resumed[key] for key in tallies} == {key: straight[key] for key in tallies}
+    assert sorted(each.name for each in tmp_path.glob("b*")) == ["b.collection.json", "b.hdf5"]

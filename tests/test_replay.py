@@ -112,8 +112,9 @@ def test_without_a_replay_the_last_action_goes(tray: RobosuiteEnv, placed: Episo
     np.testing.assert_array_equal(episode.dones, placed.dones[:-1])
     assert len(episode) == len(placed) - 1
     assert "qpos_max" not in episode.notes["render"]
+    assert placed.states is not None
     with pytest.raises(SimulationError, match=r"one state, and no replay"):
-        redraw(tray, recording(placed, states=placed.states[:1], actions=np.zeros((1, 4))), replay=False)  # type: ignore[index]
+        redraw(tray, recording(placed, states=placed.states[:1], actions=np.zeros((1, 4))), replay=False)
 
 
 def test_recorded_rewards_are_kept_and_dones_are_judged(tray: RobosuiteEnv, placed: Episode) -> None:

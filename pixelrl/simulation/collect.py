@@ -19,7 +19,7 @@ AFTER_SUCCESS = 3
 
 
 def collect(
-    env_args: Mapping[str, Any], part: str, *, episodes: int, seed: int, workers: int = 2
+    env_args: Mapping[str, Any], part: str, *, episodes: int, seed: int, workers: int = 2, start: int = 0
 ) -> Generator[Episode, None, None]:
     """Yield the episodes of one part of the data, in order; episode i is a pure function of (seed, part, i).
 
@@ -29,9 +29,10 @@ def collect(
     Args:
         env_args: of pick-place-tray, as `make_env` takes them.
         part: `prior`, `task` or `oracle`.
-        episodes: how many.
+        episodes: how many the whole collection has.
         seed: of the whole collection.
         workers: how many processes.
+        start: the first one to yield; those before it are there already.
 
     Raises:
         SimulationError: if there is no script for the task or the part, or a worker fails or dies.
@@ -42,11 +43,9 @@ def collect(
         raise SimulationError(f"there is no part {part!r} of the data; there are: {', '.join(scripts())}")
     if workers < 1:
         raise SimulationError(f"workers is {workers}; it must be at least 1")
-    shares = [
-        partial(_record_all, dict(env_args), part, seed, range(w, episodes, workers))
-        for w in range(min(workers, episodes))
-    ]
-    yield from in_order(shares, (f"episode {index} of part {part}" for index in range(episodes)))
+    first = range(start, min(start + workers, episodes))
+    shares = [partial(_record_all, dict(env_args), part, seed, range(index, episodes, workers)) for index in first]
+    yield from in_order(shares, (f"episode {index} of part {part}" for index in range(start, episodes)))
 
 
 def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
