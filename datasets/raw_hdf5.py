@@ -25,6 +25,9 @@ from pixelrl.simulation.replay import Recording, redraw
 COLLECTED_AT = 20
 """Actions a second in robosuite's own collecting script, which does not note them. [Hz]"""
 
+LARGEST = 2**31
+"""A demo's states are a few megabytes; a damaged file may claim anything. [byte]"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawFile:
@@ -135,6 +138,8 @@ def _check(demo: h5py.Group) -> int:
     for item in (states, actions):
         if item.ndim != 2 or item.dtype.kind != "f" or not item.size:
             raise DataError(f"{where(item)}: {item.dtype} {item.shape}; expected floats (N, D)")
+        if item.nbytes > LARGEST:
+            raise DataError(f"{where(item)}: {item.nbytes} bytes; expected at most {LARGEST} for one demo")
     steps = len(actions)
     if len(states) not in (steps, steps + 1):
         raise DataError(

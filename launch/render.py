@@ -64,10 +64,17 @@ def render(
     )
     with progress_bar(console) as bar, writer:
         job = bar.add_task("render", total=len(names), completed=len(done), note="")
-        for episode in in_order(shares, (f"{raw}: {name}" for name in todo)):
-            writer.add(episode)
-            done.append(episode.notes["render"])
-            bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
+        try:
+            for episode in in_order(shares, (f"{raw}: {name}" for name in todo)):
+                writer.add(episode)
+                done.append(episode.notes["render"])
+                bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
+        except BaseException:
+            if writer.count:
+                console.print(
+                    f"{unfinished_path(out)}: holds {writer.count} episodes; the same command goes on with it"
+                )
+            raise
     overall = _overall(done) if replay else None
     result = {"file": out.name, "source": str(raw), "transitions": writer.transitions, "replay": overall}
     result |= {"demos": done, "env_args": env_args, **provenance.record()}

@@ -184,6 +184,12 @@ def test_defaults_of_a_robosuite_task() -> None:
     assert (args["env_kwargs"]["camera_heights"], args["env_kwargs"]["horizon"]) == (64, 100)
 
 
+def test_options_are_those_of_all_classes_that_a_task_hands_them_on_to() -> None:
+    """robomimic's Can and Square take any, and hand them on."""
+    with pytest.raises(SimulationError, match=r"PickPlaceCan has no option 'colour'; it has: .*control_freq"):
+        make_env(default_env_args("PickPlaceCan", colour="red"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

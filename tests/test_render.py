@@ -177,6 +177,11 @@ def attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
     return change
 
 
+def swell(file: h5py.File) -> None:
+    del file["data/demo_1/actions"]
+    file["data/demo_1"].create_dataset("actions", (2**30, 4), "f8", chunks=(1024, 4))
+
+
 def forget(file: h5py.File) -> None:
     del file["data"].attrs["env_info"]
 
@@ -204,6 +209,7 @@ def link(file: h5py.File) -> None:
         (put("data/demo_1/rewards", np.zeros(1)), r"rewards: shape \(1,\)"),
         (put("mask/valid", np.array([b"demo_9"])), r"mask/valid: names 'demo_9'"),
         (link, r"states: a link"),
+        (swell, r"actions: 34359738368 bytes; expected at most"),
     ],
 )
 def test_damaged_files_are_named_before_anything_is_simulated(

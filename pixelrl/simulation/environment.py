@@ -271,12 +271,15 @@ def _listed(value: Any, length: int = 1) -> list[Any]:
 
 def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
     """Raise if the task does not know one of its options."""
-    known = {*inspect.signature(task).parameters}
-    if "options" in known:  # ours: it hands further options on to the class below
-        known |= {*inspect.signature(task.__base__).parameters}
+    known: set[str] = set()
+    for level in inspect.getmro(task):
+        taken = inspect.signature(level).parameters.values()
+        known |= {each.name for each in taken if each.kind is not each.VAR_KEYWORD}
+        if all(each.kind is not each.VAR_KEYWORD for each in taken):
+            break  # others hand what they do not know on to the class above
     unknown = sorted(set(options) - known)
     if unknown:
-        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known - {'options'}))}")
+        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
 
 
 def _check_drawing() -> None:

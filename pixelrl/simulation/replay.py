@@ -72,7 +72,8 @@ def redraw(env: RobosuiteEnv, recording: Recording, *, replay: bool = True) -> E
     Args:
         env: of the task of the recording; it keeps the recording's scene.
         recording: what was recorded.
-        replay: play the actions too. Without, the last action is dropped if nobody recorded the state after it.
+        replay: play the actions too. Without, the last action is dropped if nobody recorded the state after it, and
+            the actions' order is the recorded one.
 
     Raises:
         SimulationError: the recording does not fit the environment.
