@@ -83,6 +83,48 @@ def collect(
     )
 
 
+def render(
+    raw: Positional[Path],
+    /,
+    out: Out,
+    cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
+    size: tuple[int, int] = (84, 84),
+    demos: int | None = None,
+    workers: int | None = None,
+    replay: bool = True,
+    compress: bool = False,
+) -> None:
+    """Draw the pictures that a raw robosuite or robomimic file lacks, and tell how far its actions stray when replayed.
+
+    Every recorded state is put back into the recorded scene and looked at. After an interruption the same command goes
+    on. Recordings of robosuite 1.4 come out in the words of 1.5.
+
+    Args:
+        raw: HDF5 file with states, actions and model_file; pictures in it are ignored.
+        out: HDF5 file to write, in robomimic's format.
+        cameras: to draw; the names are those of the scene.
+        size: height and width of the pictures [px].
+        demos: only the first so many.
+        workers: simulator processes; default: one a core.
+        replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
+            known of the state after the last action, which is dropped.
+        compress: gzip the pictures, one frame a chunk.
+    """
+    from pixelrl.launch.render import render as run
+
+    run(
+        raw,
+        out,
+        cameras=cameras,
+        size=size,
+        demos=demos,
+        workers=counted(workers),
+        replay=replay,
+        compress=compress,
+        console=Console(),
+    )
+
+
 def inspect(
     files: Positional[tuple[Path, ...]] = (),
     /,
@@ -262,7 +304,8 @@ def bench(kind: Positional[str], /) -> None:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb for verb in (demo, collect, inspect, convert, train, evaluate, compare, export, bench)
+    verb.__name__: verb
+    for verb in (demo, collect, render, inspect, convert, train, evaluate, compare, export, bench)
 }
 
 

@@ -114,6 +114,28 @@ def test_pictures_are_upright_and_show_the_scene(tray: RobosuiteEnv) -> None:
     assert tray.picture(96).shape == (96, 96, 3)
 
 
+def assert_up_to_date(env: RobosuiteEnv) -> None:
+    """Compare what a step showed with what is to be seen in the state that it ended in."""
+    env.reset(seed=5)
+    for action in np.random.default_rng(5).uniform(-1, 1, (6, *env.action_space.shape)):
+        observation, reward, success, *_ = env.step(action)
+    again = env.restore(env.state())
+    for key in again:
+        if key != "robot0_joint_acc":  # depends on forces
+            np.testing.assert_array_equal(observation[key], again[key], key)
+    assert (reward, success) == (env.robosuite.reward(action), env.robosuite._check_success())
+
+
+def test_what_is_sensed_and_paid_belongs_to_the_state_that_the_step_ended_in(tray: RobosuiteEnv) -> None:
+    """MuJoCo's step alone leaves poses and contacts a substep behind: by 0.4 mm here."""
+    assert_up_to_date(tray)
+
+
+def test_a_state_of_another_size_is_refused(tray: RobosuiteEnv) -> None:
+    with pytest.raises(SimulationError, match=r"a state of 3 numbers; the model has 32: time, qpos, qvel"):
+        tray.restore(np.zeros(3))
+
+
 def test_one_seed_is_one_episode_whatever_came_before(tray: RobosuiteEnv) -> None:
     first = play(tray, 7, 8)
     tray.reset(seed=3, options={"start": "held"})
@@ -129,6 +151,10 @@ def test_hard_resets_are_exact_too(lift: RobosuiteEnv) -> None:
     play(lift, 8, 1)
     assert lift.robosuite.cube.size[0] != size, "Lift's cube has a random size"
     assert play(lift, 7, 3) == first
+
+
+def test_robosuites_own_tasks_are_up_to_date_too(lift: RobosuiteEnv) -> None:
+    assert_up_to_date(lift)
 
 
 def test_unseeded_resets_go_on_from_the_seed(tray: RobosuiteEnv) -> None:
@@ -156,6 +182,12 @@ def test_defaults_of_a_robosuite_task() -> None:
     assert (args["env_name"], args["type"]) == ("Stack", 1)
     assert args["env_kwargs"]["camera_names"] == ["agentview", "robot0_eye_in_hand"]
     assert (args["env_kwargs"]["camera_heights"], args["env_kwargs"]["horizon"]) == (64, 100)
+
+
+def test_options_are_those_of_all_classes_that_a_task_hands_them_on_to() -> None:
+    """robomimic's Can and Square take any, and hand them on."""
+    with pytest.raises(SimulationError, match=r"PickPlaceCan has no option 'colour'; it has: .*control_freq"):
+        make_env(default_env_args("PickPlaceCan", colour="red"))
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,18 @@
 """Collect scripted episodes in parallel; what comes out does not depend on how many processes work."""
 
-import signal
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.episode import Episode
-from pixelrl.errors import PixelrlError, SimulationError
+from pixelrl.errors import SimulationError
 from pixelrl.seeding import derive
 from pixelrl.simulation.environment import RobosuiteEnv, make_env
 from pixelrl.simulation.scripted import scripts
+from pixelrl.simulation.team import in_order
 
 AFTER_SUCCESS = 3
 """Steps that an episode goes on after its first success, so that goal states are seen as observations too."""
@@ -46,16 +43,8 @@ def collect(
     if workers < 1:
         raise SimulationError(f"workers is {workers}; it must be at least 1")
     first = range(start, min(start + workers, episodes))
-    team = [_hire(_Job(dict(env_args), part, seed, range(index, episodes, workers))) for index in first]
-    try:
-        for index in range(start, episodes):
-            process, connection = team[(index - start) % workers]
-            yield _fetch(connection, process, f"episode {index} of part {part}")
-    finally:
-        for process, connection in team:
-            connection.close()
-            process.terminate()
-            process.join()
+    shares = [partial(_record_all, dict(env_args), part, seed, range(index, episodes, workers)) for index in first]
+    yield from in_order(shares, (f"episode {index} of part {part}" for index in range(start, episodes)))
 
 
 def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
@@ -98,51 +87,11 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What one worker does: the environment, the part of the data, the collection's seed, the episodes' indices."""
-
-    env_args: dict[str, Any]
-    part: str
-    seed: int
-    indices: range
-
-
-def _hire(job: _Job) -> tuple[BaseProcess, Connection]:
-    """Start a worker, and return it with the end of the pipe from which its episodes come."""
-    context = get_context("spawn")  # a renderer does not survive a fork
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(job, theirs), daemon=True)
-    process.start()
-    theirs.close()  # so that the worker's death is seen here as the end of the pipe
-    return process, ours
-
-
-def _work(job: _Job, out: Connection) -> None:
-    """Record episodes and send them one by one; send an error instead where one occurs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who then ends the workers
+def _record_all(env_args: Mapping[str, Any], part: str, seed: int, indices: range) -> Iterator[Episode]:
+    """Do one worker's share: play the episodes of these indices in an environment of its own."""
+    env = make_env(env_args)
     try:
-        env = make_env(job.env_args)
-        try:
-            for index in job.indices:
-                out.send(record(env, job.part, derive(job.seed, job.part, index)))
-        finally:
-            env.close()
-    except BrokenPipeError:
-        return  # the parent is gone
-    except PixelrlError as error:
-        out.send(error)
-    except Exception as error:
-        out.send(SimulationError(f"{type(error).__name__}: {error}"))
-
-
-def _fetch(connection: Connection, process: BaseProcess, what: str) -> Episode:
-    """Return the next episode of a worker, or raise what stopped it."""
-    try:
-        message = connection.recv()
-    except EOFError:
-        process.join()
-        raise SimulationError(f"{what}: its worker died with exit code {process.exitcode}") from None
-    if isinstance(message, Episode):
-        return message
-    raise SimulationError(f"{what}: {message}") from message
+        for index in indices:
+            yield record(env, part, derive(seed, part, index))
+    finally:
+        env.close()

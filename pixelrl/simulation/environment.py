@@ -1,10 +1,8 @@
 """The one door to every robosuite task: gymnasium's interface, robomimic's observation keys, exact seeds."""
 
-import copy
 import difflib
 import importlib
 import inspect
-import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +15,8 @@ from numpy.typing import NDArray
 
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
+from pixelrl.simulation.controllers import action_ranges, translated
+from pixelrl.simulation.library import cannot_draw, robosuite
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -53,6 +53,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.horizon = horizon
         self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
         self._steps = 0
+        _judge_last_substep(robosuite_env)
         for observable in robosuite_env._observables.values():
             # They are polled at every substep, and one substep early; here they are read once, when they are due.
             observable.set_enabled(False)
@@ -64,7 +65,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         """Return what [-1, 1] means for each dimension of the action, in the robot's units."""
         from pixelrl.batch import ActionDim  # brings torch, which a collector's process can do without
 
-        return tuple(ActionDim(name=n, low=lo, high=hi, unit=unit) for n, lo, hi, unit in _ranges(self.robosuite))
+        return tuple(ActionDim(name=n, low=lo, high=hi, unit=unit) for n, lo, hi, unit in action_ranges(self.robosuite))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -108,6 +109,24 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self._steps += 1
         success = self._succeeded()
         return self._observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
+
+    def restore(self, state: NDArray[np.float64]) -> Sensors:
+        """Put the simulator into a recorded state, and return what is sensed there: a function of state and model.
+
+        Args:
+            state: float64 `[D]`, as `state()` gives it. What moves by itself, say the controllers' goals, starts anew.
+
+        Raises:
+            SimulationError: if the state has another size than the model's.
+        """
+        sim = self.robosuite.sim
+        size = 1 + sim.model.nq + sim.model.nv
+        if state.shape != (size,):
+            raise SimulationError(f"a state of {state.size} numbers; the model has {size}: time, qpos, qvel")
+        sim.reset()
+        sim.set_state_from_flattened(state)
+        sim.forward()
+        return self._observe()
 
     def state(self) -> NDArray[np.float64]:
         """Return MuJoCo's time, qpos and qvel, float64 `[D]`."""
@@ -155,6 +174,21 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
 
+def _judge_last_substep(robosuite_env: Any) -> None:
+    """Have positions, contacts and rewards after a step belong to the state that it ended in.
+
+    MuJoCo's step ends with the new joint positions; all that follows from them is still that of a substep before. To
+    compute it at the step's end changes nothing that comes later: the next step would begin with the same.
+    """
+    finish = robosuite_env._post_action
+
+    def post_action(action: Any) -> Any:
+        robosuite_env.sim.step1()
+        return finish(action)
+
+    robosuite_env._post_action = post_action
+
+
 def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     """Build the environment that a data set was recorded in.
 
@@ -170,18 +204,18 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     if env_args.get("type", 1) != 1:
         raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
     task = _task(name)
-    options = copy.deepcopy(dict(env_args.get("env_kwargs", {})))
+    options = dict(translated(env_args)["env_kwargs"])
     cameras = _cameras(options)
     for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
         options.pop(key, None)
-    if options.get("controller_configs") is not None:
-        options["controller_configs"] = _composite(options["controller_configs"], options["robots"])
-    # Recordings from before 1.5 replay only with that version's order of physics calls.
-    options.setdefault("lite_physics", not str(env_args.get("env_version", "")).startswith("1.4"))
     options.update(use_camera_obs=False, has_offscreen_renderer=True, renderer="mujoco", ignore_done=True, seed=0)
     _check_options(name, task, options)
     _check_drawing()
-    robosuite_env = task(**options)
+    try:
+        robosuite_env = task(**options)
+    except Exception as error:  # robosuite checks little: AssertionError, AttributeError, KeyError, ValueError, ...
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise SimulationError(f"{name}: robosuite cannot build it with these options ({reason})") from error
     known = [camera for camera in robosuite_env.sim.model.camera_names if camera]
     missing = [camera for camera in cameras if camera not in known]
     if missing:
@@ -212,32 +246,19 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         cameras = ["agentview", "robot0_eye_in_hand"]
         options = {"robots": robots, "camera_names": cameras, "control_freq": 20}
     options |= {"horizon": horizon, "camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
-    version = importlib.import_module("robosuite").__version__
-    return {"env_name": name, "type": 1, "env_version": version, "env_kwargs": options}
+    return {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
 
 
 def _task(name: str) -> Any:
     """Return the class of a robosuite task, ours or its own."""
-    # Before robosuite is imported: it complains of optional packages while it is.
-    logger = logging.getLogger("robosuite_logs")
-    if _is_serious not in logger.filters:
-        logger.addFilter(_is_serious)
-    try:
-        importlib.import_module("robosuite")
-    except Exception as error:  # mujoco loads the OpenGL library while it is imported
-        raise _cannot_draw(error) from error
+    tasks = robosuite("environments.base").REGISTERED_ENVS
     for ours in ("tray", "drawers"):
         importlib.import_module(f"pixelrl.simulation.{ours}")
-    tasks = importlib.import_module("robosuite.environments.base").REGISTERED_ENVS
     if name not in tasks:
         names = sorted({*tasks, *TASK_NAMES})
         near = difflib.get_close_matches(name, names, n=3) or names
         raise SimulationError(f"there is no task {name!r}; did you mean one of: {', '.join(near)}?")
     return tasks[name]
-
-
-def _is_serious(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
 
 
 def _cameras(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -254,21 +275,14 @@ def _listed(value: Any, length: int = 1) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value] * length
 
 
-def _composite(configs: Any, robots: Any) -> list[Any]:
-    """Translate robosuite 1.4's controller of an arm into 1.5's controller of a whole robot, for each robot."""
-    factory = importlib.import_module("robosuite.controllers.composite.composite_controller_factory")
-    known = importlib.import_module("robosuite.models.robots.robot_model").REGISTERED_ROBOTS
-    robots = _listed(robots)
-    pairs = zip(_listed(configs, len(robots)), robots, strict=True)
-    return [factory.refactor_composite_controller_config(config, name, known[name].arms) for config, name in pairs]
-
-
 def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
     """Raise if the task does not know one of its options."""
-    known = {"options"}
-    while "options" in known:  # ours: it hands further options on to the class below
-        known = known - {"options"} | {*inspect.signature(task).parameters}
-        task = task.__base__
+    known: set[str] = set()
+    for level in inspect.getmro(task):
+        taken = inspect.signature(level).parameters.values()
+        known |= {each.name for each in taken if each.kind is not each.VAR_KEYWORD}
+        if all(each.kind is not each.VAR_KEYWORD for each in taken):
+            break  # others hand what they do not know on to the class above
     unknown = sorted(set(options) - known)
     if unknown:
         raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
@@ -286,43 +300,13 @@ def _check_drawing() -> None:
         # whoever imports torch's optimisers after drawing dies of a segmentation fault.
         importlib.import_module("triton")
     try:
-        module = importlib.import_module(f"robosuite.renderers.context.{backend}_context")
+        module = robosuite(f"renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
     except Exception as error:  # ImportError, AttributeError, GLError, ...: PyOpenGL has no one way to fail
-        raise _cannot_draw(error) from error
-
-
-def _cannot_draw(error: Exception) -> SimulationError:
-    return SimulationError(
-        f"nothing can be drawn here with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({type(error).__name__}: {error});"
-        " set MUJOCO_GL=egl and install the Debian packages libegl1 and libgl1-mesa-dri"
-    )
+        raise cannot_draw(error) from error
 
 
 def _space(value: NDArray[Any]) -> Box:
     if value.dtype == np.uint8:
         return Box(0, 255, value.shape, np.uint8)
     return Box(-np.inf, np.inf, value.shape, np.float32)
-
-
-def _ranges(robosuite_env: Any) -> list[tuple[str, float, float, str]]:
-    """Return name, low, high and unit of each dimension of the action."""
-    if hasattr(robosuite_env, "action_ranges"):
-        return list(robosuite_env.action_ranges)
-    rows: list[tuple[str, float, float, str]] = []
-    for robot in robosuite_env.robots:
-        several = len(robosuite_env.robots) > 1 or len(robot.arms) > 1
-        for part, (start, stop) in robot._action_split_indexes.items():
-            label = f"{robot.robot_model.naming_prefix}{part}_" if several else ""
-            rows += _part_ranges(label, part, robot.part_controllers[part], stop - start)
-    return rows
-
-
-def _part_ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
-    """Return the ranges of one part of a robot: metres and radians for a delta pose, else plain numbers."""
-    if controller.name.startswith("OSC") and controller.input_type == "delta" and controller.impedance_mode == "fixed":
-        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), ("m", "m", "m", "rad", "rad", "rad")
-        bounds = zip(names[:size], controller.output_min, controller.output_max, units, strict=False)
-        return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
-    name = "gripper" if "gripper" in part else part
-    return [(f"{label}{name}" if size == 1 else f"{label}{name}_{k}", -1.0, 1.0, "1") for k in range(size)]

@@ -169,7 +169,10 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
             if colour is not None:
                 geom.set("rgba", array_to_string([*colour, 1.0]))
         _drop_unused_assets(root)
-        ET.SubElement(_child(root, "visual"), "quality", offsamples="0", shadowsize="0")
+        visual = _child(root, "visual")
+        quality = visual.find("quality")  # a recorded scene has been here before
+        quality = ET.SubElement(visual, "quality") if quality is None else quality
+        quality.attrib.update(offsamples="0", shadowsize="0")
         _child(root, "option").set("timestep", str(TIMESTEP))
         return ET.tostring(root, encoding="unicode")
 
