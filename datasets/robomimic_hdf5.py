@@ -3,6 +3,7 @@
 https://robomimic.github.io/docs/datasets/overview.html
 """
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
-from pixelrl.datasets.hdf5 import child, dataset, expect, finite, is_array, json_attribute, open_file, where
+from pixelrl.datasets.hdf5 import (
+    DEFLATED,
+    child,
+    dataset,
+    expect,
+    finite,
+    flags,
+    has,
+    is_array,
+    json_attribute,
+    members,
+    open_file,
+    text_array,
+    where,
+)
 from pixelrl.errors import DataError
 
 UNFINISHED = "unfinished"
@@ -88,55 +103,54 @@ def read_contents(
         first = child(data, names[0])
         pictures, vectors = _select(first, images, proprio)
         actions = dataset(first, "actions")
-        if actions.ndim != 2:
+        if actions.ndim != 2 or not actions.shape[1]:
             raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
         env_args = json_attribute(data, "env_args", {})
-        unfinished = UNFINISHED in data.attrs
-        if unfinished:
-            done = f"it holds the {len(names)} demos that were whole when its writer was interrupted"
-            warnings.warn(f"{path}: unfinished: {done}", stacklevel=2)
-        return Contents(
+        contents = Contents(
             path=path,
             demos={name: _check_demo(child(data, name), pictures, vectors, actions.shape[1]) for name in names},
             pictures=pictures,
             vectors=vectors,
             action=_action_dims(data, env_args, actions.shape[1]),
             env_args=env_args,
-            unfinished=unfinished,
+            unfinished=UNFINISHED in data.attrs,
         )
+    _check_size(contents)
+    if contents.unfinished:
+        done = f"it holds the {len(names)} demos that were whole when its writer was interrupted"
+        warnings.warn(f"{path}: unfinished: {done}", stacklevel=2)
+    return contents
 
 
 def read_demos(contents: Contents, names: Iterable[str] | None = None) -> Iterator[Demo]:
     """Read the demos named (None: all), one at a time.
 
     Raises:
-        DataError: a number that is not finite, with its place.
+        DataError: a number that is not finite, or a done that is neither 0 nor 1, with its place.
     """
     with open_file(contents.path) as file:
+        data = child(file, "data")
         for name in contents.demos if names is None else names:
-            yield _read_demo(file["data"][name], contents)
+            yield _read_demo(child(data, name), name, contents)
 
 
 def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
     """Return the datasets that hold the frames of a key: all of the first, then the last row of the second."""
-    if "frames" in demo:
+    if has(demo, "frames"):
         return dataset(child(demo, "frames"), key), None
     obs = dataset(child(demo, "obs"), key)
-    return obs, dataset(child(demo, "next_obs"), key) if "next_obs" in demo else None
+    return obs, dataset(child(demo, "next_obs"), key) if has(demo, "next_obs") else None
 
 
 def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
     """Return the demos of a file, or of one of its filters, in the order of their numbers."""
     data = child(file, "data")
-    names = [name for name in data if re.fullmatch(r"demo_[0-9]+", name)]
+    names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
     if mask is not None:
         masks = child(file, "mask")
-        held = child(masks, mask)
-        if not isinstance(held, h5py.Dataset) or held.external or held.is_virtual or held.dtype.kind not in "SO":
-            raise DataError(f"{where(masks)}/{mask}: expected an array of demo names, came {held}")
-        chosen = {name.decode() if isinstance(name, bytes) else str(name) for name in held[()]}
-        if chosen - set(names):
-            raise DataError(f"{where(masks)}/{mask}: names {min(chosen - set(names))!r}, which /data does not hold")
+        chosen = set(text_array(masks, mask))
+        if unknown := chosen - set(names):
+            raise DataError(f"{where(masks)}/{mask}: names {min(unknown)[:60]!a}, which /data does not hold")
         names = [name for name in names if name in chosen]
     if not names:
         raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
@@ -147,11 +161,11 @@ def _select(
     demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None
 ) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
     """Choose the observation keys by a demo, and return the shapes of the pictures and of the vectors."""
-    home = next((name for name in ("frames", "obs") if name in demo), None)
-    group = child(demo, home) if home else {}
-    held = {key: dataset(group, key) for key in group if is_array(group, key)}
+    home = next((name for name in ("frames", "obs") if has(demo, name)), None)
+    group = child(demo, home) if home else None
+    held = {key: child(group, key) for key in members(group) if is_array(group, key)} if group is not None else {}
     pictures = [key for key, item in held.items() if item.ndim == 4]
-    vectors = [key for key, item in held.items() if item.ndim == 2 and item.dtype.kind == "f"]
+    vectors = [key for key, item in held.items() if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f"]
     if not pictures:
         raise DataError(
             f"{where(demo)}: no pictures, it holds {', '.join(vectors) or 'states'} only; expected uint8 (N, H, W, C) "
@@ -170,13 +184,15 @@ def _check_demo(
     demo: h5py.Group, pictures: Mapping[str, tuple[int, int, int]], vectors: Mapping[str, int], actions: int
 ) -> int:
     """Check the shapes and types of a demo, and return its number of usable transitions."""
-    steps = len(dataset(demo, "actions"))
-    expected = {"actions": (steps, actions), "rewards": (steps,), "dones": (steps,)}
-    for key, shape in expected.items():
-        expect(dataset(demo, key), shape, "f" if key == "actions" else "fiub")
-    if demo.attrs.get("num_samples", steps) != steps:
-        raise DataError(f"{where(demo)}: num_samples is {demo.attrs['num_samples']} beside {steps} actions")
-    frames = steps + 1 if {"frames", "next_obs"} & set(demo) else steps
+    taken = dataset(demo, "actions")
+    steps = len(taken)
+    expect(taken, (steps, actions), "f")
+    for key in ("rewards", "dones"):
+        expect(dataset(demo, key), (steps,), "fiub")
+    noted = demo.attrs.get("num_samples", steps)
+    if not np.array_equal(noted, steps):
+        raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
+    frames = steps + 1 if has(demo, "frames") or has(demo, "next_obs") else steps
     if frames < 2:
         raise DataError(f"{where(demo)}: {steps} actions and {frames} frames; expected one transition or more")
     for key, shape in {**pictures, **{key: (size,) for key, size in vectors.items()}}.items():
@@ -187,9 +203,17 @@ def _check_demo(
     return frames - 1
 
 
-def _read_demo(demo: h5py.Group, contents: Contents) -> Demo:
-    """Read one demo and check that its numbers are finite."""
-    name = demo.name.rsplit("/", 1)[-1]
+def _check_size(contents: Contents) -> None:
+    """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
+    frames = sum(contents.demos.values()) + len(contents.demos)
+    claimed = frames * (sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()))
+    held = contents.path.stat().st_size
+    if claimed > DEFLATED * held:
+        raise DataError(f"{contents.path}: claims {claimed} bytes of observations; a file of {held} cannot hold them")
+
+
+def _read_demo(demo: h5py.Group, name: str, contents: Contents) -> Demo:
+    """Read one demo and check its numbers."""
     steps = contents.demos[name]
     sensors = {}
     for key in (*contents.pictures, *contents.vectors):
@@ -199,9 +223,9 @@ def _read_demo(demo: h5py.Group, contents: Contents) -> Demo:
     return Demo(
         name=name,
         sensors=sensors,
-        actions=finite(demo["actions"][:steps], where(demo["actions"])),
-        rewards=finite(demo["rewards"][:steps], where(demo["rewards"])),
-        dones=demo["dones"][:steps].astype(bool),
+        actions=finite(dataset(demo, "actions")[:steps], f"{where(demo)}/actions"),
+        rewards=finite(dataset(demo, "rewards")[:steps], f"{where(demo)}/rewards"),
+        dones=flags(dataset(demo, "dones")[:steps], f"{where(demo)}/dones"),
         notes=json_attribute(demo, "notes", {}),
     )
 
@@ -213,10 +237,26 @@ def _action_dims(data: h5py.Group, env_args: Mapping[str, Any], size: int) -> tu
         return _controller_dims(env_args, size) or tuple(ActionDim(name=f"action_{i}") for i in range(size))
     if len(recorded) != size:
         raise DataError(f"{where(data)}: action_dims describes {len(recorded)} dimensions; the actions have {size}")
-    try:
-        return tuple(ActionDim(**dim) for dim in recorded)
-    except TypeError as error:
-        raise DataError(f"{where(data)}: action_dims holds {recorded}; expected name, low, high and unit") from error
+    for dim in recorded:
+        if not _describes(dim):
+            said = f"{where(data)}: action_dims holds {str(dim)[:120]!a}"
+            raise DataError(f"{said}; expected name, low, high and unit, low below high")
+    return tuple(ActionDim(**dim) for dim in recorded)
+
+
+def _describes(dim: Any) -> bool:
+    """Tell whether a JSON value describes a dimension of the action."""
+    if not isinstance(dim, dict) or not {"name"} <= set(dim) <= {"name", "low", "high", "unit"}:
+        return False
+    texts, bounds = (dim["name"], dim.get("unit", "")), (dim.get("low", -1.0), dim.get("high", 1.0))
+    if not all(isinstance(text, str) and text.isprintable() for text in texts):
+        return False
+    return _numbers(bounds) and bounds[0] < bounds[1]
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    """Tell whether all of these are numbers that float32 can hold."""
+    return all(type(value) in (int, float) and abs(value) < 1e38 for value in values)
 
 
 def _controller_dims(env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
@@ -224,15 +264,20 @@ def _controller_dims(env_args: Mapping[str, Any], size: int) -> tuple[ActionDim,
 
     Only of commands that are differences: for absolute poses the output range says nothing about what was recorded.
     """
-    options = env_args.get("env_kwargs")
-    controller = options.get("controller_configs") if isinstance(options, dict) else None
+    controller: Any = env_args
+    for key in ("env_kwargs", "controller_configs"):
+        controller = controller.get(key) if isinstance(controller, dict) else None
+    if isinstance(controller, dict) and isinstance(parts := controller.get("body_parts"), dict):
+        controller = parts.get("right", controller)  # robosuite 1.5 nests it
     if not isinstance(controller, dict):
         return ()
-    controller = controller.get("body_parts", {}).get("right", controller)  # robosuite 1.5 nests it
     if controller.get("input_type", "delta") != "delta" or controller.get("control_delta") is False:
         return ()
-    axes = ("dx", "dy", "dz", "drx", "dry", "drz")[: {"OSC_POSITION": 3, "OSC_POSE": 6}.get(controller.get("type"), 0)]
-    lows, highs = controller.get("output_min", ()), controller.get("output_max", ())
+    known = {"OSC_POSITION": 3, "OSC_POSE": 6}
+    axes = ("dx", "dy", "dz", "drx", "dry", "drz")[: known.get(str(controller.get("type")), 0)]
+    lows, highs = controller.get("output_min"), controller.get("output_max")
+    if not isinstance(lows, list) or not isinstance(highs, list) or not _numbers([*lows, *highs]):
+        return ()
     if size != len(axes) + 1 or not len(lows) == len(highs) == len(axes):
         return ()
     arm = [

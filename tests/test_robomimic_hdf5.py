@@ -185,7 +185,7 @@ def corrupt(file: h5py.File, what: str) -> None:
         ("no data", r"a\.h5: no 'data' in it; it holds episodes"),
         ("no demos", r"/data: no demos; expected groups demo_0, demo_1"),
         ("no rewards", r"/data/demo_1: no 'rewards' in it; it holds actions, dones"),
-        ("wrong count", r"/data/demo_1: num_samples is 99 beside \d actions"),
+        ("wrong count", r"/data/demo_1: num_samples is '99' beside \d actions"),
         ("short rewards", r"/data/demo_1/rewards: shape \(\d,\); expected \(\d,\)"),
         ("short obs", r"/data/demo_1/obs/agentview_image: shape .* expected"),
         ("integer actions", r"/data/demo_1/actions: type int64; expected floats"),

@@ -232,11 +232,13 @@ def main(folder: str, how: str, times: str, seed: str) -> None:
             os.close(inlet)
             write_for_ever(path, outlet, written * 4000 + chance.randrange(200_000) if how == "fill" else None)
         os.close(outlet)
+        told = written
         if how == "kill":
-            select.select([], [], [], chance.uniform(0, 0.04))
+            if chance.random() < 0.7:  # let it finish an episode
+                told += len(os.read(inlet, 1))
+            select.select([], [], [], chance.uniform(0, 0.02))
             os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
-        told = written
         while news := os.read(inlet, 100):
             told += len(news)
         os.close(inlet)
