@@ -82,8 +82,8 @@ def convert(
         raise PixelrlError(f"{target}: COG's .npy is read only; choose hdf5, lerobot or minari with --to-format")
     if target.exists():
         raise PixelrlError(f"{target}: exists already; choose another name, or remove it")
-    console.print(f"{source}: {NAMES[kind]}{_guessed(source_format)}", highlight=False)
-    console.print(f"{target}: {NAMES[aim]}{_guessed(target_format)}", highlight=False)
+    console.print(f"{source}: {NAMES[kind]}{_guessed(source_format)}", highlight=False, soft_wrap=True)
+    console.print(f"{target}: {NAMES[aim]}{_guessed(target_format)}", highlight=False, soft_wrap=True)
     losses: Losses = Counter()
     with progress_bar(console) as bar, atomic_tree(target) as temporary:
         job = bar.add_task("read", total=None, note=str(source.name))

@@ -114,6 +114,7 @@ def test_the_command_converts_a_buffer_of_cog(
 ) -> None:
     path = write_buffer(tmp_path / "prior.npy", [trajectory(5, seed=1), trajectory(3, seed=2)])
     monkeypatch.setattr("sys.argv", ["pixelrl", "convert", str(path), str(tmp_path / "prior.hdf5")])
+    monkeypatch.setenv("COLUMNS", "200")
     main()
     printed = " ".join(capsys.readouterr().out.split())
     assert "prior.npy: COG's .npy (guessed from the name)" in printed
