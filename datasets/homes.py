@@ -10,7 +10,8 @@ import torch
 from einops import rearrange
 
 from pixelrl.datasets.cache import Cache
-from pixelrl.datasets.frames import Frames, InCache, InFile, InMemory, Part
+from pixelrl.datasets.frames import Frames, InMemory
+from pixelrl.datasets.parts import InCache, InFile, Part
 from pixelrl.datasets.plan import Memory, Plan, choose, disk_obstacle, gpu_room, ram_room
 from pixelrl.datasets.recording import frames_of, keep_pictures, kept_pictures, picture_blocks
 from pixelrl.datasets.robomimic_hdf5 import Contents, read_contents

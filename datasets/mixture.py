@@ -3,8 +3,8 @@
 What COG does by writing zeros into a buffer is a rule here: `Source.reward_scale` is 0 for prior data.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,94 +12,67 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.batch import Batch, Observation, Spec
-from pixelrl.datasets.frames import gather, lay_out
-from pixelrl.datasets.homes import Progress, settle
-from pixelrl.datasets.plan import Memory
-from pixelrl.datasets.recording import Recording, Request, open_recording
-from pixelrl.datasets.robomimic_hdf5 import Contents
+from pixelrl.datasets.frames import gather
 from pixelrl.datasets.sampling import Quotas, before_end, fold, return_to_go
-from pixelrl.datasets.sources import Ends, Source, check_together, part_of
-from pixelrl.datasets.store import ActionRange, Store, check_alike, load
+from pixelrl.datasets.sources import Ends, Source
+from pixelrl.datasets.store import Store
 from pixelrl.errors import DataError
 from pixelrl.seeding import derive
 
 CPU = torch.device("cpu")
-STD_FLOOR = 1e-3
 
 
 class Mixture:
     """Batches from one or more sources.
 
+    `open_mixture` makes one of files.
+
     Args:
-        sources: what to mix.
+        store: the frames and transitions of all sources.
+        sources: what they were read from, and by which rules they are sampled and rewarded.
+        spec: shapes and scales of the data.
+        env_args: robomimic's description of the environment.
         batch_size: B, of all ranks together.
-        seed: of the batches, and of sources' random fractions.
+        seed: of the batches.
         gamma: discount per step.
         n_step: rewards summed before bootstrapping.
         ends: what ends an episode, where a source does not say it.
-        history: frames that an observation shows; before an episode's first frame that one is repeated.
-        images: observation keys of the cameras, as `read_contents` takes them.
-        proprio: those of the proprioception.
-        actions: as `load` takes them.
-        memory: where frames live.
-        cache_dir: where a cache is kept; None: beside each file.
-        device: the learner's. Frames may live there; then batches are put together there and only the drawn indices
-            travel. Otherwise batches for CUDA lie in page-locked memory.
-        workers: how many processes may build a cache.
+        home: where batches are put together: the GPU if the frames live there. Only the drawn indices travel then.
+        pin: put batches into page-locked memory, for which CUDA must be there.
         rank: our share of every batch is the rows rank, rank + ranks, ...
         ranks: how many learners share a batch.
-        progress: watches the frames come in.
 
     Raises:
-        DataError: sources that cannot be mixed, or files that cannot be read.
+        DataError: a batch that cannot be shared.
 
     Attributes:
-        spec: shapes and scales, read from the files; the standard deviations are at least 0.001.
-        env_args: of the task: the first source whose rewards count, else the first one.
-        store: the frames and transitions.
-        plan: where the frames live, and why.
+        store, sources, spec, env_args: as given.
         largest_reward: of one step, in size, as the sources' rules have it.
     """
 
     def __init__(
         self,
+        store: Store,
         sources: Sequence[Source],
         *,
+        spec: Spec,
+        env_args: Mapping[str, Any],
         batch_size: int,
         seed: int,
         gamma: float,
         n_step: int = 1,
         ends: Ends = "never",
-        history: int = 1,
-        images: Sequence[str] | None = None,
-        proprio: Sequence[str] | None = None,
-        actions: ActionRange = "unit",
-        memory: Memory = "auto",
-        cache_dir: Path | None = None,
-        device: torch.device = CPU,
-        workers: int = 1,
+        home: torch.device = CPU,
+        pin: bool = False,
         rank: int = 0,
         ranks: int = 1,
-        progress: Progress | None = None,
     ) -> None:
         if batch_size % ranks or not 0 <= rank < ranks:
             raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
-        recordings = _open(sources, images, proprio, cache_dir)
-        used = [part_of(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
-        parts, frames = lay_out(recording for each in used for recording in each)
-        files = [*parts.values()]
-        self.plan, pictures = settle(files, frames, memory=memory, device=device, workers=workers, progress=progress)
-        self.store = load(used, parts, pictures, actions=actions)
-        if self.plan.place == "cache":
-            for recording in (recording for each in recordings for recording in each if recording.kept is None):
-                recording.keep_numbers()
-        self.spec = _spec(self.store, recordings[0][0].contents, sources, history)
-        task = next((index for index, source in enumerate(sources) if source.reward_scale), 0)
-        self.env_args = recordings[task][0].contents.env_args
+        self.store, self.sources, self.spec, self.env_args = store, tuple(sources), spec, env_args
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
-        self._home = device if self.plan.place == "gpu" else CPU
-        self._pin = device.type == "cuda"
+        self._home, self._pin = home, pin
         self._prepare(sources, gamma, n_step, ends)
 
     def _prepare(self, sources: Sequence[Source], gamma: float, n_step: int, ends: Ends) -> None:
@@ -173,33 +146,6 @@ class Mixture:
     def _stacked(self, frames: Tensor, instants: int) -> Tensor:
         """Lay the k frames of each instant one behind the other: `[N k, C, H, W]` to `[N, k C, H, W]`."""
         return frames.view(instants, -1, *frames.shape[2:])
-
-
-def _open(
-    sources: Sequence[Source], images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
-) -> list[list[Recording]]:
-    """Open the files of all sources, and check that they may be mixed."""
-    check_together(sources)
-    recordings = []
-    for source in sources:
-        request = Request(mask=source.mask, images=images, proprio=proprio)
-        recordings.append([open_recording(path, request, cache_dir) for path in source.paths()])
-    check_alike([recording.contents for each in recordings for recording in each])
-    return recordings
-
-
-def _spec(store: Store, contents: Contents, sources: Sequence[Source], history: int) -> Spec:
-    """Return the shapes and scales of a store."""
-    readings = store.proprio.numpy()
-    return Spec(
-        images={key: (c, h, w) for key, (h, w, c) in contents.pictures.items()},
-        proprio=contents.vectors,
-        action=store.dims,
-        sources=tuple(source.name for source in sources),
-        proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
-        proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),
-        history=history,
-    )
 
 
 def _true_ends(store: Store, scale: Tensor, ends: Sequence[Ends]) -> Tensor:

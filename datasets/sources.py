@@ -2,15 +2,13 @@
 
 import glob
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from pixelrl.datasets.recording import Recording
 from pixelrl.errors import DataError
-from pixelrl.seeding import derive
 
 Ends = Literal["never", "goal", "dones"]
 """Which steps truly end an episode, so that nothing is bootstrapped beyond them.
@@ -104,19 +102,3 @@ def check_together(sources: Sequence[Source]) -> None:
     if None in shares and set(shares) != {None}:
         said = ", ".join(f"{name}: {share}" for name, share in zip(names, shares, strict=True))
         raise DataError(f"the shares are {said}; expected a share in all sources, or in none")
-
-
-def part_of(recordings: Sequence[Recording], source: Source, seed: int) -> list[Recording]:
-    """Return the files with a source's fraction of their demos, counted over all; those without any are left out."""
-    demos = [(index, name) for index, recording in enumerate(recordings) for name in recording.contents.demos]
-    count = max(1, int(source.fraction * len(demos) + 0.5))
-    order = np.arange(len(demos))
-    if source.pick == "random":
-        order = np.random.default_rng(derive(seed, "fraction", source.name)).permutation(len(demos))
-    kept = {demos[place] for place in order[:count]}
-    parts = []
-    for index, recording in enumerate(recordings):
-        some = {name: steps for name, steps in recording.contents.demos.items() if (index, name) in kept}
-        if some:
-            parts.append(replace(recording, contents=replace(recording.contents, demos=some)))
-    return parts

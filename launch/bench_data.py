@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.opening import open_mixture
 from pixelrl.datasets.plan import Place
 from pixelrl.datasets.sources import Source
 from pixelrl.errors import PixelrlError
@@ -101,7 +101,7 @@ def from_place(path: Path, frames: Frames, place: Place) -> Work:
     source = Source(name="task", files=(path,))
     device = torch.device("cuda" if place == "gpu" else "cpu")
     size, keys = frames.batch_size, frames.keys
-    mixture = Mixture([source], batch_size=size, seed=0, gamma=0.99, images=keys, memory=place, device=device)
+    mixture, _ = open_mixture([source], seed=0, images=keys, memory=place, device=device, batch_size=size, gamma=0.99)
     steps = count()
     wait = torch.cuda.synchronize if place == "gpu" else lambda: None
     return Work(unit=lambda: mixture.batch(next(steps)), wait=wait)

@@ -304,8 +304,7 @@ def bench(kind: Positional[str], /) -> None:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb
-    for verb in (demo, collect, render, inspect, convert, train, evaluate, compare, export, bench)
+    verb.__name__: verb for verb in (demo, collect, render, inspect, convert, train, evaluate, compare, export, bench)
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from dataclasses import field as defaulted
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -14,6 +15,7 @@ from pixelrl.config import Recipe
 from pixelrl.datasets.plan import Memory
 from pixelrl.datasets.sources import Source
 from pixelrl.errors import DataError, PixelrlError
+from pixelrl.launch.data import load
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.learner import term_name
@@ -23,8 +25,8 @@ DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
 TERMS = ("critic", "actor", "warmup")
-SOURCES = ("task", "prior", "source", "task_mask", "task_fraction")
-"""The options of a job that tell its sources."""
+DATA = ("task", "prior", "source", "task_mask", "task_fraction", "actions", "memory", "cache_dir", "profile")
+"""The options of a job that are not those of `train`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +164,16 @@ def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., No
     options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
 
     def run(job: Any, recipe: Any = None) -> None:
-        chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in SOURCES}
-        whole = restore(recipe)
-        train(whole, sources_of(whole, job), **chosen, console=Console())
+        whole, console = restore(recipe), Console()
+        kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir, "console": console}
+        data = partial(load, recipe=whole, sources=sources_of(whole, job), **kept)
+        if job.profile:
+            from pixelrl.launch.profile import profile_training  # few runs need it
+
+            profile_training(whole, data, job.out, device=job.device, threads=job.threads, console=console)
+            return
+        chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
+        train(whole, data, **chosen, console=console)
 
     run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
     run.__defaults__ = (options(),)

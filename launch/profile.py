@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,19 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from pixelrl.batch import Batch
+from pixelrl.config import Recipe
+from pixelrl.datasets.mixture import Mixture
 from pixelrl.files import write_json
+from pixelrl.launch.processor import Threads, settle_threads
 from pixelrl.learner import Learner
+from pixelrl.run import pick_device
 from pixelrl.spans import PREFIX, span
 
 WARM, STEPS, MEASURED = 10, 50, 5
 """Steps before the profile, in it, and with diagnostics after it."""
+
+MEASURE_EVERY = 100
+"""Steps between two runs of the diagnostics, as `train` has it by default."""
 
 LABELS = {
     "draw": "draw the batch",
@@ -47,6 +55,23 @@ WAITS = ("aten::_local_scalar_dense", "cudaStreamSynchronize", "cudaDeviceSynchr
 
 
 def profile_training(
+    recipe: Recipe,
+    data: Callable[[torch.device], Mixture],
+    out: Path,
+    *,
+    device: str = "auto",
+    threads: Threads = "auto",
+    console: Console,
+) -> dict[str, Any]:
+    """Profile a learner that is thrown away, on data that `data` opens, as `train` would train it."""
+    where = pick_device(device)
+    mixture = data(where)
+    make = partial(Learner, recipe, mixture.spec, where)
+    settle_threads(threads, where, None, make, mixture.batch)
+    return profile_steps(make(), mixture.batch, out, measure_every=MEASURE_EVERY, console=console)
+
+
+def profile_steps(
     learner: Learner, batch_at: Callable[[int], Batch], out: Path, *, measure_every: int, console: Console
 ) -> dict[str, Any]:
     """Take some steps under torch's profiler, print a table, and write `profile.json` and `trace.json.gz` into `out`.

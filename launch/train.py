@@ -3,7 +3,7 @@
 files -> Mixture.batch(step) -> Loader -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,12 @@ from pixelrl import checkpoint
 from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.loader import Loader
 from pixelrl.datasets.mixture import Mixture
-from pixelrl.datasets.plan import Memory
-from pixelrl.datasets.sources import Source
-from pixelrl.datasets.store import ActionRange
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
 from pixelrl.launch.processor import Threads, settle_threads
-from pixelrl.launch.provenance import Provenance, cores
+from pixelrl.launch.provenance import Provenance
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
 from pixelrl.loop import train as training
@@ -33,23 +30,21 @@ from pixelrl.run import Run, checkpoint_path, pick_device, read_run
 
 def train(
     recipe: Recipe,
-    sources: Sequence[Source],
+    data: Callable[[torch.device], Mixture],
     out: Path,
     *,
-    actions: ActionRange = "unit",
-    memory: Memory = "auto",
-    cache_dir: Path | None = None,
-    loader_threads: int | None = None,
     resume: bool = False,
     device: str = "auto",
     log_every: int = 100,
     checkpoint_every: int = 1_000,
     snapshot_every: int = 0,
     threads: Threads = "auto",
-    profile: bool = False,
+    loader_threads: int | None = None,
     console: Console,
 ) -> None:
-    """Train a policy and keep everything about it in the directory `out`; or only profile some steps of it.
+    """Train a policy and keep everything about it in the directory `out`.
+
+    `data` opens the data for a learner's device, as `launch.data.load` does; `pixelrl train --help` tells the rest.
 
     Raises:
         PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
@@ -59,23 +54,16 @@ def train(
     loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
     if log_every < 1 or checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
-    before = None if profile else earlier(out, recipe, resume)
-    mixture = load(recipe, sources, actions=actions, memory=memory, cache_dir=cache_dir, device=where, console=console)
+    before = earlier(out, recipe, resume)
+    mixture = data(where)
     make = partial(Learner, recipe, mixture.spec, where)
     count = settle_threads(threads, where, before.threads if before else None, make, mixture.batch)
     learner = make()
     learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
-    if profile:
-        from pixelrl.launch.profile import profile_training  # few runs need it
-
-        profile_training(learner, mixture.batch, out, measure_every=log_every, console=console)
-        return
-    run = describe(recipe, sources, mixture, actions, count)
+    run = describe(recipe, mixture, count)
     seconds = 0.0 if before is None else go_on(out, before, run, learner)
-    if before is not None:
-        console.print(f"{out}: going on from step {learner.step}")
-    elif resume:
-        console.print(f"{out}: nothing to resume, starting anew")
+    if resume:
+        console.print(f"{out}: " + (f"going on from step {learner.step}" if before else "nothing to resume"))
     run.write(out)
     saved = learner.step
     with (
@@ -104,63 +92,16 @@ def train(
     write_json(out / "training.json", result | provenance.record())
 
 
-def load(
-    recipe: Recipe,
-    sources: Sequence[Source],
-    *,
-    actions: ActionRange,
-    memory: Memory,
-    cache_dir: Path | None,
-    device: torch.device,
-    console: Console,
-) -> Mixture:
-    """Read the data as a recipe wants them, and say where their frames live.
-
-    Raises:
-        PixelrlError: data that do not fit, or that a critic cannot learn a value from.
-    """
-    if memory == "gpu" and device.type != "cuda":
-        raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
-    with progress_bar(console) as bar:
-        job = bar.add_task("read", total=None, note="")
-        mixture = Mixture(
-            sources,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            gamma=recipe.gamma,
-            n_step=recipe.n_step,
-            ends=recipe.ends,
-            history=recipe.history,
-            images=recipe.images,
-            proprio=recipe.proprio,
-            actions=actions,
-            memory=memory,
-            cache_dir=cache_dir,
-            device=device,
-            workers=cores(),
-            progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
-        )
-    console.print(mixture.plan.reason, highlight=False)
-    store = mixture.store
-    if recipe.critic and not store.reward[store.source == 0].any():
-        raise PixelrlError(
-            f"{sources[0].files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
-            "from; give data with successes, or use a recipe without a critic, such as bc"
-        )
-    return mixture
-
-
-def describe(
-    recipe: Recipe, sources: Sequence[Source], mixture: Mixture, actions: ActionRange, threads: int | None
-) -> Run:
+def describe(recipe: Recipe, mixture: Mixture, threads: int | None) -> Run:
     """Return the whole configuration of a run."""
+    sources = mixture.sources
     return Run(
         recipe=recipe,
         spec=mixture.spec,
         data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
         sources={source.name: source.rule() for source in sources},
         fingerprint=mixture.store.fingerprint(),
-        actions=actions,
+        actions=mixture.store.actions,
         env_args=mixture.env_args,
         threads=threads,
     )

@@ -17,6 +17,8 @@ import torch
 from pixelrl.datasets import recording as recording_module
 from pixelrl.datasets.cache import Cache
 from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.opening import open_mixture
+from pixelrl.datasets.plan import Plan
 from pixelrl.datasets.recording import Request, keep_pictures, kept_pictures, open_recording
 from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.sources import Source
@@ -47,9 +49,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return opened
 
 
-def mixture(path: Path, memory: str = "cache", cache_dir: Path | None = None, **source: object) -> Mixture:
+def planned(path: Path, memory: str = "cache", cache_dir: Path | None = None, **source: object) -> tuple[Mixture, Plan]:
     sources = [Source(name="task", files=(path,), **source)]  # type: ignore[arg-type]
-    return Mixture(sources, batch_size=64, seed=0, gamma=0.9, memory=memory, cache_dir=cache_dir)  # type: ignore[arg-type]
+    return open_mixture(sources, batch_size=64, seed=0, gamma=0.9, memory=memory, cache_dir=cache_dir)  # type: ignore[arg-type]
+
+
+def mixture(path: Path, memory: str = "cache", cache_dir: Path | None = None, **source: object) -> Mixture:
+    return planned(path, memory, cache_dir, **source)[0]
 
 
 def like_the_file(found: Mixture, path: Path) -> bool:
@@ -264,10 +270,10 @@ def test_a_place_that_cannot_be_written_to_is_named(
     with pytest.raises(DataError, match=r"--memory cache: .*blocked cannot be written to; --cache-dir names another"):
         mixture(path, cache_dir=blocked)
     monkeypatch.setattr("pixelrl.datasets.homes.ram_room", lambda: 1000)
-    found = mixture(path, "auto", cache_dir=blocked)
-    assert found.plan.place == "file" and "slow, since" in found.plan.reason and "--cache-dir" in found.plan.reason
+    found, plan = planned(path, "auto", cache_dir=blocked)
+    assert plan.place == "file" and "slow, since" in plan.reason and "--cache-dir" in plan.reason
     assert like_the_file(found, path)
-    assert mixture(path, "auto").plan.place == "cache"
+    assert planned(path, "auto")[1].place == "cache"
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -289,10 +295,11 @@ def test_several_files_and_cameras_are_found_among_their_caches(
                 del demo["frames/wrist"]
     plain = mixture(tmp_path / "*.h5", "ram")
     assert len(plain.spec.images) == 2
-    cached = mixture(tmp_path / "*.h5")
+    cached, plan = planned(tmp_path / "*.h5")
+    assert plan.mapped
     monkeypatch.setattr("pixelrl.datasets.homes.ram_room", lambda: 1)
-    unmapped = mixture(tmp_path / "*.h5")
-    assert cached.plan.mapped and not unmapped.plan.mapped
+    unmapped, plan = planned(tmp_path / "*.h5")
+    assert not plan.mapped
     for step in range(3):
         for key, expected in plain.batch(step).next_obs.images.items():
             for found in (cached, unmapped):

@@ -13,6 +13,7 @@ import torch
 
 from pixelrl.batch import Batch
 from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.opening import open_mixture
 from pixelrl.datasets.sources import Ends, Source
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.writer import write_episodes
@@ -32,7 +33,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
             Source(name="prior", files=(prior,), share=prior_share, reward_scale=0.0),
             Source(name="task", files=(task,), share=task_share),
         ]
-        return Mixture(sources, **{"batch_size": 32, "seed": 0, "gamma": 0.9} | options)
+        return open_mixture(sources, **{"batch_size": 32, "seed": 0, "gamma": 0.9} | options)[0]
 
     return mixture
 
@@ -73,7 +74,7 @@ def test_what_ends_an_episode(tmp_path: Path, ends: Ends, prior: list[float], ta
         Source(name="prior", files=(tmp_path / "a.h5",), reward_scale=0, reward_shift=-1),
         Source(name="task", files=(tmp_path / "a.h5",), reward_scale=10, reward_shift=-1),
     ]
-    mixture = Mixture(sources, batch_size=200, seed=0, gamma=0.9, ends=ends)
+    mixture, _ = open_mixture(sources, batch_size=200, seed=0, gamma=0.9, ends=ends)
     batch = mixture.batch(0)
     index = mixture._draw(0)
     beyond = {2, 5} if ends == "dones" else set()  # what follows a true end is never drawn
@@ -204,7 +205,7 @@ def test_each_source_may_have_its_own_ends_masks_and_fractions(tmp_path: Path) -
         Source(name="prior", files=(tmp_path / "a.h5",), reward_scale=0, reward_shift=2, share=0.3),
         Source(name="few", files=(tmp_path / "?.h5",), fraction=0.25, pick="first", ends="never", share=0.2),
     ]
-    mixture = Mixture(sources, batch_size=100, seed=0, gamma=0.9, ends="dones")
+    mixture, _ = open_mixture(sources, batch_size=100, seed=0, gamma=0.9, ends="dones")
     lengths = [len(episode) for episode in dot_episodes("task", 6)]
     trained = [lengths[1], lengths[4], lengths[5]]
     expected = [*trained, *trained, *lengths, *lengths[:3]]
@@ -226,7 +227,7 @@ def test_each_source_may_have_its_own_ends_masks_and_fractions(tmp_path: Path) -
 
 def test_a_glob_that_matches_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"source 'task': no file matches .*\*\.h5"):
-        Mixture([Source(name="task", files=(tmp_path / "*.h5",))], batch_size=1, seed=0, gamma=0.9)
+        open_mixture([Source(name="task", files=(tmp_path / "*.h5",))], batch_size=1, seed=0, gamma=0.9)
 
 
 @pytest.mark.cuda

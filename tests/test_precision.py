@@ -9,7 +9,9 @@ import torch
 from tiny import CPU
 
 from pixelrl.config import Recipe
-from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.datasets.mixture import Mixture
+from pixelrl.datasets.opening import open_mixture
+from pixelrl.datasets.sources import Source
 from pixelrl.datasets.synthetic import CAMERA, GOAL, MIDDLE, POSITION, RADIUS, REACH, draw, write_dots
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.launch.recipes import quick_cog_dr3
@@ -55,7 +57,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
     task = Source(name="task", files=(write_dots(folder / "task.hdf5", "task", 60, size=SIZE),), reward_scale=10.0)
     prior = Source(name="prior", files=(write_dots(folder / "prior.hdf5", "prior", 120, size=SIZE),), reward_scale=0.0)
     wanted = {"batch_size": RECIPE.batch_size, "seed": 0, "gamma": RECIPE.gamma, "n_step": RECIPE.n_step}
-    return Mixture([task, prior], ends=RECIPE.ends, **wanted)  # type: ignore[arg-type]
+    return open_mixture([task, prior], ends=RECIPE.ends, **wanted)[0]  # type: ignore[arg-type]
 
 
 def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:

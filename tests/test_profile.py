@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from tiny import make_learner, shrink, transitions
 
-from pixelrl.launch.profile import profile_training, sentences, summarise
+from pixelrl.launch.profile import profile_steps, sentences, summarise
 from pixelrl.launch.recipes import cog, quick_cog_dr3
 from pixelrl.spans import PREFIX, span
 
@@ -62,7 +62,7 @@ def test_kernels_belong_to_the_part_that_started_them() -> None:
 def test_a_profile_of_real_steps(make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learner = make_learner(shrink(make()))
     console = Console(width=100)
-    summary = profile_training(learner, transitions, tmp_path / "run", measure_every=100, console=console)
+    summary = profile_steps(learner, transitions, tmp_path / "run", measure_every=100, console=console)
     assert json.loads((tmp_path / "run/profile.json").read_text()) == summary
     parts = summary["parts"]
     wanted = {"draw", "transfer", "obs", "encoding", "next_value", "td", "cql", "seekvalue", "guard", "target"}

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from pixelrl.datasets.cache import Cache
+from pixelrl.datasets.opening import part_of
 from pixelrl.datasets.recording import Recording, Request
 from pixelrl.datasets.robomimic_hdf5 import Contents
-from pixelrl.datasets.sources import Source, check_together, part_of
+from pixelrl.datasets.sources import Source, check_together
 from pixelrl.errors import DataError
 
 

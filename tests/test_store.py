@@ -12,12 +12,13 @@ import pytest
 import torch
 from einops import rearrange
 
-from pixelrl.datasets.frames import lay_out
 from pixelrl.datasets.homes import Progress, settle
+from pixelrl.datasets.loading import check_alike, load
+from pixelrl.datasets.parts import lay_out
 from pixelrl.datasets.plan import Memory
 from pixelrl.datasets.recording import Request, open_recording
 from pixelrl.datasets.robomimic_hdf5 import read_contents
-from pixelrl.datasets.store import ActionRange, Store, check_alike, load
+from pixelrl.datasets.store import ActionRange, Store
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.writer import write_episodes
 from pixelrl.errors import DataError
@@ -98,23 +99,24 @@ def test_files_must_be_alike(tmp_path: Path) -> None:
 LOAD = """
 import resource, sys
 from pathlib import Path
-from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.datasets.opening import open_mixture
+from pixelrl.datasets.sources import Source
 
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
 
 def load(path, memory="auto"):
-    return Mixture([Source(name="task", files=(Path(path),))], batch_size=32, seed=0, gamma=0.9, memory=memory)
+    return open_mixture([Source(name="task", files=(Path(path),))], batch_size=32, seed=0, gamma=0.9, memory=memory)
 
 room = int(sys.argv[3])
-load(sys.argv[1], "cache" if room else "ram").batch(0)  # what libraries take once, whatever the data
+load(sys.argv[1], "cache" if room else "ram")[0].batch(0)  # what libraries take once, whatever the data
 before = status("VmHWM:")
 if room:
     resource.setrlimit(resource.RLIMIT_DATA, (status("VmData:") + room, resource.RLIM_INFINITY))
-mixture = load(sys.argv[2])
+mixture, plan = load(sys.argv[2])
 for step in range(200 if room else 0):
     mixture.batch(step)
-print(mixture.plan.place, status("VmHWM:") - before)
+print(plan.place, status("VmHWM:") - before)
 """
 
 
