@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 import h5py
 import numpy as np
 from einops import rearrange
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from pixelrl.batch import ActionDim
@@ -177,7 +177,11 @@ def keep_pictures(
 
     def fill(folder: Path) -> None:
         path = folder / "pictures.npy"
-        offset = open_memmap(path, "w+", np.uint8, (frames_of(whole), c, h, w)).offset  # type: ignore[no-untyped-call]
+        head = {"descr": "|u1", "fortran_order": False, "shape": (frames_of(whole), c, h, w)}
+        with path.open("wb") as file:
+            write_array_header_1_0(file, head)  # type: ignore[no-untyped-call]
+            offset = file.tell()
+            file.truncate(offset + frames_of(whole) * c * h * w)
         demos = [*whole.demos.items()]
         rows = [*accumulate((steps + 1 for _, steps in demos), initial=0)]
         tasks = [

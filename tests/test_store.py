@@ -69,6 +69,30 @@ def test_every_frame_lies_once_where_the_transitions_look(tmp_path: Path, memory
             transition += 1
 
 
+def plainly(path: Path, next_obs: bool) -> None:
+    """Make a file hold its frames as robomimic writes them: `obs`, and a full shifted copy or none."""
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            frames = {key: value[()] for key, value in demo["frames"].items()}
+            for group in ("frames", "obs", "next_obs"):
+                del demo[group]
+            for key, value in frames.items():
+                demo[f"obs/{key}"] = value[:-1]
+                if next_obs:
+                    demo[f"next_obs/{key}"] = value[1:]
+
+
+@pytest.mark.parametrize("memory", ["ram", "cache", "file"])
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_frames_of_robomimics_own_files(tmp_path: Path, memory: Memory, next_obs: bool) -> None:
+    plainly(write_dots(tmp_path / "a.h5", "task", 3), next_obs)
+    store = opened([tmp_path / "a.h5"], memory=memory)
+    dropped = 0 if next_obs else 1  # nobody recorded what follows the last action
+    frames = [episode.sensors[CAMERA][: len(episode.sensors[CAMERA]) - dropped] for episode in dot_episodes("task", 3)]
+    held = store.images[CAMERA].take(torch.arange(len(store.proprio)))
+    np.testing.assert_array_equal(rearrange(held, "n c h w -> n h w c"), np.concatenate(frames))
+
+
 def test_min_max_stretches_actions_and_says_what_they_mean(tmp_path: Path) -> None:
     episode = next(dot_episodes("task", 1))
     actions = np.zeros_like(episode.actions)
