@@ -15,7 +15,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5 import child, dataset, finite, json_attribute, open_file, where
+from pixelrl.datasets.hdf5 import (
+    child,
+    dataset,
+    finite,
+    has,
+    json_attribute,
+    members,
+    open_file,
+    text_array,
+    where,
+)
 from pixelrl.episode import Episode
 from pixelrl.errors import DataError
 from pixelrl.simulation.controllers import is_before_1_5
@@ -24,9 +34,6 @@ from pixelrl.simulation.replay import Recording, redraw
 
 COLLECTED_AT = 20
 """Actions a second in robosuite's own collecting script, which does not note them. [Hz]"""
-
-LARGEST = 2**31
-"""A demo's states are a few megabytes; a damaged file may claim anything. [byte]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +63,10 @@ def read_raw(path: Path) -> RawFile:
     """
     with open_file(path) as file:
         data = _group(file, "data")
-        names = sorted((n for n in data if re.fullmatch(r"demo_[0-9]+", n)), key=lambda name: int(name[5:]))
+        names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
+        names.sort(key=lambda name: int(name[5:]))
         if not names:
             raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
-        masks = _group(file, "mask") if "mask" in file else {}
         sizes = {name: _check(_group(data, name)) for name in names}
         for name, size in sizes.items():
             if size != sizes[names[0]]:
@@ -69,7 +76,7 @@ def read_raw(path: Path) -> RawFile:
             env_args=_env_args(data),
             demos=tuple(names),
             action_dim=sizes[names[0]],
-            masks={name: _mask(masks, name, names) for name in masks},
+            masks=_masks(file, names),
         )
 
 
@@ -80,12 +87,13 @@ def read_recording(raw: RawFile, name: str) -> Recording:
         DataError: a number that is not finite, or an attribute that is not what it should be.
     """
     with open_file(raw.path) as file:
-        demo = file["data"][name]
-        rewards = finite(demo["rewards"][()], where(demo["rewards"])) if "rewards" in demo else None
+        demo = _group(_group(file, "data"), name)
+        _check(demo)  # it may have changed since
+        rewards = dataset(demo, "rewards") if has(demo, "rewards") else None
         return Recording(
-            states=_numbers(demo["states"]),
-            actions=_numbers(demo["actions"]),
-            rewards=rewards,
+            states=_numbers(dataset(demo, "states")),
+            actions=_numbers(dataset(demo, "actions")),
+            rewards=None if rewards is None else finite(rewards[()], where(rewards)),
             scene=_text(demo, "model_file"),
             meta=json_attribute(demo, "ep_meta", {}),
             old=is_before_1_5(raw.env_args),
@@ -131,22 +139,20 @@ def _env_args(data: h5py.Group) -> dict[str, Any]:
 
 def _check(demo: h5py.Group) -> int:
     """Check the shapes of a demo, and return the size of its actions."""
-    if "states" not in demo:
-        held = ", ".join(demo) or "nothing"
+    if not has(demo, "states"):
+        held = ", ".join(members(demo)[:20]) or "nothing"
         raise DataError(f"{where(demo)}: no states, it holds {held}; pictures can be drawn of simulator states only")
     states, actions = dataset(demo, "states"), dataset(demo, "actions")
     for item in (states, actions):
         if item.ndim != 2 or item.dtype.kind != "f" or not item.size:
             raise DataError(f"{where(item)}: {item.dtype} {item.shape}; expected floats (N, D)")
-        if item.nbytes > LARGEST:
-            raise DataError(f"{where(item)}: {item.nbytes} bytes; expected at most {LARGEST} for one demo")
     steps = len(actions)
     if len(states) not in (steps, steps + 1):
         raise DataError(
             f"{where(states)}: {len(states)} states beside {steps} actions; expected {steps} or {steps + 1}"
         )
-    if "rewards" in demo and dataset(demo, "rewards").shape != (steps,):
-        raise DataError(f"{where(demo)}/rewards: shape {demo['rewards'].shape}; expected ({steps},)")
+    if has(demo, "rewards") and (shape := dataset(demo, "rewards").shape) != (steps,):
+        raise DataError(f"{where(demo)}/rewards: shape {shape}; expected ({steps},)")
     return int(actions.shape[1])
 
 
@@ -158,15 +164,14 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
     return item
 
 
-def _mask(masks: h5py.Group, name: str, demos: list[str]) -> tuple[str, ...]:
-    """Return the demos that a filter names."""
-    held = child(masks, name)
-    if not isinstance(held, h5py.Dataset) or held.external or held.is_virtual or held.dtype.kind not in "SO":
-        raise DataError(f"{where(masks)}/{name}: expected an array of demo names, came {held}")
-    chosen = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in held[()].ravel())
-    if strange := set(chosen) - set(demos):
-        raise DataError(f"{where(held)}: names {min(strange)!r}, which /data does not hold")
-    return chosen
+def _masks(file: h5py.File, demos: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the file's filters: name -> the demos that it names."""
+    group = _group(file, "mask") if has(file, "mask") else None
+    masks = {name: tuple(text_array(group, name)) for name in members(group)} if group is not None else {}
+    for name, chosen in masks.items():
+        if unknown := set(chosen) - set(demos):
+            raise DataError(f"{where(file)}/mask/{name}: names {min(unknown)[:60]!a}, which /data does not hold")
+    return masks
 
 
 def _numbers(item: h5py.Dataset) -> NDArray[np.float64]:
