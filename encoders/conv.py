@@ -50,7 +50,7 @@ class ChannelsLast(nn.Sequential):
 
 @dataclass(frozen=True, kw_only=True)
 class DrqCNN(PixelEncoder):
-    """DrQ's encoder (arXiv 2004.13649, app. B): four 3x3 convolutions, LayerNorm, tanh."""
+    """DrQ's encoder (arXiv 2004.13649): four 3x3 convolutions, LayerNorm, tanh."""
 
     channels: int = 32
     """filters of each convolution"""

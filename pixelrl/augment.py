@@ -7,7 +7,7 @@ from pixelrl.batch import Observation
 
 
 def random_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
-    """Shift each picture by up to `pad` pixels in x and y, its border repeated (DrQ, arXiv 2004.13649, sec. 3.1).
+    """Shift each picture by up to `pad` pixels in x and y, its border repeated (DrQ, arXiv 2004.13649).
 
     Whole lines of pixels are copied: each line of the result is a window of a line with repeated ends. No index a
     pixel, no interpolation, no step that waits for a GPU. Channels stay last in memory where they are.

@@ -13,16 +13,15 @@ GAP = CQL(uniform=4, policy=4, next_policy=4)
 
 
 def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
-    """Return the effective rank of `[B, F]` features (arXiv 2010.14498, eq. 3).
+    """Return the effective rank of `[B, F]` features (srank, arXiv 2010.14498).
 
     The least k for which the k largest singular values hold 1 - delta of their sum: at most min(B, F), 0 if all
     features are 0, and NaN if one of them is not finite.
     """
-    if not features.isfinite().all():
-        return torch.tensor(torch.nan, device=features.device)
-    singular = torch.linalg.svdvals(features.float())
+    singular = torch.linalg.svdvals(features.float().nan_to_num(0.0, 0.0, 0.0))
     held: Tensor = singular.cumsum(0)
-    return ((held < (1 - delta) * held[-1]).sum() + (held[-1] > 0)).float()
+    rank = ((held < (1 - delta) * held[-1]).sum() + (held[-1] > 0)).float()
+    return torch.where(features.isfinite().all(), rank, torch.nan)
 
 
 def dead_share(features: Tensor) -> Tensor:

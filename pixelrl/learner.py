@@ -229,12 +229,12 @@ class Learner:
 
 
 def build_networks(recipe: Recipe, spec: Spec) -> Networks:
-    """Return fresh networks of a recipe for data of these shapes."""
+    """Return fresh networks of a recipe for data of these shapes; without critic terms, no critic but an empty one."""
     return Networks(
         spec,
         recipe.encoder,
         shared=recipe.shared_encoder,
-        ensemble=recipe.ensemble,
+        ensemble=recipe.ensemble if recipe.critic else 0,
         critic_hidden=recipe.critic_hidden,
         actor_hidden=recipe.actor_hidden,
         layer_norm=recipe.layer_norm,

@@ -20,9 +20,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""
         if through_onednn(x, self.in_features, self.out_features):
-            weight, bias = self.weight.t().unsqueeze(0), self.bias.view(1, 1, -1)
-            result: Tensor = OneDNN.apply(x.unsqueeze(0), weight, bias)
-            return result.squeeze(0)
+            result: Tensor = OneDNN.apply(x, self.weight, self.bias)
+            return result
         return nn.functional.linear(x, self.weight, self.bias)
 
 
@@ -36,7 +35,7 @@ def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     members, inputs, outputs = weight.shape
     if through_onednn(x, inputs, outputs):
-        result: Tensor = OneDNN.apply(x, weight, bias)
+        result: Tensor = OneDNNs.apply(x, weight, bias)
         return result
     x = x.expand(members, -1, -1)
     if x.device.type == "cpu" and outputs < FEW and bias is not None:  # the batched product is slow for thin matrices
@@ -59,29 +58,51 @@ def through_onednn(x: Tensor, inputs: int, outputs: int) -> bool:
 
 
 class OneDNN(torch.autograd.Function):
-    """The products of an ensemble, and their gradients, which are products as well."""
+    """A layer's product, and its gradients, which are products as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return x W^T + b of `[R, in]`, `[out, in]` and `[out]`."""
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of those inputs that want one."""
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        return (
+            product(slope, weight.t()) if for_x else None,
+            product(slope.t(), x.t()) if for_weight else None,
+            slope.sum(0) if for_bias else None,
+        )
+
+
+class OneDNNs(torch.autograd.Function):
+    """The products of an ensemble."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return x_e W_e + b_e; shapes as in `ensemble_linear`."""
         ctx.save_for_backward(x, weight)
-        ctx.bias = bias is not None
-        rows = x.expand(len(weight), -1, -1)
-        offsets = [None] * len(weight) if bias is None else bias.squeeze(1)
-        return gathered([product(*each) for each in zip(rows, weight.mT, offsets, strict=True)])
+        rows = x.unbind() if len(x) == len(weight) else x.unbind() * len(weight)
+        offsets = (None,) * len(weight) if bias is None else bias.squeeze(1).unbind()
+        return torch.stack(list(map(product, rows, weight.mT.unbind(), offsets)))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of those inputs that want one."""
         x, weight = ctx.saved_tensors
+        shared = len(x) < len(weight)
         for_x = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_x = gathered([product(*each) for each in zip(slope, weight, strict=True)])
-            for_x = for_x.sum(0, keepdim=True) if len(x) < len(weight) else for_x
+            members = list(map(product, slope.unbind(), weight.unbind()))
+            for_x = sum(members[1:], members[0]).unsqueeze(0) if shared else torch.stack(members)
         if ctx.needs_input_grad[1]:
-            columns = x.mT.expand(len(weight), -1, -1)
-            for_weight = gathered([product(*each) for each in zip(columns, slope.mT, strict=True)])
+            columns = x.mT.unbind() * (len(weight) if shared else 1)
+            for_weight = torch.stack(list(map(product, columns, slope.mT.unbind())))
         if ctx.needs_input_grad[2]:
             for_bias = slope.sum(1, keepdim=True)
         return for_x, for_weight, for_bias
@@ -91,8 +112,3 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W^T + b of matrices, by oneDNN."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
-
-
-def gathered(members: list[Tensor]) -> Tensor:
-    """Return the members as one tensor; a single one is not copied."""
-    return torch.stack(members) if len(members) > 1 else members[0].unsqueeze(0)

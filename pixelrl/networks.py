@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.batch import Observation, Spec
+from pixelrl.errors import PixelrlError
 from pixelrl.interfaces import EncoderConfig
 from pixelrl.linear import Linear, ensemble_linear
 
@@ -100,7 +101,13 @@ class Critic(nn.Module):
         self.head = head
 
     def encode(self, obs: Observation) -> Tensor:
-        """Encode the pictures, once: `[E, B, D]`, or `[1, B, D]` if the encoder is shared."""
+        """Encode the pictures, once: `[E, B, D]`, or `[1, B, D]` if the encoder is shared.
+
+        Raises:
+            PixelrlError: there are no critics.
+        """
+        if not self.encoders:
+            raise PixelrlError("recipe: critic is (); a term of the actor that asks for Q needs terms that train one")
         return torch.stack([encoder(obs) for encoder in self.encoders])
 
     def situate(self, encoding: Tensor) -> Tensor:
@@ -195,7 +202,8 @@ class Networks(nn.Module):
 
         def critic() -> Critic:
             encoders = [encoder.build(spec) for _ in range(1 if shared else ensemble)]
-            head = CriticHead(encoders[0].features, spec.action_dim, critic_hidden, ensemble, layer_norm)  # type: ignore[arg-type]
+            features = (encoders or [encoder.build(spec)])[0].features
+            head = CriticHead(features, spec.action_dim, critic_hidden, ensemble, layer_norm)  # type: ignore[arg-type]
             return Critic(encoders, head)
 
         self.critic, self.target = critic(), critic()

@@ -13,8 +13,8 @@ class AtMost:
     """Weigh a term by a multiplier that grows while the term exceeds `bound` and shrinks while it stays below.
 
     Dual ascent on the Lagrangian of `minimise the other terms subject to E[term] <= bound`. SAC's temperature
-    (arXiv 1812.05905, eq. 17: at most minus the target entropy) and CQL's Lagrange form (arXiv 2006.04779,
-    eq. 30: a conservative gap of at most tau) are the same thing. The gap here is the unweighted term.
+    (arXiv 1812.05905, eq. 17: at most minus the target entropy) and CQL's Lagrange form (arXiv 2006.04779:
+    a conservative gap of at most tau) are the same thing. The gap here is the unweighted term.
 
     Attributes:
         bound: what the term's mean may be at most.

@@ -21,6 +21,7 @@ from pixelrl.interfaces import Sensors
 from pixelrl.launch.cli import main
 from pixelrl.launch.demo import Plan, demo
 from pixelrl.launch.evaluate import Candidate, environment, in_units_of
+from pixelrl.learner import Learner
 from pixelrl.loop import Report
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -140,6 +141,67 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     assert whole.keys() == parts.keys()
     for key, value in whole.items():
         np.testing.assert_array_equal(value, parts[key], err_msg=key)
+
+
+def test_the_number_of_threads_is_kept_for_a_resumed_run(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL]
+    assert pixelrl(*command, "--steps", 2)[0] == 0
+    assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == 1  # OMP_NUM_THREADS of these tests
+    settled: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", settled.append)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    for options, threads in (((), 1), (("--threads", 2), 2), (("--threads", "auto"), 2)):
+        assert pixelrl(*command, "--steps", 2, "--resume", *options)[0] == 0
+        assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == threads
+    assert settled == [1, 2, 2]
+    code, said = pixelrl(*command, "--steps", 2, "--resume", "--threads", 0)
+    assert code == 1 and "--threads is 0; it must be auto or at least 1" in said
+
+
+def test_values_that_explode_end_a_run_in_one_line_that_tells_where_to_go_back_to(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
+    assert pixelrl(*command, "--steps", 5)[0] == 0
+    before = (tmp_path / "run/last.safetensors").read_bytes()
+    torn = tmp_path / "run/config.json"
+    torn.write_text(torn.read_text().replace('"critic_lr": 0.0005', '"critic_lr": 1e+30'))
+    code, said = pixelrl(*command, "--steps", 20, "--resume", "--critic-lr", 1e30)
+    assert code == 1, said
+    assert "pixelrl: step " in said and "critic/" in said and "in rows of" in said and "Traceback" not in said
+    assert f"the last good checkpoint is {tmp_path / 'run/last.safetensors'}, step 5" in said
+    assert (tmp_path / "run/last.safetensors").read_bytes() == before
+
+
+def test_an_interrupted_run_keeps_nothing_that_has_gone_wrong(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = train_module.training
+
+    def interrupted(learner: Learner, *args: object, **options: object) -> Iterator[Report]:
+        for report in loop(learner, *args, **options):  # type: ignore[arg-type]
+            if report.step == 7:  # nothing is measured here
+                learner.actor.flat.whole.data[3] = np.nan
+                signal.raise_signal(signal.SIGINT)
+            yield report
+
+    monkeypatch.setattr(train_module, "training", interrupted)
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
+    code, said = pixelrl(*command, "--steps", 20)
+    assert code == 1 and "step 7: networks.actor" in said and "the last good checkpoint was never saved" in said
+    assert not (tmp_path / "run/last.safetensors").exists()
+
+
+def test_a_profile_tells_where_time_goes_and_trains_nothing(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    run = tmp_path / "run"
+    code, said = pixelrl("train", "quick_cog_dr3", "--task", dots[0], "--out", run, *SMALL, "--profile")
+    assert code == 0, said
+    assert "backward critic" in said and "The learner waits for its batch in" in said
+    assert sorted(path.name for path in run.iterdir()) == ["profile.json", "trace.json.gz"]
 
 
 def test_a_run_that_was_only_pictures_knows_its_data_too(

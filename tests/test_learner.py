@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pixelrl.batch import Batch, Metrics
 from pixelrl.config import Recipe
-from pixelrl.launch.recipes import RECIPES, cog, quick_cog, quick_cog_dr3
+from pixelrl.errors import PixelrlError
+from pixelrl.launch.recipes import RECIPES, cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learner import Learner, compute_dtype, term_name
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
@@ -49,9 +50,17 @@ def test_an_objective_moves_its_own_parameters_only(make: Callable[[], Recipe]) 
     if recipe.critic:
         assert not same(without_actor.critic, start.critic)
     if not recipe.shared_encoder:  # or nobody would train the encoder
-        without_critic = learn(make_learner(replace(recipe, critic=())), 2).networks
+        without_critic = learn(make_learner(replace(recipe, critic_lr=0.0)), 2).networks
         assert same(without_critic.critic, start.critic) and same(without_critic.target, start.target)
         assert not same(without_critic.actor, start.actor)
+
+
+def test_what_has_no_critic_terms_has_no_critics() -> None:
+    learner = learn(make_learner(shrink(quick_bc())), 2)
+    assert sum(value.numel() for value in learner.networks.critic.parameters()) == 0
+    assert learner.networks.policy(transitions().obs).mode.shape == (6, 3)
+    with pytest.raises(PixelrlError, match=r"critic is \(\); a term of the actor that asks for Q"):
+        learn(make_learner(shrink(quick_bc(), actor=(SeekValue(),))), 1)
 
 
 def test_both_gradients_are_taken_at_the_same_parameters() -> None:

@@ -8,7 +8,7 @@ from tiny import seeded
 from torch import Tensor, nn
 
 from pixelrl import linear as module
-from pixelrl.linear import Linear, OneDNN, ensemble_linear
+from pixelrl.linear import Linear, OneDNNs, ensemble_linear
 
 needs_onednn = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this build of torch has no oneDNN"
@@ -81,7 +81,7 @@ def test_matrices_of_some_size_go_to_onednn_and_others_do_not(monkeypatch: pytes
 @needs_onednn
 def test_only_the_gradients_that_are_wanted_are_computed() -> None:
     x, weight = numbers(1, 4, 32), numbers(1, 32, 16, seed=1).detach()
-    result = OneDNN.apply(x, weight, None)
+    result = OneDNNs.apply(x, weight, None)
     (slope,) = torch.autograd.grad(result.sum(), x)
     torch.testing.assert_close(slope, weight.sum(2).expand(4, -1).unsqueeze(0))
 

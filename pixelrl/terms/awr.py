@@ -13,7 +13,7 @@ from pixelrl.update import Term, Update
 class AdvantageWeighted(Term):
     """Imitate recorded actions by how much better than the policy's own they are.
 
-    -mean_i w_i log pi(a_i | s_i), w = min(exp(A / temperature), limit), as in AWAC (arXiv 2006.09359, eq. 9), with
+    -mean_i w_i log pi(a_i | s_i), w = min(exp(A / temperature), limit), as in AWAC (arXiv 2006.09359), with
     A(s, a) = min_e Q_e(s, a) - mean_n min_e Q_e(s, a_n), a_n ~ pi(s).
 
     Attributes:

@@ -15,7 +15,7 @@ from pixelrl.update import Term, Update
 class CQL(Term):
     """Push down a soft maximum of Q over actions, and up Q of the recorded ones.
 
-    CQL(H) (arXiv 2006.04779, eq. 4 and app. F): sum_e mean_i [log sum_a exp Q_e(s_i, a) - Q_e(s_i, a_i)], the sum over
+    CQL(H) (arXiv 2006.04779): sum_e mean_i [log sum_a exp Q_e(s_i, a) - Q_e(s_i, a_i)], the sum over
     actions estimated by importance sampling from three proposals: uniform on [-1, 1]^A, pi(s) and pi(s').
 
     Departure: the estimate is divided by the number of samples (a constant, so no gradient changes), which makes the

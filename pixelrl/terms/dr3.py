@@ -13,7 +13,7 @@ from pixelrl.update import Term, Update
 class DR3(Term):
     """Keep the features of consecutive state-actions from aligning.
 
-    sum_e mean_i phi_e(s_i, a_i) . phi_e(s'_i, a'_i) (arXiv 2112.04716, eq. 6): the raw dot product, neither normalised
+    sum_e mean_i phi_e(s_i, a_i) . phi_e(s'_i, a'_i) (arXiv 2112.04716): the raw dot product, neither normalised
     nor made absolute; a' is the action of the Bellman backup. The paper sums over i; the mean makes the weight
     independent of the batch size. The weight does not transfer between sites or widths (docs of `site`).
 
