@@ -14,7 +14,6 @@ The index is that of HDF5's own groups, format by default; numbers in brackets a
 https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 """
 
-import errno
 import fcntl
 import io
 import os
@@ -27,6 +26,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pixelrl.datasets.hdf5_bytes import Bytes, lock
 from pixelrl.errors import DataError
 from pixelrl.files import atomic_path
 
@@ -56,14 +56,18 @@ class GrowingFile:
         self._path = path
         self._file = os.open(path, os.O_RDWR)
         try:
-            _lock(self._file, path)
+            lock(self._file, fcntl.LOCK_EX)
             with self.read() as file:
                 if "sides" not in file.attrs:
-                    raise DataError(f"{path}: expected a file that was left unfinished, came another one")
+                    wanted = "expected one that its writer left; if it is whole, it lacks only its name"
+                    raise DataError(f"{path}: not an unfinished file; {wanted}")
                 self._sides = file.attrs["sides"].tolist()
                 data = file["data"]
                 self.attributes: dict[str, Any] = dict(data.attrs)
                 self.links = {name: int(h5py.h5o.get_info(data.id, name.encode()).addr) for name in data}
+        except BlockingIOError as error:
+            os.close(self._file)
+            raise DataError(f"{path}: another process has it open; expected nobody to use it") from error
         except BaseException:
             os.close(self._file)
             raise
@@ -176,8 +180,8 @@ class GrowingFile:
         _write_all(self._file, block, place)
 
 
-class _Tail(io.RawIOBase):
-    """What HDF5 takes for a file: before the end it only seems to change, behind it it does.
+class _Tail(Bytes):
+    """What HDF5 takes for the file: before the end it only seems to change, behind it it does.
 
     An error is kept for later, and nothing is written from then on, so that HDF5 can always close the file.
 
@@ -186,9 +190,8 @@ class _Tail(io.RawIOBase):
     """
 
     def __init__(self, file: int) -> None:
+        super().__init__(file, "unfinished")
         self.error: BaseException | None = None
-        self._file = file
-        self._place = 0
         self._held: list[tuple[int, bytes]] = []
         self._start = self.end()
         os.ftruncate(file, self._start)  # an interrupted group may lie there
@@ -196,63 +199,43 @@ class _Tail(io.RawIOBase):
     def end(self) -> int:
         """Return the end of the file as its superblock, or HDF5's new one, has it."""
         raw = bytearray(8)
-        self._read(memoryview(raw), END)
+        self.seek(END)
+        self.readinto(raw)
         return int.from_bytes(raw, "little")
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: os.fstat(self._file).st_size}[whence]
-        self._place = origin + offset
-        return self._place
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._place
+    def close(self) -> None:
+        """Leave the file open: it will be used again."""
 
     def readinto(self, buffer: Any) -> int:
         """Read what was written, here or before; zeros where nothing was."""
-        view = memoryview(buffer).cast("B")
-        self._read(view, self._place)
-        self._place += len(view)
+        view, place = memoryview(buffer).cast("B"), self.place
+        super().readinto(view)
+        for start, block in self._held:
+            first, last = max(start, place), min(start + len(block), place + len(view))
+            if first < last:
+                view[first - place : last - place] = block[first - start : last - start]
         return len(view)
 
     def write(self, buffer: Any) -> int:
         """Write behind the end, and keep what lies before it."""
         view = memoryview(buffer).cast("B")
-        before = min(max(self._start - self._place, 0), len(view))
+        before = min(max(self._start - self.place, 0), len(view))
         try:
             if before:
-                self._held.append((self._place, bytes(view[:before])))
+                self._held.append((self.place, bytes(view[:before])))
             if self.error is None:
-                _write_all(self._file, view[before:], self._place + before)
+                _write_all(self.file, view[before:], self.place + before)
         except BaseException as error:  # also Ctrl-C: HDF5 could not go on, nor close the file
             self.error = self.error or error
-        self._place += len(view)
+        self.place += len(view)
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         """Do nothing: the file gets its size when the group is added."""
-        return self._place if size is None else size
+        return self.place if size is None else size
 
     def flush(self) -> None:
         """Do nothing."""
-
-    def _read(self, view: memoryview, place: int) -> None:
-        """Fill a buffer from a place on."""
-        view[:] = os.pread(self._file, len(view), place).ljust(len(view), b"\0")
-        for start, block in self._held:
-            first, last = max(start, place), min(start + len(block), place + len(view))
-            if first < last:
-                view[first - place : last - place] = block[first - start : last - start]
-
-
-def _lock(file: int, path: Path) -> None:
-    """Keep other writers and readers away, with the lock that HDF5 itself looks for, where the disk knows locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno == errno.EWOULDBLOCK:
-            raise DataError(f"{path}: another process has it open; expected nobody to use it") from error
 
 
 def _write_all(file: int, block: bytes | memoryview, place: int) -> None:

@@ -6,7 +6,7 @@ Files may be damaged, or made to harm. Nothing here leaves the file, and nothing
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.datasets.hdf5_bytes import name_of, open_bytes
 from pixelrl.errors import DataError, PixelrlError
 
 CHANNELS = (1, 3, 4)
@@ -31,7 +32,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: not a file; expected HDF5")  # a pipe would be waited for
     try:
-        with h5py.File(path, "r") as file:
+        with closing(open_bytes(str(path))) as raw, h5py.File(raw, "r") as file:
             yield file
     except PixelrlError:
         raise
@@ -46,20 +47,22 @@ def open_file(path: Path) -> Iterator[h5py.File]:
 
 def where(item: h5py.Group | h5py.Dataset) -> str:
     """Name the file of an item and its place in it."""
-    return f"{item.file.filename}: {item.name}".removesuffix(": /")
+    return f"{name_of(item.file.filename)}: {item.name}".removesuffix(": /")
 
 
 def has(group: h5py.Group, name: str) -> bool:
     """Tell whether a group has a member, without following it."""
-    return bool(group.id.links.exists(name.encode()))
+    return isinstance(group, h5py.Group) and bool(group.id.links.exists(name.encode()))
 
 
 def members(group: h5py.Group) -> list[str]:
     """Return the names in a group.
 
     Raises:
-        DataError: one that cannot be shown in a line: it would come up in messages and in other files.
+        DataError: it is no group, or holds a name that cannot be shown in a line.
     """
+    if not isinstance(group, h5py.Group):
+        raise DataError(f"{where(group)}: expected a group, came {_kind(group)}")
     names = list(group)
     for name in names:
         if isinstance(name, bytes) or not name.isprintable():  # bytes: a name that UTF-8 does not know

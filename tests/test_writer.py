@@ -84,6 +84,8 @@ def test_an_interrupted_file_goes_on_and_becomes_the_same(tmp_path: Path) -> Non
         assert unfinished_path(broken).exists() == (until > 0), "without any episode there is no file"
         if until:
             assert_holds(unfinished_path(broken), EPISODES[:until])
+            with unfinished_path(broken).open("ab") as file:
+                file.write(b"half an episode" * 9999)  # as a kill leaves it
     with EpisodeWriter(broken, **OPTIONS, compress=True, resume=True) as writer:
         assert writer.count == 8
     assert broken.read_bytes() == straight.read_bytes()
