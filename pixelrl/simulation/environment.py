@@ -202,16 +202,17 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         SimulationError: if there is no such task.
     """
     name = TASK_NAMES.get(task, task)
-    horizon = _task(name).horizon if task in TASK_NAMES else 400
+    found = _task(name)
     if task in TASK_NAMES:
         size = size or 48
         options: dict[str, Any] = {"robots": ["Panda"], "camera_names": ["agentview"], "control_freq": 5}
+        options["horizon"] = found.horizon
     else:
         size = size or 84
         robots = ["Panda", "Panda"] if name.startswith("TwoArm") else ["Panda"]
         cameras = ["agentview", "robot0_eye_in_hand"]
-        options = {"robots": robots, "camera_names": cameras, "control_freq": 20}
-    options |= {"horizon": horizon, "camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
+        options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
+    options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
     version = importlib.import_module("robosuite").__version__
     return {"env_name": name, "type": 1, "env_version": version, "env_kwargs": options}
 
