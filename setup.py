@@ -53,6 +53,7 @@ setup(
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "test": [
             *LEROBOT,
+            "hypothesis>=6.100",
             "minari[hdf5]>=0.5.3,<0.6",
             "mypy>=1.15",
             "pytest>=8",

@@ -23,12 +23,12 @@ def test_the_drawer_scripts_err_as_they_should_and_end_where_the_task_data_begin
     env = make_env(default_env_args("drawer-grasp", use_camera_obs=False))
     neutral = env.robosuite.neutral_pos
     try:
-        prior = [record(env, "prior", seed) for seed in range(24)]
-        task = [record(env, "task", seed) for seed in range(24)]
+        prior = [record(env, "prior", seed) for seed in range(12)]
+        task = [record(env, "task", seed) for seed in range(12)]
     finally:
         env.close()
-    assert 9 <= sum(e.notes["success"] for e in prior) <= 22
-    assert 9 <= sum(e.notes["success"] for e in task) <= 22
+    assert 4 <= sum(e.notes["success"] for e in prior) <= 11
+    assert 4 <= sum(e.notes["success"] for e in task) <= 11
     for episode in prior:
         assert episode.rewards.sum() == 0 and len(episode) == 30
         if episode.notes["success"]:

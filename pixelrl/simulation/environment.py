@@ -236,10 +236,11 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         SimulationError: if there is no such task.
     """
     name = TASK_NAMES.get(task, task)
-    horizon = _task(name).horizon if task in TASK_NAMES else 400
+    found = _task(name)
     if task in TASK_NAMES:
         size = size or 48
         options: dict[str, Any] = {"robots": ["Panda"], "camera_names": ["agentview"], "control_freq": 5}
+        options["horizon"] = found.horizon
     else:
         size = size or 84
         robots = ["Panda", "Panda"] if name.startswith("TwoArm") else ["Panda"]

@@ -10,6 +10,9 @@ proportional control with Gaussian noise of 0.1, and failures are kept. On purpo
 
 Departures: the authors have a script with mistakes beside each without, while ours errs in one episode of two; their
 arm jumps into the neutral pose, ours moves there; and the grip is turned round at 1 % of the steps.
+
+Successes of 200 episodes, seeds 0-199: prior 138 (drawer-grasp), 167 (drawer-blocked-drawer) and 123
+(drawer-blocked-object); task 138 (any of the three); oracle 200 (each of the three).
 """
 
 from collections.abc import Callable
