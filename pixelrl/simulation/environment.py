@@ -245,8 +245,8 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         size = size or 84
         robots = ["Panda", "Panda"] if name.startswith("TwoArm") else ["Panda"]
         cameras = ["agentview", "robot0_eye_in_hand"]
-        options = {"robots": robots, "camera_names": cameras, "control_freq": 20}
-    options |= {"horizon": horizon, "camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
+        options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
+    options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
     return {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
 
 
