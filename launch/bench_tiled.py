@@ -22,17 +22,23 @@ class TiledCritic(Critic):
     def encode(self, obs: Observation) -> Tensor:
         """Encode, and remember what was encoded."""
         encoding: Any = super().encode(obs)
-        encoding.obs, encoding.spent = obs, False
+        encoding.obs = obs
         return encoding  # type: ignore[no-any-return]
 
-    def judge(self, encoding: Any, action: Tensor) -> Judgement:
+    def situate(self, encoding: Any) -> Tensor:
+        """Hand on what was encoded."""
+        state: Any = super().situate(encoding)
+        state.obs, state.spent = encoding.obs, False
+        return state  # type: ignore[no-any-return]
+
+    def judge(self, state: Any, action: Tensor) -> Judgement:
         """Judge `[N, B, A]` or `[B, A]` actions, with N B pictures to encode."""
-        if action.dim() == 2 and not encoding.spent:
-            encoding.spent = True
-            return super().judge(encoding, action)
+        if action.dim() == 2 and not state.spent:
+            state.spent = True
+            return super().judge(state, action)
         actions = action if action.dim() == 3 else action.unsqueeze(0)
         count = len(actions)
-        again = super().encode(tile(encoding.obs, count))
+        again = super().situate(super().encode(tile(state.obs, count)))
         value, features = super().judge(again, actions.flatten(0, 1))
         if action.dim() == 2:
             return Judgement(value, features)

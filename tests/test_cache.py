@@ -16,6 +16,7 @@ import torch
 
 from pixelrl.datasets import recording as recording_module
 from pixelrl.datasets.cache import Cache
+from pixelrl.datasets.hdf5_bytes import Bytes
 from pixelrl.datasets.mixture import Mixture
 from pixelrl.datasets.opening import open_mixture
 from pixelrl.datasets.plan import Plan
@@ -41,8 +42,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     plain = h5py.File.__init__
 
     def noted(self: h5py.File, name: object, *args: object, **options: object) -> None:
-        if isinstance(name, str | Path):  # else a handle of one that is open already
-            opened.append(Path(name).name)
+        if isinstance(name, str | Path | Bytes):  # else a handle of one that is open already
+            opened.append(Path(str(name)).name)
         plain(self, name, *args, **options)
 
     monkeypatch.setattr(h5py.File, "__init__", noted)

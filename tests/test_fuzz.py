@@ -32,8 +32,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pixelrl.datasets.doctor import inspect_file
-from pixelrl.datasets.mixture import Mixture, Source
+from pixelrl.datasets.opening import open_mixture
 from pixelrl.datasets.robomimic_hdf5 import read_contents, read_demos
+from pixelrl.datasets.sources import Source
 from pixelrl.datasets.synthetic import ACTION, CAMERA, ENV_ARGS, dot_episodes
 from pixelrl.datasets.writer import write_episodes
 from pixelrl.errors import PixelrlError
@@ -309,7 +310,7 @@ def judge(path: Path, inspect: bool) -> str:
                     assert demo.sensors[key].shape == (steps + 1, size) and np.isfinite(demo.sensors[key]).all()
             json.dumps(contents.env_args, allow_nan=False)
             source = Source(name="task", files=(path,), mask=mask)
-            mixture = Mixture([source], batch_size=8, seed=0, gamma=0.9, n_step=2, ends="goal")
+            mixture, _ = open_mixture([source], batch_size=8, seed=0, gamma=0.9, n_step=2, ends="goal")
             batch = mixture.batch(3)
             assert bool((batch.action.abs() <= 1).all()) and np.isfinite(mixture.spec.proprio_mean).all()
         except PixelrlError as error:

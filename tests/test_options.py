@@ -28,7 +28,9 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
     """Return what `train` would be called with."""
     seen: list[tuple[Recipe, dict[str, Any]]] = []
     monkeypatch.setattr(
-        options, "train", lambda recipe, sources, **job: seen.append((recipe, {"sources": sources, **job}))
+        options,
+        "train",
+        lambda recipe, data, *, out, **job: seen.append((recipe, {"out": out, **data.keywords, **job})),
     )
 
     def run(line: str) -> tuple[Recipe, dict[str, Any]]:
