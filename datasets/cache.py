@@ -13,9 +13,9 @@ import json
 import os
 import secrets
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,12 +137,13 @@ class Cache:
         staging = self.home / f".{unit}.{secrets.token_hex(4)}.tmp"
         staging.mkdir()
         try:
-            with ThreadPoolExecutor(1) as aside:  # hashing holds no lock that reading wants
-                checksum = aside.submit(lambda: self._checksum)
-                fill(staging)
-                for path in staging.iterdir():
-                    flush(path)
-                index = {"format": FORMAT, **self._stamp, "sha256": checksum.result(), "arrays": _arrays(staging)}
+            hashing = threading.Thread(target=lambda: self._checksum, daemon=True)  # nobody who leaves waits for it
+            hashing.start()
+            fill(staging)
+            for path in staging.iterdir():
+                flush(path)
+            hashing.join()
+            index = {"format": FORMAT, **self._stamp, "sha256": self._checksum, "arrays": _arrays(staging)}
             if _stamp(self.source) == self._stamp:
                 write_json(staging / INDEX, index | {"notes": dict(notes)})
                 shutil.rmtree(self.home / unit, ignore_errors=True)

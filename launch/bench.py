@@ -45,10 +45,10 @@ def learner(
 ) -> None:
     """Measure updates: beside their floor, their naive form, and robomimic's CQL; random pictures, no data read.
 
-    floor: the same convolutions and matrix products, forward and backward, and nothing else. tiled: the observation
-    repeated and encoded for every sampled action. robomimic: its CQL, losses compared first on the same weights and
-    actions (fixed: without its learned weight). Contenders take turns, each in its own process; figures are medians.
-    Ratios are costs: less is better.
+    floor: the same convolutions and matrix products, forward and backward, and nothing else; modules: the same, with
+    linear layers by torch's own kernels. tiled: the observation repeated and encoded for every sampled action.
+    robomimic: its CQL, losses compared first on the same weights and actions (fixed: without its learned weight).
+    Contenders take turns, each in its own process; figures are medians. Ratios are costs: less is better.
 
     Args:
         cases: quick (quick_cog_dr3, 48 x 48), cog (cog_dr3, 48 x 48), impala (the same with IMPALA-small, 64 x 64, 3
@@ -64,7 +64,7 @@ def learner(
         rounds: turns of each contender.
         turn_seconds: how long a turn lasts at least.
         robomimic_turns: turns of robomimic's, which are one update of some 20 CPU seconds each.
-        skip: contenders to leave out: floor, tiled, robomimic, "robomimic fixed", "with diagnostics", "without DR3".
+        skip: contenders to leave out: floor, modules, tiled, robomimic, "robomimic fixed", "with diagnostics", ...
         out: ledger to write.
         compare: ledger to compare with; ratios that have grown beyond the tolerance end the command with 1.
         tolerance: by how much a ratio may grow; 0.25: by a quarter.

@@ -71,8 +71,10 @@ def record(update: Callable[[], object]) -> Recorder:
     return recorder
 
 
-def replay(recorder: Recorder) -> Callable[[], None]:
+def replay(recorder: Recorder, *, modules: bool = False) -> Callable[[], None]:
     """Return a function that runs what was recorded, in the same order, on random numbers.
+
+    With `modules`, linear layers run as torch's own modules do, where ours hand them to oneDNN.
 
     What it counts: the kernels that no implementation of the same networks can do without, if none of them is run
     needlessly; the operations of an update beside those of one that tiles its observations tell that. What it leaves
@@ -86,6 +88,8 @@ def replay(recorder: Recorder) -> Callable[[], None]:
         key = repr((func, args, kwargs))
         if key not in made:
             given, named = tree_map_only(Shape, lambda shape: shape.random(generator), (args, kwargs))
+            if modules and "mkldnn" in str(func):
+                func, given = torch.nn.functional.linear, given[:3]
             made[key] = lambda func=func, given=given, named=named: func(*given, **named)  # type: ignore[misc]
         jobs.append(made[key])
 

@@ -34,6 +34,7 @@ MEASURE_EVERY = 100
 
 RATIOS = {
     "pixelrl / floor": ("pixelrl", "floor"),
+    "pixelrl / modules": ("pixelrl", "modules"),
     "pixelrl / tiled": ("pixelrl", "tiled"),
     "pixelrl / robomimic": ("pixelrl", "robomimic"),
     "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
@@ -87,7 +88,7 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         rehearsal = ("pixelrl", shrunk(CASES["quick"]()), str(device), threads)
         return Contender(make=make, arguments=(kind, case, str(device), threads), rehearsal=rehearsal)
 
-    chosen = {kind: contender(kind) for kind in ("pixelrl", "floor", "tiled")}
+    chosen = {kind: contender(kind) for kind in ("pixelrl", "floor", "modules", "tiled")}
     if case.recipe.critic:
         chosen["with diagnostics"] = contender("with diagnostics")
     rest = tuple(term for term in case.recipe.critic if not isinstance(term, DR3))
@@ -119,8 +120,8 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
     def update() -> object:
         return learner.update(next(supply), measure=measure)
 
-    if kind == "floor":
-        return Work(unit=replay(record(update)), wait=wait)
+    if kind in ("floor", "modules"):
+        return Work(unit=replay(record(update), modules=kind == "modules"), wait=wait)
     facts = {"gigaflop": gigaflop(update)}
     if where.type == "cuda":
         facts["kernel_share"] = kernel_share(update)

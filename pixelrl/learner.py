@@ -98,10 +98,10 @@ class Loss:
         """Leave the (scaled) gradient in the objective's `flat.whole.grad` and the multipliers' in their `grad`."""
         flat = self.objective.flat
         flat.gather(gradients(scaler.scale(self.total), flat.parameters))
-        if self.dual is not None:
-            logs = [each.log for each in self.objective.multipliers.values()]
-            for log, gradient in zip(logs, gradients(self.dual, logs), strict=True):
-                log.grad = gradient
+        logs = [each.log for each in self.objective.multipliers.values()]
+        slopes = gradients(self.dual, logs) if self.dual is not None else (None,) * len(logs)
+        for log, slope in zip(logs, slopes, strict=True):
+            log.grad = slope  # None, where the term is not asked for now: then Adam leaves it alone
 
 
 def term_name(term: Term) -> str:
@@ -168,7 +168,8 @@ class Learner:
     def differentiate(self, batch: Batch, *, measure: bool = False) -> Metrics:
         """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.
 
-        The multipliers' gradients lie in their own `grad`. What several ranks must agree on stands there too.
+        The multipliers' gradients lie in their own `grad`. Whatever several ranks must agree on goes between this and
+        `advance`.
         """
         update = Update(self.networks, batch, self.generator, shift=self.recipe.shift)
         with self.autocast():

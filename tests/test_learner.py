@@ -152,6 +152,16 @@ def test_a_multiplier_climbs_above_its_bound_and_falls_below(bound: float, direc
     assert metrics["critic/loss"].item() == pytest.approx(total.item())
 
 
+def test_a_multiplier_rests_while_its_term_is_not_asked_for() -> None:
+    bounded = KeepEntropy(weight=AtMost(bound=1e3))
+    learner = make_learner(shrink(cog(), warmup=(BC(), bounded), warmup_steps=2, actor=(BC(),)))
+    values = []
+    for _ in range(4):
+        learn(learner, 1)
+        values.append(learner.actor.multipliers["keepentropy"].value.item())
+    assert values[0] > values[1] == values[2] == values[3]
+
+
 def test_two_multipliers_climb_apart() -> None:
     recipe = shrink(
         cog(),
