@@ -19,6 +19,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.launch.bench_ledger import case_record, print_case
 from pixelrl.launch.bench_race import Clock, Contender, Work, load, race
 from pixelrl.launch.bench_robomimic import quiet_robomimic
+from pixelrl.launch.processor import keep_memory
 from pixelrl.seeding import derive
 
 
@@ -98,6 +99,7 @@ def chosen_places(names: Sequence[str]) -> tuple[Place, ...]:
 
 def from_place(path: Path, frames: Frames, place: Place) -> Work:
     """Load with pixelrl, every frame once in a place; a cache is built first, which only getting ready tells."""
+    keep_memory()  # as `train` does; every contender gets it
     source = Source(name="task", files=(path,))
     device = torch.device("cuda" if place == "gpu" else "cpu")
     size, keys = frames.batch_size, frames.keys
@@ -109,6 +111,7 @@ def from_place(path: Path, frames: Frames, place: Place) -> Work:
 
 def bare_copy(path: Path, frames: Frames) -> Work:
     """Gather the same bytes from pictures in memory into the same buffers again and again: as fast as it gets."""
+    keep_memory()
     rows = frames.demos * (frames.steps + 1)
     random = np.random.default_rng(derive(0, "bench copy"))
     stores = [random.integers(0, 256, (rows, frames.picture), dtype=np.uint8) for _ in frames.keys]
@@ -131,6 +134,7 @@ def robomimics(path: Path, frames: Frames, cache: str) -> Work:
     """
     from torch.utils.data import DataLoader
 
+    keep_memory()
     with quiet_robomimic():
         from robomimic.utils import obs_utils
         from robomimic.utils.dataset import SequenceDataset
