@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,23 @@ def test_all_are_trained(tmp_path: Path) -> None:
 
 
 def test_a_failure_stops_the_others_and_is_told_in_their_words(tmp_path: Path) -> None:
-    endless = training(tmp_path, "quick_bc", 10_000_000)
+    endless = training(tmp_path, "quick_bc", 50_000)
     failing = training(tmp_path, "quick_cog", 10, task=tmp_path / "missing.hdf5")
     with pytest.raises(PixelrlError, match=r"quick_cog: .*missing\.hdf5: no such file"):
         train_together([endless, failing], workers=2, console=QUIET)
     assert not (endless.out / "training.json").exists()
 
 
-def test_an_interrupt_keeps_what_was_trained(tmp_path: Path) -> None:
-    endless = training(tmp_path, "quick_bc", 10_000_000)
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt, also where a shell in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_keeps_what_was_trained(tmp_path: Path, interruptible: None) -> None:
+    endless = training(tmp_path, "quick_bc", 50_000)
 
     def press() -> None:
         while not (endless.out / "last.safetensors").exists():
