@@ -169,7 +169,7 @@ def _select(
     if not pictures:
         raise DataError(
             f"{where(demo)}: no pictures, it holds {', '.join(vectors) or 'states'} only; expected uint8 (N, H, W, C) "
-            "under obs/ (robomimic's dataset_states_to_obs.py renders them)"
+            "under obs/ (`pixelrl render` draws them)"
         )
     for wanted, offered, kind in ((images, pictures, "pictures"), (proprio, vectors, "float vectors")):
         for key in wanted or ():
