@@ -194,7 +194,7 @@ def corrupt(file: h5py.File, what: str) -> None:
         ("channels first", r"demo_1/obs/agentview_image: uint8 .* \(channels come first: transpose\); expected"),
         ("other size", r"/data/demo_1/next_obs/agentview_image: shape \(\d, 32, 32, 3\); expected \(\d, 24, 24, 3\)"),
         ("missing key", r"/data/demo_1/obs: no 'agentview_image' in it; it holds robot0_eef_pos"),
-        ("states only", r"/data/demo_0: no pictures, it holds states only; expected uint8 .*dataset_states_to_obs"),
+        ("states only", r"/data/demo_0: no pictures, it holds states only; expected uint8 .*`pixelrl render`"),
         ("not a number", r"/data/demo_1/obs/robot0_eef_pos\[0, 0\] is nan; expected finite numbers"),
         ("link outwards", r"/data/demo_1/obs/agentview_image: a link; expected the data themselves"),
         ("bad env_args", r"/data: attribute 'env_args' is not JSON .*'\{Lift\}'"),
