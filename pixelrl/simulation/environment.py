@@ -17,6 +17,7 @@ from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
 from pixelrl.simulation.controllers import action_ranges, translated
 from pixelrl.simulation.library import cannot_draw, robosuite
+from pixelrl.simulation.state import State, put, take
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -75,18 +76,31 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         Args:
             seed: decides everything that is random; without one, the last seed's stream goes on.
             options: `start`, for the tasks that have several, say `"held"`; by default the whole task.
+                Or `state`, as `snapshot` gave it: then the episode goes on from there, whatever the seed.
 
         Raises:
-            SimulationError: if the task does not know the start.
+            SimulationError: if the task does not know the start, or the state is not one of this task.
         """
+        options = options or {}
+        state: State | None = options.get("state")
+        if state is not None:
+            seed, options = state.seed, {"start": state.start}
         super().reset(seed=seed)
-        start = seed if seed is not None else int(self.np_random.integers(2**32))
+        self._seed = seed if seed is not None else int(self.np_random.integers(2**32))
         # In place: placement samplers hold on to this generator.
-        self.robosuite.rng.bit_generator.state = np.random.PCG64(start).state
-        self._choose_start((options or {}).get("start"))
+        self.robosuite.rng.bit_generator.state = np.random.PCG64(self._seed).state
+        self._choose_start(options.get("start"))
         self.robosuite.reset()
         self._steps = 0
+        if state is not None:
+            put(self.robosuite, state)
+            self._steps = state.steps
         return self._observe(), {"success": self._succeeded()}
+
+    def snapshot(self) -> State:
+        """Return all that the rest of the episode depends on; `reset(options={"state": ...})` goes on from there."""
+        start = getattr(self.robosuite, "start", None)
+        return take(self.robosuite, seed=self._seed, start=start, steps=self._steps)
 
     def step(self, action: NDArray[Any]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
         """Act for one control step.
