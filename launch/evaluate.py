@@ -1,9 +1,8 @@
 """Evaluate a run or an exported policy by rollouts."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,16 @@ from pixelrl.files import write_json
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.starts import chosen
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import read_networks
-from pixelrl.simulation.environment import default_env_args, make_env
-from pixelrl.simulation.rollout import Outcome, rollout
+from pixelrl.simulation.door import control_rate, named, open_env, with_cameras
+from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
+
+FPS = 10.0
+"""Of films of environments that do not tell how often they act. [Hz]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class Candidate:
         action: what its [-1, 1] means.
         origin: what to write about it.
         history: how many pictures of each camera it looks at.
+        control_freq: how often it acts [Hz]; None if its data do not say.
     """
 
     policy: Policy
@@ -47,17 +51,22 @@ class Candidate:
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
     history: int = 1
+    control_freq: float | None = None
 
 
 def evaluate(
     directory: Path,
     *,
-    episodes: int,
-    seed: int,
+    episodes: int | None = None,
+    seed: int | None = None,
     workers: int,
     films: int = 0,
     step: int | None = None,
     env: str | None = None,
+    env_options: Mapping[str, Any] | None = None,
+    camera_sources: Mapping[str, str] | None = None,
+    starts: Path | None = None,
+    time_limit: float = TIME_LIMIT,
     until: float | None = None,
     out: Path | None = None,
     console: Console,
@@ -70,6 +79,7 @@ def evaluate(
     Raises:
         PixelrlError: no policy there, no environment known, or one that does not fit the policy.
     """
+    bank, episodes, seed = chosen(starts, episodes, seed, env, env_options)
     provenance = Provenance(seed=seed)
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
@@ -77,12 +87,16 @@ def evaluate(
     if is_export and step is not None:
         raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
     candidate = exported(directory) if is_export else trained(directory, step)
-    env_args = environment(candidate, env)
-    make = partial(make_env, env_args)
+    if bank is not None:
+        candidate = replace(candidate, env_args=bank.env_args)
+    env_args = environment(candidate, env, env_options or {}, camera_sources or {})
+    make = partial(open_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
+    check_rate(candidate.control_freq, rate, env_args)
     outcomes: list[Outcome] = []
-    looking = partial(rollout, policy, make, history=candidate.history)
+    looking = partial(rollout, policy, make, history=candidate.history, time_limit=time_limit)
+    looking = partial(looking, starts=() if bank is None else bank.starts)
     with (
         progress_bar(console) as bar,
         closing(looking(episodes=episodes, seed=seed, workers=workers, films=films)) as played,
@@ -97,16 +111,19 @@ def evaluate(
                 break
     outcomes.sort(key=lambda outcome: outcome.index)
     result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args} | provenance.record()
+    if bank is not None:
+        result |= {"starts": {"file": str(starts), "sha256": bank.sha256}}
     if until is not None:
         result |= {"until": until, "success_interval_95": confidence_sequence(*counts(outcomes))}
     home = directory if out is None else out
     if films:
-        show(outcomes, home, rate)
+        show(outcomes, home, rate or FPS)
     write_json(home / "evaluation.json", result)
     low, high = result["success_interval_95"]
     console.print(
         f"{directory}: {result['successes']} of {result['episodes']} episodes succeed: "
         f"{result['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
+        + (f"; {result['restarts']} begun anew, as their workers were lost" if result["restarts"] else "")
     )
     return result
 
@@ -143,6 +160,7 @@ def exported(directory: Path) -> Candidate:
         action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
         origin={"export": str(directory), "sha256": policy.contract["sha256"]},
         history=policy.contract.get("history", 1),
+        control_freq=policy.contract.get("control_freq"),
     )
 
 
@@ -157,27 +175,38 @@ def trained(directory: Path, step: int | None) -> Candidate:
         action=run.spec.action,
         origin={"run": str(directory), "step": found},
         history=run.spec.history,
+        control_freq=control_rate(run.env_args),
     )
 
 
-def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
+def environment(
+    candidate: Candidate, env: str | None, options: Mapping[str, Any], sources: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the description of the environment to use: its cameras are those that the policy takes.
+
+    Args:
+        candidate: the policy.
+        env: name of the environment; None: the one of its data.
+        options: of the environment, instead of the usual ones, or of those of the data.
+        sources: camera -> what a Gymnasium environment calls it.
 
     Raises:
         PixelrlError: none is known, or a camera is not one of a simulator.
     """
-    env_args: dict[str, Any] = copy.deepcopy(dict(candidate.env_args)) if env is None else default_env_args(env)
+    env_args = candidate.env_args if env is None else named(env)
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
-    options = env_args.setdefault("env_kwargs", {})
-    for key in candidate.pictures:
-        if not key.endswith("_image"):
-            raise PixelrlError(f"{key}: not a camera of a simulator, whose pictures are called NAME_image")
-    options["use_camera_obs"] = True
-    options["camera_names"] = [key.removesuffix("_image") for key in candidate.pictures]
-    options["camera_heights"] = [height for height, _ in candidate.pictures.values()]
-    options["camera_widths"] = [width for _, width in candidate.pictures.values()]
-    return env_args
+    env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **options}}
+    return with_cameras(env_args, candidate.pictures, sources)
+
+
+def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:
+    """Raise if a policy acts at another rate [Hz] than its environment; None: unknown."""
+    if policy is not None and env is not None and abs(policy - env) > 1e-3 * policy:
+        raise PixelrlError(
+            f"the policy acts at {policy:g} Hz and {env_args['env_name']} at {env:g} Hz; its actions mean what they "
+            f"meant in its data only at {policy:g} Hz (say --env-options control_freq={policy:g} for a robosuite task)"
+        )
 
 
 def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:

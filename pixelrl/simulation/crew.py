@@ -36,11 +36,16 @@ STARTING = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
-    """An order: begin an episode."""
+    """An order: begin an episode.
+
+    Attributes:
+        seed, options: for the environment's `reset`.
+        film: height and width of the pictures for people [px]; 0: none.
+    """
 
     seed: int
-    film: int
-    """height and width of the pictures for people [px]; 0: none"""
+    options: dict[str, Any] | None = None
+    film: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +240,7 @@ def _obey(env: AnyEnv, order: Order, film: int, senses: Mapping[str, NDArray[Any
     """Do one thing; put what is then sensed into `senses`."""
     try:
         if isinstance(order, Begin):
-            sensors, _ = env.reset(seed=order.seed)
+            sensors, _ = env.reset(seed=order.seed, options=order.options)
             reward, terminated, truncated, success = 0.0, False, False, False
         else:
             sensors, paid, terminated, truncated, info = env.step(order)

@@ -14,6 +14,7 @@ from pixelrl.history import History
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.seeding import derive
 from pixelrl.simulation.crew import Answer, AnyEnv, Begin, Crew, Order, failure
+from pixelrl.simulation.state import State
 
 ROWS = 16
 """How many rows a policy sees in a call, whatever the number of workers.
@@ -36,12 +37,20 @@ class Job:
     Attributes:
         index: its number in the evaluation, from 0.
         seed: what its environment is reset with.
+        start: the state that it begins in, if not in one that the seed decides.
         film: height and width of the pictures that are kept of it for people [px]; 0: none.
     """
 
     index: int
     seed: int
+    start: State | None = None
     film: int = 0
+
+    @property
+    def order(self) -> Begin:
+        """Return what a worker is told."""
+        options = None if self.start is None else {"state": self.start}
+        return Begin(seed=self.seed, options=options, film=self.film)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +96,7 @@ def rollout(
     history: int = 1,
     films: int = 0,
     film_size: int = 256,
+    starts: Sequence[State] = (),
     time_limit: float = TIME_LIMIT,
     engine: Engine | None = None,
 ) -> Generator[Outcome, None, None]:
@@ -105,6 +115,7 @@ def rollout(
         history: how many pictures of each camera the policy sees, the last ones of the episode, along the channels.
         films: the first so many episodes are filmed, by the environment's `picture(film_size)`.
         film_size: height and width of the films [px].
+        starts: states to begin in, one an episode, of a `RobosuiteEnv`; their seeds are then the episodes'.
         time_limit: how long a step or a reset may take before its worker is replaced [s].
         engine: plays the episodes instead of processes on this machine; `workers` and `time_limit` are then its own.
 
@@ -116,10 +127,13 @@ def rollout(
         raise SimulationError(f"episodes and workers must be at least 1; got {episodes} and {workers}")
     if not time_limit > 0:
         raise SimulationError(f"the time limit of a step is {time_limit:g} s; it must be above 0")
-    jobs = [
-        Job(index=index, seed=derive(seed, "evaluate", index), film=film_size if index < films else 0)
-        for index in range(episodes)
-    ]
+    if starts and episodes > len(starts):
+        raise SimulationError(f"{episodes} episodes are to begin from {len(starts)} starts; ask for at most so many")
+    jobs = []
+    for index in range(episodes):
+        start = starts[index] if starts else None
+        begun_with = start.seed if start else derive(seed, "evaluate", index)
+        jobs.append(Job(index=index, seed=begun_with, start=start, film=film_size if index < films else 0))
     yield from (engine or partial(play, workers=workers, time_limit=time_limit))(policy, make, jobs, history=history)
 
 
@@ -145,10 +159,7 @@ def play(
             free = [worker for worker in crew.ready(or_wait=not playing) if worker not in playing]
             fresh = {worker: _Take(job=waiting.popleft()) for worker in free if waiting}
             playing |= fresh
-            begins: dict[int, Order] = {
-                worker: Begin(seed=take.job.seed, film=take.job.film) for worker, take in fresh.items()
-            }
-            _tell(crew, begins, playing, waiting, losses)
+            _tell(crew, {worker: take.job.order for worker, take in fresh.items()}, playing, waiting, losses)
             if not playing:
                 continue
             starts = np.array([worker in fresh for worker in range(crew.seats)])

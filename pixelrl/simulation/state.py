@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +55,8 @@ class State:
 
 def take(task: Any, *, seed: int, start: str | None, steps: int) -> State:
     """Return the state of a robosuite environment; see `State` for the rest."""
+    import mujoco  # loads an OpenGL library, which may be missing where nothing is simulated
+
     model, data = task.sim.model._model, task.sim.data._data
     physics = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
     mujoco.mj_getState(model, data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -76,6 +77,8 @@ def put(task: Any, state: State) -> None:
     Raises:
         SimulationError: the environment is built otherwise.
     """
+    import mujoco
+
     model, data = task.sim.model._model, task.sim.data._data
     name, here = type(task).__name__, dict(_numbers(model))
     for field, value in state.model.items():
@@ -90,17 +93,19 @@ def put(task: Any, state: State) -> None:
         raise SimulationError(f"the state is not one of this {name}: it has {state.physics.size} numbers, not {size}")
     mujoco.mj_setState(model, data, state.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
     task.sim.step1()  # all that follows from positions and velocities, as after a step
-    for field, value in state.accelerations.items():
-        getattr(data, field)[...] = value
+    for field in ACCELERATIONS:
+        getattr(data, field)[...] = state.accelerations[field]
     for path, value in state.memory:
         _remind(task, path, value)
 
 
 def _numbers(model: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the arrays of a compiled model that a task may change."""
+    """Yield the measures of a compiled model; what is integer is structure, which no task changes."""
     for name in dir(model):
-        if not name.startswith(("_", *UNALTERED)) and isinstance(value := getattr(model, name), np.ndarray):
-            yield name, value
+        if not name.startswith(("_", *UNALTERED)):
+            value = getattr(model, name)
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                yield name, value
 
 
 def _remembered(thing: Any, path: tuple[str | int, ...], seen: set[int]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -133,15 +138,16 @@ def _parts(thing: Any) -> list[tuple[str | int, Any]]:
 def _remind(task: Any, path: tuple[str | int, ...], value: Any) -> None:
     """Set the value at a path, unless it is there already."""
     holder: Any = vars(task)
+    last: Any = path[-1]
     try:
         for key in path[:-1]:
             holder = holder[key]
             holder = holder if isinstance(holder, list | dict) else vars(holder)
-        here = holder[path[-1]] if isinstance(holder, list) else holder.get(path[-1])
+        here = holder[last] if isinstance(holder, list) else holder.get(last)
         if isinstance(here, np.random.Generator):
             here.bit_generator.state = value  # in place: others hold on to it
         elif type(here) is not type(value) or not np.array_equal(here, value):
-            holder[path[-1]] = np.array(value) if isinstance(value, np.ndarray) else value
+            holder[last] = np.array(value) if isinstance(value, np.ndarray) else value
     except (LookupError, TypeError) as error:
         where = "/".join(map(str, path))
         raise SimulationError(f"the state is not one of this {type(task).__name__}: here is no {where}") from error
