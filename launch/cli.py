@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pixelrl.errors import PixelrlError
+from pixelrl.launch.cluster import Engine, cluster_for
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
@@ -67,6 +69,8 @@ def collect(
     size: int | None = None,
     distractor: bool = False,
     compress: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Collect a data set with a scripted, noisy policy; the file depends on the seed, not on the workers.
 
@@ -81,21 +85,25 @@ def collect(
         size: height and width of the pictures [px]; default: the task's own.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.collect import collect as run
 
-    run(
-        task,
-        part,
-        out,
-        episodes=episodes,
-        seed=seed,
-        workers=counted(workers),
-        size=size,
-        distractor=distractor,
-        compress=compress,
-        console=Console(),
-    )
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        run(
+            task,
+            part,
+            out,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            size=size,
+            distractor=distractor,
+            compress=compress,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def render(
@@ -108,6 +116,8 @@ def render(
     workers: int | None = None,
     replay: bool = True,
     compress: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Draw the pictures that a raw robosuite or robomimic file lacks, and tell how far its actions stray when replayed.
 
@@ -124,20 +134,24 @@ def render(
         replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
             known of the state after the last action, which is dropped.
         compress: gzip the pictures, one frame a chunk.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.render import render as run
 
-    run(
-        raw,
-        out,
-        cameras=cameras,
-        size=size,
-        demos=demos,
-        workers=counted(workers),
-        replay=replay,
-        compress=compress,
-        console=Console(),
-    )
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        run(
+            raw,
+            out,
+            cameras=cameras,
+            size=size,
+            demos=demos,
+            workers=counted(workers),
+            replay=replay,
+            compress=compress,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def inspect(
@@ -203,6 +217,8 @@ def evaluate(
     time_limit: float = 60.0,
     until: float | None = None,
     out: Path | None = None,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
 
@@ -223,26 +239,30 @@ def evaluate(
         time_limit: seconds that a step or a reset may take before its worker counts as hung.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.evaluate import evaluate as go
 
-    films = films if video else 0
-    go(
-        run,
-        episodes=episodes,
-        seed=seed,
-        workers=counted(workers),
-        films=films,
-        step=step,
-        env=env,
-        env_options=pairs("--env-options", env_options),
-        camera_sources={camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()},
-        starts=starts,
-        time_limit=time_limit,
-        until=until,
-        out=out,
-        console=Console(),
-    )
+    sources = {camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()}
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        go(
+            run,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            films=films if video else 0,
+            step=step,
+            env=env,
+            env_options=pairs("--env-options", env_options),
+            camera_sources=sources,
+            starts=starts,
+            time_limit=time_limit,
+            until=until,
+            out=out,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def starts(
@@ -253,6 +273,8 @@ def starts(
     seed: int = 0,
     workers: int | None = None,
     env_options: tuple[str, ...] = (),
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Make a bank of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
 
@@ -266,11 +288,15 @@ def starts(
         seed: of the starts.
         workers: simulator processes; default: one a core.
         env_options: of the environment, say distractor=true.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.starts import starts as go
 
     options = pairs("--env-options", env_options)
-    go(task, out, episodes=episodes, seed=seed, workers=counted(workers), options=options, console=Console())
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        asked = partial(go, episodes=episodes, seed=seed, workers=counted(workers), options=options)
+        asked(task, out, cluster=cluster, console=console)
 
 
 def compare(

@@ -17,12 +17,14 @@ from pixelrl.errors import PixelrlError
 from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.files import write_json
 from pixelrl.interfaces import Policy, Sensors
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.starts import chosen
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import read_networks
 from pixelrl.simulation.door import control_rate, named, open_env, with_cameras
+from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
@@ -69,6 +71,7 @@ def evaluate(
     time_limit: float = TIME_LIMIT,
     until: float | None = None,
     out: Path | None = None,
+    cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Roll a policy out and write `evaluation.json` (and films) into its directory, or into `out`.
@@ -97,6 +100,8 @@ def evaluate(
     outcomes: list[Outcome] = []
     looking = partial(rollout, policy, make, history=candidate.history, time_limit=time_limit)
     looking = partial(looking, starts=() if bank is None else bank.starts)
+    if cluster is not None:
+        looking = partial(looking, engine=partial(cluster.play, time_limit=time_limit))
     with (
         progress_bar(console) as bar,
         closing(looking(episodes=episodes, seed=seed, workers=workers, films=films)) as played,
@@ -110,7 +115,8 @@ def evaluate(
                 outcomes = enough
                 break
     outcomes.sort(key=lambda outcome: outcome.index)
-    result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args} | provenance.record()
+    result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args}
+    result |= nodes_of(cluster) | provenance.record()
     if bank is not None:
         result |= {"starts": {"file": str(starts), "sha256": bank.sha256}}
     if until is not None:

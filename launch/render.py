@@ -14,6 +14,7 @@ from pixelrl.datasets.raw_hdf5 import RawFile, read_raw, read_recording, redrawn
 from pixelrl.datasets.writer import EpisodeWriter, unfinished_path
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.controllers import translated
@@ -79,7 +80,7 @@ def render(
             raise
     overall = _overall(done) if replay else None
     result = {"file": out.name, "source": str(raw), "transitions": writer.transitions, "replay": overall}
-    result |= {"demos": done, "env_args": env_args, **provenance.record()}
+    result |= {"demos": done, "env_args": env_args, **nodes_of(cluster), **provenance.record()}
     write_json(out.with_suffix(".render.json"), result)
     _report(out, result, console)
     return result

@@ -11,6 +11,7 @@ from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.start_bank import Bank, read_bank, write_bank
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.seeding import derive
@@ -54,7 +55,8 @@ def starts(
             states.append(state)
             bar.update(job, advance=1)
     digest = write_bank(out, Bank(env_args=env_args, seed=seed, starts=tuple(states)))
-    result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args, **provenance.record()}
+    result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args}
+    result |= nodes_of(cluster) | provenance.record()
     write_json(out.with_suffix(".starts.json"), result)
     console.print(f"{out}: {episodes} starts of {env_args['env_name']}, sha256 {digest[:16]}...")
     return result

@@ -28,12 +28,13 @@ class Actor:
     """A process on a node."""
 
     def __init__(self, describe: Callable[[], Mapping[str, Any]]) -> None:
-        self._describe = describe
-        self._address: str = importlib.import_module("ray").util.get_node_ip_address()
+        ray: Any = importlib.import_module("ray")
+        self._describe, self._node = describe, ray.get_runtime_context().get_node_id()
+        self._address: str = ray.util.get_node_ip_address()
 
     def hello(self) -> dict[str, Any]:
-        """Return the node's `address`, its `software`, and what else it is: `described`."""
-        return {"address": self._address, "software": software(), "described": self._describe()}
+        """Return the node's id, its `software`, and what else it is: its address, and what `describe` tells."""
+        return {"id": self._node, "software": software(), "node": {"address": self._address, **self._describe()}}
 
     @contextmanager
     def _naming(self, job: str) -> Iterator[None]:

@@ -62,7 +62,7 @@ class Cluster:
 
     Attributes:
         workers: how many simulators work at once.
-        nodes: address of each node that has worked -> what `describe` told there.
+        nodes: id of each node that has worked -> its `address`, and what `describe` told there.
     """
 
     def __init__(self, ray: Any, workers: int | None, describe: Callable[[], Mapping[str, Any]]) -> None:
@@ -161,9 +161,9 @@ class Cluster:
         """
         for name, ours in software().items():
             if facts["software"][name] != ours:
-                theirs = f"{name} {facts['software'][name]} on {facts['address']}"
+                theirs = f"{name} {facts['software'][name]} on {facts['node']['address']}"
                 raise SimulationError(f"{theirs}, but {ours} here: have the same on every node of the Ray cluster")
-        self.nodes.setdefault(facts["address"], facts["described"])
+        self.nodes[facts["id"]] = facts["node"]
 
 
 def deal(cpus: Mapping[str, int], workers: int) -> dict[str, int]:
