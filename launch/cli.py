@@ -402,7 +402,9 @@ def explain(error: Exception) -> str:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print a message and leave."""
-    Console(stderr=True).print(f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+    Console(stderr=True).print(
+        f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False, emoji=False
+    )
     sys.exit(code)
 
 

@@ -90,6 +90,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         # In place: placement samplers hold on to this generator.
         self.robosuite.rng.bit_generator.state = np.random.PCG64(self._seed).state
         self._choose_start(options.get("start"))
+        self._use_own_context()
         self.robosuite.reset()
         self._steps = 0
         if state is not None:
@@ -154,6 +155,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def close(self) -> None:
         """Free the renderer, which must not outlive the interpreter; calling it twice does no harm."""
         if self.robosuite.sim is not None:
+            self._use_own_context()
             self.robosuite.close()
 
     def _choose_start(self, start: str | None) -> None:
@@ -183,7 +185,12 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
             observation[f"{camera}_image"] = self._draw(camera, height, width)
         return observation
 
+    def _use_own_context(self) -> None:
+        """Have OpenGL draw, and free, what is ours: other environments of this process have contexts, too."""
+        self.robosuite.sim._render_context_offscreen.gl_ctx.make_current()
+
     def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        self._use_own_context()
         # OpenGL's first row is the lowest.
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
