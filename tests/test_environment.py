@@ -145,6 +145,17 @@ def test_one_seed_is_one_episode_whatever_came_before(tray: RobosuiteEnv) -> Non
     assert play(tray, 7, 8) == first
 
 
+def test_two_environments_of_a_process_draw_their_own_pictures(tray: RobosuiteEnv, lift: RobosuiteEnv) -> None:
+    alone = tray.reset(seed=7)[0]["agentview_image"]
+    for disturb in (
+        lambda: lift.reset(seed=1),
+        lambda: lift.step(np.zeros(7)),
+        lambda: make_env(ROBOMIMIC_LIFT).close(),
+    ):
+        disturb()
+        np.testing.assert_array_equal(tray.reset(seed=7)[0]["agentview_image"], alone)
+
+
 def test_hard_resets_are_exact_too(lift: RobosuiteEnv) -> None:
     first = play(lift, 7, 3)
     size = lift.robosuite.cube.size[0]

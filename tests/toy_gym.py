@@ -57,6 +57,12 @@ class Reach(gymnasium.Env[Any, Any]):
         return frame
 
 
+class Slow(Reach):
+    """It acts less often."""
+
+    metadata = Reach.metadata | {"render_fps": 2}
+
+
 class Screen(Reach):
     """It wants a window."""
 
@@ -66,4 +72,5 @@ class Screen(Reach):
 
 gymnasium.register("Toy/Reach-v0", entry_point=Reach, max_episode_steps=12)
 gymnasium.register("Toy/Endless-v0", entry_point=Reach)
+gymnasium.register("Toy/Slow-v0", entry_point=Slow)
 gymnasium.register("Toy/Screen-v0", entry_point=Screen)
