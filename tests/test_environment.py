@@ -230,3 +230,10 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr(egl_context, "EGLGLContext", fail)
     with pytest.raises(SimulationError, match=r"MUJOCO_GL=egl.*no libEGL.*libegl1 and libgl1-mesa-dri"):
         make_env(default_env_args("pick-place-tray"))
+
+
+def test_what_needs_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "glx")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(SimulationError, match=r"MUJOCO_GL=glx .*needs a display.*; set MUJOCO_GL=egl"):
+        make_env(default_env_args("pick-place-tray"))

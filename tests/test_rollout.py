@@ -67,6 +67,13 @@ class Unmakable(Walk):
             os._exit(1)
 
 
+class Undrawable(Walk):
+    """An environment that says why it cannot be made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no GL context")
+
+
 class Unpicklable(Exception):
     """What breaks naive transport between processes: it cannot be rebuilt from its arguments."""
 
@@ -195,6 +202,12 @@ def test_a_worker_that_is_lost_is_replaced_and_its_episode_begun_anew(how: str, 
         assert replace(outcome, frames=None) == replace(other, frames=None)
     assert (sum(each.restarts for each in outcomes), sum(each.restarts for each in whole)) == (1, 0)
     assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_cannot_make_its_environment_says_why() -> None:
+    with pytest.raises(SimulationError, match=r"cannot make its environment: .* RuntimeError: no GL context") as crash:
+        play(Undrawable)
+    assert "raise RuntimeError" in crash.value.__notes__[0]
 
 
 def test_an_episode_that_loses_every_worker_is_named() -> None:

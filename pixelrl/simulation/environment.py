@@ -314,6 +314,8 @@ def _check_drawing() -> None:
     """Raise if no OpenGL context can be made: robosuite would fail with a traceback from deep inside PyOpenGL."""
     # robosuite has set MUJOCO_GL by now if the user had not.
     backend = os.environ.get("MUJOCO_GL", "")
+    if backend == "glx" and not os.environ.get("DISPLAY"):
+        raise cannot_draw(OSError("it needs a display, and DISPLAY is not set"))
     classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
     if backend not in classes:
         return
