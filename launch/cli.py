@@ -184,6 +184,7 @@ def evaluate(
     env: str | None = None,
     until: float | None = None,
     out: Path | None = None,
+    html: bool = False,
 ) -> None:
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
 
@@ -198,10 +199,12 @@ def evaluate(
         env: environment to use, say pick-place-tray, drawer-grasp or Lift; default: the one that the data came from.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
+        html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
+            critics, the failures with the moment they went wrong, and every episode.
     """
     from pixelrl.launch.evaluate import evaluate as go
 
-    films = films if video else 0
+    films = films if video or html else 0
     go(
         run,
         episodes=episodes,
@@ -212,6 +215,7 @@ def evaluate(
         env=env,
         until=until,
         out=out,
+        html=html,
         console=Console(),
     )
 
