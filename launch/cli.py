@@ -220,6 +220,50 @@ def evaluate(
     )
 
 
+def sweep(
+    run: Positional[Path],
+    /,
+    only: tuple[str, ...] = (),
+    levels: tuple[float, ...] = (),
+    episodes: int = 50,
+    seed: int = 0,
+    workers: int | None = None,
+    step: int | None = None,
+    env: str | None = None,
+    out: Annotated[Path | None, arg(metavar="PATH")] = None,
+) -> None:
+    """Tell how robust a policy is: its success as a function of what differs, each from the same starts.
+
+    Camera, light, colours, texture, clutter, a distractor, blur, noise, dropped frames, delay and noise of the actions.
+    After an interruption the same command goes on; cells that are done are kept.
+
+    Args:
+        run: directory of a training run, or of an exported policy.
+        only: perturbations to try, say camera-moved light; default: all that the environment allows.
+        levels: of a single perturbation, instead of its usual ones.
+        episodes: of each cell.
+        seed: of the starts.
+        workers: simulator processes; default: one a core.
+        step: use the snapshot of this step, not the last checkpoint.
+        env: environment to use; default: the one that the data came from.
+        out: directory for sweep.json, sweep.png, sweep.html; default: the policy's directory.
+    """
+    from pixelrl.launch.sweep import sweep as go
+
+    go(
+        run,
+        only=only,
+        levels=levels,
+        episodes=episodes,
+        seed=seed,
+        workers=counted(workers),
+        step=step,
+        env=env,
+        out=out,
+        console=Console(),
+    )
+
+
 def compare(
     methods: Positional[tuple[str, ...]],
     /,
@@ -308,7 +352,8 @@ def bench(kind: Positional[str], /) -> None:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb for verb in (demo, collect, render, inspect, convert, train, evaluate, compare, export, bench)
+    verb.__name__: verb
+    for verb in (demo, collect, render, inspect, convert, train, evaluate, sweep, compare, export, bench)
 }
 
 

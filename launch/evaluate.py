@@ -1,6 +1,7 @@
 """Evaluate a run or an exported policy by rollouts."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.evaluation_page import FAILURES, film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.policy import TorchPolicy
-from pixelrl.run import read_networks
+from pixelrl.run import checkpoint_path, read_networks
 from pixelrl.simulation.environment import default_env_args, make_env
 from pixelrl.simulation.rollout import Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
@@ -174,12 +175,14 @@ def trained(directory: Path, step: int | None) -> Candidate:
     run, networks, found = read_networks(directory, step)
     torch.set_num_threads(1)  # the cores belong to the simulators
     policy = TorchPolicy(networks, run.spec, torch.device("cpu"))
+    with checkpoint_path(directory, step).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Candidate(
         policy=policy,
         env_args=run.env_args,
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
-        origin={"run": str(directory), "step": found},
+        origin={"run": str(directory), "step": found, "sha256": digest},
         history=run.spec.history,
         values=policy.values if run.recipe.critic else None,
     )

@@ -37,7 +37,7 @@ svg { display: block; } svg .b { fill: var(--mark); } svg .l { stroke: var(--mar
 svg .a { stroke: var(--line); } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 img, video { max-width: 100%; border-radius: 8px; border: 1px solid var(--line); }
 .story { display: flex; align-items: flex-start; gap: .6rem; } .story video { width: 16%; min-width: 9rem; }
-.story img { flex: 1; min-width: 0; }
+.story img { flex: 1; min-width: 0; } .views img { height: 9rem; image-rendering: pixelated; }
 """
 
 

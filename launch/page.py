@@ -11,6 +11,7 @@ from pixelrl.datasets.findings import Finding
 from pixelrl.launch.figures import bars, counts, curve, heat
 from pixelrl.launch.markup import figure, origin, picture, table, text, write_document
 
+
 def write_page(
     path: Path, diagnosis: Diagnosis, verdict: str, sheets: Mapping[str, bytes], record: Mapping[str, Any]
 ) -> None:
@@ -127,7 +128,6 @@ def _actions(dims: Sequence[ActionSummary]) -> str:
 def _notes(notes: Mapping[str, Mapping[str, int]]) -> str:
     """Return the writer's notes, counted."""
     rows = [
-        [text(note), ", ".join(f"{text(value)} ({n})" for value, n in values.items())]
-        for note, values in notes.items()
+        [text(note), ", ".join(f"{text(value)} ({n})" for value, n in values.items())] for note, values in notes.items()
     ]
     return "<h3>Notes of the writer</h3>" + table(("note", "values (demos)"), rows) if rows else ""

@@ -87,7 +87,9 @@ def _failure(outcome: Outcome) -> Row:
     if fall is None:
         known = "no critic to ask" if outcome.values is None else "Q never fell"
         return Row(f"{name} · failure · {last} steps · {known}", outcome.frames, False)
-    caption = f"{name} · failure · Q fell from {fall.before:z.2f} to {fall.after:z.2f} in steps {fall.start} to {fall.end}"
+    caption = (
+        f"{name} · failure · Q fell from {fall.before:z.2f} to {fall.after:z.2f} in steps {fall.start} to {fall.end}"
+    )
     return Row(caption, outcome.frames, False, steps=around(fall, last), marked=range(fall.start, fall.end + 1))
 
 
