@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelrl.launch.markup import film, origin, picture, table, text, write_document
+from pixelrl.launch.markup import film, name_of, origin, picture, table, text, write_document
 from pixelrl.launch.story import draw_story, write_failures
 from pixelrl.simulation.moments import MEANING
 from pixelrl.simulation.rollout import Outcome
@@ -41,7 +41,7 @@ def write_evaluation_page(
     for outcome in failures:
         assert outcome.frames is not None
         write_video(film_path(directory, outcome), outcome.frames, fps)
-    parts = [*_head(directory, result), "<h2>Failures</h2>"]
+    parts = [*_head(result), "<h2>Failures</h2>"]
     if failures:
         missed = result["episodes"] - result["successes"]
         judged = failures[0].values is not None
@@ -60,7 +60,7 @@ def write_evaluation_page(
     known = {key: value for key, value in result.items() if key != "outcomes"}
     whole = text(json.dumps(known, indent=2, ensure_ascii=False))
     parts.append(f"<h2>Where this comes from</h2><div class=wide><pre><code>{whole}</code></pre></div>")
-    write_document(directory / "evaluation.html", f"Evaluation of {directory.name}", parts)
+    write_document(directory / "evaluation.html", f"Evaluation of {name_of(result)}", parts)
 
 
 _NO_CRITIC = (
@@ -69,7 +69,7 @@ _NO_CRITIC = (
 )
 
 
-def _head(directory: Path, result: Mapping[str, Any]) -> list[str]:
+def _head(result: Mapping[str, Any]) -> list[str]:
     """Return the title, the verdict and the setting."""
     low, high = result["success_interval_95"]
     kind = "confidence sequence" if "until" in result else "Wilson interval"
@@ -88,7 +88,7 @@ def _head(directory: Path, result: Mapping[str, Any]) -> list[str]:
     if "until" in result:
         rows.append(("stopped", f"as soon as it was clear on which side of {result['until']:.0%} it is, if it was"))
     setting = table(("", ""), [(name, f"<code>{text(value)}</code>") for name, value in rows])
-    title = f"<h1>Evaluation of {text(directory.name)}</h1><div class=verdict>{text(verdict)}</div>"
+    title = f"<h1>Evaluation of {text(name_of(result))}</h1><div class=verdict>{text(verdict)}</div>"
     return [title, origin(result), setting]
 
 

@@ -65,6 +65,12 @@ def origin(record: Mapping[str, Any]) -> str:
     return f"<div class=soft><code>{text(words)}</code></div>"
 
 
+def name_of(result: Mapping[str, Any]) -> str:
+    """Return the name of the policy that a result is about."""
+    policy = result["policy"]
+    return Path(policy.get("run") or policy["export"]).resolve().name
+
+
 def picture(png: bytes, name: str) -> str:
     """Return a PNG as data; `name` is for who cannot see it."""
     return f"<img alt='{text(name)}' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pixelrl.files import atomic_path
-from pixelrl.launch.markup import figure, origin, picture, table, text, write_document
+from pixelrl.launch.markup import figure, name_of, origin, picture, table, text, write_document
 
 COLUMNS = 4
 COLOURS = {"better": "#1e8a4e", "worse": "#c83834", "undetermined": "#2b6cb0"}
@@ -67,7 +67,7 @@ def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
 def row_of(cell: Cell) -> tuple[str, ...]:
     """Return what a table says of a cell, as plain text."""
     low, high = cell["success_interval_95"]
-    rate = f"{cell['successes']}/{cell['episodes']}", f"{low:.0%} to {high:.0%}"
+    rate = f"{cell['successes']}/{cell['episodes']}", f"{low:.0%}-{high:.0%}"
     if "perturbation" not in cell:
         return BASE, "", *rate, "", "", ""
     test = cell["against_unperturbed"]
@@ -82,7 +82,7 @@ def row_of(cell: Cell) -> tuple[str, ...]:
     )
 
 
-HEAD = ("perturbation", "level", "success", "95 % interval", "starts won and lost", "p (Holm)", "verdict")
+HEAD = ("perturbation", "level", "success", "95 % interval", "starts", "p (Holm)", "verdict")
 
 
 def tell(result: Mapping[str, Any], console: Console) -> None:
@@ -98,8 +98,8 @@ def tell(result: Mapping[str, Any], console: Console) -> None:
 
 def write_sweep_page(home: Path, result: Mapping[str, Any]) -> None:
     """Write `sweep.html`: the figure, what the policy saw, the table."""
-    base = result["cells"][BASE]
-    title = f"Robustness of {home.name}"
+    base, left_out = result["cells"][BASE], result["left_out"].items()
+    title = f"Robustness of {name_of(result)}"
     verdict = f"{base['successes']} of {base['episodes']} episodes succeed where nothing differs"
     rows = [row_of(base), *(row_of(cell) for cells in by_kind(result).values() for cell in cells)]
     parts = [
@@ -111,19 +111,16 @@ def write_sweep_page(home: Path, result: Mapping[str, Any]) -> None:
         *_views(home, result),
         "<h2>Every cell</h2>",
         table(HEAD, [[text(word) for word in row] for row in rows]),
-        *(f"<p class=soft>Left out: {text(name)}; it takes {text(lack)}.</p>" for name, lack in _left_out(result)),
+        *(f"<p class=soft>Left out: {text(name)}; it takes {text(lack)}.</p>" for name, lack in left_out),
     ]
     write_document(home / "sweep.html", title, parts)
 
 
 _SAID = (
     "Each perturbation alone. Wilson intervals; the exact McNemar test against the unperturbed episodes on the same "
-    "starts, p adjusted for the number of cells (Holm). Directions and noise are drawn for each episode from its seed."
+    "starts (+ solved only so, - only unperturbed), p adjusted for the number of cells (Holm). Directions and noise "
+    "are drawn for each episode from its seed; clutter and texture are drawn, but touch nothing."
 )
-
-
-def _left_out(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return list(result["left_out"].items())
 
 
 def _views(home: Path, result: Mapping[str, Any]) -> list[str]:
