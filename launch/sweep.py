@@ -198,7 +198,7 @@ class _FirstSight:
 def judged(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the cells with rates, intervals, and tests against the unperturbed one, adjusted for their number."""
     base = cells[key_of(None)]["outcomes"]
-    tests = {key: mcnemar(cell["outcomes"], base) for key, cell in cells.items()}
+    tests = {key: mcnemar(cell["outcomes"], base) for key, cell in cells.items() if key != key_of(None)}
     adjusted = dict(zip(tests, holm([test["p"] for test in tests.values()]), strict=True))
     found: dict[str, Any] = {}
     for key, cell in cells.items():
@@ -210,8 +210,9 @@ def judged(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             "successes": successes,
             "success_rate": successes / len(outcomes),
             "success_interval_95": wilson(successes, len(outcomes)),
-            "against_unperturbed": tests[key],
-            "p_adjusted": adjusted[key],
-            "verdict": judge(successes - sum(base), adjusted[key]),
         }
+        if key in tests:
+            p = adjusted[key]
+            verdict = judge(successes - sum(base), p)
+            found[key] |= {"against_unperturbed": tests[key], "p_adjusted": p, "verdict": verdict}
     return {"cells": found}

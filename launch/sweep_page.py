@@ -47,7 +47,7 @@ def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
         axis.plot([p["level"] for p in points], [p["success_rate"] for p in points], color="#8a8d91", linewidth=1)
         for point in points:
             rate, (low, high) = point["success_rate"], point["success_interval_95"]
-            colour = COLOURS[point["verdict"]]
+            colour = COLOURS[point.get("verdict", "undetermined")]
             error = [[rate - low], [high - rate]]
             axis.errorbar(point["level"], rate, error, fmt="o", markersize=5, color=colour, capsize=3)
         axis.set_title(name, size=11, weight="bold")

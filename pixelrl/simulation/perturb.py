@@ -65,9 +65,13 @@ def make_perturbed(env_args: Mapping[str, Any], perturbations: Sequence[Perturba
     """
     for each in perturbations:
         env_args = each.options(env_args)
-    env: AnyEnv = make_env(env_args)
+    return perturbed(make_env(env_args), perturbations)
+
+
+def perturbed(env: AnyEnv, perturbations: Sequence[Perturbation]) -> AnyEnv:
+    """Return an environment whose scene, pictures and actions are perturbed."""
     if isinstance(env, RobosuiteEnv):
-        env = _Edited(env, perturbations)
+        env = Staged(env, perturbations)
     for each in perturbations:
         env = each.wrap(env)
     return env
@@ -78,7 +82,7 @@ def stream(seed: int | None, name: str) -> Generator:
     return np.random.default_rng(None if seed is None else derive(seed, "perturb", name))
 
 
-class _Edited(gymnasium.Wrapper[Any, Any, Any, Any]):
+class Staged(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment whose scene is changed for the length of an episode."""
 
     env: RobosuiteEnv
