@@ -41,14 +41,15 @@ def write_evaluation_page(
     for outcome in failures:
         assert outcome.frames is not None
         write_video(film_path(directory, outcome), outcome.frames, fps)
-    parts = [*_head(result), "<h2>Failures</h2>"]
+    judged = outcomes[0].values is not None
+    parts = [*_head(result), "" if judged else _NO_CRITIC, "<h2>Failures</h2>"]
     if failures:
         missed = result["episodes"] - result["successes"]
-        judged = failures[0].values is not None
         title = f"{len(failures)} of {missed} failures" + ("; yellow: where Q fell most" if judged else "")
         write_failures(sheet, failures, title)
-        meaning = f"Yellow: the moment it went wrong, which is {MEANING}." if judged else _NO_CRITIC
-        parts += [f"<p class=soft>{meaning}</p>", picture(sheet.read_bytes(), "failures")]
+        if judged:
+            parts.append(f"<p class=soft>Yellow: the moment it went wrong, which is {MEANING}.</p>")
+        parts.append(picture(sheet.read_bytes(), "failures"))
     else:
         parts.append("<p class=good>no episode failed</p>")
     first = [outcome for outcome in outcomes if outcome.frames is not None][:SHOWN]
@@ -64,8 +65,8 @@ def write_evaluation_page(
 
 
 _NO_CRITIC = (
-    "This policy has no critic (an exported policy brings none, and imitation learns none), so nobody can say when an "
-    "episode went wrong: each is shown from its start to its end."
+    "<p class=soft>This policy has no critic (an exported policy brings none, and imitation learns none): there is no "
+    "Q, and nobody can say when an episode went wrong. Each is shown from its start to its end.</p>"
 )
 
 
@@ -101,7 +102,7 @@ def _stories(directory: Path, outcomes: Sequence[Outcome], budget: int) -> list[
         shown = film(path.read_bytes()) if budget >= 0 else f"<p class=soft>the film is in <code>{path.name}</code></p>"
         word, mood = ("success", "good") if outcome.success else ("failure", "error")
         caption = f"<h3>Episode {outcome.index}: <b class={mood}>{word}</b> after {outcome.length} steps</h3>"
-        story = picture(draw_story(outcome), f"episode {outcome.index}: frames and Q")
+        story = picture(draw_story(outcome), f"episode {outcome.index}")
         parts.append(f"{caption}<div class=story>{shown}{story}</div>")
     return parts
 

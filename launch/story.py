@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
 from pixelrl.simulation.moments import Fall, lowest, steepest_fall
 from pixelrl.simulation.rollout import Outcome
@@ -20,7 +21,9 @@ MARK = "#ffc400"
 
 
 def draw_story(outcome: Outcome) -> bytes:
-    """Return a PNG with an episode's frames and, below them at the same steps, Q; the steepest fall is marked.
+    """Return a PNG with an episode's frames and, below them at the same steps, Q if critics were asked.
+
+    The steepest fall of a failure is marked.
 
     Raises:
         ValueError: the episode was not filmed.
@@ -30,9 +33,9 @@ def draw_story(outcome: Outcome) -> bytes:
     last = len(outcome.frames) - 1
     apart = last / (FRAMES - 1)
     square = WIDTH / FRAMES
-    judged = outcome.values is not None
-    figure = Figure(figsize=(WIDTH, square + (PLOT if judged else 0.25)), dpi=110)
-    below = (PLOT if judged else 0.25) / figure.get_figheight()
+    plot = 0.0 if outcome.values is None else PLOT
+    figure = Figure(figsize=(WIDTH, square + plot), dpi=110)
+    below = plot / figure.get_figheight()
     strip = figure.add_axes((0, below, 1, 1 - below))
     for place in np.linspace(0, last, FRAMES):
         step = round(place)
@@ -42,23 +45,22 @@ def draw_story(outcome: Outcome) -> bytes:
         strip.text(edges[0] + 0.05 * apart, 0.04, str(step), color="white", size=9, path_effects=outline)
     strip.set(xlim=(-apart / 2, last + apart / 2), ylim=(0, 1))
     strip.set_axis_off()
-    if judged:
-        _plot_values(figure, outcome, below, strip.get_xlim())
-    else:
-        figure.text(0.004, 0.05, "no critic: Q is unknown", size=9, color="#5d6570")
+    if outcome.values is not None:
+        _plot_values(figure, outcome.values, outcome.success, below, strip.get_xlim())
     written = BytesIO()
     figure.savefig(written, format="png")
     return written.getvalue()
 
 
-def _plot_values(figure: Figure, outcome: Outcome, top: float, limits: tuple[float, float]) -> None:
+def _plot_values(
+    figure: Figure, values: NDArray[np.float32], success: bool, top: float, limits: tuple[float, float]
+) -> None:
     """Plot Q below the frames: the lowest critic as a line, up to the highest as a band."""
-    assert outcome.values is not None
-    steps, low = np.arange(len(outcome.values)), lowest(outcome.values)
+    steps, low = np.arange(len(values)), lowest(values)
     axis = figure.add_axes((0, 0.3 * top, 1, 0.65 * top))
-    axis.fill_between(steps, low, outcome.values.max(axis=1), color="#2b6cb0", alpha=0.2, linewidth=0)
+    axis.fill_between(steps, low, values.max(axis=1), color="#2b6cb0", alpha=0.2, linewidth=0)
     axis.plot(steps, low, color="#2b6cb0", linewidth=1.6)
-    fall = None if outcome.success else steepest_fall(outcome.values)
+    fall = None if success else steepest_fall(values)
     if fall is not None:
         axis.axvspan(fall.start, fall.end, color=MARK, alpha=0.45, linewidth=0)
     axis.set(xlim=limits)
@@ -70,7 +72,7 @@ def _plot_values(figure: Figure, outcome: Outcome, top: float, limits: tuple[flo
     axis.tick_params(axis="x", labelsize=8)
     axis.grid(axis="y", color="#dcdfe3", linewidth=0.6)
     axis.set_axisbelow(True)
-    said = f"Q of the policy's action: the lowest of {outcome.values.shape[1]} critics, up to the highest; by step"
+    said = f"Q of the policy's action: the lowest of {values.shape[1]} critics, up to the highest; by step"
     figure.text(0.01, 0.02, said, size=8, color="#5d6570")
 
 

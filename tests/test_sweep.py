@@ -1,6 +1,7 @@
 """A sweep and an evaluation's page, as a user asks for them, of a policy that has learned nothing."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from pixelrl.encoders.conv import CogCNN
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.evaluate import evaluate
 from pixelrl.launch.recipes import quick_cog
-from pixelrl.launch.sweep import judged, sweep
+from pixelrl.launch.sweep import judged, key_of, sweep
+from pixelrl.launch.sweep_page import view_path
 from pixelrl.learner import build_networks
 from pixelrl.run import Run, checkpoint_path
 from pixelrl.simulation.environment import default_env_args
+from pixelrl.simulation.perturb import Perturbation
 
 MOVES = tuple(ActionDim(name=axis, low=-0.05, high=0.05, unit="m") for axis in ("dx", "dy", "dz"))
 SPEC = Spec(
@@ -42,21 +45,30 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "console": Console(width=140)}
-    first = sweep(run, only=["action-delay"], levels=[1], **options)
-    assert list(first["cells"]) == ["unperturbed", "action-delay_1"]
-    times = {path: path.stat().st_mtime_ns for path in (run / "sweep").iterdir()}
-    assert {path.name for path in times} == {"unperturbed.png", "action-delay_1.png"}
-    second = sweep(run, only=["blur"], levels=[2], **options)
-    assert list(second["cells"]) == ["unperturbed", "action-delay_1", "blur_2"]
-    assert {path: path.stat().st_mtime_ns for path in times} == times, "a cell was played twice"
-    views = {path.stem: path.read_bytes() for path in (run / "sweep").iterdir()}
-    assert views["unperturbed"] == views["action-delay_1"] != views["blur_2"]
+def test_a_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "console": Console(quiet=True)}
+    first = sweep(run, only=["blur"], levels=[2], **options)
+    assert list(first["cells"]) == ["unperturbed", "blur_2"]
+    assert view_path(run, "unperturbed").read_bytes() != view_path(run, "blur_2").read_bytes()
+    played: list[str] = []
+
+    def play(cell: Perturbation, *others: Any, **options: Any) -> dict[str, Any]:
+        played.append(key_of(cell))
+        if cell.level == 2:
+            raise KeyboardInterrupt
+        view_path(run, key_of(cell)).write_bytes(view_path(run, "unperturbed").read_bytes())
+        return {"perturbation": cell.name, "unit": cell.unit, "level": cell.level, "outcomes": [True, False]}
+
+    monkeypatch.setattr("pixelrl.launch.sweep.tried", play)
+    for levels in ([1, 2], [1, 3]):
+        with suppress(KeyboardInterrupt):
+            sweep(run, only=["action-delay"], levels=levels, **options)
+    assert played == ["action-delay_1", "action-delay_2", "action-delay_3"], "a cell was played twice"
+    found = json.loads((run / "sweep.json").read_text())["cells"]
+    assert list(found) == ["unperturbed", "blur_2", "action-delay_1", "action-delay_3"]
     page = (run / "sweep.html").read_text()
     assert "blur [pixels" in page and "action-delay [" not in page, "only what shows is shown"
     assert (run / "sweep.png").stat().st_size > 0
-    assert "blur" in capsys.readouterr().out
     with pytest.raises(PixelrlError, match="holds a sweep with another seed; choose another --out"):
         sweep(run, only=["blur"], **options | {"seed": 1})
 
