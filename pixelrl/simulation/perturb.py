@@ -117,7 +117,7 @@ class Staged(gymnasium.Wrapper[Any, Any, Any, Any]):
 class PictureNoise(Perturbation):
     """Gaussian noise on each number of each picture."""
 
-    name, unit, levels = "noise", "grey levels of 255, std", (5.0, 10.0, 20.0, 40.0)
+    name, unit, levels = "noise", "grey levels of 255, std", (10.0, 20.0, 40.0, 80.0)
 
     def wrap(self, env: AnyEnv) -> AnyEnv:
         """Add it to what is sensed."""
@@ -133,7 +133,7 @@ class PictureNoise(Perturbation):
 class Blur(Perturbation):
     """A Gaussian blur of each picture: a lens out of focus."""
 
-    name, unit, levels = "blur", "pixels of the policy's picture, std", (0.5, 1.0, 1.5, 2.0)
+    name, unit, levels = "blur", "pixels of the policy's picture, std", (0.5, 1.0, 2.0, 4.0)
 
     def wrap(self, env: AnyEnv) -> AnyEnv:
         """Blur what is sensed."""
