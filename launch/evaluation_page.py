@@ -14,7 +14,7 @@ from pixelrl.simulation.video import write_video
 SHOWN, FAILURES = 8, 8
 """Episodes on the page: the first ones, and the first failures."""
 
-BUDGET = 6 * 2**20
+BUDGET = 4 * 2**20
 """Films beyond it are named instead of shown, so that the page stays below 10 MB. [bytes]"""
 
 

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from pixelrl.simulation.moments import Fall, lowest, steepest_fall
 from pixelrl.simulation.rollout import Outcome
-from pixelrl.simulation.video import Row, contact_sheet
+from pixelrl.simulation.video import MARK, Row, contact_sheet
 
 FRAMES = 9
 WIDTH, PLOT = 10.0, 1.7
 """Of a story, and the height of its plot [inch]; its frames are square."""
-
-MARK = "#ffc400"
 
 
 def draw_story(outcome: Outcome) -> bytes:
@@ -62,7 +60,7 @@ def _plot_values(
     axis.plot(steps, low, color="#2b6cb0", linewidth=1.6)
     fall = None if success else steepest_fall(values)
     if fall is not None:
-        axis.axvspan(fall.start, fall.end, color=MARK, alpha=0.45, linewidth=0)
+        axis.axvspan(fall.start, fall.end, color=np.divide(MARK, 255), alpha=0.45, linewidth=0)
     axis.set(xlim=limits)
     axis.margins(y=0.12)
     axis.spines[["top", "right", "left"]].set_visible(False)

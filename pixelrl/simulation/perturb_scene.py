@@ -188,10 +188,11 @@ class Distractor(Scenic):
     name, unit, levels = "distractor", "objects", (1.0,)
 
     def lack(self, env: AnyEnv) -> str | None:
-        """Return what is lacking: a task that knows a distractor."""
+        """Return what is lacking: a task that knows a distractor and does without."""
         if not isinstance(env.unwrapped, RobosuiteEnv):
             return super().lack(env)
-        return None if hasattr(env.unwrapped.robosuite, "distractor") else "a task with the option `distractor`"
+        off = getattr(env.unwrapped.robosuite, "distractor", None) is False
+        return None if off else "a task with the option `distractor`, which is off"
 
     def options(self, env_args: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask for it."""
