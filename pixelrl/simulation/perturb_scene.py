@@ -141,7 +141,7 @@ class Texture(OnTable):
         if self.level == 0 or table is None:
             return
         centre, half = staging.data.geom_xpos[table], staging.model.geom_size[table]
-        colour = staging.colour(table)
+        colour = staging.table_colour()
         thin = np.array([TILE / 2, TILE / 2, 0.0005])
         across, along = (np.arange(-half[axis] + TILE / 2, half[axis], TILE) for axis in (0, 1))
         for x in across:

@@ -92,6 +92,15 @@ class Staging:
         index = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "table_collision")
         return int(index) if index >= 0 else None
 
+    def table_colour(self) -> Vector:
+        """Return the colour in which the table is drawn, `[4]`: that of its visual shape, where those are drawn."""
+        visual = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "table_visual")
+        if visual >= 0 and self._context.vopt.geomgroup[self.model.geom_group[visual]]:
+            return self.colour(visual)
+        table = self.table()
+        assert table is not None, "a table was looked for before"
+        return self.colour(table)
+
     def in_view(self, random: np.random.Generator) -> Vector | None:
         """Return a random spot of the table that the first camera sees, `[3]`, or None if something else is there."""
         camera, table = self.cameras[0], self.table()
