@@ -368,7 +368,7 @@ def test_an_environment_draws_what_the_policy_takes() -> None:
     pictures = {"agentview_image": (60, 80), "robot0_eye_in_hand_image": (48, 48)}
     recorded = {"env_name": "Stack", "type": 1, "env_kwargs": {"camera_names": "frontview", "control_freq": 10}}
     candidate = Candidate(policy=lambda sensors: None, env_args=recorded, pictures=pictures, action=(), origin={})  # type: ignore[arg-type,return-value]
-    found = environment(candidate, None, {}, {})
+    found = environment(candidate, None)
     assert found["env_kwargs"].pop("use_camera_obs") is True
     cameras = {
         "camera_names": ["agentview", "robot0_eye_in_hand"],
@@ -377,13 +377,13 @@ def test_an_environment_draws_what_the_policy_takes() -> None:
     }
     assert found == {"env_name": "Stack", "type": 1, "env_kwargs": {**cameras, "control_freq": 10}}
     assert recorded["env_kwargs"] == {"camera_names": "frontview", "control_freq": 10}
-    assert environment(candidate, None, {"control_freq": 20}, {})["env_kwargs"]["control_freq"] == 20
-    by_name = environment(replace(candidate, env_args={}), "Lift", {}, {})
+    assert environment(candidate, None, {"control_freq": 20})["env_kwargs"]["control_freq"] == 20
+    by_name = environment(replace(candidate, env_args={}), "Lift")
     assert by_name["env_name"] == "Lift" and cameras.items() <= by_name["env_kwargs"].items()
     with pytest.raises(PixelrlError, match="name one, say --env Lift"):
-        environment(replace(candidate, env_args={}), None, {}, {})
+        environment(replace(candidate, env_args={}), None)
     with pytest.raises(PixelrlError, match="rgb: not a camera"):
-        environment(replace(candidate, pictures={"rgb": (48, 48)}), None, {}, {})
+        environment(replace(candidate, pictures={"rgb": (48, 48)}), None)
 
 
 def test_actions_are_translated_between_data_and_environment() -> None:
