@@ -217,6 +217,7 @@ def evaluate(
     time_limit: float = 60.0,
     until: float | None = None,
     out: Path | None = None,
+    html: bool = False,
     engine: Engine = "local",
     ray_address: str = "auto",
 ) -> None:
@@ -239,6 +240,8 @@ def evaluate(
         time_limit: seconds that a step or a reset may take before its worker counts as hung.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
+        html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
+            critics, the failures with the moment they went wrong, and every episode.
         engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
         ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
@@ -251,7 +254,7 @@ def evaluate(
             episodes=episodes,
             seed=seed,
             workers=counted(workers),
-            films=films if video else 0,
+            films=films if video or html else 0,
             step=step,
             env=env,
             env_options=pairs("--env-options", env_options),
@@ -259,6 +262,57 @@ def evaluate(
             starts=starts,
             time_limit=time_limit,
             until=until,
+            out=out,
+            html=html,
+            cluster=cluster,
+            console=console,
+        )
+
+
+def sweep(
+    run: Positional[Path],
+    /,
+    only: tuple[str, ...] = (),
+    levels: tuple[float, ...] = (),
+    episodes: int = 50,
+    seed: int = 0,
+    workers: int | None = None,
+    step: int | None = None,
+    env: str | None = None,
+    out: Annotated[Path | None, arg(metavar="PATH")] = None,
+    engine: Engine = "local",
+    ray_address: str = "auto",
+) -> None:
+    """Tell how robust a policy is: its success as a function of what differs, each from the same starts.
+
+    Camera, light, colours, texture, clutter, a distractor, blur, noise, dropped frames, delay and noise of the actions.
+    After an interruption the same command goes on; cells that are done are kept.
+
+    Args:
+        run: directory of a training run, or of an exported policy.
+        only: perturbations to try, say camera-moved light; default: all that the environment allows.
+        levels: of a single perturbation, instead of its usual ones.
+        episodes: of each cell.
+        seed: of the starts.
+        workers: simulator processes; default: one a core.
+        step: use the snapshot of this step, not the last checkpoint.
+        env: environment to use; default: the one that the data came from.
+        out: directory for sweep.json, sweep.png, sweep.html; default: the policy's directory.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
+    """
+    from pixelrl.launch.sweep import sweep as go
+
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        go(
+            run,
+            only=only,
+            levels=levels,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            step=step,
+            env=env,
             out=out,
             cluster=cluster,
             console=console,
@@ -388,7 +442,7 @@ def bench(kind: Positional[str], /) -> None:
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
-    for verb in (demo, collect, render, inspect, convert, train, starts, evaluate, compare, export, bench)
+    for verb in (demo, collect, render, inspect, convert, train, starts, evaluate, sweep, compare, export, bench)
 }
 
 
@@ -428,7 +482,9 @@ def explain(error: Exception) -> str:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print a message and leave."""
-    Console(stderr=True).print(f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+    Console(stderr=True).print(
+        f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False, emoji=False
+    )
     sys.exit(code)
 
 

@@ -1,6 +1,7 @@
 """Evaluate a run or an exported policy by rollouts."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,10 +20,11 @@ from pixelrl.files import write_json
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
+from pixelrl.launch.evaluation_page import FAILURES, film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.starts import chosen
 from pixelrl.policy import TorchPolicy
-from pixelrl.run import read_networks
+from pixelrl.run import checkpoint_path, read_networks
 from pixelrl.simulation.door import control_rate, named, open_env, with_cameras
 from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
@@ -45,6 +47,7 @@ class Candidate:
         origin: what to write about it.
         history: how many pictures of each camera it looks at.
         control_freq: how often it acts [Hz]; None if its data do not say.
+        values: what its critics think of its actions, `[B, E]`; None: it has none, as exported and BC policies.
     """
 
     policy: Policy
@@ -54,6 +57,7 @@ class Candidate:
     origin: Mapping[str, Any]
     history: int = 1
     control_freq: float | None = None
+    values: Callable[[Sensors], NDArray[np.float32]] | None = None
 
 
 def evaluate(
@@ -71,10 +75,11 @@ def evaluate(
     time_limit: float = TIME_LIMIT,
     until: float | None = None,
     out: Path | None = None,
+    html: bool = False,
     cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
-    """Roll a policy out and write `evaluation.json` (and films) into its directory, or into `out`.
+    """Roll a policy out and write `evaluation.json` (films, and a page) into its directory, or into `out`.
 
     With `until`, stop when the confidence sequence of the success rate excludes that value: the verdict is wrong for
     one policy in twenty at most, although it is looked at after every episode.
@@ -86,26 +91,21 @@ def evaluate(
     provenance = Provenance(seed=seed)
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
-    is_export = (directory / CONTRACT).is_file()
-    if is_export and step is not None:
-        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
-    candidate = exported(directory) if is_export else trained(directory, step)
+    candidate = find(directory, step)
     if bank is not None:
         candidate = replace(candidate, env_args=bank.env_args)
-    env_args = environment(candidate, env, env_options or {}, camera_sources or {})
+    env_args = environment(candidate, env, env_options, camera_sources)
     make = partial(open_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
     check_rate(candidate.control_freq, rate, env_args)
     outcomes: list[Outcome] = []
-    looking = partial(rollout, policy, make, history=candidate.history, time_limit=time_limit)
-    looking = partial(looking, starts=() if bank is None else bank.starts)
+    judge = candidate.values if html else None
+    playing = partial(rollout, policy, make, history=candidate.history, judge=judge, time_limit=time_limit)
+    playing = partial(playing, episodes=episodes, seed=seed, workers=workers, starts=bank.starts if bank else ())
     if cluster is not None:
-        looking = partial(looking, engine=partial(cluster.play, time_limit=time_limit))
-    with (
-        progress_bar(console) as bar,
-        closing(looking(episodes=episodes, seed=seed, workers=workers, films=films)) as played,
-    ):
+        playing = partial(playing, engine=partial(cluster.play, time_limit=time_limit))
+    with progress_bar(console) as bar, closing(playing(films=films)) as played:
         job = bar.add_task("evaluate", total=episodes, note="")
         for outcome in played:
             outcomes.append(outcome)
@@ -125,6 +125,8 @@ def evaluate(
     if films:
         show(outcomes, home, rate or FPS)
     write_json(home / "evaluation.json", result)
+    if html:
+        write_evaluation_page(home, outcomes, again(playing, outcomes, episodes), result, rate or FPS)
     low, high = result["success_interval_95"]
     console.print(
         f"{directory}: {result['successes']} of {result['episodes']} episodes succeed: "
@@ -155,6 +157,27 @@ def counts(outcomes: Sequence[Outcome]) -> tuple[int, int]:
     return successes, len(outcomes) - successes
 
 
+def again(playing: Callable[..., Iterable[Outcome]], outcomes: Sequence[Outcome], episodes: int) -> list[Outcome]:
+    """Play the first failures again, to film those that were not: the same seeds give the same episodes."""
+    failed = [outcome for outcome in outcomes if not outcome.success][:FAILURES]
+    unseen = [outcome.index for outcome in failed if outcome.frames is None]
+    replayed = {outcome.index: outcome for outcome in playing(films=episodes, only=unseen)} if unseen else {}
+    return [replayed.get(outcome.index, outcome) for outcome in failed]
+
+
+def find(directory: Path, step: int | None) -> Candidate:
+    """Open an exported policy, or the policy of a run.
+
+    Raises:
+        PixelrlError: no policy there, or a step is asked of an exported one.
+    """
+    if not (directory / CONTRACT).is_file():
+        return trained(directory, step)
+    if step is not None:
+        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
+    return exported(directory)
+
+
 def exported(directory: Path) -> Candidate:
     """Open an exported policy."""
     policy = ExportedPolicy(directory)
@@ -174,19 +197,26 @@ def trained(directory: Path, step: int | None) -> Candidate:
     """Open the policy of a run."""
     run, networks, found = read_networks(directory, step)
     torch.set_num_threads(1)  # the cores belong to the simulators
+    policy = TorchPolicy(networks, run.spec, torch.device("cpu"))
+    with checkpoint_path(directory, step).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Candidate(
-        policy=TorchPolicy(networks, run.spec, torch.device("cpu")),
+        policy=policy,
         env_args=run.env_args,
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
-        origin={"run": str(directory), "step": found},
+        origin={"run": str(directory), "step": found, "sha256": digest},
         history=run.spec.history,
         control_freq=control_rate(run.env_args),
+        values=policy.values if run.recipe.critic else None,
     )
 
 
 def environment(
-    candidate: Candidate, env: str | None, options: Mapping[str, Any], sources: Mapping[str, str]
+    candidate: Candidate,
+    env: str | None,
+    options: Mapping[str, Any] | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the description of the environment to use: its cameras are those that the policy takes.
 
@@ -202,8 +232,8 @@ def environment(
     env_args = candidate.env_args if env is None else named(env)
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
-    env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **options}}
-    return with_cameras(env_args, candidate.pictures, sources)
+    env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
+    return with_cameras(env_args, candidate.pictures, sources or {})
 
 
 def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:
@@ -248,7 +278,7 @@ def show(outcomes: Sequence[Outcome], directory: Path, fps: float) -> None:
     rows = []
     for outcome, frames in filmed:
         word = "success" if outcome.success else "failure"
-        write_video(directory / "videos" / f"episode_{outcome.index:03d}_{word}.mp4", frames, fps)
+        write_video(film_path(directory, outcome), frames, fps)
         rows.append(Row(f"episode {outcome.index} · {word} · {outcome.length} steps", frames, outcome.success))
     write_video(directory / "evaluation.mp4", mosaic([frames for _, frames in filmed]), fps)
     rows.sort(key=lambda row: bool(row.ok))

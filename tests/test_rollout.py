@@ -67,6 +67,13 @@ class Unmakable(Walk):
             os._exit(1)
 
 
+class Undrawable(Walk):
+    """An environment that says why it cannot be made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no GL context")
+
+
 class Unpicklable(Exception):
     """What breaks naive transport between processes: it cannot be rebuilt from its arguments."""
 
@@ -173,6 +180,28 @@ def test_only_the_first_episodes_are_filmed_from_the_start_to_the_end() -> None:
         assert outcome.frames[:, 0, 0, 0].tolist() == list(range(outcome.length + 1))
 
 
+def test_some_episodes_played_again_are_the_same_ones() -> None:
+    outcomes = play(workers=2)
+    again = play(only=[5, 2], films=7, film_size=4, workers=3)
+    assert [outcome.index for outcome in again] == [2, 5]
+    for outcome in again:
+        assert outcome.frames is not None and len(outcome.frames) == outcome.length + 1
+        assert replace(outcome, frames=None) == outcomes[outcome.index]
+
+
+def test_critics_see_what_the_policy_sees_and_change_nothing() -> None:
+    def judge(sensors: Sensors) -> NDArray[np.float32]:
+        assert len(sensors["position"]) == ROWS
+        return np.concatenate([sensors["position"], -sensors["position"]], axis=1)
+
+    judged = play(workers=2, judge=judge)
+    assert [replace(outcome, values=None) for outcome in judged] == play(workers=1)
+    for outcome in judged:
+        assert outcome.values is not None and outcome.values.shape == (outcome.length, 2)
+        env = Walk()
+        assert outcome.values[0].tolist() == [start := env.reset(seed=outcome.seed)[0]["position"][0], -start]
+
+
 def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> None:
     seed = derive(3, "evaluate", 0)
     with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\), after 2 .*100 % wrong") as crash:
@@ -195,6 +224,12 @@ def test_a_worker_that_is_lost_is_replaced_and_its_episode_begun_anew(how: str, 
         assert replace(outcome, frames=None) == replace(other, frames=None)
     assert (sum(each.restarts for each in outcomes), sum(each.restarts for each in whole)) == (1, 0)
     assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_cannot_make_its_environment_says_why() -> None:
+    with pytest.raises(SimulationError, match=r"cannot make its environment: .* RuntimeError: no GL context") as crash:
+        play(Undrawable)
+    assert "raise RuntimeError" in crash.value.__notes__[0]
 
 
 def test_an_episode_that_loses_every_worker_is_named() -> None:
@@ -222,9 +257,9 @@ def test_what_cannot_be_asked_for() -> None:
 def test_another_engine_gets_the_jobs() -> None:
     """Say a cluster: it plays what it is given, elsewhere, and the outcomes are the same."""
 
-    def backwards(policy: Any, make: Any, jobs: Sequence[Job], *, history: int) -> Iterator[Outcome]:
+    def backwards(policy: Any, make: Any, jobs: Sequence[Job], **options: Any) -> Iterator[Outcome]:
         for job in reversed(jobs):
-            yield from play_here(policy, make, [job], history=history, workers=1)
+            yield from play_here(policy, make, [job], workers=1, **options)
 
     assert play(engine=backwards, episodes=2) == play(episodes=2)
 

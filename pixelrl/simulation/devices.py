@@ -3,6 +3,7 @@
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 CHOICE = "MUJOCO_EGL_DEVICE_ID"
 """What MuJoCo, robosuite and gymnasium look at: an index into EGL's list of devices."""
@@ -29,7 +30,10 @@ def egl_device(worker: int, gpus: Sequence[int], environ: Mapping[str, str]) -> 
 
 
 def gpus() -> list[int]:
-    """Return which of EGL's devices are GPUs: all that do not draw in software; none where EGL cannot tell."""
+    """Return which of EGL's devices are GPUs: all that do not draw in software; none where there are not several."""
+    nodes = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev/dri").glob("renderD*")]
+    if len(nodes) < 2:  # the usual case, and to ask EGL takes a while
+        return []
     try:
         egl = importlib.import_module("mujoco.egl").egl_ext
         query = importlib.import_module("OpenGL.EGL.EXT.device_query").eglQueryDeviceStringEXT

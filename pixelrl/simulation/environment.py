@@ -90,12 +90,13 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         # In place: placement samplers hold on to this generator.
         self.robosuite.rng.bit_generator.state = np.random.PCG64(self._seed).state
         self._choose_start(options.get("start"))
+        self._use_own_context()
         self.robosuite.reset()
         self._steps = 0
         if state is not None:
             put(self.robosuite, state)
             self._steps = state.steps
-        return self._observe(), {"success": self._succeeded()}
+        return self.observe(), {"success": self._succeeded()}
 
     def snapshot(self) -> State:
         """Return all that the rest of the episode depends on; `reset(options={"state": ...})` goes on from there."""
@@ -122,7 +123,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         _, reward, _, _ = self.robosuite.step(action)
         self._steps += 1
         success = self._succeeded()
-        return self._observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
+        return self.observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
 
     def restore(self, state: NDArray[np.float64]) -> Sensors:
         """Put the simulator into a recorded state, and return what is sensed there: a function of state and model.
@@ -140,7 +141,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         sim.reset()
         sim.set_state_from_flattened(state)
         sim.forward()
-        return self._observe()
+        return self.observe()
 
     def state(self) -> NDArray[np.float64]:
         """Return MuJoCo's time, qpos and qvel, float64 `[D]`."""
@@ -154,6 +155,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def close(self) -> None:
         """Free the renderer, which must not outlive the interpreter; calling it twice does no harm."""
         if self.robosuite.sim is not None:
+            self._use_own_context()
             self.robosuite.close()
 
     def _choose_start(self, start: str | None) -> None:
@@ -167,11 +169,11 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def _succeeded(self) -> bool:
         return bool(self.robosuite._check_success())
 
-    def _observe(self) -> dict[str, NDArray[Any]]:
-        """Read every sensor in the present state, in robosuite's order, as later sensors build on earlier ones."""
+    def observe(self) -> dict[str, NDArray[Any]]:
+        """Return what is sensed in the present state; nothing that comes later depends on how often one looks."""
         cache: dict[str, Any] = {}
         objects = []
-        for name, observable in self.robosuite._observables.items():
+        for name, observable in self.robosuite._observables.items():  # in this order: later ones build on earlier ones
             cache[name] = np.atleast_1d(np.asarray(observable._sensor(cache), np.float32))
             if observable.modality == "object":
                 objects.append(cache[name].ravel())
@@ -183,7 +185,12 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
             observation[f"{camera}_image"] = self._draw(camera, height, width)
         return observation
 
+    def _use_own_context(self) -> None:
+        """Have OpenGL draw, and free, what is ours: other environments of this process have contexts, too."""
+        self.robosuite.sim._render_context_offscreen.gl_ctx.make_current()
+
     def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        self._use_own_context()
         # OpenGL's first row is the lowest.
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
@@ -307,6 +314,8 @@ def _check_drawing() -> None:
     """Raise if no OpenGL context can be made: robosuite would fail with a traceback from deep inside PyOpenGL."""
     # robosuite has set MUJOCO_GL by now if the user had not.
     backend = os.environ.get("MUJOCO_GL", "")
+    if backend == "glx" and not os.environ.get("DISPLAY"):
+        raise cannot_draw(OSError("it needs a display, and DISPLAY is not set"))
     classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
     if backend not in classes:
         return

@@ -18,7 +18,7 @@ from pixelrl.errors import PixelrlError, SimulationError
 from pixelrl.interfaces import Policy
 from pixelrl.simulation.crew import AnyEnv, Crew
 from pixelrl.simulation.devices import draw_on
-from pixelrl.simulation.rollout import Job, Outcome, play_on
+from pixelrl.simulation.rollout import Job, Judge, Outcome, play_on
 
 PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")
 """What decides results, besides Python and our own code."""
@@ -86,19 +86,19 @@ class Site(Actor):
     def __init__(
         self,
         describe: Callable[[], Mapping[str, Any]],
-        policy: Policy,
+        minds: tuple[Policy, Judge | None],
         make: Callable[[], AnyEnv],
-        history: int,
         seats: int,
+        history: int,
         time_limit: float,
     ) -> None:
-        """Begin to play; see `play`."""
+        """Begin to play; see `play` for policy, judge, and what follows."""
         super().__init__(describe)
         self._jobs: deque[Job] = deque()
         self._called = Event()
         self._promises: dict[int, Future[Outcome]] = {}
         self._failure: BaseException | None = None
-        Thread(target=self._play, args=(policy, make, history, seats, time_limit), daemon=True).start()
+        Thread(target=self._play, args=(*minds, make, seats, history, time_limit), daemon=True).start()
 
     def do(self, name: str, job: Job) -> Outcome:
         """Return how an episode went; its name is known to errors without us."""
@@ -111,13 +111,21 @@ class Site(Actor):
                 raise self._failure
             return promise.result()
 
-    def _play(self, policy: Policy, make: Callable[[], AnyEnv], history: int, seats: int, time_limit: float) -> None:
+    def _play(
+        self,
+        policy: Policy,
+        judge: Judge | None,
+        make: Callable[[], AnyEnv],
+        seats: int,
+        history: int,
+        time_limit: float,
+    ) -> None:
         """Play whatever is asked for, in a thread of its own."""
         try:
             with Crew(make, seats, time_limit) as crew:
                 while self._called.wait():
                     self._called.clear()
-                    for outcome in play_on(crew, policy, self._jobs, history=history):
+                    for outcome in play_on(crew, policy, self._jobs, history=history, judge=judge):
                         self._promises.pop(outcome.index).set_result(outcome)
         except BaseException as error:
             self._failure = error

@@ -20,7 +20,7 @@ from pixelrl.interfaces import Policy
 from pixelrl.simulation.crew import STARTING, AnyEnv
 from pixelrl.simulation.fleet import Facts, Fleet, Seat
 from pixelrl.simulation.ray_actors import Hand, Site, software
-from pixelrl.simulation.rollout import ROWS, TIME_LIMIT, Job, Outcome
+from pixelrl.simulation.rollout import ROWS, TIME_LIMIT, Job, Judge, Outcome
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -111,6 +111,7 @@ class Cluster:
         jobs: Sequence[Job],
         *,
         history: int,
+        judge: Judge | None = None,
         time_limit: float = TIME_LIMIT,
     ) -> Generator[Outcome, None, None]:
         """Play episodes on all nodes: an `Engine`. A lost node's unfinished episodes are begun anew elsewhere.
@@ -124,11 +125,11 @@ class Cluster:
             for node, count in dealt.items()
             for begun in range(0, count, ROWS)
         ]
-        sent = self._ray.put(policy)
+        sent = self._ray.put((policy, judge))  # together, as they share their weights
         named = ((f"episode {job.index} (seed {job.seed})", job) for job in jobs)
 
         def hire(seat: Seat) -> Any:
-            return self._actor(Site, seat).remote(self._describe, sent, make, history, seat.room, time_limit)
+            return self._actor(Site, seat).remote(self._describe, sent, make, seat.room, history, time_limit)
 
         with self._fleet(hire, time_limit) as fleet:
             for _, outcome, losses in fleet.run(seats, named, window=len(jobs)):

@@ -1,7 +1,7 @@
 """Try a policy: whole episodes, in parallel worker processes, from a fixed set of starts."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -28,6 +28,9 @@ ATTEMPTS = 3
 
 TIME_LIMIT = 60.0
 """How long a step or a reset may take before its worker counts as hung. [s]"""
+
+Judge = Callable[[Sensors], NDArray[np.float32]]
+"""What E critics think of the `ROWS` rows that a policy sees, float32 `[ROWS, E]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,7 @@ class Outcome:
         return_: the undiscounted sum of its rewards.
         length: its steps.
         frames: uint8 `[length + 1, S, S, 3]`, from the start to the end, if it was filmed.
+        values: float32 `[length, E]`, what E critics thought before each step, if any were asked.
         restarts: how often its worker was lost, and it was begun anew; that changes nothing else.
     """
 
@@ -73,6 +77,7 @@ class Outcome:
     return_: float
     length: int
     frames: NDArray[np.uint8] | None = None
+    values: NDArray[np.float32] | None = None
     restarts: int = field(default=0, compare=False)
 
 
@@ -80,9 +85,9 @@ class Engine(Protocol):
     """Whatever plays episodes: processes on this machine (`play`), or a cluster."""
 
     def __call__(
-        self, policy: Policy, make: Callable[[], AnyEnv], jobs: Sequence[Job], *, history: int
+        self, policy: Policy, make: Callable[[], AnyEnv], jobs: Sequence[Job], *, history: int, judge: Judge | None
     ) -> Generator[Outcome, None, None]:
-        """Yield the outcome of each job when it ends, in any order; each is a function of policy and job alone."""
+        """Yield the outcome of each job when it ends, in any order; each is a function of the arguments alone."""
         ...
 
 
@@ -96,6 +101,8 @@ def rollout(
     history: int = 1,
     films: int = 0,
     film_size: int = 256,
+    only: Sequence[int] | None = None,
+    judge: Judge | None = None,
     starts: Sequence[State] = (),
     time_limit: float = TIME_LIMIT,
     engine: Engine | None = None,
@@ -115,6 +122,8 @@ def rollout(
         history: how many pictures of each camera the policy sees, the last ones of the episode, along the channels.
         films: the first so many episodes are filmed, by the environment's `picture(film_size)`.
         film_size: height and width of the films [px].
+        only: play these of the episodes again, and no others.
+        judge: critics who look on; the actions do not depend on them.
         starts: states to begin in, one an episode, of a `RobosuiteEnv`; their seeds are then the episodes'.
         time_limit: how long a step or a reset may take before its worker is replaced [s].
         engine: plays the episodes instead of processes on this machine; `workers` and `time_limit` are then its own.
@@ -130,11 +139,12 @@ def rollout(
     if starts and episodes > len(starts):
         raise SimulationError(f"{episodes} episodes are to begin from {len(starts)} starts; ask for at most so many")
     jobs = []
-    for index in range(episodes):
+    for index in range(episodes) if only is None else only:
         start = starts[index] if starts else None
         begun_with = start.seed if start else derive(seed, "evaluate", index)
         jobs.append(Job(index=index, seed=begun_with, start=start, film=film_size if index < films else 0))
-    yield from (engine or partial(play, workers=workers, time_limit=time_limit))(policy, make, jobs, history=history)
+    engine = engine or partial(play, workers=workers, time_limit=time_limit)
+    yield from engine(policy, make, jobs, history=history, judge=judge)
 
 
 def play(
@@ -143,6 +153,7 @@ def play(
     jobs: Sequence[Job],
     *,
     history: int,
+    judge: Judge | None = None,
     workers: int,
     time_limit: float = TIME_LIMIT,
 ) -> Generator[Outcome, None, None]:
@@ -151,10 +162,12 @@ def play(
     A worker that dies or hangs is replaced. Its episode is begun anew, by whoever is free, from the same start.
     """
     with Crew(make, min(workers, len(jobs)), time_limit) as crew:
-        yield from play_on(crew, policy, deque(jobs), history=history)
+        yield from play_on(crew, policy, deque(jobs), history=history, judge=judge)
 
 
-def play_on(crew: Crew, policy: Policy, waiting: deque[Job], *, history: int) -> Generator[Outcome, None, None]:
+def play_on(
+    crew: Crew, policy: Policy, waiting: deque[Job], *, history: int, judge: Judge | None
+) -> Generator[Outcome, None, None]:
     """Play episodes with a crew until none are waiting; others may be added meanwhile, by another thread too."""
     losses: Counter[int] = Counter()
     playing: dict[int, _Take] = {}  # worker -> its episode
@@ -166,8 +179,12 @@ def play_on(crew: Crew, policy: Policy, waiting: deque[Job], *, history: int) ->
         _tell(crew, {worker: take.job.order for worker, take in fresh.items()}, playing, waiting, losses)
         if not playing:
             continue
-        starts = np.array([worker in fresh for worker in range(crew.seats)])
-        actions = _act(policy, past(crew.sensors, starts), playing, (crew.seats, *crew.action_shape))
+        seen = past(crew.sensors, np.array([worker in fresh for worker in range(crew.seats)]))
+        actions = _act(policy, seen, playing, (crew.seats, *crew.action_shape))
+        if judge is not None:
+            values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, crew.seats)])
+            for worker, take in playing.items():
+                take.values.append(values[worker])
         _tell(crew, {worker: actions[worker] for worker in playing}, playing, waiting, losses)
         for worker in [worker for worker, take in playing.items() if take.over]:
             take = playing.pop(worker)
@@ -184,6 +201,7 @@ class _Take:
     over: bool = False
     success: bool = False
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    values: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"episode {self.job.index} (seed {self.job.seed}), after {max(0, self.length)} steps"
@@ -205,6 +223,7 @@ class _Take:
             return_=self.return_,
             length=self.length,
             frames=np.stack(self.frames) if self.frames else None,
+            values=np.stack(self.values) if self.values else None,
             restarts=restarts,
         )
 
@@ -230,11 +249,7 @@ def _act(policy: Policy, sensors: Sensors, playing: Mapping[int, _Take], shape: 
     """Ask for the action of every worker, `shape` = `[workers, A]`, in batches of `ROWS` padded with zeros."""
     workers = shape[0]
     actions = np.zeros(shape, np.float32)
-    for start in range(0, workers, ROWS):
-        count = min(ROWS, workers - start)
-        rows = {key: np.zeros((ROWS, *value.shape[1:]), value.dtype) for key, value in sensors.items()}
-        for key, value in sensors.items():
-            rows[key][:count] = value[start : start + count]
+    for start, count, rows in _batches(sensors, workers):
         answer = np.asarray(policy(rows))
         if answer.shape != (ROWS, *shape[1:]):
             raise SimulationError(f"the policy's actions have shape {answer.shape}, not {(ROWS, *shape[1:])}")
@@ -243,3 +258,13 @@ def _act(policy: Policy, sensors: Sensors, playing: Mapping[int, _Take], shape: 
         if not np.isfinite(actions[worker]).all():
             raise SimulationError(f"{take}: the policy's action is not finite: {actions[worker].tolist()}")
     return actions
+
+
+def _batches(sensors: Sensors, workers: int) -> Iterator[tuple[int, int, Sensors]]:
+    """Yield the workers' readings in batches of `ROWS`, padded with zeros: the first worker, how many, the rows."""
+    for start in range(0, workers, ROWS):
+        count = min(ROWS, workers - start)
+        rows = {key: np.zeros((ROWS, *value.shape[1:]), value.dtype) for key, value in sensors.items()}
+        for key, value in sensors.items():
+            rows[key][:count] = value[start : start + count]
+        yield start, count, rows

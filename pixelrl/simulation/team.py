@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, TypeVar
 
 from pixelrl.errors import PixelrlError, SimulationError
+from pixelrl.simulation.devices import draw_on
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,7 +49,7 @@ def in_order(
         for name, job in jobs:
             done = []
             if len(team) < workers:
-                team.append(_hire(work))
+                team.append(_hire(work, len(team)))
                 process, pipe = team[-1]
             else:
                 earlier, process, pipe = at_work.popleft()
@@ -66,23 +67,24 @@ def in_order(
             process.join()
 
 
-def _hire(work: Callable[[Iterable[Any]], Iterable[Any]]) -> tuple[BaseProcess, Connection]:
+def _hire(work: Callable[[Iterable[Any]], Iterable[Any]], seat: int) -> tuple[BaseProcess, Connection]:
     """Start a process, and return it with the pipe through which jobs go and results come."""
     context = get_context("spawn")  # a renderer does not survive a fork
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(work, theirs), daemon=True)
+    process = context.Process(target=_work, args=(work, seat, theirs), daemon=True)
     process.start()
     theirs.close()  # so that the process's death is seen here as the end of the pipe
     return process, ours
 
 
-def _work(work: Callable[[Iterable[Any]], Iterable[Any]], pipe: Connection) -> None:
+def _work(work: Callable[[Iterable[Any]], Iterable[Any]], seat: int, pipe: Connection) -> None:
     """Send the results one by one; send an error instead where one occurs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who then ends the team
+    draw_on(seat)
     try:
         for result in work(_received(pipe)):
             pipe.send(("result", result))
-    except OSError:
+    except (BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
     except PixelrlError as error:
         pipe.send(("error", error))
