@@ -115,7 +115,7 @@ class Fleet:
 
     def _free(self) -> Iterator[_Member]:
         """Yield each actor that is ready once for each job that it has room for; those with most room first."""
-        for taken in range(max(member.seat.room for member in self._members)):
+        for taken in range(max((member.seat.room for member in self._members), default=0)):
             yield from [each for each in self._members if each.ready and len(each.calls) == taken < each.seat.room]
 
     def _give(self, member: _Member, task: _Task) -> None:

@@ -9,6 +9,7 @@ of processor or GPU may round, and draw, differently.
 
 import importlib
 import os
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,9 +46,12 @@ def connected(address: str, workers: int | None, describe: Callable[[], Mapping[
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise SimulationError("the engine ray needs Ray: pip install '.[ray]' here and on every node") from error
-    found = None if address == AUTO else address
     try:
-        ray.init(found, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        if address != AUTO:
+            _knock(address)
+        ray.init(
+            None if address == AUTO else address, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
     except Exception as error:  # ConnectionError, RuntimeError, ValueError, ...: Ray has no one way to fail
         reason = " ".join(str(error).split())[:300]
         raise SimulationError(f"Ray, at the address {address}: no cluster that can be joined ({reason})") from error
@@ -72,8 +76,8 @@ class Cluster:
             SimulationError: they have fewer CPUs.
         """
         self._ray, self._describe = ray, describe
-        self._cpus = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}
-        total = sum(self._cpus.values())
+        self._software = software()
+        total = sum(self._cpus().values())
         self.workers = total if workers is None else workers
         if not 1 <= self.workers <= total:
             raise SimulationError(f"--workers {self.workers}: this Ray cluster has {total} CPUs, one for each worker")
@@ -89,7 +93,7 @@ class Cluster:
         """
         coming = iter(jobs)
         first = list(islice(coming, self.workers))
-        dealt = deal(self._cpus, len(first))
+        dealt = deal(self._cpus(), len(first))
         seats = [Seat(node, number, 1) for node, count in dealt.items() for number in range(count)]
         finished: dict[int, Result] = {}
         due = 0
@@ -119,7 +123,7 @@ class Cluster:
         Raises:
             SimulationError: as on one machine, or an episode lost its node time and again.
         """
-        dealt = deal(self._cpus, min(self.workers, len(jobs)))
+        dealt = deal(self._cpus(), min(self.workers, len(jobs)))
         seats = [
             Seat(node, begun, min(ROWS, count - begun))  # so many rows a policy's call has
             for node, count in dealt.items()
@@ -134,6 +138,11 @@ class Cluster:
         with self._fleet(hire, time_limit) as fleet:
             for _, outcome, losses in fleet.run(seats, named, window=len(jobs)):
                 yield replace(outcome, restarts=outcome.restarts + losses)
+
+    def _cpus(self) -> dict[str, int]:
+        """Return how many CPUs each node has that is there now."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes}
 
     def _fleet(self, hire: Callable[[Seat], Any], time_limit: float) -> Fleet:
         return Fleet(ray=self._ray, hire=hire, welcome=self._welcome, patience=STARTING * time_limit)
@@ -160,16 +169,24 @@ class Cluster:
         Raises:
             SimulationError: it has other versions.
         """
-        for name, ours in software().items():
+        for name, ours in self._software.items():
             if facts["software"][name] != ours:
                 theirs = f"{name} {facts['software'][name]} on {facts['node']['address']}"
                 raise SimulationError(f"{theirs}, but {ours} here: have the same on every node of the Ray cluster")
         self.nodes[facts["id"]] = facts["node"]
 
 
+def _knock(address: str) -> None:
+    """Raise unless somebody listens there: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("expected HOST:PORT, as `ray start --head` tells it")
+    socket.create_connection((host, int(port)), timeout=5).close()
+
+
 def deal(cpus: Mapping[str, int], workers: int) -> dict[str, int]:
-    """Return how many of so many workers each node has: as evenly as the numbers of CPUs allow."""
+    """Return how many of so many workers each node has: as evenly as CPUs allow, and no more than there are."""
     dealt = dict.fromkeys(cpus, 0)
-    for _ in range(workers):
+    for _ in range(min(workers, sum(cpus.values()))):
         dealt[max(cpus, key=lambda node: (dealt[node] < cpus[node], -dealt[node]))] += 1
     return dealt
