@@ -153,6 +153,7 @@ class Cluster:
         environment = {
             "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
             "OMP_NUM_THREADS": "1",  # a core each
+            "RAY_kill_child_processes_on_worker_exit": "0",  # they end by themselves, and memory is freed before
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray hides the GPUs, which pictures are drawn on
         }
         return self._ray.remote(kind).options(
