@@ -14,6 +14,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
+Drawing = Literal["stock", "fast"]
 
 
 def counted(workers: int | None) -> int:
@@ -50,6 +51,7 @@ def collect(
     seed: int = 0,
     workers: int | None = None,
     size: int | None = None,
+    drawing: Drawing | None = None,
     distractor: bool = False,
     compress: bool = False,
 ) -> None:
@@ -64,6 +66,7 @@ def collect(
         seed: of starts and noise.
         workers: simulator processes; default: one a core.
         size: height and width of the pictures [px]; default: the task's own.
+        drawing: fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
     """
@@ -77,6 +80,7 @@ def collect(
         seed=seed,
         workers=counted(workers),
         size=size,
+        drawing=drawing,
         distractor=distractor,
         compress=compress,
         console=Console(),
@@ -89,6 +93,7 @@ def render(
     out: Out,
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
     size: tuple[int, int] = (84, 84),
+    drawing: Drawing | None = None,
     demos: int | None = None,
     workers: int | None = None,
     replay: bool = True,
@@ -104,6 +109,8 @@ def render(
         out: HDF5 file to write, in robomimic's format.
         cameras: to draw; the names are those of the scene.
         size: height and width of the pictures [px].
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file
+            names, else stock.
         demos: only the first so many.
         workers: simulator processes; default: one a core.
         replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
@@ -117,6 +124,7 @@ def render(
         out,
         cameras=cameras,
         size=size,
+        drawing=drawing,
         demos=demos,
         workers=counted(workers),
         replay=replay,
@@ -182,6 +190,7 @@ def evaluate(
     films: int = 8,
     step: int | None = None,
     env: str | None = None,
+    drawing: Drawing | None = None,
     until: float | None = None,
     out: Path | None = None,
 ) -> None:
@@ -196,6 +205,7 @@ def evaluate(
         films: how many to film with --video.
         step: use the snapshot of this step, not the last checkpoint.
         env: environment to use, say pick-place-tray, drawer-grasp or Lift; default: the one that the data came from.
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
     """
@@ -210,6 +220,7 @@ def evaluate(
         films=films,
         step=step,
         env=env,
+        drawing=drawing,
         until=until,
         out=out,
         console=Console(),

@@ -22,7 +22,7 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import read_networks
-from pixelrl.simulation.environment import default_env_args, make_env
+from pixelrl.simulation.environment import default_env_args, drawing_of, make_env
 from pixelrl.simulation.rollout import Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
@@ -58,6 +58,7 @@ def evaluate(
     films: int = 0,
     step: int | None = None,
     env: str | None = None,
+    drawing: str | None = None,
     until: float | None = None,
     out: Path | None = None,
     console: Console,
@@ -77,7 +78,8 @@ def evaluate(
     if is_export and step is not None:
         raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
     candidate = exported(directory) if is_export else trained(directory, step)
-    env_args = environment(candidate, env)
+    env_args = environment(candidate, env, drawing)
+    warn_of_drawing(candidate, env_args, console)
     make = partial(make_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
@@ -160,8 +162,13 @@ def trained(directory: Path, step: int | None) -> Candidate:
     )
 
 
-def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
+def environment(candidate: Candidate, env: str | None, drawing: str | None = None) -> dict[str, Any]:
     """Return the description of the environment to use: its cameras are those that the policy takes.
+
+    Args:
+        candidate: the policy.
+        env: name of the environment; None: the one of its data.
+        drawing: `stock` or `fast`; None: as its data, or as usual for `env`.
 
     Raises:
         PixelrlError: none is known, or a camera is not one of a simulator.
@@ -169,6 +176,8 @@ def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
     env_args: dict[str, Any] = copy.deepcopy(dict(candidate.env_args)) if env is None else default_env_args(env)
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
+    if drawing is not None:
+        env_args["drawing"] = drawing
     options = env_args.setdefault("env_kwargs", {})
     for key in candidate.pictures:
         if not key.endswith("_image"):
@@ -178,6 +187,16 @@ def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
     options["camera_heights"] = [height for height, _ in candidate.pictures.values()]
     options["camera_widths"] = [width for _, width in candidate.pictures.values()]
     return env_args
+
+
+def warn_of_drawing(candidate: Candidate, env_args: Mapping[str, Any], console: Console) -> None:
+    """Warn if the policy is shown pictures of another kind than its data's."""
+    known = candidate.env_args.get("type") == 1  # else they are no simulator's, or nobody knows
+    if known and (data := drawing_of(candidate.env_args)) != (now := drawing_of(env_args)):
+        console.print(
+            f"warning: the policy's data are drawn {data}, and what it is shown now {now}: that looks otherwise",
+            style="bold yellow",
+        )
 
 
 def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:
