@@ -311,7 +311,10 @@ def train(recipe: Positional[str], /) -> None:
 
 
 def bench(kind: Positional[str], /) -> None:
-    """Measure: learner (updates) or data (loading); compare ledgers. `pixelrl bench KIND --help` tells the options."""
+    """Measure: learner (updates), data (loading), simulation (steps); compare ledgers.
+
+    `pixelrl bench KIND --help` tells the options.
+    """
 
 
 VERBS: dict[str, Callable[..., Any]] = {
