@@ -26,7 +26,7 @@ STOCK, FAST, SLOW = "robosuite", "pixelrl fast", "pixelrl stock"
 LOOKS = 4
 """In how many states of an episode the two drawings are compared."""
 
-SHOWN = 144
+SHOWN = 128
 """Size of the pictures that people are shown. [px]"""
 
 WATCHED = 7

@@ -54,7 +54,7 @@ def test_solids_are_drawn_in_the_colours_of_what_is_seen(tmp_path: Path) -> None
     assert colours["tray_floor"] == pytest.approx([0.1, 0.2, 0.3, 1]), "the one given goes before"
     assert colours["m"] == pytest.approx([1, 1, 0, 0.3]), "a body that is there to be seen only stays as it is"
     assert [name for name in colours if colours[name][3] == 0] == ["floor", "a_vis", "c"]
-    assert (geoms["a_vis"].get("type"), geoms["c"].get("type")) == ("sphere", "box")
+    assert (geoms["a_vis"].get("type"), geoms["c"].get("type")) == ("sphere", "sphere")
     assert [asset.get("name") for asset in root.iter("asset") for asset in asset] == ["sky", "hull", "ghost"]
     assert not any("material" in element.attrib for element in root.iter())
     assert ET.tostring(next(root.iter("quality"))) == b'<quality offsamples="0" shadowsize="0" />'

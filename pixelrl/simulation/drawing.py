@@ -94,7 +94,9 @@ def _is_visual(geom: ET.Element) -> bool:
 
 def _hide(geom: ET.Element) -> None:
     """Let a geom be seen no more. It must not go: robosuite looks its visual geoms up by name."""
-    if _is_visual(geom) and geom.attrib.pop("mesh", None) is not None:
+    if _is_visual(geom):
+        for key in ("mesh", "fromto"):
+            geom.attrib.pop(key, None)
         geom.attrib.update(type="sphere", size="0.001")
     geom.set("rgba", "0 0 0 0")
 

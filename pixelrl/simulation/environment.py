@@ -55,8 +55,9 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
         self._steps = 0
         _judge_last_substep(robosuite_env)
+        # robosuite polls its observables at every substep, and one substep early; here they are read when they are due.
+        robosuite_env._update_observables = lambda force=False: None
         for observable in robosuite_env._observables.values():
-            # They are polled at every substep, and one substep early; here they are read once, when they are due.
             observable.set_enabled(False)
         observation, _ = self.reset(seed=0)
         self.observation_space: Any = Dict({key: _space(value) for key, value in observation.items()})

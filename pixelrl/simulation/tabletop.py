@@ -15,6 +15,7 @@ from robosuite.utils.mjcf_utils import array_to_string, new_body, new_geom
 from robosuite.utils.observables import Observable, sensor
 
 from pixelrl.simulation.drawing import Colour, child
+from pixelrl.simulation.steering import steer
 
 Vector = NDArray[np.float64]
 
@@ -206,16 +207,16 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
         self.sim.data.set_joint_qpos(thing.joints[0], np.array(pose))
 
     def _pre_action(self, action: Vector, policy_step: bool = False) -> None:
-        """Turn the action into a target in the workspace once, then run the controller every other substep."""
+        """Turn the action into a target in the workspace once, then run the controller's law every other substep."""
         if policy_step:
             self._substep = 0
             target = np.clip(self.eef_pos + MOVE * np.clip(action[:3], -1, 1), *self.workspace)
             closed = 1.0 if action[3] > 0 else -1.0
             # The Panda's gripper ramps over ten actions, which is two seconds here: start at the ramp's end.
             self.robots[0].gripper["right"].current_action = np.array([-closed, closed])
-            self._command = np.array([*target, *self.downward, closed])
-        if self._substep % CONTROL_EVERY == 0:
-            self.robots[0].control(self._command, policy_step=policy_step)
+            self.robots[0].control(np.array([*target, *self.downward, closed]), policy_step=True)
+        elif self._substep % CONTROL_EVERY == 0:
+            steer(self.robots[0])
         self._substep += 1
 
 
