@@ -110,8 +110,7 @@ def work(scene: Scene | None, drawing: str | None) -> Work:
     parts = Parts()
     for name, part in {"step1": "physics", "step2": "physics", "forward": "physics", "render": "drawing"}.items():
         setattr(raw.sim, name, parts.watch(part, getattr(raw.sim, name)))
-    for robot in raw.robots:
-        robot.control = parts.watch("controller", robot.control)
+    raw._pre_action = parts.watch("controller", raw._pre_action)
     step, turn = parts.watch("step", env.step), count()
 
     def unit() -> None:
@@ -127,7 +126,7 @@ def work(scene: Scene | None, drawing: str | None) -> Work:
 def _robosuites(scene: Scene) -> Any:
     """Return robosuite's own environment, made as its users make it."""
     args = scene.env_args("stock")
-    options = args["env_kwargs"] | {"has_renderer": False, "renderer": "mujoco", "ignore_done": True}
+    options = args["env_kwargs"] | {"has_renderer": False, "renderer": "mujoco", "ignore_done": True, "seed": 0}
     return robosuite().make(args["env_name"], **options)
 
 
@@ -231,11 +230,12 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.
 def print_scene(scene: Scene, record: Mapping[str, Any], console: Console) -> None:
     """Print a table of who took what, then the ratios."""
     table = Table(title=f"{scene.task}, {scene.size} px: one control step", title_justify="left")
-    for label in ("", "steps/s", "CPU ms", *PARTS, "rest"):
+    for label in ("", "steps/s", "a CPU s", "CPU ms", *PARTS, "rest"):
         table.add_column(label, justify="left" if not label else "right")
     for name, row in record["contenders"].items():
         parts = [f"{value:.3g}" for value in row.get("ms", {}).values()]
-        table.add_row(name, f"{row['per_second']:,.1f}", f"{1000 * row['cpu_seconds']:.3g}", *parts)
+        rates = (f"{row['per_second']:,.0f}", f"{1 / row['cpu_seconds']:,.0f}", f"{1000 * row['cpu_seconds']:.3g}")
+        table.add_row(name, *rates, *parts)
     console.print(table)
     for label, value in record["ratios"].items():
         console.print(f"  {label}: {value:.3g} (1 / {1 / value:.3g})")
