@@ -5,7 +5,6 @@ import importlib
 import inspect
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
 from pixelrl.simulation.controllers import action_ranges, translated
-from pixelrl.simulation.library import cannot_draw, robosuite
+from pixelrl.simulation.library import before_drawing, cannot_draw, robosuite
 from pixelrl.simulation.state import State, put, take
 
 if TYPE_CHECKING:
@@ -319,10 +318,7 @@ def _check_drawing() -> None:
     classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
     if backend not in classes:
         return
-    with suppress(ImportError):
-        # Mesa and triton (torch's compiler) each bring an LLVM. Loaded in this order both live; in the other,
-        # whoever imports torch's optimisers after drawing dies of a segmentation fault.
-        importlib.import_module("triton")
+    before_drawing()
     try:
         module = robosuite(f"renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
