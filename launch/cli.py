@@ -305,7 +305,7 @@ def starts(
     """Make a bank of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
 
     Each start is the simulator's whole state. The same seed gives the starts that `evaluate --seed` has; in a file they
-    stay the same in another version of the simulator, too.
+    stay what they are even where another version of the task would place things otherwise.
 
     Args:
         task: name of a task, say pick-place-tray or Lift, or a data set, for the environment that it names.
