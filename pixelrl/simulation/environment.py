@@ -5,7 +5,6 @@ import importlib
 import inspect
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -17,7 +16,8 @@ from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
 from pixelrl.simulation.controllers import action_ranges, translated
 from pixelrl.simulation.drawing import DRAWINGS, build
-from pixelrl.simulation.library import cannot_draw, robosuite
+from pixelrl.simulation.library import before_drawing, cannot_draw, robosuite
+from pixelrl.simulation.state import State, put, take
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -77,18 +77,32 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         Args:
             seed: decides everything that is random; without one, the last seed's stream goes on.
             options: `start`, for the tasks that have several, say `"held"`; by default the whole task.
+                Or `state`, as `snapshot` gave it: then the episode goes on from there, whatever the seed.
 
         Raises:
-            SimulationError: if the task does not know the start.
+            SimulationError: if the task does not know the start, or the state is not one of this task.
         """
+        options = options or {}
+        state: State | None = options.get("state")
+        if state is not None:
+            seed, options = state.seed, {"start": state.start}
         super().reset(seed=seed)
-        start = seed if seed is not None else int(self.np_random.integers(2**32))
+        self._seed = seed if seed is not None else int(self.np_random.integers(2**32))
         # In place: placement samplers hold on to this generator.
-        self.robosuite.rng.bit_generator.state = np.random.PCG64(start).state
-        self._choose_start((options or {}).get("start"))
+        self.robosuite.rng.bit_generator.state = np.random.PCG64(self._seed).state
+        self._choose_start(options.get("start"))
+        self._use_own_context()
         self.robosuite.reset()
         self._steps = 0
+        if state is not None:
+            put(self.robosuite, state)
+            self._steps = state.steps
         return self.observe(), {"success": self._succeeded()}
+
+    def snapshot(self) -> State:
+        """Return all that the rest of the episode depends on; `reset(options={"state": ...})` goes on from there."""
+        start = getattr(self.robosuite, "start", None)
+        return take(self.robosuite, seed=self._seed, start=start, steps=self._steps)
 
     def step(self, action: NDArray[Any]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
         """Act for one control step.
@@ -142,6 +156,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def close(self) -> None:
         """Free the renderer, which must not outlive the interpreter; calling it twice does no harm."""
         if self.robosuite.sim is not None:
+            self._use_own_context()
             self.robosuite.close()
 
     def _choose_start(self, start: str | None) -> None:
@@ -171,7 +186,12 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
             observation[f"{camera}_image"] = self._draw(camera, height, width)
         return observation
 
+    def _use_own_context(self) -> None:
+        """Have OpenGL draw, and free, what is ours: other environments of this process have contexts, too."""
+        self.robosuite.sim._render_context_offscreen.gl_ctx.make_current()
+
     def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        self._use_own_context()
         # OpenGL's first row is the lowest.
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
@@ -307,13 +327,12 @@ def _check_drawing() -> None:
     """Raise if no OpenGL context can be made: robosuite would fail with a traceback from deep inside PyOpenGL."""
     # robosuite has set MUJOCO_GL by now if the user had not.
     backend = os.environ.get("MUJOCO_GL", "")
+    if backend == "glx" and not os.environ.get("DISPLAY"):
+        raise cannot_draw(OSError("it needs a display, and DISPLAY is not set"))
     classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
     if backend not in classes:
         return
-    with suppress(ImportError):
-        # Mesa and triton (torch's compiler) each bring an LLVM. Loaded in this order both live; in the other,
-        # whoever imports torch's optimisers after drawing dies of a segmentation fault.
-        importlib.import_module("triton")
+    before_drawing()
     try:
         module = robosuite(f"renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
