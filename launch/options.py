@@ -16,6 +16,7 @@ from pixelrl.datasets.plan import Memory
 from pixelrl.datasets.sources import Source
 from pixelrl.errors import DataError, PixelrlError
 from pixelrl.launch.data import load
+from pixelrl.launch.ranks import joined
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.learner import term_name
@@ -25,8 +26,8 @@ DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
 TERMS = ("critic", "actor", "warmup")
-DATA = ("task", "prior", "source", "task_mask", "task_fraction", "actions", "memory", "cache_dir", "profile")
-"""The options of a job that are not those of `train`."""
+DATA = ("task", "prior", "source", "task_mask", "task_fraction", "actions", "memory", "cache_dir", "profile", "device")
+"""The options of a job that are not passed on to `train` as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,16 +165,18 @@ def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., No
     options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
 
     def run(job: Any, recipe: Any = None) -> None:
-        whole, console = restore(recipe), Console()
-        kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir, "console": console}
-        data = partial(load, recipe=whole, sources=sources_of(whole, job), **kept)
-        if job.profile:
-            from pixelrl.launch.profile import profile_training  # few runs need it
+        whole = restore(recipe)
+        with joined(job.device) as (ranks, device):
+            console = Console(quiet=not ranks.first)
+            kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir}
+            data = partial(load, recipe=whole, sources=sources_of(whole, job), ranks=ranks, **kept, console=console)
+            if job.profile:
+                from pixelrl.launch.profile import profile_training  # few runs need it
 
-            profile_training(whole, data, job.out, device=job.device, threads=job.threads, console=console)
-            return
-        chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
-        train(whole, data, **chosen, console=console)
+                profile_training(whole, data, job.out, device=device, threads=job.threads, console=console)
+                return
+            chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
+            train(whole, data, **chosen, device=device, ranks=ranks, console=console)
 
     run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
     run.__defaults__ = (options(),)

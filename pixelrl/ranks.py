@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.distributed_c10d import Store
 
 from pixelrl.batch import Metrics
@@ -30,12 +30,14 @@ class Ranks:
     Attributes:
         rank: which of them this is.
         count: how many there are, R.
+        here: how many of them are on this machine.
         group: through which they talk.
         store: what they all see, as long as whoever started them lives.
     """
 
     rank: int = 0
     count: int = 1
+    here: int = 1
     group: dist.ProcessGroup | None = None
     store: Store | None = None
 
@@ -108,6 +110,14 @@ class Ranks:
             if other != states[0]:
                 raise PixelrlError(f"rank {rank} is at {other}, rank 0 at {states[0]}; expected the same everywhere")
 
+    def check_rows_apart(self, networks: nn.Module) -> None:
+        """Raise a `PixelrlError` if what networks make of a row depends on the other rows, which lie on all ranks."""
+        if self.count > 1 and any(isinstance(module, nn.BatchNorm2d) for module in networks.modules()):
+            raise PixelrlError(
+                f"--encoder: this one's BatchNorm mixes the pictures of a batch, and {self.count} ranks see a part of "
+                "it each; use one without (resnet18 has GroupNorm), or one rank"
+            )
+
     def speaks(self) -> bool:
         """Elect, among the ranks that noticed that one is lost, the first to ask."""
         try:
@@ -122,9 +132,8 @@ class Ranks:
                 work.wait()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].split("] ", 1)[-1]
-            raise LostRankError(
-                f"another rank is gone, as rank {self.rank} of {self.count} noticed: {reason}"
-            ) from error
+            noticed = f"as rank {self.rank} of {self.count} noticed"
+            raise LostRankError(f"another rank is gone, {noticed}: {reason}") from error
 
 
 ALONE = Ranks()
