@@ -1,6 +1,6 @@
 """The command line of `pixelrl train`: every field of a recipe, and of each of its terms, is an option."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from dataclasses import field as defaulted
 from functools import partial
@@ -26,7 +26,19 @@ DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
 TERMS = ("critic", "actor", "warmup")
-DATA = ("task", "prior", "source", "task_mask", "task_fraction", "actions", "memory", "cache_dir", "profile", "device")
+DATA = (
+    "task",
+    "prior",
+    "source",
+    "task_mask",
+    "task_fraction",
+    "actions",
+    "memory",
+    "cache_dir",
+    "profile",
+    "device",
+    "seeds",
+)
 """The options of a job that are not passed on to `train` as they are."""
 
 
@@ -56,6 +68,9 @@ class Job:
     """threads that prepare batches ahead of the learner; default: 1 with CUDA, else none, since cores are busy"""
     out: Path
     """directory of the run"""
+    seeds: tuple[int, ...] = ()
+    """train with each of these seeds, side by side, into OUT/seed0 and so on; each as --seed alone would; they read
+    their frames from one cache unless --memory says otherwise"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
@@ -80,8 +95,9 @@ def train_command(arguments: list[str]) -> None:
     """
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         raise PixelrlError(f"there is no recipe {arguments[0]!r}, but: {', '.join(RECIPES)}")
+    words = arguments[1:]
     encoder, arguments = chosen_encoder(arguments)
-    commands = {name: command(recipe, encoder) for name, recipe in RECIPES.items()}
+    commands = {name: command(recipe, encoder, words) for name, recipe in RECIPES.items()}
     tyro.extras.subcommand_cli_from_dict(commands, prog="pixelrl train", args=arguments, description=DESCRIPTION)
 
 
@@ -159,8 +175,8 @@ def chosen_encoder(arguments: list[str]) -> tuple[str | None, list[str]]:
     return name, arguments[:at] + arguments[at + 2 :]
 
 
-def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., None]:
-    """Return a function for tyro whose options are a job's and a recipe's."""
+def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str] = ()) -> Callable[..., None]:
+    """Return a function for tyro whose options are a job's and a recipe's; `words` are the options that came."""
     recipe = make()
     options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
 
@@ -168,6 +184,15 @@ def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., No
         whole = restore(recipe)
         with joined(job.device) as (ranks, device):
             console = Console(quiet=not ranks.first)
+            if ranks.count > 1 and (job.seeds or job.profile):
+                raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
+            if job.seeds:
+                from pixelrl.launch.seeds import train_seeds  # few runs need it
+
+                shared = ("--memory", "cache") if job.memory == "auto" else ()
+                kept = {"device": job.device, "threads": job.threads, "resume": job.resume, "console": console}
+                train_seeds(make.__name__, [*words, *shared], job.seeds, job.out, steps=whole.steps, **kept)
+                return
             kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir}
             data = partial(load, recipe=whole, sources=sources_of(whole, job), ranks=ranks, **kept, console=console)
             if job.profile:

@@ -131,7 +131,7 @@ class Ranks:
             for work in begin():
                 work.wait()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].split("] ", 1)[-1]
+            reason = str(error).strip().splitlines()[-1].split("] ", 1)[-1].split(". ")[0]  # advice follows
             noticed = f"as rank {self.rank} of {self.count} noticed"
             raise LostRankError(f"another rank is gone, {noticed}: {reason}") from error
 
