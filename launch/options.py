@@ -16,7 +16,7 @@ from pixelrl.datasets.plan import Memory
 from pixelrl.datasets.sources import Source
 from pixelrl.errors import DataError, PixelrlError
 from pixelrl.launch.data import load
-from pixelrl.launch.ranks import joined
+from pixelrl.launch.ranks import SCRIPTS, joined, speaking
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.learner import term_name
@@ -24,7 +24,8 @@ from pixelrl.weights import Weight
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
---encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
+--encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
+torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
 TERMS = ("critic", "actor", "warmup")
 DATA = (
     "task",
@@ -69,8 +70,8 @@ class Job:
     out: Path
     """directory of the run"""
     seeds: tuple[int, ...] = ()
-    """train with each of these seeds, side by side, into OUT/seed0 and so on; each as --seed alone would; they read
-    their frames from one cache unless --memory says otherwise"""
+    """train with each of these seeds, side by side, into OUT/seed0 and so on; they share a cache of the frames, unless
+    --memory says otherwise"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
@@ -98,7 +99,9 @@ def train_command(arguments: list[str]) -> None:
     words = arguments[1:]
     encoder, arguments = chosen_encoder(arguments)
     commands = {name: command(recipe, encoder, words) for name, recipe in RECIPES.items()}
-    tyro.extras.subcommand_cli_from_dict(commands, prog="pixelrl train", args=arguments, description=DESCRIPTION)
+    tyro.extras.subcommand_cli_from_dict(
+        commands, prog="pixelrl train", args=arguments, description=DESCRIPTION, console_outputs=speaking()
+    )
 
 
 def sources_of(recipe: Recipe, job: Job) -> list[Source]:

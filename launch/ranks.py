@@ -21,6 +21,14 @@ from pixelrl.run import pick_device
 PATIENCE = timedelta(minutes=15)
 """How long ranks wait for one that is silent, say busy reading data. One that has died is noticed at once."""
 
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
+"""What starts ranks on one machine, on several, or under SLURM."""
+
+
+def speaking() -> bool:
+    """Tell whether we are the one of torchrun's processes that speaks for all, before they have joined."""
+    return os.environ.get("RANK", "0") == "0"
+
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
