@@ -59,21 +59,11 @@ def train(
     loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
     if log_every < 1 or checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
-
-    def prepare() -> tuple[Mixture, Learner, Run, float]:
-        before = earlier(out, recipe, resume)
-        mixture = data(where)
-        make = partial(Learner, recipe, mixture.spec, where)
-        count = settle_threads(threads, where, before.threads if before else None, make, mixture.batch)
-        learner = make(ranks)
-        learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
-        run = describe(recipe, mixture, count)
-        seconds = 0.0 if before is None else go_on(out, before, run, learner)
-        if resume:
-            console.print(f"{out}: " + (f"going on from step {learner.step}" if before else "nothing to resume"))
-        return mixture, learner, run, seconds
-
-    mixture, learner, run, seconds = ranks.together(prepare)
+    mixture, learner, run, seconds = ranks.together(
+        lambda: prepare(recipe, data, out, where, resume=resume, threads=threads, ranks=ranks)
+    )
+    if resume:
+        console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
     ranks.check_alike(f"step {learner.step} of data {run.fingerprint} in {out}")
     if ranks.first:
         run.write(out)
@@ -105,6 +95,31 @@ def train(
     if ranks.first:
         result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
         write_json(out / "training.json", result | {"ranks": ranks.count} | provenance.record())
+
+
+def prepare(
+    recipe: Recipe,
+    data: Callable[[torch.device], Mixture],
+    out: Path,
+    device: torch.device,
+    *,
+    resume: bool,
+    threads: Threads,
+    ranks: Ranks,
+) -> tuple[Mixture, Learner, Run, float]:
+    """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken.
+
+    Raises:
+        PixelrlError: as `train` says.
+    """
+    before = earlier(out, recipe, resume)
+    mixture = data(device)
+    make = partial(Learner, recipe, mixture.spec, device)
+    count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
+    learner = make(ranks)
+    learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
+    run = describe(recipe, mixture, count)
+    return mixture, learner, run, 0.0 if before is None else go_on(out, before, run, learner)
 
 
 def describe(recipe: Recipe, mixture: Mixture, threads: int | None) -> Run:
