@@ -17,6 +17,7 @@ from pixelrl.launch.cluster import Engine, cluster_for
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
+Drawing = Literal["stock", "fast"]
 
 
 def counted(workers: int | None) -> int:
@@ -67,6 +68,7 @@ def collect(
     seed: int = 0,
     workers: int | None = None,
     size: int | None = None,
+    drawing: Drawing | None = None,
     distractor: bool = False,
     compress: bool = False,
     engine: Engine = "local",
@@ -83,6 +85,7 @@ def collect(
         seed: of starts and noise.
         workers: simulator processes; default: one a core.
         size: height and width of the pictures [px]; default: the task's own.
+        drawing: fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
         engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
@@ -99,6 +102,7 @@ def collect(
             seed=seed,
             workers=counted(workers),
             size=size,
+            drawing=drawing,
             distractor=distractor,
             compress=compress,
             cluster=cluster,
@@ -112,6 +116,7 @@ def render(
     out: Out,
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
     size: tuple[int, int] = (84, 84),
+    drawing: Drawing | None = None,
     demos: int | None = None,
     workers: int | None = None,
     replay: bool = True,
@@ -129,6 +134,8 @@ def render(
         out: HDF5 file to write, in robomimic's format.
         cameras: to draw; the names are those of the scene.
         size: height and width of the pictures [px].
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file
+            names, else stock.
         demos: only the first so many.
         workers: simulator processes; default: one a core.
         replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
@@ -145,6 +152,7 @@ def render(
             out,
             cameras=cameras,
             size=size,
+            drawing=drawing,
             demos=demos,
             workers=counted(workers),
             replay=replay,
@@ -211,6 +219,7 @@ def evaluate(
     films: int = 8,
     step: int | None = None,
     env: str | None = None,
+    drawing: Drawing | None = None,
     env_options: tuple[str, ...] = (),
     camera_sources: tuple[str, ...] = (),
     starts: Path | None = None,
@@ -233,6 +242,7 @@ def evaluate(
         step: use the snapshot of this step, not the last checkpoint.
         env: environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID or gym:MODULE:ID, where importing
             the module registers the id; default: the one that the data came from.
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn.
         env_options: of the environment, say distractor=true, or obs_type=pixels for gymnasium.make.
         camera_sources: where a Gymnasium environment has the policy's pictures, say agentview=pixels; render: what it
             draws for people; default: they have the same names.
@@ -257,6 +267,7 @@ def evaluate(
             films=films if video or html else 0,
             step=step,
             env=env,
+            drawing=drawing,
             env_options=pairs("--env-options", env_options),
             camera_sources=sources,
             starts=starts,
@@ -333,7 +344,7 @@ def starts(
     """Make a bank of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
 
     Each start is the simulator's whole state. The same seed gives the starts that `evaluate --seed` has; in a file they
-    stay the same in another version of the simulator, too.
+    stay what they are even where another version of the task would place things otherwise.
 
     Args:
         task: name of a task, say pick-place-tray or Lift, or a data set, for the environment that it names.
@@ -437,7 +448,10 @@ def train(recipe: Positional[str], /) -> None:
 
 
 def bench(kind: Positional[str], /) -> None:
-    """Measure: learner (updates) or data (loading); compare ledgers. `pixelrl bench KIND --help` tells the options."""
+    """Measure: learner (updates), data (loading), simulation (steps); compare ledgers.
+
+    `pixelrl bench KIND --help` tells the options.
+    """
 
 
 VERBS: dict[str, Callable[..., Any]] = {

@@ -26,6 +26,7 @@ from pixelrl.launch.starts import chosen
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import checkpoint_path, read_networks
 from pixelrl.simulation.door import control_rate, named, open_env, with_cameras
+from pixelrl.simulation.environment import drawing_of
 from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
@@ -69,6 +70,7 @@ def evaluate(
     films: int = 0,
     step: int | None = None,
     env: str | None = None,
+    drawing: str | None = None,
     env_options: Mapping[str, Any] | None = None,
     camera_sources: Mapping[str, str] | None = None,
     starts: Path | None = None,
@@ -92,9 +94,9 @@ def evaluate(
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
     candidate = find(directory, step)
-    if bank is not None:
-        candidate = replace(candidate, env_args=bank.env_args)
-    env_args = environment(candidate, env, env_options, camera_sources)
+    known = candidate if bank is None else replace(candidate, env_args=bank.env_args)
+    env_args = environment(known, env, drawing, env_options, camera_sources)
+    warn_of_drawing(candidate, env_args, console)
     make = partial(open_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
@@ -215,6 +217,7 @@ def trained(directory: Path, step: int | None) -> Candidate:
 def environment(
     candidate: Candidate,
     env: str | None,
+    drawing: str | None = None,
     options: Mapping[str, Any] | None = None,
     sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -223,6 +226,7 @@ def environment(
     Args:
         candidate: the policy.
         env: name of the environment; None: the one of its data.
+        drawing: `stock` or `fast`; None: as its data, or as usual for `env`.
         options: of the environment, instead of the usual ones, or of those of the data.
         sources: camera -> what a Gymnasium environment calls it.
 
@@ -233,6 +237,8 @@ def environment(
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
     env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
+    if drawing is not None:
+        env_args["drawing"] = drawing
     return with_cameras(env_args, candidate.pictures, sources or {})
 
 
@@ -242,6 +248,16 @@ def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, A
         raise PixelrlError(
             f"the policy acts at {policy:g} Hz and {env_args['env_name']} at {env:g} Hz; its actions mean what they "
             f"meant in its data only at {policy:g} Hz (say --env-options control_freq={policy:g} for a robosuite task)"
+        )
+
+
+def warn_of_drawing(candidate: Candidate, env_args: Mapping[str, Any], console: Console) -> None:
+    """Warn if the policy is shown pictures of another kind than its data's."""
+    known = candidate.env_args.get("type") == 1  # else they are no simulator's, or nobody knows
+    if known and (data := drawing_of(candidate.env_args)) != (now := drawing_of(env_args)):
+        console.print(
+            f"warning: the policy's data are drawn {data}, and what it is shown now {now}: that looks otherwise",
+            style="bold yellow",
         )
 
 

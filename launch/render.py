@@ -18,7 +18,7 @@ from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.controllers import translated
-from pixelrl.simulation.environment import make_env
+from pixelrl.simulation.environment import drawing_of, make_env
 from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.team import in_order
 
@@ -35,6 +35,7 @@ def render(
     *,
     cameras: Sequence[str],
     size: tuple[int, int],
+    drawing: str | None = None,
     demos: int | None = None,
     workers: int = 2,
     replay: bool = True,
@@ -57,6 +58,7 @@ def render(
     provenance, file = Provenance(), read_raw(raw)
     names = file.demos[:demos]
     env_args = _with_cameras(translated(file.env_args), cameras, size)
+    env_args["drawing"] = drawing or drawing_of(env_args)
     scene_args = env_args if replay else _without_controllers(env_args)
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
     done = _finished(out, file, names, replay)

@@ -160,3 +160,14 @@ def test_environments_of_other_packages(
         assert env.picture(40).std() > 0
     finally:
         env.close()
+
+
+def test_the_control_rate_is_where_either_kind_says_it() -> None:
+    for args, expected in (
+        ({"env_kwargs": {"control_freq": 20}}, 20.0),
+        ({"env_kwargs": {}, "control_freq": 5.0}, 5.0),
+        ({"env_kwargs": {"control_freq": "fast"}}, None),
+        ({"env_kwargs": None, "control_freq": None}, None),
+        ({}, None),
+    ):
+        assert control_rate(args) == expected

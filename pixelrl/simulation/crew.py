@@ -8,7 +8,7 @@ parent, to learn its spaces. What is sensed travels through shared memory here t
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -145,8 +145,8 @@ class Crew:
                 break
         return sorted(self._ready)
 
-    def do(self, orders: Mapping[int, Order]) -> Iterator[tuple[int, Answer | Lost]]:
-        """Have workers that are ready do something, all at once; yield what came of it, by seats, in order.
+    def do(self, orders: Mapping[int, Order]) -> dict[int, Answer | Lost]:
+        """Have workers that are ready do something, all at once; return what came of it, in the order of the seats.
 
         Whoever is lost is replaced; the new worker becomes ready some time later.
         """
@@ -154,8 +154,7 @@ class Crew:
         for seat, order in orders.items():
             with suppress(OSError):  # a dead worker's pipe is broken; it is missed below
                 self._workers[seat][1].send(order)
-        results = {seat: self._answer(seat, due) for seat in orders}
-        yield from sorted(results.items())
+        return {seat: self._answer(seat, due) for seat in sorted(orders)}
 
     def _hire(self, seat: int) -> tuple[BaseProcess, Connection]:
         context = get_context("spawn")  # renderers and threads do not survive a fork
@@ -183,7 +182,8 @@ class Crew:
         if layout != self._layout:
             raise SimulationError(f"two workers' environments sense different things: {self._layout} and {layout}")
         assert self._memory is not None
-        pipe.send((self._memory.name, self.seats))
+        with suppress(OSError):  # it died since; it is missed at its first order
+            pipe.send((self._memory.name, self.seats))
         self._ready.add(seat)
 
     def _answer(self, seat: int, due: float) -> Answer | Lost:

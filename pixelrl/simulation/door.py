@@ -81,5 +81,6 @@ def with_cameras(
 
 def control_rate(env_args: Mapping[str, Any]) -> float | None:
     """Return how often an environment acts [Hz], if its description tells."""
-    rate = env_args.get("control_freq", (env_args.get("env_kwargs") or {}).get("control_freq"))
-    return None if rate is None else float(rate)
+    options = env_args.get("env_kwargs")
+    rate = env_args.get("control_freq", options.get("control_freq") if isinstance(options, Mapping) else None)
+    return float(rate) if isinstance(rate, int | float) else None

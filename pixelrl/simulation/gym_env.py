@@ -13,6 +13,7 @@ from PIL import Image
 
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
+from pixelrl.simulation.library import before_drawing
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -184,6 +185,7 @@ def make_gym_env(env_args: Mapping[str, Any]) -> GymEnv:
             options.setdefault("render_mode", "rgb_array")
         if spec.max_episode_steps is None:
             options.setdefault("max_episode_steps", LONGEST)
+        before_drawing()
         env = gymnasium.make(key, disable_env_checker=True, **options)
         return GymEnv(env, env_args)
     except Exception as error:  # whatever a stranger's package may raise

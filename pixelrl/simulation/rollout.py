@@ -232,7 +232,7 @@ def _tell(
     crew: Crew, orders: Mapping[int, Order], playing: dict[int, _Take], waiting: deque[Job], losses: Counter[int]
 ) -> None:
     """Have workers do something, and book their answers; the episode of one that is lost waits to be begun anew."""
-    for worker, answer in crew.do(orders):
+    for worker, answer in crew.do(orders).items():
         take = playing[worker]
         if isinstance(answer, Answer) and answer.error:
             raise failure(str(take), answer)
