@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 WINGS = ("encoders", "datasets", "launch")
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/__init__.py").read_text()).group(1)
 # pyarrow 26 wants numpy 2, which only Python 3.13 has here (see below).
+RAY = ["ray>=2.49,<2.61"]
 LEROBOT = ["pyarrow>=18,<26; python_version < '3.13'", "pyarrow>=18; python_version >= '3.13'"]
 
 setup(
@@ -50,6 +51,7 @@ setup(
     ],
     extras_require={
         "lerobot": LEROBOT,
+        "ray": RAY,
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "test": [
             *LEROBOT,
@@ -58,6 +60,7 @@ setup(
             "mypy>=1.15",
             "pytest>=8",
             "pytest-xdist>=3.6",
+            *RAY,
             "ruff>=0.12",
             "setuptools>=70",
         ],

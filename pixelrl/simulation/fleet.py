@@ -59,12 +59,14 @@ class Fleet:
             a `SimulationError` with the name in it.
         welcome: looks at what an actor says of itself before it is given work; it may raise.
         patience: how long to wait for an actor to start while none is at work. [s]
+        parting: how long actors have to `close()` before they are killed; 0: they have nothing to close. [s]
     """
 
     ray: Any
     hire: Callable[[Seat], Any]
     welcome: Callable[[Facts], None]
     patience: float
+    parting: float = 0.0
     _members: list[_Member] = field(default_factory=list)
     _again: deque[_Task] = field(default_factory=deque)
 
@@ -76,9 +78,14 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End all actors, whatever they are doing."""
-        for member in self._members:
-            with suppress(Exception):  # it may be gone already
-                self.ray.kill(member.actor)
+        try:
+            leaving = [member for member in self._members if member.ready and self.parting]
+            if closing := [member.actor.close.remote() for member in leaving]:
+                self.ray.wait(closing, num_returns=len(closing), timeout=self.parting)
+        finally:
+            for member in self._members:
+                with suppress(Exception):  # it may be gone already
+                    self.ray.kill(member.actor)
 
     def run(
         self, seats: Iterable[Seat], jobs: Iterable[tuple[str, Any]], *, window: int

@@ -13,9 +13,12 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import pixelrl
 from pixelrl.errors import PixelrlError, SimulationError
-from pixelrl.interfaces import Policy
+from pixelrl.interfaces import Policy, Sensors
 from pixelrl.simulation.crew import AnyEnv, Crew
 from pixelrl.simulation.devices import draw_on
 from pixelrl.simulation.rollout import Job, Judge, Outcome, play_on
@@ -81,7 +84,10 @@ class Hand(Actor):
 
 
 class Site(Actor):
-    """Plays episodes with a crew, several at once: `do` is called by as many threads as the crew has seats."""
+    """Plays episodes with a crew, several at once: `do` is called by as many threads as the crew has seats.
+
+    One more thread is for `close`.
+    """
 
     def __init__(
         self,
@@ -98,7 +104,9 @@ class Site(Actor):
         self._called = Event()
         self._promises: dict[int, Future[Outcome]] = {}
         self._failure: BaseException | None = None
-        Thread(target=self._play, args=(*minds, make, seats, history, time_limit), daemon=True).start()
+        self._over = False
+        self._stage = Thread(target=self._play, args=(*minds, make, seats, history, time_limit), daemon=True)
+        self._stage.start()
 
     def do(self, name: str, job: Job) -> Outcome:
         """Return how an episode went; its name is known to errors without us."""
@@ -111,6 +119,12 @@ class Site(Actor):
                 raise self._failure
             return promise.result()
 
+    def close(self) -> None:
+        """Stop playing and free the crew's memory, which is left behind where Ray kills all processes at once."""
+        self._over = True
+        self._called.set()
+        self._stage.join()
+
     def _play(
         self,
         policy: Policy,
@@ -121,11 +135,17 @@ class Site(Actor):
         time_limit: float,
     ) -> None:
         """Play whatever is asked for, in a thread of its own."""
+
+        def act(sensors: Sensors) -> NDArray[np.float32]:
+            if self._over:
+                raise SimulationError("nobody waits for these episodes any more")
+            return policy(sensors)
+
         try:
             with Crew(make, seats, time_limit) as crew:
-                while self._called.wait():
+                while self._called.wait() and not self._over:
                     self._called.clear()
-                    for outcome in play_on(crew, policy, self._jobs, history=history, judge=judge):
+                    for outcome in play_on(crew, act, self._jobs, history=history, judge=judge):
                         self._promises.pop(outcome.index).set_result(outcome)
         except BaseException as error:
             self._failure = error

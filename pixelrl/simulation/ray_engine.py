@@ -30,6 +30,10 @@ AUTO = "auto"
 """The address of the cluster that this machine belongs to; where there is none, of one that is started here."""
 
 
+PARTING = 5.0
+"""How long a site has to end its crew. [s]"""
+
+
 @contextmanager
 def connected(address: str, workers: int | None, describe: Callable[[], Mapping[str, Any]]) -> Iterator["Cluster"]:
     """Yield a cluster for as long as it is needed; one that was started for this ends with it.
@@ -99,7 +103,7 @@ class Cluster:
         due = 0
 
         def hire(seat: Seat) -> Any:
-            return self._actor(Hand, seat).remote(self._describe, work, seat.number)
+            return self._actor(Hand, seat, threads=1).remote(self._describe, work, seat.number)
 
         with self._fleet(hire, TIME_LIMIT) as fleet:
             for index, result, _ in fleet.run(seats, chain(first, coming), window=2 * self.workers):
@@ -133,9 +137,10 @@ class Cluster:
         named = ((f"episode {job.index} (seed {job.seed})", job) for job in jobs)
 
         def hire(seat: Seat) -> Any:
-            return self._actor(Site, seat).remote(self._describe, sent, make, seat.room, history, time_limit)
+            actor = self._actor(Site, seat, threads=seat.room + 1)
+            return actor.remote(self._describe, sent, make, seat.room, history, time_limit)
 
-        with self._fleet(hire, time_limit) as fleet:
+        with self._fleet(hire, time_limit, parting=PARTING) as fleet:
             for _, outcome, losses in fleet.run(seats, named, window=len(jobs)):
                 yield replace(outcome, restarts=outcome.restarts + losses)
 
@@ -144,21 +149,22 @@ class Cluster:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in nodes}
 
-    def _fleet(self, hire: Callable[[Seat], Any], time_limit: float) -> Fleet:
-        return Fleet(ray=self._ray, hire=hire, welcome=self._welcome, patience=STARTING * time_limit)
+    def _fleet(self, hire: Callable[[Seat], Any], time_limit: float, parting: float = 0.0) -> Fleet:
+        patience = STARTING * time_limit
+        return Fleet(ray=self._ray, hire=hire, welcome=self._welcome, patience=patience, parting=parting)
 
-    def _actor(self, kind: type, seat: Seat) -> Any:
+    def _actor(self, kind: type, seat: Seat, threads: int) -> Any:
         """Return Ray's class of an actor for a seat."""
         affinity = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         environment = {
             "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
             "OMP_NUM_THREADS": "1",  # a core each
-            "RAY_kill_child_processes_on_worker_exit": "0",  # they end by themselves, and memory is freed before
+            "RAY_kill_child_processes_on_worker_exit": "0",  # they end by themselves, and free memory
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray hides the GPUs, which pictures are drawn on
         }
         return self._ray.remote(kind).options(
             num_cpus=seat.room,
-            max_concurrency=seat.room,
+            max_concurrency=threads,
             max_restarts=0,
             scheduling_strategy=affinity(seat.node, soft=True),
             runtime_env={"env_vars": environment},
