@@ -1,6 +1,7 @@
 """An exported policy acts as its checkpoint does, or is not written."""
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,6 +133,13 @@ def test_one_reading_and_a_batch_of_them_give_the_same_action_in_the_robots_unit
     for row in range(5):
         single = policy.act({key: value[row] for key, value in sensors.items()})
         np.testing.assert_allclose(single, actions[row], atol=1e-6)
+
+
+def test_a_policy_that_is_sent_to_another_process_acts_alike(exported: Exported) -> None:
+    policy = ExportedPolicy(exported.directory)
+    sent = pickle.loads(pickle.dumps(policy))
+    np.testing.assert_array_equal(sent(make_frames(5, CAMERA)), policy(make_frames(5, CAMERA)))
+    assert sent.contract == policy.contract
 
 
 def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:

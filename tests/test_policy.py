@@ -1,5 +1,7 @@
 """A run's networks as a policy."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,14 @@ def test_its_critics_judge_its_own_actions(policy: TorchPolicy, sensors: Sensors
     assert values.dtype == np.float32 and values.shape == (5, 2)
     np.testing.assert_allclose(values, expected.T.numpy(), atol=1e-6)
     assert np.ptp(values, axis=1).min() > 1e-4, "the critics are one and the same"
+
+
+def test_it_acts_and_judges_alike_in_another_process(policy: TorchPolicy, sensors: Sensors) -> None:
+    """It goes to a cluster by value, together with its critics."""
+    act, judge = pickle.loads(pickle.dumps((policy, policy.values)))
+    np.testing.assert_array_equal(act(sensors), policy(sensors))
+    np.testing.assert_array_equal(judge(sensors), policy.values(sensors))
+    assert judge.__self__ is act
 
 
 def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: TorchPolicy, sensors: Sensors) -> None:

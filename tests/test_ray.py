@@ -147,13 +147,13 @@ def test_what_kills_its_worker_time_and_again_is_named(cluster: Cluster) -> None
 @needs_ray
 def test_another_version_on_a_node_is_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cluster._software, "mujoco", "1.50")
-    with pytest.raises(SimulationError, match=r"mujoco 3\.[0-9.]+ on [0-9.]+, but 1\.50 here: have the same"):
+    with pytest.raises(SimulationError, match=r"mujoco [0-9.]+ on [0-9.]+, but 1\.50 here: have the same"):
         play(engine=cluster.play, episodes=1)
 
 
 @needs_ray
 def test_a_cluster_that_cannot_be_had_is_named(cluster: Cluster) -> None:
-    with pytest.raises(SimulationError, match=r"--workers 5: this Ray cluster has 1 CPUs"):
+    with pytest.raises(SimulationError, match=r"--workers 5: this Ray cluster has [12] CPUs"):
         Cluster(cluster._ray, 5, machine)
     for address, reason in (("127.0.0.1:1", "refused"), ("nowhere", "expected HOST:PORT")):
         with (

@@ -160,7 +160,7 @@ class Cluster:
             "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
             "OMP_NUM_THREADS": "1",  # a core each
             "RAY_kill_child_processes_on_worker_exit": "0",  # they end by themselves, and free memory
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray hides the GPUs, which pictures are drawn on
+            "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",  # or Ray hides the GPUs, on which pictures are drawn
         }
         return self._ray.remote(kind).options(
             num_cpus=seat.room,
