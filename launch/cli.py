@@ -15,6 +15,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
+Drawing = Literal["stock", "fast"]
 
 
 def counted(workers: int | None) -> int:
@@ -65,6 +66,7 @@ def collect(
     seed: int = 0,
     workers: int | None = None,
     size: int | None = None,
+    drawing: Drawing | None = None,
     distractor: bool = False,
     compress: bool = False,
 ) -> None:
@@ -79,6 +81,7 @@ def collect(
         seed: of starts and noise.
         workers: simulator processes; default: one a core.
         size: height and width of the pictures [px]; default: the task's own.
+        drawing: fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
     """
@@ -92,6 +95,7 @@ def collect(
         seed=seed,
         workers=counted(workers),
         size=size,
+        drawing=drawing,
         distractor=distractor,
         compress=compress,
         console=Console(),
@@ -104,6 +108,7 @@ def render(
     out: Out,
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
     size: tuple[int, int] = (84, 84),
+    drawing: Drawing | None = None,
     demos: int | None = None,
     workers: int | None = None,
     replay: bool = True,
@@ -119,6 +124,8 @@ def render(
         out: HDF5 file to write, in robomimic's format.
         cameras: to draw; the names are those of the scene.
         size: height and width of the pictures [px].
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file
+            names, else stock.
         demos: only the first so many.
         workers: simulator processes; default: one a core.
         replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
@@ -132,6 +139,7 @@ def render(
         out,
         cameras=cameras,
         size=size,
+        drawing=drawing,
         demos=demos,
         workers=counted(workers),
         replay=replay,
@@ -201,6 +209,7 @@ def evaluate(
     camera_sources: tuple[str, ...] = (),
     starts: Path | None = None,
     time_limit: float = 60.0,
+    drawing: Drawing | None = None,
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
@@ -222,6 +231,7 @@ def evaluate(
             draws for people; default: they have the same names.
         starts: a bank of starts that `pixelrl starts` made; it names the environment, too.
         time_limit: seconds that a step or a reset may take before its worker counts as hung.
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
         html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
@@ -242,6 +252,7 @@ def evaluate(
         camera_sources={camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()},
         starts=starts,
         time_limit=time_limit,
+        drawing=drawing,
         until=until,
         out=out,
         html=html,
@@ -405,7 +416,10 @@ def train(recipe: Positional[str], /) -> None:
 
 
 def bench(kind: Positional[str], /) -> None:
-    """Measure: learner (updates) or data (loading); compare ledgers. `pixelrl bench KIND --help` tells the options."""
+    """Measure: learner (updates), data (loading), simulation (steps); compare ledgers.
+
+    `pixelrl bench KIND --help` tells the options.
+    """
 
 
 VERBS: dict[str, Callable[..., Any]] = {

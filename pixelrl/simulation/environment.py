@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
 from pixelrl.simulation.controllers import action_ranges, translated
+from pixelrl.simulation.drawing import DRAWINGS, build
 from pixelrl.simulation.library import before_drawing, cannot_draw, robosuite
 from pixelrl.simulation.state import State, put, take
 
@@ -54,8 +55,9 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
         self._steps = 0
         _judge_last_substep(robosuite_env)
+        # robosuite polls its observables at every substep, and one substep early; here they are read when they are due.
+        robosuite_env._update_observables = lambda force=False: None
         for observable in robosuite_env._observables.values():
-            # They are polled at every substep, and one substep early; here they are read once, when they are due.
             observable.set_enabled(False)
         observation, _ = self.reset(seed=0)
         self.observation_space: Any = Dict({key: _space(value) for key, value in observation.items()})
@@ -213,9 +215,9 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     """Build the environment that a data set was recorded in.
 
     Args:
-        env_args: as in robomimic's HDF5: `env_name`, `type` (1, robosuite), `env_version`, `env_kwargs`. Controller
-            configurations of robosuite 1.4 are understood. What concerns the recording machine (viewer, GPU) is not
-            taken over.
+        env_args: as in robomimic's HDF5: `env_name`, `type` (1, robosuite), `env_version`, `env_kwargs`; beside them
+            `drawing`, see `drawing_of`. Controller configurations of robosuite 1.4 are understood. What concerns the
+            recording machine (viewer, GPU) is not taken over.
 
     Raises:
         SimulationError: if the task, an option or a camera does not exist, or nothing can be drawn here.
@@ -224,6 +226,9 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     if env_args.get("type", 1) != 1:
         raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
     task = _task(name)
+    drawing = drawing_of(env_args)
+    if drawing not in DRAWINGS:
+        raise SimulationError(f"{name}: env_args name the drawing {drawing!r}; there are: {', '.join(DRAWINGS)}")
     options = dict(translated(env_args)["env_kwargs"])
     cameras = _cameras(options)
     for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
@@ -232,7 +237,7 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     _check_options(name, task, options)
     _check_drawing()
     try:
-        robosuite_env = task(**options)
+        robosuite_env = build(task, options, drawing)
     except Exception as error:  # robosuite checks little: AssertionError, AttributeError, KeyError, ValueError, ...
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise SimulationError(f"{name}: robosuite cannot build it with these options ({reason})") from error
@@ -244,12 +249,20 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     return RobosuiteEnv(robosuite_env, cameras, int(robosuite_env.horizon))
 
 
-def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> dict[str, Any]:
+def drawing_of(env_args: Mapping[str, Any]) -> str:
+    """Return how an environment is drawn: as `env_args["drawing"]` says, else `fast` our tasks, `stock` all others."""
+    return str(env_args.get("drawing", "fast" if env_args.get("env_name") in TASK_NAMES.values() else "stock"))
+
+
+def default_env_args(
+    task: str, *, size: int | None = None, drawing: str | None = None, **kwargs: Any
+) -> dict[str, Any]:
     """Return the `env_args` of a task by name.
 
     Args:
         task: one of `TASK_NAMES` (5 Hz, one camera) or a robosuite name such as `Lift` (20 Hz, two cameras).
         size: height and width of the pictures; by default 48 for our tasks and 84 for robosuite's. [pixel]
+        drawing: `stock` or `fast`; by default `fast` for our tasks and `stock` for robosuite's.
         kwargs: further options of the task, say `distractor=True`.
 
     Raises:
@@ -267,7 +280,8 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         cameras = ["agentview", "robot0_eye_in_hand"]
         options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
     options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
-    return {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
+    result = {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
+    return result | {"drawing": drawing or drawing_of(result)}
 
 
 def _task(name: str) -> Any:
