@@ -90,6 +90,21 @@ def test_the_state_decides_and_not_the_seed(envs: dict[str, RobosuiteEnv], task:
         assert play(env, range(1, END)) != expected, "grippers and controllers have a memory"
 
 
+def test_a_state_leaves_no_trace_and_changes_no_option(envs: dict[str, RobosuiteEnv]) -> None:
+    """Say it comes from a version of the task with another cube."""
+    env = envs["pick-place-tray"]
+    sensors, _ = env.reset(seed=SEED)
+    expected = [look(sensors), *play(env, range(END))]
+    state = env.snapshot()
+    other = {name: value + 0.01 * name.startswith(("geom_size", "body_mass")) for name, value in state.model.items()}
+    for _ in range(2):
+        env.reset(options={"state": replace(state, model=other)})
+        sensors, _ = env.reset(seed=SEED)
+        assert [look(sensors), *play(env, range(END))] == expected
+    assert {path[0] for path, _ in state.memory} & {"robots", "timestep", "rng"} == {"robots", "timestep", "rng"}
+    assert not {path[0] for path, _ in state.memory} & {"horizon", "control_freq", "render_visual_mesh", "distractor"}
+
+
 def test_a_state_of_another_task_is_refused(envs: dict[str, RobosuiteEnv]) -> None:
     state = envs["Lift"].snapshot()
     with pytest.raises(SimulationError, match="no start 'table'; it has: blocked, open"):
