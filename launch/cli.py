@@ -205,11 +205,11 @@ def evaluate(
     films: int = 8,
     step: int | None = None,
     env: str | None = None,
-    drawing: Drawing | None = None,
     env_options: tuple[str, ...] = (),
     camera_sources: tuple[str, ...] = (),
     starts: Path | None = None,
     time_limit: float = 60.0,
+    drawing: Drawing | None = None,
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
@@ -226,12 +226,12 @@ def evaluate(
         step: use the snapshot of this step, not the last checkpoint.
         env: environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID or gym:MODULE:ID, where importing
             the module registers the id; default: the one that the data came from.
-        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn.
         env_options: of the environment, say distractor=true, or obs_type=pixels for gymnasium.make.
         camera_sources: where a Gymnasium environment has the policy's pictures, say agentview=pixels; render: what it
             draws for people; default: they have the same names.
         starts: a bank of starts that `pixelrl starts` made; it names the environment, too.
         time_limit: seconds that a step or a reset may take before its worker counts as hung.
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
         html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
@@ -248,11 +248,11 @@ def evaluate(
         films=films,
         step=step,
         env=env,
-        drawing=drawing,
         env_options=pairs("--env-options", env_options),
         camera_sources={camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()},
         starts=starts,
         time_limit=time_limit,
+        drawing=drawing,
         until=until,
         out=out,
         html=html,
