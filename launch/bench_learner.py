@@ -25,6 +25,7 @@ from pixelrl.launch.bench_robomimic import (
     robomimics_recipe,
 )
 from pixelrl.launch.bench_tiled import tiled
+from pixelrl.launch.processor import keep_memory
 from pixelrl.learner import Learner
 from pixelrl.seeding import derive
 from pixelrl.terms.dr3 import DR3
@@ -106,6 +107,7 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
 def make(kind: str, case: Case, device: str, threads: int) -> Work:
     """Make one contender, in a process of its own."""
     torch.set_num_threads(threads)
+    keep_memory()  # as `train` does; every contender gets it
     where = torch.device(device)
     batches = case.batches(4, where)
     supply = cycle(batches)

@@ -140,6 +140,7 @@ class Learner:
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
         self.guard = Guard(names, spec.sources, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.together = any(term.reaches_next for term in recipe.critic if term.weight != 0)
         self.step = 0
 
     def update(self, batch: Batch, *, measure: bool = False) -> Metrics:
@@ -171,7 +172,7 @@ class Learner:
         The multipliers' gradients lie in their own `grad`. Whatever several ranks must agree on goes between this and
         `advance`.
         """
-        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift)
+        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
         with self.autocast():
             losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
         metrics: Metrics = {}

@@ -84,9 +84,9 @@ class CriticHead(nn.Module):
         count, batch, _ = action.shape
         moved = self.from_action(action.reshape(1, count * batch, -1))
         x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
-        x = torch.relu_(self.norms[0](x))  # in place: nobody wants what was there before
+        x = torch.relu(self.norms[0](x))
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            x = torch.relu_(norm(layer(x)))
+            x = torch.relu_(norm(layer(x)))  # in place: nobody wants what was there before
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
             value = self.last(x.float()).reshape(-1, count, batch)
         return Judgement(value, x.reshape(-1, count, batch, x.shape[-1]))
