@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from pixelrl.batch import Batch
+from pixelrl.capture import updater
 from pixelrl.config import to_json
 from pixelrl.launch.bench_agreement import compare_losses
 from pixelrl.launch.bench_cases import CASES, Case, shrunk
@@ -118,9 +119,10 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
     if kind == "tiled":
         learner = tiled(learner)
     measure = kind == "with diagnostics"
+    step = learner.update if kind == "tiled" else updater(learner, "auto")
 
     def update() -> object:
-        return learner.update(next(supply), measure=measure)
+        return step(next(supply), measure=measure)
 
     if kind in ("floor", "modules"):
         return Work(unit=replay(record(update), modules=kind == "modules"), wait=wait)

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from pixelrl import checkpoint
+from pixelrl.capture import Capture
 from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.loader import Loader
 from pixelrl.datasets.mixture import Mixture
@@ -40,6 +41,7 @@ def train(
     snapshot_every: int = 0,
     threads: Threads = "auto",
     loader_threads: int | None = None,
+    capture: Capture = "auto",
     console: Console,
 ) -> None:
     """Train a policy and keep everything about it in the directory `out`.
@@ -74,7 +76,7 @@ def train(
         deferred_interrupt() as interrupted,
     ):
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds)
+        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds, capture=capture)
         for report in reports:
             bar.update(job, completed=report.step)
             if report.metrics:

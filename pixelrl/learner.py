@@ -166,6 +166,11 @@ class Learner:
         actor_terms = recipe.warmup if self.step < recipe.warmup_steps else recipe.actor
         return [pair for pair in ((self.critic, recipe.critic), (self.actor, actor_terms)) if pair[1]]
 
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """Name the terms that are evaluated at this step: steps of one structure run the same kernels."""
+        return tuple(f"{side.name}/{term_name(term)}" for side, terms in self.objectives for term in terms)
+
     def differentiate(self, batch: Batch, *, measure: bool = False) -> Metrics:
         """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.
 
@@ -192,10 +197,20 @@ class Learner:
         return metrics
 
     def advance(self) -> None:
-        """Move every parameter that has a gradient, then the target networks."""
+        """Move every parameter that has a gradient, then the target networks, and count the step."""
+        self.schedule()
+        self.move()
+        self.step += 1
+
+    def schedule(self) -> None:
+        """Set the learning rates of this step."""
+        for objective, _ in self.objectives:
+            objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
+
+    def move(self) -> None:
+        """Move parameters, multipliers, targets and the loss scale; nothing here depends on the step's number."""
         for objective, _ in self.objectives:
             with span(f"optimise {objective.name}"):
-                objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
                 self.scaler.step(objective.optimiser)
                 if objective.dual_optimiser is not None:
                     objective.dual_optimiser.step()
@@ -204,7 +219,6 @@ class Learner:
                 self.target.whole.lerp_(self.critic.flat.whole, self.recipe.tau)
         if self.scaler.is_enabled():
             self.scaler.update()
-        self.step += 1
 
     def check(self) -> None:
         """Raise a `DivergenceError` if a step has gone wrong (see `Guard`); this waits for the device."""

@@ -190,7 +190,7 @@ def joined(one: Observation, other: Observation) -> Observation:
 
 def rows(obs: Observation, which: slice) -> Observation:
     """Return some rows, as views."""
-    return Observation(images={key: value[which] for key, value in obs.images.items()}, proprio=obs.proprio[which])
+    return obs.map(lambda tensor: tensor[which])
 
 
 @dataclass(frozen=True, kw_only=True)
