@@ -2,15 +2,17 @@
 
 import json
 import math
+import os
 import re
 import signal
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from pixelrl.batch import ActionDim
 from pixelrl.datasets.cache import Cache, Unit
 from pixelrl.datasets.hdf5 import open_file
+from pixelrl.datasets.plan import ram_room
 from pixelrl.datasets.robomimic_hdf5 import Contents, Demo, read_contents, read_demos, sensor
 from pixelrl.errors import DataError
 
@@ -32,6 +35,8 @@ DEMOS = 32
 """How many of them are copied between two reports."""
 ALONE = 2**29
 """Bytes that one process copies before a second one has started."""
+PROCESS = 2**29
+"""Bytes that such a process takes, most of it its libraries: where memory is short, fewer copy."""
 
 
 class Request(TypedDict):
@@ -188,7 +193,7 @@ def keep_pictures(
             (replace(whole, demos=dict(demos[i : i + DEMOS])), key, path, offset + rows[i] * h * w * c)
             for i in range(0, len(demos), DEMOS)
         ]
-        crew = min(workers, len(tasks), rows[-1] * h * w * c // ALONE)
+        crew = min(workers, len(tasks), rows[-1] * h * w * c // ALONE, ram_room() // PROCESS)
         for copied in map(_copy, tasks) if crew < 2 else _copied_by_a_crew(tasks, crew):
             if progress is not None:
                 progress(copied)
@@ -221,13 +226,15 @@ def _copy(task: Task) -> int:
         file.seek(at)
         for _, _, block in picture_blocks(part, key):
             file.write(np.ascontiguousarray(rearrange(block, "n h w c -> n c h w")).data)
+        file.flush()
+        os.fsync(file.fileno())  # unwritten pages are memory that cannot be taken back: a container would be killed
     return frames_of(part)
 
 
 def _copied_by_a_crew(tasks: Sequence[Task], crew: int) -> Iterator[int]:
     """Copy in processes; HDF5 does one thing at a time in each, so threads would wait for each other."""
     spawn = get_context("spawn")  # threads, locks and CUDA do not survive a fork
-    with ProcessPoolExecutor(crew, mp_context=spawn, initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(crew, mp_context=spawn, initializer=_follow_the_parent) as pool:
         try:
             for job in as_completed([pool.submit(_copy, task) for task in tasks]):
                 yield job.result()
@@ -237,6 +244,14 @@ def _copied_by_a_crew(tasks: Sequence[Task], crew: int) -> Iterator[int]:
             pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, who then waits for what is under way."""
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, who then waits for what is under way; end when the parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)  # at once: whoever is to do the work again must find nobody writing
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -109,6 +109,7 @@ def data(
     cameras: int = 2,
     batch_size: int = 256,
     places: tuple[str, ...] = (),
+    opening: int = 0,
     clock: Clock = "wall",
     rounds: int = 7,
     turn_seconds: float = 1.0,
@@ -130,6 +131,8 @@ def data(
         cameras: how many.
         batch_size: transitions a batch.
         places: places for frames; default: all there are.
+        opening: measure something else, namely a cache of so many transitions beside one of a hundredth: the seconds
+            until it is open, and its batches.
         clock: what ratios are taken of.
         rounds: turns of each contender.
         turn_seconds: how long a turn lasts at least.
@@ -140,25 +143,31 @@ def data(
         quick: a tiny file and a moment of each, to see that it works; the figures mean nothing.
     """
     from pixelrl.launch.bench_data import Frames, bench_data, chosen_places
+    from pixelrl.launch.bench_opening import bench_opening
 
     provenance = Provenance(seed=0)
     before = None if compare is None else read_ledger(compare)
     frames = Frames(demos=demos, steps=steps, size=size, cameras=cameras, batch_size=batch_size)
     if quick:
         frames = replace(frames, demos=2, steps=5, size=16, batch_size=4)
-        rounds, turn_seconds = 1, 0.01
+        batch_size, rounds, turn_seconds = 4, 1, 0.01
     console = Console()
-    records = bench_data(
-        frames,
-        chosen_places(places),
-        clock=clock,
-        rounds=rounds,
-        turn_seconds=turn_seconds,
-        skip=skip,
-        console=console,
-    )
+    if opening:
+        records = bench_opening(
+            opening, batch_size=batch_size, clock=clock, rounds=rounds, turn_seconds=turn_seconds, console=console
+        )
+    else:
+        records = bench_data(
+            frames,
+            chosen_places(places),
+            clock=clock,
+            rounds=rounds,
+            turn_seconds=turn_seconds,
+            skip=skip,
+            console=console,
+        )
     settings = {"rounds": rounds, "turn_seconds": turn_seconds, "quick": quick}
-    finish("data", clock, records, settings, out, before, tolerance, provenance, console)
+    finish("opening" if opening else "data", clock, records, settings, out, before, tolerance, provenance, console)
 
 
 def compare(new: Positional[Path], old: Positional[Path], /, tolerance: float = 0.25) -> None:

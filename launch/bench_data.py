@@ -1,5 +1,6 @@
 """`pixelrl bench data`: how fast frames come, from every place for them, beside robomimic's loader and a bare copy."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from pixelrl.datasets.loader import Loader
 from pixelrl.datasets.opening import open_mixture
 from pixelrl.datasets.plan import Place
 from pixelrl.datasets.sources import Source
@@ -97,16 +99,20 @@ def chosen_places(names: Sequence[str]) -> tuple[Place, ...]:
     return tuple(place for place in there if not names or place in names)
 
 
-def from_place(path: Path, frames: Frames, place: Place) -> Work:
-    """Load with pixelrl, every frame once in a place; a cache is built first, which only getting ready tells."""
+def from_place(path: Path, frames: Frames, place: Place, threads: int = 0) -> Work:
+    """Load with pixelrl, every frame once in a place; a cache is built first, which only getting ready tells.
+
+    `threads` load ahead, as with `pixelrl train --loader-threads`.
+    """
     keep_memory()  # as `train` does; every contender gets it
     source = Source(name="task", files=(path,))
     device = torch.device("cuda" if place == "gpu" else "cpu")
     size, keys = frames.batch_size, frames.keys
     mixture, _ = open_mixture([source], seed=0, images=keys, memory=place, device=device, batch_size=size, gamma=0.99)
     steps = count()
+    batch_at = Loader(mixture.batch, sys.maxsize, threads=threads)  # its threads end with the process
     wait = torch.cuda.synchronize if place == "gpu" else lambda: None
-    return Work(unit=lambda: mixture.batch(next(steps)), wait=wait)
+    return Work(unit=lambda: batch_at(next(steps)), wait=wait)
 
 
 def bare_copy(path: Path, frames: Frames) -> Work:
@@ -182,8 +188,10 @@ def bench_data(
         few = replace(frames, demos=2, steps=5, size=16, batch_size=4)
         write_frames(path, frames)
         write_frames(small, few)
-        jobs: dict[str, tuple[Callable[..., Work], tuple[str, ...]]] = {}
+        jobs: dict[str, tuple[Callable[..., Work], tuple[Any, ...]]] = {}
         jobs |= {f"pixelrl {place}": (from_place, (place,)) for place in places}
+        if "ram" in places:
+            jobs |= {"pixelrl ram, 2 threads": (from_place, ("ram", 2))}
         jobs |= {"bare copy": (bare_copy, ())}
         jobs |= {f"robomimic {cache}": (robomimics, (cache,)) for cache in ("all", "low_dim")}
         contenders = {
@@ -193,7 +201,8 @@ def bench_data(
         }
         results = race(contenders, rounds=rounds, turn_seconds=turn_seconds, progress=status.update)
     others = ("bare copy", "robomimic all", "robomimic low_dim")
-    pairs = {f"{place} / {other}": (f"pixelrl {place}", other) for place in places for other in others}
+    ours = [name for name in jobs if name.startswith("pixelrl")]
+    pairs = {f"{name.removeprefix('pixelrl ')} / {other}": (name, other) for name in ours for other in others}
     record = case_record(results, pairs, clock)
     sizes = {"batch_bytes": frames.batch_bytes, "unique_bytes": frames.unique_bytes}
     for row in record["contenders"].values():

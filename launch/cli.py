@@ -184,6 +184,7 @@ def evaluate(
     env: str | None = None,
     until: float | None = None,
     out: Path | None = None,
+    html: bool = False,
 ) -> None:
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
 
@@ -198,10 +199,12 @@ def evaluate(
         env: environment to use, say pick-place-tray, drawer-grasp or Lift; default: the one that the data came from.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
+        html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
+            critics, the failures with the moment they went wrong, and every episode.
     """
     from pixelrl.launch.evaluate import evaluate as go
 
-    films = films if video else 0
+    films = films if video or html else 0
     go(
         run,
         episodes=episodes,
@@ -211,6 +214,51 @@ def evaluate(
         step=step,
         env=env,
         until=until,
+        out=out,
+        html=html,
+        console=Console(),
+    )
+
+
+def sweep(
+    run: Positional[Path],
+    /,
+    only: tuple[str, ...] = (),
+    levels: tuple[float, ...] = (),
+    episodes: int = 50,
+    seed: int = 0,
+    workers: int | None = None,
+    step: int | None = None,
+    env: str | None = None,
+    out: Annotated[Path | None, arg(metavar="PATH")] = None,
+) -> None:
+    """Tell how robust a policy is: its success as a function of what differs, each from the same starts.
+
+    Camera, light, colours, texture, clutter, a distractor, blur, noise, dropped frames, delay and noise of the actions.
+    After an interruption the same command goes on; cells that are done are kept.
+
+    Args:
+        run: directory of a training run, or of an exported policy.
+        only: perturbations to try, say camera-moved light; default: all that the environment allows.
+        levels: of a single perturbation, instead of its usual ones.
+        episodes: of each cell.
+        seed: of the starts.
+        workers: simulator processes; default: one a core.
+        step: use the snapshot of this step, not the last checkpoint.
+        env: environment to use; default: the one that the data came from.
+        out: directory for sweep.json, sweep.png, sweep.html; default: the policy's directory.
+    """
+    from pixelrl.launch.sweep import sweep as go
+
+    go(
+        run,
+        only=only,
+        levels=levels,
+        episodes=episodes,
+        seed=seed,
+        workers=counted(workers),
+        step=step,
+        env=env,
         out=out,
         console=Console(),
     )
@@ -304,7 +352,8 @@ def bench(kind: Positional[str], /) -> None:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    verb.__name__: verb for verb in (demo, collect, render, inspect, convert, train, evaluate, compare, export, bench)
+    verb.__name__: verb
+    for verb in (demo, collect, render, inspect, convert, train, evaluate, sweep, compare, export, bench)
 }
 
 

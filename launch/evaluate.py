@@ -1,7 +1,8 @@
 """Evaluate a run or an exported policy by rollouts."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,10 @@ from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.files import write_json
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.launch.console import progress_bar
+from pixelrl.launch.evaluation_page import FAILURES, film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.policy import TorchPolicy
-from pixelrl.run import read_networks
+from pixelrl.run import checkpoint_path, read_networks
 from pixelrl.simulation.environment import default_env_args, make_env
 from pixelrl.simulation.rollout import Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
@@ -39,6 +41,7 @@ class Candidate:
         action: what its [-1, 1] means.
         origin: what to write about it.
         history: how many pictures of each camera it looks at.
+        values: what its critics think of its actions, `[B, E]`; None: it has none, as exported and BC policies.
     """
 
     policy: Policy
@@ -47,6 +50,7 @@ class Candidate:
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
     history: int = 1
+    values: Callable[[Sensors], NDArray[np.float32]] | None = None
 
 
 def evaluate(
@@ -60,9 +64,10 @@ def evaluate(
     env: str | None = None,
     until: float | None = None,
     out: Path | None = None,
+    html: bool = False,
     console: Console,
 ) -> dict[str, Any]:
-    """Roll a policy out and write `evaluation.json` (and films) into its directory, or into `out`.
+    """Roll a policy out and write `evaluation.json` (films, and a page) into its directory, or into `out`.
 
     With `until`, stop when the confidence sequence of the success rate excludes that value: the verdict is wrong for
     one policy in twenty at most, although it is looked at after every episode.
@@ -73,20 +78,16 @@ def evaluate(
     provenance = Provenance(seed=seed)
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
-    is_export = (directory / CONTRACT).is_file()
-    if is_export and step is not None:
-        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
-    candidate = exported(directory) if is_export else trained(directory, step)
+    candidate = find(directory, step)
     env_args = environment(candidate, env)
     make = partial(make_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
     outcomes: list[Outcome] = []
-    looking = partial(rollout, policy, make, history=candidate.history)
-    with (
-        progress_bar(console) as bar,
-        closing(looking(episodes=episodes, seed=seed, workers=workers, films=films)) as played,
-    ):
+    judge = candidate.values if html else None
+    playing = partial(rollout, policy, make, history=candidate.history, judge=judge)
+    playing = partial(playing, episodes=episodes, seed=seed, workers=workers)
+    with progress_bar(console) as bar, closing(playing(films=films)) as played:
         job = bar.add_task("evaluate", total=episodes, note="")
         for outcome in played:
             outcomes.append(outcome)
@@ -103,6 +104,8 @@ def evaluate(
     if films:
         show(outcomes, home, rate)
     write_json(home / "evaluation.json", result)
+    if html:
+        write_evaluation_page(home, outcomes, again(playing, outcomes, episodes), result, rate)
     low, high = result["success_interval_95"]
     console.print(
         f"{directory}: {result['successes']} of {result['episodes']} episodes succeed: "
@@ -132,6 +135,27 @@ def counts(outcomes: Sequence[Outcome]) -> tuple[int, int]:
     return successes, len(outcomes) - successes
 
 
+def again(playing: Callable[..., Iterable[Outcome]], outcomes: Sequence[Outcome], episodes: int) -> list[Outcome]:
+    """Play the first failures again, to film those that were not: the same seeds give the same episodes."""
+    failed = [outcome for outcome in outcomes if not outcome.success][:FAILURES]
+    unseen = [outcome.index for outcome in failed if outcome.frames is None]
+    replayed = {outcome.index: outcome for outcome in playing(films=episodes, only=unseen)} if unseen else {}
+    return [replayed.get(outcome.index, outcome) for outcome in failed]
+
+
+def find(directory: Path, step: int | None) -> Candidate:
+    """Open an exported policy, or the policy of a run.
+
+    Raises:
+        PixelrlError: no policy there, or a step is asked of an exported one.
+    """
+    if not (directory / CONTRACT).is_file():
+        return trained(directory, step)
+    if step is not None:
+        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
+    return exported(directory)
+
+
 def exported(directory: Path) -> Candidate:
     """Open an exported policy."""
     policy = ExportedPolicy(directory)
@@ -150,13 +174,17 @@ def trained(directory: Path, step: int | None) -> Candidate:
     """Open the policy of a run."""
     run, networks, found = read_networks(directory, step)
     torch.set_num_threads(1)  # the cores belong to the simulators
+    policy = TorchPolicy(networks, run.spec, torch.device("cpu"))
+    with checkpoint_path(directory, step).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Candidate(
-        policy=TorchPolicy(networks, run.spec, torch.device("cpu")),
+        policy=policy,
         env_args=run.env_args,
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
-        origin={"run": str(directory), "step": found},
+        origin={"run": str(directory), "step": found, "sha256": digest},
         history=run.spec.history,
+        values=policy.values if run.recipe.critic else None,
     )
 
 
@@ -213,7 +241,7 @@ def show(outcomes: Sequence[Outcome], directory: Path, fps: float) -> None:
     rows = []
     for outcome, frames in filmed:
         word = "success" if outcome.success else "failure"
-        write_video(directory / "videos" / f"episode_{outcome.index:03d}_{word}.mp4", frames, fps)
+        write_video(film_path(directory, outcome), frames, fps)
         rows.append(Row(f"episode {outcome.index} · {word} · {outcome.length} steps", frames, outcome.success))
     write_video(directory / "evaluation.mp4", mosaic([frames for _, frames in filmed]), fps)
     rows.sort(key=lambda row: bool(row.ok))

@@ -33,14 +33,29 @@ class TorchPolicy:
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
+        action: NDArray[np.float32] = self.networks.policy(self._observation(sensors)).mode.cpu().numpy()
+        return action
+
+    @torch.inference_mode()
+    def values(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Return what each of the E critics thinks of the policy's own action, Q(s, mode of pi(s)), `[B, E]`.
+
+        Raises:
+            PixelrlError: there are no critics, or as for acting.
+        """
+        obs = self._observation(sensors)
+        action, critic = self.networks.policy(obs).mode, self.networks.critic
+        value: NDArray[np.float32] = critic.judge(critic.situate(critic.encode(obs)), action).value.T.cpu().numpy()
+        return value
+
+    def _observation(self, sensors: Sensors) -> Observation:
+        """Check readings and lay them out as the networks see them."""
         readings = checked(sensors, self._inputs)
         rows = len(next(iter(readings.values())))
         images = {key: rearrange(self._tensor(readings[key]), "b h w c -> b c h w") for key in self.spec.images}
         vectors = [self._tensor(readings[key]) for key in self.spec.proprio]
         proprio = torch.cat([torch.empty(rows, 0, device=self.device), *vectors], dim=-1)
-        mode = self.networks.policy(Observation(images=images, proprio=proprio)).mode
-        action: NDArray[np.float32] = mode.cpu().numpy()
-        return action
+        return Observation(images=images, proprio=proprio)
 
     def _tensor(self, value: NDArray[np.generic]) -> Tensor:
         """Move an array to the device; it may be a flipped view, which torch does not know."""

@@ -160,9 +160,20 @@ def test_bench_data_beside_robomimic(tmp_path: Path, pixelrl: Pixelrl) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_bench_opening_has_both_sizes(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    path = tmp_path / "ledger.json"
+    code, said = pixelrl("bench", "data", "--quick", "--opening", "20_000", "--out", path)
+    assert code == 0, said
+    ((name, case),) = read_ledger(path)["cases"].items()
+    assert name == "cached transitions, 16 px, batch 4" and set(case["contenders"]) == {"20,000", "200"}
+    assert set(case["ratios"]) == {"a batch of 20,000 / of 200"} and "20,000: open in" in said
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("data", "--opening", "999"), "--opening 999.*25600"),
         (("data", "--places", "attic"), "'attic'.*ram"),
         (("data", "--demos", "1", "--steps", "2"), "--demos 1 x --steps 2.*256"),
         (("learner", "cogg"), "'cogg'.*quick"),

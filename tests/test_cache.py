@@ -217,6 +217,31 @@ def test_several_processes_copy_the_same(path: Path, monkeypatch: pytest.MonkeyP
     assert like_the_file(mixture(path), path)
 
 
+def copier(told: Any) -> None:
+    recording_module._follow_the_parent()
+    told.send(os.getpid())
+    threading.Event().wait()
+
+
+def employer(told: Any) -> None:
+    child = get_context("spawn").Process(target=copier, args=(told,))
+    child.start()
+    child.join()
+
+
+def test_copiers_end_with_a_parent_that_was_killed() -> None:
+    spawn = get_context("spawn")
+    hear, tell = spawn.Pipe(duplex=False)
+    parent = spawn.Process(target=employer, args=(tell,))
+    parent.start()
+    tell.close()
+    assert hear.recv() != parent.pid
+    parent.kill()
+    assert hear.poll(60)
+    with pytest.raises(EOFError):  # nobody holds the other end any more
+        hear.recv()
+
+
 def build(path: Path, started: Any) -> None:
     started.set()
     mixture(path)

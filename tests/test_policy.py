@@ -55,6 +55,21 @@ def test_it_acts_by_the_mode_of_the_networks_policy(policy: TorchPolicy, sensors
     assert np.ptp(action, axis=0).min() > 0.01
 
 
+def test_its_critics_judge_its_own_actions(policy: TorchPolicy, sensors: Sensors) -> None:
+    obs = Observation(
+        images={"front_image": torch.from_numpy(sensors["front_image"].transpose(0, 3, 1, 2).copy())},
+        proprio=torch.from_numpy(np.concatenate([sensors["position"], sensors["gripper"]], axis=1)),
+    )
+    critic = policy.networks.critic
+    torch.nn.init.normal_(critic.head.last.weight)
+    with torch.no_grad():
+        expected = critic.judge(critic.situate(critic.encode(obs)), torch.from_numpy(policy(sensors))).value
+    values = policy.values(sensors)
+    assert values.dtype == np.float32 and values.shape == (5, 2)
+    np.testing.assert_allclose(values, expected.T.numpy(), atol=1e-6)
+    assert np.ptp(values, axis=1).min() > 1e-4, "the critics are one and the same"
+
+
 def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: TorchPolicy, sensors: Sensors) -> None:
     picture = sensors["front_image"]
     stored = np.ascontiguousarray(picture[:, ::-1])

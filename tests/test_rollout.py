@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -152,6 +153,28 @@ def test_only_the_first_episodes_are_filmed_from_the_start_to_the_end() -> None:
         assert outcome.frames is not None
         assert outcome.frames.shape == (outcome.length + 1, 6, 6, 3)
         assert outcome.frames[:, 0, 0, 0].tolist() == list(range(outcome.length + 1))
+
+
+def test_some_episodes_played_again_are_the_same_ones() -> None:
+    outcomes = play(workers=2)
+    again = play(only=[5, 2], films=7, film_size=4, workers=3)
+    assert [outcome.index for outcome in again] == [2, 5]
+    for outcome in again:
+        assert outcome.frames is not None and len(outcome.frames) == outcome.length + 1
+        assert replace(outcome, frames=None) == outcomes[outcome.index]
+
+
+def test_critics_see_what_the_policy_sees_and_change_nothing() -> None:
+    def judge(sensors: Sensors) -> NDArray[np.float32]:
+        assert len(sensors["position"]) == ROWS
+        return np.concatenate([sensors["position"], -sensors["position"]], axis=1)
+
+    judged = play(workers=2, judge=judge)
+    assert [replace(outcome, values=None) for outcome in judged] == play(workers=1)
+    for outcome in judged:
+        assert outcome.values is not None and outcome.values.shape == (outcome.length, 2)
+        env = Walk()
+        assert outcome.values[0].tolist() == [start := env.reset(seed=outcome.seed)[0]["position"][0], -start]
 
 
 def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> None:

@@ -86,7 +86,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self._choose_start((options or {}).get("start"))
         self.robosuite.reset()
         self._steps = 0
-        return self._observe(), {"success": self._succeeded()}
+        return self.observe(), {"success": self._succeeded()}
 
     def step(self, action: NDArray[Any]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
         """Act for one control step.
@@ -108,7 +108,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         _, reward, _, _ = self.robosuite.step(action)
         self._steps += 1
         success = self._succeeded()
-        return self._observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
+        return self.observe(), float(reward), success, self._steps >= self.horizon, {"success": success}
 
     def restore(self, state: NDArray[np.float64]) -> Sensors:
         """Put the simulator into a recorded state, and return what is sensed there: a function of state and model.
@@ -126,7 +126,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         sim.reset()
         sim.set_state_from_flattened(state)
         sim.forward()
-        return self._observe()
+        return self.observe()
 
     def state(self) -> NDArray[np.float64]:
         """Return MuJoCo's time, qpos and qvel, float64 `[D]`."""
@@ -153,11 +153,11 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def _succeeded(self) -> bool:
         return bool(self.robosuite._check_success())
 
-    def _observe(self) -> dict[str, NDArray[Any]]:
-        """Read every sensor in the present state, in robosuite's order, as later sensors build on earlier ones."""
+    def observe(self) -> dict[str, NDArray[Any]]:
+        """Return what is sensed in the present state; nothing that comes later depends on how often one looks."""
         cache: dict[str, Any] = {}
         objects = []
-        for name, observable in self.robosuite._observables.items():
+        for name, observable in self.robosuite._observables.items():  # in this order: later ones build on earlier ones
             cache[name] = np.atleast_1d(np.asarray(observable._sensor(cache), np.float32))
             if observable.modality == "object":
                 objects.append(cache[name].ravel())

@@ -1,7 +1,7 @@
 """Try a policy: whole episodes, in parallel worker processes, from a fixed set of starts."""
 
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +39,7 @@ class Outcome:
         return_: the undiscounted sum of its rewards.
         length: its steps.
         frames: uint8 `[length + 1, S, S, 3]`, from the start to the end, if it was filmed.
+        values: float32 `[length, E]`, what E critics thought before each step, if any were asked.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Outcome:
     return_: float
     length: int
     frames: NDArray[np.uint8] | None = None
+    values: NDArray[np.float32] | None = None
 
 
 def rollout(
@@ -59,6 +61,8 @@ def rollout(
     history: int = 1,
     films: int = 0,
     film_size: int = 256,
+    only: Sequence[int] | None = None,
+    judge: Callable[[Sensors], NDArray[np.float32]] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Play `episodes` episodes and yield each one's outcome when it ends, so not in the order of their indices.
 
@@ -75,14 +79,17 @@ def rollout(
         history: how many pictures of each camera the policy sees, the last ones of the episode, along the channels.
         films: the first so many episodes are filmed, by the environment's `picture(film_size)`.
         film_size: height and width of the films [px].
+        only: play these of the episodes again, and no others.
+        judge: critics who look on, float32 `[ROWS, E]` for the policy's rows; the actions do not depend on them.
 
     Raises:
         SimulationError: an environment failed, a worker died, or an action is not finite or of the wrong shape.
     """
     if episodes < 1 or workers < 1:
         raise SimulationError(f"episodes and workers must be at least 1; got {episodes} and {workers}")
-    workers = min(workers, episodes)
-    plan = iter([_Take(index=index, seed=derive(seed, "evaluate", index)) for index in range(episodes)])
+    chosen = range(episodes) if only is None else only
+    workers = min(workers, len(chosen))
+    plan = iter([_Take(index=index, seed=derive(seed, "evaluate", index)) for index in chosen])
     with _open(partial(_Stage, make, seed=seed, films=films, film_size=film_size), workers) as envs:
         playing: dict[int, _Take] = {}  # worker -> its episode
         past = History(history)
@@ -95,7 +102,12 @@ def rollout(
             if fresh:
                 sensors = _begin(envs, fresh)
             begins = np.array([worker in fresh for worker in range(workers)])
-            actions = _act(policy, past(sensors, begins), playing, envs.action_space.shape or ())
+            seen = past(sensors, begins)
+            actions = _act(policy, seen, playing, envs.action_space.shape or ())
+            if judge is not None:
+                values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, workers)])
+                for worker, take in playing.items():
+                    take.values.append(values[worker])
             with _naming_the_dead(envs, playing):
                 sensors, rewards, terminated, truncated, infos = envs.step(actions)
             _raise_reports(infos, playing)
@@ -114,6 +126,7 @@ class _Take:
     return_: float = 0.0
     length: int = 0
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    values: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"episode {self.index} (seed {self.seed}), after {self.length} steps"
@@ -134,6 +147,7 @@ class _Take:
             return_=self.return_,
             length=self.length,
             frames=np.stack(self.frames) if self.frames else None,
+            values=np.stack(self.values) if self.values else None,
         )
 
 
@@ -220,11 +234,7 @@ def _act(policy: Policy, sensors: Sensors, playing: Mapping[int, _Take], shape: 
     """Ask for the action of every worker, `shape` = `[workers, A]`, in batches of `ROWS` padded with zeros."""
     workers = shape[0]
     actions = np.zeros(shape, np.float32)
-    for start in range(0, workers, ROWS):
-        count = min(ROWS, workers - start)
-        rows = {key: np.zeros((ROWS, *value.shape[1:]), value.dtype) for key, value in sensors.items()}
-        for key, value in sensors.items():
-            rows[key][:count] = value[start : start + count]
+    for start, count, rows in _batches(sensors, workers):
         answer = np.asarray(policy(rows))
         if answer.shape != (ROWS, *shape[1:]):
             raise SimulationError(f"the policy's actions have shape {answer.shape}, not {(ROWS, *shape[1:])}")
@@ -233,6 +243,16 @@ def _act(policy: Policy, sensors: Sensors, playing: Mapping[int, _Take], shape: 
         if not np.isfinite(actions[worker]).all():
             raise SimulationError(f"{take}: the policy's action is not finite: {actions[worker].tolist()}")
     return actions
+
+
+def _batches(sensors: Sensors, workers: int) -> Iterator[tuple[int, int, Sensors]]:
+    """Yield the workers' readings in batches of `ROWS`, padded with zeros: the first worker, how many, the rows."""
+    for start in range(0, workers, ROWS):
+        count = min(ROWS, workers - start)
+        rows = {key: np.zeros((ROWS, *value.shape[1:]), value.dtype) for key, value in sensors.items()}
+        for key, value in sensors.items():
+            rows[key][:count] = value[start : start + count]
+        yield start, count, rows
 
 
 @contextmanager

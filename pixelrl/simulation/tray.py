@@ -98,11 +98,11 @@ class PickPlaceTray(Tabletop):
         super()._reset_internal()
         low, high = CUBE_AREA
         centres: list[Vector] = []
-        while len(centres) < len(self.cubes):
+        for cube in self.cubes:  # one by one: the first one begins alike, with a distractor and without
             centre = self.rng.uniform(low, high)
-            if all(np.linalg.norm(centre - other) > CUBE_GAP for other in centres):
-                centres.append(centre)
-        for cube, centre in zip(self.cubes, centres, strict=True):
+            while any(np.linalg.norm(centre - other) <= CUBE_GAP for other in centres):
+                centre = self.rng.uniform(low, high)
+            centres.append(centre)
             self._put(cube, (*centre, TABLE_TOP + CUBE_HALF), self.rng.uniform(-0.2, 0.2))
 
     def _close_on_cube(self) -> None:

@@ -51,16 +51,20 @@ class Row(NamedTuple):
     """One episode of a contact sheet; `ok` colours it: green, red, or grey where nobody knows.
 
     Pillow's own font draws the caption: it knows Latin letters and the middle dot, but no dashes and no ticks.
+    `steps` are those to show, by default spread evenly; those `marked` stand in yellow.
     """
 
     caption: str
     frames: Frames
     ok: bool | None = None
+    steps: Sequence[int] | None = None
+    marked: Sequence[int] = ()
 
 
 BACKGROUND = (250, 250, 248)
 INK = (38, 40, 46)
 COLOURS = {True: (30, 138, 78), False: (200, 56, 52), None: (112, 116, 124)}
+MARK = (255, 196, 0)
 MARGIN, GAP, CAPTION, TITLE = 20, 4, 28, 52
 """Around the strips, around pictures, and the heights of a caption and of the title [px]."""
 
@@ -96,7 +100,7 @@ def contact_sheet(path: Path, rows: Sequence[Row], *, title: str = "", columns: 
 def _strip(row: Row, columns: int, height: int) -> Image.Image:
     """Draw one episode: its caption on a tab, and below it its pictures, each with the step it was taken at."""
     frames = _checked(row.frames)
-    steps = np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int))
+    steps = np.unique(np.linspace(0, len(frames) - 1, columns).round().astype(int) if row.steps is None else row.steps)
     pictures = [_resized(frames[step], height) for step in steps]
     font, colour = ImageFont.load_default(17), COLOURS[row.ok]
     width, height = pictures[0].size
@@ -110,6 +114,8 @@ def _strip(row: Row, columns: int, height: int) -> Image.Image:
     small = ImageFont.load_default(13)
     for column, (step, picture) in enumerate(zip(steps, pictures, strict=True)):
         left, top = GAP + column * (width + GAP), CAPTION + GAP
+        if step in row.marked:
+            draw.rectangle((left - GAP, top - GAP, left + width + GAP - 1, top + height + GAP - 1), MARK)
         strip.paste(picture, (left, top))
         corner = (left + 5, top + height - 5)
         draw.text(corner, str(step), "white", small, anchor="lb", stroke_width=2, stroke_fill=INK)
