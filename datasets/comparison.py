@@ -14,6 +14,7 @@ from pixelrl.batch import ActionDim
 from pixelrl.datasets.checks import Role
 from pixelrl.datasets.findings import Finding
 from pixelrl.datasets.tally import Actions
+from pixelrl.simulation.environment import drawing_of
 
 SHIFT = 2.0
 """Means of an action dimension that differ by more than this many of the larger standard deviation are told of."""
@@ -114,7 +115,11 @@ def mismatch(first: Traits, other: Traits) -> Iterator[Finding]:
 
 
 def environments(first: Traits, other: Traits) -> Iterator[Finding]:
-    """Find robots, controllers and control rates that differ, where both files name them."""
+    """Find robots, controllers, control rates and drawings that differ, where both files name them."""
+    drawings = [drawing_of(each.env_args) for each in (first, other) if each.env_args.get("type") == 1]
+    if len(set(drawings)) > 1:
+        message = f"{drawings[1]}; but {drawings[0]} in {first.file}: what is in a picture tells which file it is from"
+        yield Finding(check="environment", level="warning", where="env_args, drawing", message=message, file=other.file)
     one, two = (traits.env_args.get("env_kwargs", {}) for traits in (first, other))
     if not isinstance(one, dict) or not isinstance(two, dict):
         return

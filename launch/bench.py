@@ -19,7 +19,12 @@ Out = Annotated[Path, arg(metavar="PATH")]
 
 def bench_command(arguments: list[str]) -> None:
     """Run `pixelrl bench` with these arguments."""
-    kinds: dict[str, Callable[..., None]] = {"learner": learner, "data": data, "compare": compare}
+    kinds: dict[str, Callable[..., None]] = {
+        "learner": learner,
+        "data": data,
+        "simulation": simulation,
+        "compare": compare,
+    }
     tyro.extras.subcommand_cli_from_dict(kinds, prog="pixelrl bench", args=arguments, description=__doc__)
 
 
@@ -168,6 +173,59 @@ def data(
         )
     settings = {"rounds": rounds, "turn_seconds": turn_seconds, "quick": quick}
     finish("opening" if opening else "data", clock, records, settings, out, before, tolerance, provenance, console)
+
+
+def simulation(
+    tasks: Positional[tuple[str, ...]] = (),
+    /,
+    size: int = 48,
+    workers: int = 2,
+    picture: Path | None = None,
+    clock: Clock = "cpu",
+    rounds: int = 7,
+    turn_seconds: float = 1.0,
+    out: Out = Path("bench_simulation.json"),
+    compare: Path | None = None,
+    tolerance: float = 0.25,
+    quick: bool = False,
+) -> None:
+    """Measure control steps: pixelrl's beside stock robosuite's, same task, control rate and camera; and by workers.
+
+    robosuite: the task as robosuite.make brings it, with robosuite's drawing and observations. Actions are random;
+    resets do not count. Contenders take turns, each in its own process; figures are medians. Ratios are costs.
+
+    Args:
+        tasks: names of ours or of robosuite's; default: our four and Lift.
+        size: height and width of the pictures [px].
+        workers: rollouts by so many workers are compared with rollouts by one, by the wall.
+        picture: PNG file to write: the drawings stock and fast of each task, and their difference.
+        clock: what ratios are taken of.
+        rounds: turns of each contender.
+        turn_seconds: how long a turn lasts at least.
+        out: ledger to write.
+        compare: ledger to compare with; ratios that have grown beyond the tolerance end the command with 1.
+        tolerance: by how much a ratio may grow; 0.25: by a quarter.
+        quick: a few steps of each, to see that it works; the figures mean nothing.
+    """
+    from pixelrl.launch.bench_simulation import Scene, bench_simulation, chosen_tasks
+
+    provenance = Provenance(seed=0)
+    before = None if compare is None else read_ledger(compare)
+    if quick:
+        rounds, turn_seconds = 1, 0.01
+    scenes = [Scene(task=task, size=size, steps=4 if quick else 40) for task in chosen_tasks(tasks)]
+    console = Console()
+    records = bench_simulation(
+        scenes,
+        clock=clock,
+        rounds=rounds,
+        turn_seconds=turn_seconds,
+        workers=workers,
+        picture=picture,
+        console=console,
+    )
+    settings = {"rounds": rounds, "turn_seconds": turn_seconds, "workers": workers, "quick": quick}
+    finish("simulation", clock, records, settings, out, before, tolerance, provenance, console)
 
 
 def compare(new: Positional[Path], old: Positional[Path], /, tolerance: float = 0.25) -> None:

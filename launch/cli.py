@@ -1,5 +1,6 @@
 """`pixelrl`: one command with verbs. `pixelrl VERB --help` tells its options; `--debug` shows where an error arose."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
+Drawing = Literal["stock", "fast"]
 
 
 def counted(workers: int | None) -> int:
@@ -21,6 +23,20 @@ def counted(workers: int | None) -> int:
     if workers is not None and workers < 1:
         raise PixelrlError(f"--workers is {workers}; it must be at least 1")
     return cores() if workers is None else workers
+
+
+def pairs(option: str, words: tuple[str, ...]) -> dict[str, Any]:
+    """Return KEY=VALUE words as a dictionary; values are read as JSON, or else as text."""
+    result: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise PixelrlError(f"{option}: {word!r} is not KEY=VALUE")
+        try:
+            result[key] = json.loads(value)
+        except ValueError:
+            result[key] = value
+    return result
 
 
 def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None, distractor: bool = False) -> None:
@@ -50,6 +66,7 @@ def collect(
     seed: int = 0,
     workers: int | None = None,
     size: int | None = None,
+    drawing: Drawing | None = None,
     distractor: bool = False,
     compress: bool = False,
 ) -> None:
@@ -64,6 +81,7 @@ def collect(
         seed: of starts and noise.
         workers: simulator processes; default: one a core.
         size: height and width of the pictures [px]; default: the task's own.
+        drawing: fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
     """
@@ -77,6 +95,7 @@ def collect(
         seed=seed,
         workers=counted(workers),
         size=size,
+        drawing=drawing,
         distractor=distractor,
         compress=compress,
         console=Console(),
@@ -89,6 +108,7 @@ def render(
     out: Out,
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
     size: tuple[int, int] = (84, 84),
+    drawing: Drawing | None = None,
     demos: int | None = None,
     workers: int | None = None,
     replay: bool = True,
@@ -104,6 +124,8 @@ def render(
         out: HDF5 file to write, in robomimic's format.
         cameras: to draw; the names are those of the scene.
         size: height and width of the pictures [px].
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file
+            names, else stock.
         demos: only the first so many.
         workers: simulator processes; default: one a core.
         replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
@@ -117,6 +139,7 @@ def render(
         out,
         cameras=cameras,
         size=size,
+        drawing=drawing,
         demos=demos,
         workers=counted(workers),
         replay=replay,
@@ -175,13 +198,18 @@ def inspect(
 def evaluate(
     run: Positional[Path],
     /,
-    episodes: int = 100,
-    seed: int = 0,
+    episodes: int | None = None,
+    seed: int | None = None,
     workers: int | None = None,
     video: bool = False,
     films: int = 8,
     step: int | None = None,
     env: str | None = None,
+    drawing: Drawing | None = None,
+    env_options: tuple[str, ...] = (),
+    camera_sources: tuple[str, ...] = (),
+    starts: Path | None = None,
+    time_limit: float = 60.0,
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
@@ -190,13 +218,20 @@ def evaluate(
 
     Args:
         run: directory of a training run, or of an exported policy.
-        episodes: how many; episode i starts alike for every policy.
-        seed: of the starts.
-        workers: simulator processes; default: one a core.
+        episodes: how many; episode i starts alike for every policy; default: 100, or all of --starts.
+        seed: of the starts; default: 0.
+        workers: simulator processes; default: one a core. One that dies or hangs is replaced, its episode begun anew.
         video: film the first episodes, and lay them out on one sheet of pictures.
         films: how many to film with --video.
         step: use the snapshot of this step, not the last checkpoint.
-        env: environment to use, say pick-place-tray, drawer-grasp or Lift; default: the one that the data came from.
+        env: environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID or gym:MODULE:ID, where importing
+            the module registers the id; default: the one that the data came from.
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn.
+        env_options: of the environment, say distractor=true, or obs_type=pixels for gymnasium.make.
+        camera_sources: where a Gymnasium environment has the policy's pictures, say agentview=pixels; render: what it
+            draws for people; default: they have the same names.
+        starts: a bank of starts that `pixelrl starts` made; it names the environment, too.
+        time_limit: seconds that a step or a reset may take before its worker counts as hung.
         until: stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this.
         out: where to write evaluation.json and films; default: the policy's directory.
         html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
@@ -213,6 +248,11 @@ def evaluate(
         films=films,
         step=step,
         env=env,
+        drawing=drawing,
+        env_options=pairs("--env-options", env_options),
+        camera_sources={camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()},
+        starts=starts,
+        time_limit=time_limit,
         until=until,
         out=out,
         html=html,
@@ -262,6 +302,34 @@ def sweep(
         out=out,
         console=Console(),
     )
+
+
+def starts(
+    task: Positional[str],
+    /,
+    out: Out,
+    episodes: int = 100,
+    seed: int = 0,
+    workers: int | None = None,
+    env_options: tuple[str, ...] = (),
+) -> None:
+    """Make a bank of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
+
+    Each start is the simulator's whole state. The same seed gives the starts that `evaluate --seed` has; in a file they
+    stay what they are even where another version of the task would place things otherwise.
+
+    Args:
+        task: name of a task, say pick-place-tray or Lift, or a data set, for the environment that it names.
+        out: HDF5 file to write.
+        episodes: how many.
+        seed: of the starts.
+        workers: simulator processes; default: one a core.
+        env_options: of the environment, say distractor=true.
+    """
+    from pixelrl.launch.starts import starts as go
+
+    options = pairs("--env-options", env_options)
+    go(task, out, episodes=episodes, seed=seed, workers=counted(workers), options=options, console=Console())
 
 
 def compare(
@@ -348,12 +416,15 @@ def train(recipe: Positional[str], /) -> None:
 
 
 def bench(kind: Positional[str], /) -> None:
-    """Measure: learner (updates) or data (loading); compare ledgers. `pixelrl bench KIND --help` tells the options."""
+    """Measure: learner (updates), data (loading), simulation (steps); compare ledgers.
+
+    `pixelrl bench KIND --help` tells the options.
+    """
 
 
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
-    for verb in (demo, collect, render, inspect, convert, train, evaluate, sweep, compare, export, bench)
+    for verb in (demo, collect, render, inspect, convert, train, starts, evaluate, sweep, compare, export, bench)
 }
 
 
@@ -393,7 +464,9 @@ def explain(error: Exception) -> str:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print a message and leave."""
-    Console(stderr=True).print(f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+    Console(stderr=True).print(
+        f"pixelrl: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False, emoji=False
+    )
     sys.exit(code)
 
 

@@ -28,6 +28,7 @@ def collect(
     seed: int,
     workers: int,
     size: int | None = None,
+    drawing: str | None = None,
     distractor: bool = False,
     compress: bool = False,
     console: Console,
@@ -42,7 +43,7 @@ def collect(
     if out.exists():
         raise PixelrlError(f"{out}: exists already; choose another --out, or remove it")
     provenance = Provenance(seed=seed)
-    env_args = default_env_args(task, size=size, **({"distractor": True} if distractor else {}))
+    env_args = default_env_args(task, size=size, drawing=drawing, **({"distractor": True} if distractor else {}))
     env = make_env(env_args)
     dims = env.action_dims
     env.close()

@@ -28,6 +28,9 @@ from pixelrl.simulation.statistics import (
 PAIRED = "exact McNemar test on the same starts; difference: paired bootstrap over starts"
 ACROSS = "difference of interquartile means over runs; stratified bootstrap over runs"
 
+PICTURES = ("camera_", "use_camera_obs", "render_", "has_", "renderer")
+"""Beginnings of the names of an environment's options that change pictures alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -48,8 +51,8 @@ class Method:
 
     @property
     def starts(self) -> list[tuple[str, int]]:
-        """Return the environment and the seed of each episode, run by run."""
-        return [(environment(run), int(each["seed"])) for run in self.evaluations for each in run["outcomes"]]
+        """Return where each episode began, and its seed, run by run."""
+        return [(beginning(run), int(each["seed"])) for run in self.evaluations for each in run["outcomes"]]
 
     @property
     def scores(self) -> dict[str, NDArray[np.float64]]:
@@ -131,6 +134,18 @@ def environment(evaluation: Mapping[str, Any]) -> str:
     return str(evaluation.get("env_args", {}).get("env_name", "unknown"))
 
 
+def beginning(evaluation: Mapping[str, Any]) -> str:
+    """Return what decides how an evaluation's episodes begin, beside their seeds: a bank of starts, or a scene.
+
+    A scene is an environment and its options; how pictures are taken of it matters to nobody's start.
+    """
+    if bank := evaluation.get("starts"):
+        return f"the bank {bank['sha256']}"
+    options = (evaluation.get("env_args", {}).get("env_kwargs") or {}).items()
+    scene = {key: value for key, value in options if not key.startswith(PICTURES)}
+    return f"{environment(evaluation)} {json.dumps(scene, sort_keys=True)}"
+
+
 def describe(method: Method) -> dict[str, Any]:
     """Return what a method reached by itself."""
     successes = method.successes
@@ -157,7 +172,7 @@ def pair(first: Method, second: Method) -> dict[str, Any]:
         if first.starts != second.starts:
             raise PixelrlError(
                 f"{first.name} and {second.name} were evaluated from other starts; evaluate both in the same "
-                "environment with the same --seed and --episodes"
+                "environment, with the same options, --seed and --episodes, or from the same --starts"
             )
         one, two = first.successes, second.successes
         difference = (sum(one) - sum(two)) / len(one)

@@ -21,6 +21,7 @@ from pixelrl.errors import DataError, PixelrlError
 from pixelrl.files import atomic_tree, write_json
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
+from pixelrl.simulation.door import control_rate
 
 Format = Literal["hdf5", "lerobot", "minari", "cog"]
 NAMES = {
@@ -166,9 +167,8 @@ def open_recording(path: Path, kind: Format, options: Options, losses: Losses, t
 def _write(path: Path, aim: Format, recording: Interchange, options: Options) -> frozenset[str]:
     """Write a data set, and return the names of the arrays that lose something."""
     if aim == "lerobot":
-        kwargs = recording.env_args.get("env_kwargs")
-        fps = options.fps or (kwargs.get("control_freq") if isinstance(kwargs, dict) else None)
-        if not isinstance(fps, int | float) or not 0 < fps < float("inf"):
+        fps = options.fps or control_rate(recording.env_args)
+        if fps is None or not 0 < fps < float("inf"):
             raise PixelrlError(
                 f"{path.name}: nobody knows how often the robot acted, and LeRobot wants to: say it with --fps [Hz]"
             )

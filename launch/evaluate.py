@@ -1,10 +1,9 @@
 """Evaluate a run or an exported policy by rollouts."""
 
-import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,17 @@ from pixelrl.interfaces import Policy, Sensors
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.evaluation_page import FAILURES, film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.starts import chosen
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import checkpoint_path, read_networks
-from pixelrl.simulation.environment import default_env_args, make_env
-from pixelrl.simulation.rollout import Outcome, rollout
+from pixelrl.simulation.door import control_rate, named, open_env, with_cameras
+from pixelrl.simulation.environment import drawing_of
+from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
+
+FPS = 10.0
+"""Of films of environments that do not tell how often they act. [Hz]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class Candidate:
         action: what its [-1, 1] means.
         origin: what to write about it.
         history: how many pictures of each camera it looks at.
+        control_freq: how often it acts [Hz]; None if its data do not say.
         values: what its critics think of its actions, `[B, E]`; None: it has none, as exported and BC policies.
     """
 
@@ -50,18 +55,24 @@ class Candidate:
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
     history: int = 1
+    control_freq: float | None = None
     values: Callable[[Sensors], NDArray[np.float32]] | None = None
 
 
 def evaluate(
     directory: Path,
     *,
-    episodes: int,
-    seed: int,
+    episodes: int | None = None,
+    seed: int | None = None,
     workers: int,
     films: int = 0,
     step: int | None = None,
     env: str | None = None,
+    drawing: str | None = None,
+    env_options: Mapping[str, Any] | None = None,
+    camera_sources: Mapping[str, str] | None = None,
+    starts: Path | None = None,
+    time_limit: float = TIME_LIMIT,
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
@@ -75,18 +86,22 @@ def evaluate(
     Raises:
         PixelrlError: no policy there, no environment known, or one that does not fit the policy.
     """
+    bank, episodes, seed = chosen(starts, episodes, seed, env, env_options)
     provenance = Provenance(seed=seed)
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
     candidate = find(directory, step)
-    env_args = environment(candidate, env)
-    make = partial(make_env, env_args)
+    known = candidate if bank is None else replace(candidate, env_args=bank.env_args)
+    env_args = environment(known, env, drawing, env_options, camera_sources)
+    warn_of_drawing(candidate, env_args, console)
+    make = partial(open_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
+    check_rate(candidate.control_freq, rate, env_args)
     outcomes: list[Outcome] = []
     judge = candidate.values if html else None
-    playing = partial(rollout, policy, make, history=candidate.history, judge=judge)
-    playing = partial(playing, episodes=episodes, seed=seed, workers=workers)
+    playing = partial(rollout, policy, make, history=candidate.history, judge=judge, time_limit=time_limit)
+    playing = partial(playing, episodes=episodes, seed=seed, workers=workers, starts=bank.starts if bank else ())
     with progress_bar(console) as bar, closing(playing(films=films)) as played:
         job = bar.add_task("evaluate", total=episodes, note="")
         for outcome in played:
@@ -98,18 +113,21 @@ def evaluate(
                 break
     outcomes.sort(key=lambda outcome: outcome.index)
     result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args} | provenance.record()
+    if bank is not None:
+        result |= {"starts": {"file": str(starts), "sha256": bank.sha256}}
     if until is not None:
         result |= {"until": until, "success_interval_95": confidence_sequence(*counts(outcomes))}
     home = directory if out is None else out
     if films:
-        show(outcomes, home, rate)
+        show(outcomes, home, rate or FPS)
     write_json(home / "evaluation.json", result)
     if html:
-        write_evaluation_page(home, outcomes, again(playing, outcomes, episodes), result, rate)
+        write_evaluation_page(home, outcomes, again(playing, outcomes, episodes), result, rate or FPS)
     low, high = result["success_interval_95"]
     console.print(
         f"{directory}: {result['successes']} of {result['episodes']} episodes succeed: "
         f"{result['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
+        + (f"; {result['restarts']} begun anew, as their workers were lost" if result["restarts"] else "")
     )
     return result
 
@@ -167,6 +185,7 @@ def exported(directory: Path) -> Candidate:
         action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
         origin={"export": str(directory), "sha256": policy.contract["sha256"]},
         history=policy.contract.get("history", 1),
+        control_freq=policy.contract.get("control_freq"),
     )
 
 
@@ -184,28 +203,56 @@ def trained(directory: Path, step: int | None) -> Candidate:
         action=run.spec.action,
         origin={"run": str(directory), "step": found, "sha256": digest},
         history=run.spec.history,
+        control_freq=control_rate(run.env_args),
         values=policy.values if run.recipe.critic else None,
     )
 
 
-def environment(candidate: Candidate, env: str | None) -> dict[str, Any]:
+def environment(
+    candidate: Candidate,
+    env: str | None,
+    drawing: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return the description of the environment to use: its cameras are those that the policy takes.
+
+    Args:
+        candidate: the policy.
+        env: name of the environment; None: the one of its data.
+        drawing: `stock` or `fast`; None: as its data, or as usual for `env`.
+        options: of the environment, instead of the usual ones, or of those of the data.
+        sources: camera -> what a Gymnasium environment calls it.
 
     Raises:
         PixelrlError: none is known, or a camera is not one of a simulator.
     """
-    env_args: dict[str, Any] = copy.deepcopy(dict(candidate.env_args)) if env is None else default_env_args(env)
+    env_args = candidate.env_args if env is None else named(env)
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
-    options = env_args.setdefault("env_kwargs", {})
-    for key in candidate.pictures:
-        if not key.endswith("_image"):
-            raise PixelrlError(f"{key}: not a camera of a simulator, whose pictures are called NAME_image")
-    options["use_camera_obs"] = True
-    options["camera_names"] = [key.removesuffix("_image") for key in candidate.pictures]
-    options["camera_heights"] = [height for height, _ in candidate.pictures.values()]
-    options["camera_widths"] = [width for _, width in candidate.pictures.values()]
-    return env_args
+    env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
+    if drawing is not None:
+        env_args["drawing"] = drawing
+    return with_cameras(env_args, candidate.pictures, sources or {})
+
+
+def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:
+    """Raise if a policy acts at another rate [Hz] than its environment; None: unknown."""
+    if policy is not None and env is not None and abs(policy - env) > 1e-3 * policy:
+        raise PixelrlError(
+            f"the policy acts at {policy:g} Hz and {env_args['env_name']} at {env:g} Hz; its actions mean what they "
+            f"meant in its data only at {policy:g} Hz (say --env-options control_freq={policy:g} for a robosuite task)"
+        )
+
+
+def warn_of_drawing(candidate: Candidate, env_args: Mapping[str, Any], console: Console) -> None:
+    """Warn if the policy is shown pictures of another kind than its data's."""
+    known = candidate.env_args.get("type") == 1  # else they are no simulator's, or nobody knows
+    if known and (data := drawing_of(candidate.env_args)) != (now := drawing_of(env_args)):
+        console.print(
+            f"warning: the policy's data are drawn {data}, and what it is shown now {now}: that looks otherwise",
+            style="bold yellow",
+        )
 
 
 def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:

@@ -14,6 +14,7 @@ from pixelrl.files import write_json
 from pixelrl.interfaces import Sensors
 from pixelrl.launch.provenance import Provenance
 from pixelrl.run import Run, checkpoint_path, read_networks
+from pixelrl.simulation.door import control_rate
 
 FRAMES, DEMOS = 256, 16
 """How many recorded instants the proof uses, spread over so many demos of each source."""
@@ -40,7 +41,7 @@ def export(
         networks,
         run.spec,
         out,
-        control_freq=control_rate(run),
+        control_freq=control_rate(run.env_args),
         env_args=run.env_args,
         frames=recorded_frames(run, data),
         checkpoint=checkpoint_path(directory, step),
@@ -58,12 +59,6 @@ def export(
         f"(at most {parity['limit']:.0e})"
     )
     return record
-
-
-def control_rate(run: Run) -> float | None:
-    """Return how often the data's environment acted [Hz], if it is known."""
-    rate = run.env_args.get("env_kwargs", {}).get("control_freq")
-    return None if rate is None else float(rate)
 
 
 def recorded_frames(run: Run, data: tuple[Path, ...]) -> Sensors:

@@ -17,7 +17,7 @@ from pixelrl.files import write_json
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.controllers import translated
-from pixelrl.simulation.environment import make_env
+from pixelrl.simulation.environment import drawing_of, make_env
 from pixelrl.simulation.team import in_order
 
 FAR = 0.01
@@ -33,6 +33,7 @@ def render(
     *,
     cameras: Sequence[str],
     size: tuple[int, int],
+    drawing: str | None = None,
     demos: int | None = None,
     workers: int = 2,
     replay: bool = True,
@@ -54,6 +55,7 @@ def render(
     provenance, file = Provenance(), read_raw(raw)
     names = file.demos[:demos]
     env_args = _with_cameras(translated(file.env_args), cameras, size)
+    env_args["drawing"] = drawing or drawing_of(env_args)
     scene_args = env_args if replay else _without_controllers(env_args)
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
     done = _finished(out, file, names, replay)

@@ -19,7 +19,7 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.evaluate import Candidate, environment, find, in_units_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.sweep_page import draw_sweep, tell, view_path, write_sweep_page
-from pixelrl.simulation.environment import make_env
+from pixelrl.simulation.door import open_env
 from pixelrl.simulation.perturb import (
     ActionDelay,
     Blur,
@@ -88,7 +88,7 @@ def sweep(
     candidate = find(directory, step)
     env_args = environment(candidate, env)
     home = directory if out is None else out
-    with closing(make_env(env_args)) as opened:
+    with closing(open_env(env_args)) as opened:
         policy = in_units_of(opened.action_dims, candidate)
         lacks = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(opened)) is not None}
     for name, lack in lacks.items():

@@ -12,7 +12,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.learner import Learner
 
 Capture = Literal["auto", "none", "graph"]
-"""auto: a graph on CUDA, nothing elsewhere."""
+"""auto: a graph on CUDA for a rank that is alone, nothing elsewhere."""
 
 Recorder = Callable[[Callable[[], Metrics]], tuple[Callable[[], object], Metrics]]
 """Record some work without doing it; return what does it, and the metrics that it will overwrite each time."""
@@ -33,12 +33,13 @@ def updater(learner: Learner, how: Capture) -> Step:
     """Return what takes a learner's steps; make it after a checkpoint was loaded, which moves what a graph points to.
 
     Raises:
-        PixelrlError: a graph where there is no CUDA.
+        PixelrlError: a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold.
     """
-    on_cuda = learner.device.type == "cuda"
-    if how == "graph" and not on_cuda:
-        raise PixelrlError(f"--capture is graph, and the device is {learner.device}; graphs need CUDA: auto or none")
-    return Captured(learner, cuda_graph(learner)) if on_cuda and how != "none" else learner.update
+    device, ranks = learner.device, learner.ranks.count
+    possible = device.type == "cuda" and ranks == 1
+    if how == "graph" and not possible:
+        raise PixelrlError(f"--capture is graph, on {device} with {ranks} ranks; it needs CUDA and one: auto or none")
+    return Captured(learner, cuda_graph(learner)) if possible and how != "none" else learner.update
 
 
 class Captured:

@@ -15,6 +15,7 @@ from pixelrl.batch import Observation, Spec
 from pixelrl.errors import PixelrlError
 from pixelrl.interfaces import EncoderConfig
 from pixelrl.linear import Linear, ensemble_linear
+from pixelrl.noise import draw
 
 
 class Judgement(NamedTuple):
@@ -147,7 +148,7 @@ class SquashedGaussian:
         return torch.tanh(self._draw(count, generator)[0])
 
     def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        noise = torch.randn((count, *self.mean.shape), generator=generator, device=self.mean.device)
+        noise = draw(torch.randn, (count, *self.mean.shape), generator, rows=1)
         return self.mean + self.log_std.exp() * noise, noise
 
     def log_prob(self, action: Tensor) -> Tensor:

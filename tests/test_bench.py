@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from pixelrl.errors import PixelrlError
@@ -170,9 +171,31 @@ def test_bench_opening_has_both_sizes(tmp_path: Path, pixelrl: Pixelrl) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_bench_simulation_beside_robosuite(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    path, picture = tmp_path / "ledger.json", tmp_path / "drawings.png"
+    options = ("--quick", "--size", "32", "--out", path, "--picture", picture)
+    code, said = pixelrl("bench", "simulation", "pick-place-tray", *options)
+    assert code == 0 and "transport" in said, said
+    ((name, case),) = read_ledger(path)["cases"].items()
+    assert name == "pick-place-tray" and case["case"] == {"task": name, "size": 32, "steps": 4}
+    alone = {"robosuite", "pixelrl stock", "pixelrl fast"}
+    assert set(case["contenders"]) == {*alone, "rollouts by 1", "rollouts by 2"}
+    assert set(case["ratios"]) == {"fast / robosuite", "fast / stock", "2 workers / 1 (wall)"}
+    for contender in alone:
+        row = case["contenders"][contender]
+        assert set(row["ms"]) == {"physics", "controller", "drawing", "rest"}
+        assert sum(row["ms"].values()) == pytest.approx(1000 * row["cpu_seconds"])
+    assert case["contenders"]["pixelrl fast"]["ms"]["drawing"] < case["contenders"]["robosuite"]["ms"]["drawing"]
+    assert 5 < case["drawings_apart"] < 100
+    with Image.open(picture) as drawn:
+        assert drawn.width > 3 * 128
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("simulation", "--workers", "1"), "--workers is 1; it must be at least 2"),
+        (("simulation", "Lifft"), "no task 'Lifft'.*Lift"),
         (("data", "--opening", "999"), "--opening 999.*25600"),
         (("data", "--places", "attic"), "'attic'.*ram"),
         (("data", "--demos", "1", "--steps", "2"), "--demos 1 x --steps 2.*256"),

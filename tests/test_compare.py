@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -67,6 +68,28 @@ def test_what_cannot_be_compared(names: list[str], complaint: str, tmp_path: Pat
     (tmp_path / "broken/evaluation.json").write_text('{"successes": 3}')
     with pytest.raises(PixelrlError, match=complaint):
         compare([str(tmp_path / name) for name in names], console=QUIET)
+
+
+def test_starts_are_the_same_only_in_the_same_scene_or_from_the_same_bank(tmp_path: Path) -> None:
+    def changed(name: str, **body: Any) -> str:
+        folder = evaluation(tmp_path / name, [True, False])
+        file = tmp_path / name / "evaluation.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | body))
+        return folder
+
+    def scene(**options: Any) -> dict[str, Any]:
+        return {"env_name": "Dot", "type": 1, "env_kwargs": options}
+
+    plain = changed("plain", env_args=scene(camera_heights=48))
+    larger = changed("larger", env_args=scene(camera_heights=84, use_camera_obs=True))
+    harder = changed("harder", env_args=scene(distractor=True))
+    bank, other = (changed(digest, starts={"file": "bank.hdf5", "sha256": digest}) for digest in ("abc", "def"))
+    moved = changed("moved", starts={"file": "elsewhere.hdf5", "sha256": "abc"})
+    for first, second in ((plain, larger), (bank, moved)):
+        assert compare([first, second], console=QUIET)["comparisons"][0]["verdict"] == "undetermined"
+    for first, second in ((plain, harder), (plain, bank), (bank, other)):
+        with pytest.raises(PixelrlError, match=r"evaluated from other starts; .* or from the same --starts"):
+            compare([first, second], console=QUIET)
 
 
 def test_stopping_early_counts_no_episode_that_overtook_another() -> None:

@@ -469,6 +469,11 @@ def slower(file: h5py.File) -> None:
     file["data"].attrs["env_args"] = text
 
 
+def drawn(file: h5py.File) -> None:
+    env_args = json.loads(file["data"].attrs["env_args"])
+    file["data"].attrs["env_args"] = json.dumps(env_args | {"drawing": "fast"})
+
+
 def longer(file: h5py.File) -> None:
     file["data"].attrs["env_args"] = file["data"].attrs["env_args"].replace("0.05", "0.1")
 
@@ -506,6 +511,7 @@ def scale(factor: float, shift: float = 0.0) -> Callable[[h5py.Group], None]:
         (every(only_obs(GRIPPER)), ("error", "mismatch", f"obs/{GRIPPER}")),
         (longer, ("error", "mismatch", "actions")),
         (slower, ("warning", "environment", "env_args, control_freq")),
+        (drawn, ("warning", "environment", "env_args, drawing")),
         (every(scale(0.1)), ("warning", "action-statistics", "actions, dx")),
         (every(scale(0.2, 0.8)), ("warning", "action-statistics", "actions, dx")),
         (every(swap_all), ("warning", "camera-swapped", f"obs/{FRONT}")),

@@ -145,6 +145,17 @@ def test_one_seed_is_one_episode_whatever_came_before(tray: RobosuiteEnv) -> Non
     assert play(tray, 7, 8) == first
 
 
+def test_two_environments_of_a_process_draw_their_own_pictures(tray: RobosuiteEnv, lift: RobosuiteEnv) -> None:
+    alone = tray.reset(seed=7)[0]["agentview_image"]
+    for disturb in (
+        lambda: lift.reset(seed=1),
+        lambda: lift.step(np.zeros(7)),
+        lambda: make_env(ROBOMIMIC_LIFT).close(),
+    ):
+        disturb()
+        np.testing.assert_array_equal(tray.reset(seed=7)[0]["agentview_image"], alone)
+
+
 def test_hard_resets_are_exact_too(lift: RobosuiteEnv) -> None:
     first = play(lift, 7, 3)
     size = lift.robosuite.cube.size[0]
@@ -218,4 +229,11 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(egl_context, "EGLGLContext", fail)
     with pytest.raises(SimulationError, match=r"MUJOCO_GL=egl.*no libEGL.*libegl1 and libgl1-mesa-dri"):
+        make_env(default_env_args("pick-place-tray"))
+
+
+def test_what_needs_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "glx")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(SimulationError, match=r"MUJOCO_GL=glx .*needs a display.*; set MUJOCO_GL=egl"):
         make_env(default_env_args("pick-place-tray"))

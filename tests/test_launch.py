@@ -377,6 +377,7 @@ def test_an_environment_draws_what_the_policy_takes() -> None:
     }
     assert found == {"env_name": "Stack", "type": 1, "env_kwargs": {**cameras, "control_freq": 10}}
     assert recorded["env_kwargs"] == {"camera_names": "frontview", "control_freq": 10}
+    assert environment(candidate, None, {"control_freq": 20})["env_kwargs"]["control_freq"] == 20
     by_name = environment(replace(candidate, env_args={}), "Lift")
     assert by_name["env_name"] == "Lift" and cameras.items() <= by_name["env_kwargs"].items()
     with pytest.raises(PixelrlError, match="name one, say --env Lift"):

@@ -5,7 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,7 +20,8 @@ from numpy.typing import NDArray
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
 from pixelrl.seeding import derive
-from pixelrl.simulation.rollout import ROWS, Outcome, rollout
+from pixelrl.simulation.rollout import ROWS, Job, Outcome, rollout
+from pixelrl.simulation.rollout import play as play_here
 
 
 class Walk(gymnasium.Env[Any, Any]):
@@ -62,6 +67,13 @@ class Unmakable(Walk):
             os._exit(1)
 
 
+class Undrawable(Walk):
+    """An environment that says why it cannot be made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no GL context")
+
+
 class Unpicklable(Exception):
     """What breaks naive transport between processes: it cannot be rebuilt from its arguments."""
 
@@ -76,11 +88,24 @@ class Crash(Walk):
         return super().step(action)
 
 
-class Die(Walk):
+class Fail(Walk):
+    """At its third step the worker dies, hangs, or senses nonsense: always, or only where a marker file is not yet."""
+
+    def __init__(self, how: str, marker: Path | None = None) -> None:
+        self.how, self.marker = how, marker
+
     def step(self, action: NDArray[np.float32]) -> Any:
-        if self.steps == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(action)
+        if self.steps == 2 and not (self.marker and self.marker.exists()):
+            if self.marker:
+                self.marker.touch()
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "hang":
+                threading.Event().wait()
+            if self.how == "nan":
+                self.position = np.nan
+        sensors, reward, *rest = super().step(action)
+        return sensors, np.inf if self.how == "inf" else reward, *rest
 
 
 def go(sensors: Sensors) -> NDArray[np.float32]:
@@ -186,14 +211,57 @@ def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> N
 
 
 def test_a_worker_that_cannot_make_its_environment_ends_the_evaluation() -> None:
-    with pytest.raises(SimulationError, match="made its environment"):
+    with pytest.raises(SimulationError, match=r"worker died while it made its environment: exit code 1"):
         play(Unmakable, workers=2)
 
 
-def test_a_dead_worker_names_the_episode() -> None:
-    with pytest.raises(SimulationError, match=r"episode 0 .*exit code -9"):
-        play(Die)
+@pytest.mark.parametrize("how", ["die", "hang"])
+def test_a_worker_that_is_lost_is_replaced_and_its_episode_begun_anew(how: str, tmp_path: Path) -> None:
+    whole = play(workers=2, films=7, film_size=4)
+    outcomes = play(partial(Fail, how, tmp_path / how), workers=2, films=7, film_size=4, time_limit=1)
+    for outcome, other in zip(outcomes, whole, strict=True):
+        np.testing.assert_array_equal(outcome.frames, other.frames)
+        assert replace(outcome, frames=None) == replace(other, frames=None)
+    assert (sum(each.restarts for each in outcomes), sum(each.restarts for each in whole)) == (1, 0)
     assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_cannot_make_its_environment_says_why() -> None:
+    with pytest.raises(SimulationError, match=r"cannot make its environment: .* RuntimeError: no GL context") as crash:
+        play(Undrawable)
+    assert "raise RuntimeError" in crash.value.__notes__[0]
+
+
+def test_an_episode_that_loses_every_worker_is_named() -> None:
+    seed = derive(3, "evaluate", 0)
+    with pytest.raises(
+        SimulationError, match=rf"episode 0 \(seed {seed}\), after 2 .* died.*exit code -9; .* begun 3 times"
+    ):
+        play(partial(Fail, "die"))
+    assert multiprocessing.active_children() == []
+
+
+def test_nonsense_from_an_environment_is_refused() -> None:
+    with pytest.raises(SimulationError, match=r"episode 0 .*after 2 steps: .*'position' holds NaN or an infinity"):
+        play(partial(Fail, "nan"))
+    with pytest.raises(SimulationError, match=r"episode 0 .*after 0 steps: .*reward is inf; expected a finite"):
+        play(partial(Fail, "inf"))
+
+
+def test_what_cannot_be_asked_for() -> None:
+    for options, message in (({"time_limit": 0}, "limit of a step is 0 s"), ({"workers": 0}, "got 7 and 0")):
+        with pytest.raises(SimulationError, match=message):
+            play(**options)
+
+
+def test_another_engine_gets_the_jobs() -> None:
+    """Say a cluster: it plays what it is given, elsewhere, and the outcomes are the same."""
+
+    def backwards(policy: Any, make: Any, jobs: Sequence[Job], **options: Any) -> Iterator[Outcome]:
+        for job in reversed(jobs):
+            yield from play_here(policy, make, [job], workers=1, **options)
+
+    assert play(engine=backwards, episodes=2) == play(episodes=2)
 
 
 @pytest.mark.parametrize(

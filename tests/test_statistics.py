@@ -1,6 +1,7 @@
 """Statistics against numbers worked out by hand."""
 
 import json
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -51,7 +52,9 @@ def test_a_summary_is_ordered_and_is_json() -> None:
             outcome(3, success=True, length=3),
         ]
     )
-    assert summary["episodes"] == 4
+    assert summary["episodes"] == 4 and summary["restarts"] == 0
+    twice = [replace(outcome(index, success=True, length=3), restarts=index) for index in range(3)]
+    assert summarise(twice)["restarts"] == 3
     assert summary["successes"] == 3
     assert summary["success_rate"] == 0.75
     assert summary["success_interval_95"] == list(wilson(3, 4))

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 from pixelrl.errors import SimulationError
 from pixelrl.interfaces import Sensors
 from pixelrl.simulation.controllers import action_ranges, translated
-from pixelrl.simulation.library import cannot_draw, robosuite
+from pixelrl.simulation.drawing import DRAWINGS, build
+from pixelrl.simulation.library import before_drawing, cannot_draw, robosuite
+from pixelrl.simulation.state import State, put, take
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -54,8 +55,9 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
         self._steps = 0
         _judge_last_substep(robosuite_env)
+        # robosuite polls its observables at every substep, and one substep early; here they are read when they are due.
+        robosuite_env._update_observables = lambda force=False: None
         for observable in robosuite_env._observables.values():
-            # They are polled at every substep, and one substep early; here they are read once, when they are due.
             observable.set_enabled(False)
         observation, _ = self.reset(seed=0)
         self.observation_space: Any = Dict({key: _space(value) for key, value in observation.items()})
@@ -75,18 +77,32 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         Args:
             seed: decides everything that is random; without one, the last seed's stream goes on.
             options: `start`, for the tasks that have several, say `"held"`; by default the whole task.
+                Or `state`, as `snapshot` gave it: then the episode goes on from there, whatever the seed.
 
         Raises:
-            SimulationError: if the task does not know the start.
+            SimulationError: if the task does not know the start, or the state is not one of this task.
         """
+        options = options or {}
+        state: State | None = options.get("state")
+        if state is not None:
+            seed, options = state.seed, {"start": state.start}
         super().reset(seed=seed)
-        start = seed if seed is not None else int(self.np_random.integers(2**32))
+        self._seed = seed if seed is not None else int(self.np_random.integers(2**32))
         # In place: placement samplers hold on to this generator.
-        self.robosuite.rng.bit_generator.state = np.random.PCG64(start).state
-        self._choose_start((options or {}).get("start"))
+        self.robosuite.rng.bit_generator.state = np.random.PCG64(self._seed).state
+        self._choose_start(options.get("start"))
+        self._use_own_context()
         self.robosuite.reset()
         self._steps = 0
+        if state is not None:
+            put(self.robosuite, state)
+            self._steps = state.steps
         return self.observe(), {"success": self._succeeded()}
+
+    def snapshot(self) -> State:
+        """Return all that the rest of the episode depends on; `reset(options={"state": ...})` goes on from there."""
+        start = getattr(self.robosuite, "start", None)
+        return take(self.robosuite, seed=self._seed, start=start, steps=self._steps)
 
     def step(self, action: NDArray[Any]) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
         """Act for one control step.
@@ -140,6 +156,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def close(self) -> None:
         """Free the renderer, which must not outlive the interpreter; calling it twice does no harm."""
         if self.robosuite.sim is not None:
+            self._use_own_context()
             self.robosuite.close()
 
     def _choose_start(self, start: str | None) -> None:
@@ -169,7 +186,12 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
             observation[f"{camera}_image"] = self._draw(camera, height, width)
         return observation
 
+    def _use_own_context(self) -> None:
+        """Have OpenGL draw, and free, what is ours: other environments of this process have contexts, too."""
+        self.robosuite.sim._render_context_offscreen.gl_ctx.make_current()
+
     def _draw(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        self._use_own_context()
         # OpenGL's first row is the lowest.
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
@@ -193,9 +215,9 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     """Build the environment that a data set was recorded in.
 
     Args:
-        env_args: as in robomimic's HDF5: `env_name`, `type` (1, robosuite), `env_version`, `env_kwargs`. Controller
-            configurations of robosuite 1.4 are understood. What concerns the recording machine (viewer, GPU) is not
-            taken over.
+        env_args: as in robomimic's HDF5: `env_name`, `type` (1, robosuite), `env_version`, `env_kwargs`; beside them
+            `drawing`, see `drawing_of`. Controller configurations of robosuite 1.4 are understood. What concerns the
+            recording machine (viewer, GPU) is not taken over.
 
     Raises:
         SimulationError: if the task, an option or a camera does not exist, or nothing can be drawn here.
@@ -204,6 +226,9 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     if env_args.get("type", 1) != 1:
         raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
     task = _task(name)
+    drawing = drawing_of(env_args)
+    if drawing not in DRAWINGS:
+        raise SimulationError(f"{name}: env_args name the drawing {drawing!r}; there are: {', '.join(DRAWINGS)}")
     options = dict(translated(env_args)["env_kwargs"])
     cameras = _cameras(options)
     for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
@@ -212,7 +237,7 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     _check_options(name, task, options)
     _check_drawing()
     try:
-        robosuite_env = task(**options)
+        robosuite_env = build(task, options, drawing)
     except Exception as error:  # robosuite checks little: AssertionError, AttributeError, KeyError, ValueError, ...
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise SimulationError(f"{name}: robosuite cannot build it with these options ({reason})") from error
@@ -224,12 +249,20 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     return RobosuiteEnv(robosuite_env, cameras, int(robosuite_env.horizon))
 
 
-def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> dict[str, Any]:
+def drawing_of(env_args: Mapping[str, Any]) -> str:
+    """Return how an environment is drawn: as `env_args["drawing"]` says, else `fast` our tasks, `stock` all others."""
+    return str(env_args.get("drawing", "fast" if env_args.get("env_name") in TASK_NAMES.values() else "stock"))
+
+
+def default_env_args(
+    task: str, *, size: int | None = None, drawing: str | None = None, **kwargs: Any
+) -> dict[str, Any]:
     """Return the `env_args` of a task by name.
 
     Args:
         task: one of `TASK_NAMES` (5 Hz, one camera) or a robosuite name such as `Lift` (20 Hz, two cameras).
         size: height and width of the pictures; by default 48 for our tasks and 84 for robosuite's. [pixel]
+        drawing: `stock` or `fast`; by default `fast` for our tasks and `stock` for robosuite's.
         kwargs: further options of the task, say `distractor=True`.
 
     Raises:
@@ -247,7 +280,8 @@ def default_env_args(task: str, *, size: int | None = None, **kwargs: Any) -> di
         cameras = ["agentview", "robot0_eye_in_hand"]
         options = {"robots": robots, "camera_names": cameras, "control_freq": 20, "horizon": 400}
     options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
-    return {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
+    result = {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
+    return result | {"drawing": drawing or drawing_of(result)}
 
 
 def _task(name: str) -> Any:
@@ -293,13 +327,12 @@ def _check_drawing() -> None:
     """Raise if no OpenGL context can be made: robosuite would fail with a traceback from deep inside PyOpenGL."""
     # robosuite has set MUJOCO_GL by now if the user had not.
     backend = os.environ.get("MUJOCO_GL", "")
+    if backend == "glx" and not os.environ.get("DISPLAY"):
+        raise cannot_draw(OSError("it needs a display, and DISPLAY is not set"))
     classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
     if backend not in classes:
         return
-    with suppress(ImportError):
-        # Mesa and triton (torch's compiler) each bring an LLVM. Loaded in this order both live; in the other,
-        # whoever imports torch's optimisers after drawing dies of a segmentation fault.
-        importlib.import_module("triton")
+    before_drawing()
     try:
         module = robosuite(f"renderers.context.{backend}_context")
         getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+from contextlib import suppress
 from typing import Any
 
 from pixelrl.errors import SimulationError
@@ -21,6 +22,16 @@ def robosuite(module: str = "") -> Any:
         return importlib.import_module(f"robosuite.{module}" if module else "robosuite")
     except Exception as error:  # mujoco loads the OpenGL library while it is imported
         raise cannot_draw(error) from error
+
+
+def before_drawing() -> None:
+    """Load triton (torch's compiler), where it is installed, before anything is drawn.
+
+    Mesa and triton each bring an LLVM. Loaded in this order both live; in the other, whoever imports torch's
+    optimisers after drawing dies of a segmentation fault.
+    """
+    with suppress(ImportError):
+        importlib.import_module("triton")
 
 
 def cannot_draw(error: Exception) -> SimulationError:

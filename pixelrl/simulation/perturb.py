@@ -17,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 
 from pixelrl.interfaces import Sensors
 from pixelrl.seeding import derive
-from pixelrl.simulation.environment import RobosuiteEnv, make_env
+from pixelrl.simulation.door import open_env
+from pixelrl.simulation.environment import RobosuiteEnv
 from pixelrl.simulation.staging import Staging
 
 AnyEnv = gymnasium.Env[Any, Any]
@@ -61,11 +62,11 @@ def make_perturbed(env_args: Mapping[str, Any], perturbations: Sequence[Perturba
     """Build an environment under perturbations; it pickles, as `partial(make_perturbed, env_args, perturbations)`.
 
     Raises:
-        SimulationError: as `make_env`.
+        SimulationError: as `open_env`.
     """
     for each in perturbations:
         env_args = each.options(env_args)
-    return perturbed(make_env(env_args), perturbations)
+    return perturbed(open_env(env_args), perturbations)
 
 
 def perturbed(env: AnyEnv, perturbations: Sequence[Perturbation]) -> AnyEnv:

@@ -1,22 +1,20 @@
 """Try a policy: whole episodes, in parallel worker processes, from a fixed set of starts."""
 
-import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import wait
-from typing import Any
+from typing import Protocol
 
-import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
 from pixelrl.errors import SimulationError
 from pixelrl.history import History
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.seeding import derive
+from pixelrl.simulation.crew import Answer, AnyEnv, Begin, Crew, Order, failure
+from pixelrl.simulation.state import State
 
 ROWS = 16
 """How many rows a policy sees in a call, whatever the number of workers.
@@ -25,7 +23,37 @@ Matrix products round differently for different batch sizes, and a contact-rich 
 a fixed size, one worker and fifty give the same outcomes.
 """
 
-AnyEnv = gymnasium.Env[Any, Any]
+ATTEMPTS = 3
+"""How often an episode is begun: one that loses so many workers is itself to blame."""
+
+TIME_LIMIT = 60.0
+"""How long a step or a reset may take before its worker counts as hung. [s]"""
+
+Judge = Callable[[Sensors], NDArray[np.float32]]
+"""What E critics think of the `ROWS` rows that a policy sees, float32 `[ROWS, E]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An episode to be played.
+
+    Attributes:
+        index: its number in the evaluation, from 0.
+        seed: what its environment is reset with.
+        start: the state that it begins in, if not in one that the seed decides.
+        film: height and width of the pictures that are kept of it for people [px]; 0: none.
+    """
+
+    index: int
+    seed: int
+    start: State | None = None
+    film: int = 0
+
+    @property
+    def order(self) -> Begin:
+        """Return what a worker is told."""
+        options = None if self.start is None else {"state": self.start}
+        return Begin(seed=self.seed, options=options, film=self.film)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +68,7 @@ class Outcome:
         length: its steps.
         frames: uint8 `[length + 1, S, S, 3]`, from the start to the end, if it was filmed.
         values: float32 `[length, E]`, what E critics thought before each step, if any were asked.
+        restarts: how often its worker was lost, and it was begun anew; that changes nothing else.
     """
 
     index: int
@@ -49,6 +78,17 @@ class Outcome:
     length: int
     frames: NDArray[np.uint8] | None = None
     values: NDArray[np.float32] | None = None
+    restarts: int = field(default=0, compare=False)
+
+
+class Engine(Protocol):
+    """Whatever plays episodes: processes on this machine (`play`), or a cluster."""
+
+    def __call__(
+        self, policy: Policy, make: Callable[[], AnyEnv], jobs: Sequence[Job], *, history: int, judge: Judge | None
+    ) -> Generator[Outcome, None, None]:
+        """Yield the outcome of each job when it ends, in any order; each is a function of the arguments alone."""
+        ...
 
 
 def rollout(
@@ -62,7 +102,10 @@ def rollout(
     films: int = 0,
     film_size: int = 256,
     only: Sequence[int] | None = None,
-    judge: Callable[[Sensors], NDArray[np.float32]] | None = None,
+    judge: Judge | None = None,
+    starts: Sequence[State] = (),
+    time_limit: float = TIME_LIMIT,
+    engine: Engine | None = None,
 ) -> Generator[Outcome, None, None]:
     """Play `episodes` episodes and yield each one's outcome when it ends, so not in the order of their indices.
 
@@ -72,7 +115,7 @@ def rollout(
 
     Args:
         policy: acts for `ROWS` rows at once, in this process; some rows may be idle.
-        make: makes an environment in a worker, and once in this process, to read its spaces.
+        make: makes an environment in a worker.
         episodes: how many to play.
         seed: the evaluation's seed.
         workers: how many processes play them.
@@ -80,154 +123,120 @@ def rollout(
         films: the first so many episodes are filmed, by the environment's `picture(film_size)`.
         film_size: height and width of the films [px].
         only: play these of the episodes again, and no others.
-        judge: critics who look on, float32 `[ROWS, E]` for the policy's rows; the actions do not depend on them.
+        judge: critics who look on; the actions do not depend on them.
+        starts: states to begin in, one an episode, of a `RobosuiteEnv`; their seeds are then the episodes'.
+        time_limit: how long a step or a reset may take before its worker is replaced [s].
+        engine: plays the episodes instead of processes on this machine; `workers` and `time_limit` are then its own.
 
     Raises:
-        SimulationError: an environment failed, a worker died, or an action is not finite or of the wrong shape.
+        SimulationError: an environment failed, an episode lost its worker time and again, or an action is not finite
+            or of the wrong shape.
     """
     if episodes < 1 or workers < 1:
         raise SimulationError(f"episodes and workers must be at least 1; got {episodes} and {workers}")
-    chosen = range(episodes) if only is None else only
-    workers = min(workers, len(chosen))
-    plan = iter([_Take(index=index, seed=derive(seed, "evaluate", index)) for index in chosen])
-    with _open(partial(_Stage, make, seed=seed, films=films, film_size=film_size), workers) as envs:
-        playing: dict[int, _Take] = {}  # worker -> its episode
-        past = History(history)
-        while True:
-            free = [worker for worker in range(workers) if worker not in playing]
-            fresh = dict(zip(free, plan, strict=False))
+    if not time_limit > 0:
+        raise SimulationError(f"the time limit of a step is {time_limit:g} s; it must be above 0")
+    if starts and episodes > len(starts):
+        raise SimulationError(f"{episodes} episodes are to begin from {len(starts)} starts; ask for at most so many")
+    jobs = []
+    for index in range(episodes) if only is None else only:
+        start = starts[index] if starts else None
+        begun_with = start.seed if start else derive(seed, "evaluate", index)
+        jobs.append(Job(index=index, seed=begun_with, start=start, film=film_size if index < films else 0))
+    engine = engine or partial(play, workers=workers, time_limit=time_limit)
+    yield from engine(policy, make, jobs, history=history, judge=judge)
+
+
+def play(
+    policy: Policy,
+    make: Callable[[], AnyEnv],
+    jobs: Sequence[Job],
+    *,
+    history: int,
+    judge: Judge | None = None,
+    workers: int,
+    time_limit: float = TIME_LIMIT,
+) -> Generator[Outcome, None, None]:
+    """Play episodes in processes on this machine: the local `Engine`.
+
+    A worker that dies or hangs is replaced. Its episode is begun anew, by whoever is free, from the same start.
+    """
+    waiting = deque(jobs)
+    losses: Counter[int] = Counter()
+    playing: dict[int, _Take] = {}  # worker -> its episode
+    past = History(history)
+    with Crew(make, min(workers, len(jobs)), time_limit) as crew:
+        while waiting or playing:
+            free = [worker for worker in crew.ready(or_wait=not playing) if worker not in playing]
+            fresh = {worker: _Take(job=waiting.popleft()) for worker in free if waiting}
             playing |= fresh
+            _tell(crew, {worker: take.job.order for worker, take in fresh.items()}, playing, waiting, losses)
             if not playing:
-                return
-            if fresh:
-                sensors = _begin(envs, fresh)
-            begins = np.array([worker in fresh for worker in range(workers)])
-            seen = past(sensors, begins)
-            actions = _act(policy, seen, playing, envs.action_space.shape or ())
+                continue
+            seen = past(crew.sensors, np.array([worker in fresh for worker in range(crew.seats)]))
+            actions = _act(policy, seen, playing, (crew.seats, *crew.action_shape))
             if judge is not None:
-                values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, workers)])
+                values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, crew.seats)])
                 for worker, take in playing.items():
                     take.values.append(values[worker])
-            with _naming_the_dead(envs, playing):
-                sensors, rewards, terminated, truncated, infos = envs.step(actions)
-            _raise_reports(infos, playing)
-            for worker, take in playing.items():
-                take.add(float(rewards[worker]), _picture(infos, worker))
-            for worker in [worker for worker in playing if terminated[worker] or truncated[worker]]:
-                yield playing.pop(worker).outcome(success=bool(infos["success"][worker]))
+            _tell(crew, {worker: actions[worker] for worker in playing}, playing, waiting, losses)
+            for worker in [worker for worker, take in playing.items() if take.over]:
+                take = playing.pop(worker)
+                yield take.outcome(losses[take.job.index])
 
 
 @dataclass(kw_only=True)
 class _Take:
     """An episode that is being played."""
 
-    index: int
-    seed: int
+    job: Job
     return_: float = 0.0
-    length: int = 0
+    length: int = -1  # the first answer is that of the start
+    over: bool = False
+    success: bool = False
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     values: list[NDArray[np.float32]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"episode {self.index} (seed {self.seed}), after {self.length} steps"
+        return f"episode {self.job.index} (seed {self.job.seed}), after {max(0, self.length)} steps"
 
-    def add(self, reward: float, picture: NDArray[np.uint8] | None) -> None:
-        """Count one step."""
-        self.return_ += reward
+    def add(self, answer: Answer) -> None:
+        """Count an answer."""
+        self.return_ += answer.reward
         self.length += 1
-        if picture is not None:
-            self.frames.append(picture)
+        self.over, self.success = answer.terminated or answer.truncated, answer.success
+        if answer.picture is not None:
+            self.frames.append(answer.picture)
 
-    def outcome(self, *, success: bool) -> Outcome:
+    def outcome(self, restarts: int) -> Outcome:
         """Close the books."""
         return Outcome(
-            index=self.index,
-            seed=self.seed,
-            success=success,
+            index=self.job.index,
+            seed=self.job.seed,
+            success=self.success,
             return_=self.return_,
             length=self.length,
             frames=np.stack(self.frames) if self.frames else None,
             values=np.stack(self.values) if self.values else None,
+            restarts=restarts,
         )
 
 
-class _Stage(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """A worker's environment: starts an episode by its index, films the first ones, rests when one is over.
-
-    Its infos hold `success` (after a step), `picture` (if filmed) and `error`. An exception travels as such a text
-    since gymnasium's own way hangs on one that cannot be pickled and trips over a percent sign in a traceback.
-    """
-
-    def __init__(self, make: Callable[[], AnyEnv], *, seed: int, films: int, film_size: int) -> None:
-        super().__init__(make())
-        self._seed = seed
-        self._films = films
-        self._film_size = film_size
-        self._index = 0
-        self._last: tuple[Any, float, bool, bool, dict[str, Any]] | None = None
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; `seed` is its index, since only seeds reach the workers one by one."""
-        assert seed is not None
-        self._index, self._last = seed, None
-        try:
-            sensors, _ = self.env.reset(seed=derive(self._seed, "evaluate", seed))
-            return sensors, self._film()
-        except Exception as error:
-            return self.observation_space.sample(), _report(error)
-
-    def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take a step, or none where the episode is over: in lock-step, others may still be playing."""
-        if self._last is not None:
-            return self._last
-        try:
-            sensors, reward, terminated, truncated, info = self.env.step(action)
-            result = sensors, float(reward), terminated, truncated, {"success": bool(info["success"]), **self._film()}
-        except Exception as error:
-            return self.observation_space.sample(), 0.0, False, False, _report(error)
-        if terminated or truncated:
-            self._last = result
-        return result
-
-    def _film(self) -> dict[str, Any]:
-        """Return the picture of this instant, if this episode is filmed."""
-        if self._index >= self._films:
-            return {}
-        return {"picture": self.env.get_wrapper_attr("picture")(self._film_size)}
-
-
-@contextmanager
-def _open(make: Callable[[], AnyEnv], workers: int) -> Iterator[AsyncVectorEnv[Any, Any]]:
-    """Start the workers; end them all, whatever happens."""
-    try:
-        # Renderers and threads do not survive a fork: spawn. The policy's rows are copies, so the buffer need not be.
-        envs = AsyncVectorEnv[Any, Any](
-            [make] * workers, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED
-        )
-    except (EOFError, ConnectionError) as error:
-        raise SimulationError("a worker died while it made its environment; its own message is above") from error
-    try:
-        yield envs
-        envs.close()
-    finally:
-        for process in envs.processes:
-            process.kill()  # at once, even amid a call: a worker owns nothing but memory
-        for process in envs.processes:
-            process.join()
-        envs.closed = True  # or its finaliser would talk to the dead
-
-
-def _begin(envs: AsyncVectorEnv[Any, Any], fresh: Mapping[int, _Take]) -> Sensors:
-    """Reset the workers of these episodes, and no other; return what all workers sense."""
-    mask = np.array([worker in fresh for worker in range(envs.num_envs)])
-    indices = [fresh[worker].index if worker in fresh else None for worker in range(envs.num_envs)]
-    with _naming_the_dead(envs, fresh):
-        sensors, infos = envs.reset(seed=indices, options={"reset_mask": mask})
-    _raise_reports(infos, fresh)
-    for worker, take in fresh.items():
-        if (picture := _picture(infos, worker)) is not None:
-            take.frames.append(picture)
-    return dict(sensors)
+def _tell(
+    crew: Crew, orders: Mapping[int, Order], playing: dict[int, _Take], waiting: deque[Job], losses: Counter[int]
+) -> None:
+    """Have workers do something, and book their answers; the episode of one that is lost waits to be begun anew."""
+    for worker, answer in crew.do(orders).items():
+        take = playing[worker]
+        if isinstance(answer, Answer) and answer.error:
+            raise failure(str(take), answer)
+        if isinstance(answer, Answer):
+            take.add(answer)
+            continue
+        losses[take.job.index] += 1
+        if losses[take.job.index] == ATTEMPTS:
+            raise SimulationError(f"{take}: {answer.reason}; the episode was begun {ATTEMPTS} times")
+        waiting.appendleft(playing.pop(worker).job)
 
 
 def _act(policy: Policy, sensors: Sensors, playing: Mapping[int, _Take], shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -253,40 +262,3 @@ def _batches(sensors: Sensors, workers: int) -> Iterator[tuple[int, int, Sensors
         for key, value in sensors.items():
             rows[key][:count] = value[start : start + count]
         yield start, count, rows
-
-
-@contextmanager
-def _naming_the_dead(envs: AsyncVectorEnv[Any, Any], playing: Mapping[int, _Take]) -> Iterator[None]:
-    """Turn a broken pipe into a SimulationError that names the episode whose worker died."""
-    try:
-        yield
-    except (EOFError, ConnectionError) as error:
-        # The pipe breaks a little before the process can be seen to be dead.
-        sentinels = wait([process.sentinel for process in envs.processes], timeout=10)
-        victims = []
-        for worker, process in enumerate(envs.processes):
-            if process.sentinel in sentinels:
-                process.join()
-                victims.append(f"{playing.get(worker, 'between episodes')} (exit code {process.exitcode})")
-        raise SimulationError(f"a worker died, of a crash or for want of memory: {'; '.join(victims)}") from error
-
-
-def _report(error: Exception) -> dict[str, Any]:
-    """Return an info that tells the parent of an exception."""
-    return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-
-
-def _raise_reports(infos: Mapping[str, Any], playing: Mapping[int, _Take]) -> None:
-    """Raise the first exception that a worker told of, under the name of its episode."""
-    for worker, take in playing.items():
-        if "error" in infos and infos["_error"][worker]:
-            failure = SimulationError(f"{take}: the environment raised {infos['error'][worker]}")
-            failure.add_note(f"In the worker:\n{infos['traceback'][worker]}")
-            raise failure
-
-
-def _picture(infos: Mapping[str, Any], worker: int) -> NDArray[np.uint8] | None:
-    """Return a copy of a worker's picture, if it sent one."""
-    if "picture" not in infos or not infos["_picture"][worker]:
-        return None
-    return np.array(infos["picture"][worker], dtype=np.uint8)

@@ -96,7 +96,9 @@ class Staging:
         """Return the colour in which the table is drawn, `[4]`: that of its visual shape, where those are drawn."""
         visual = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, "table_visual")
         if visual >= 0 and self._context.vopt.geomgroup[self.model.geom_group[visual]]:
-            return self.colour(visual)
+            colour = self.colour(visual)
+            if colour[3] > 0:
+                return colour
         table = self.table()
         assert table is not None, "a table was looked for before"
         return self.colour(table)

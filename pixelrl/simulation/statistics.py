@@ -141,6 +141,7 @@ def summarise(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "success_interval_95": list(wilson(successes, len(ordered))),
         "mean_return": float(np.mean([outcome.return_ for outcome in ordered])),
         "mean_length": float(np.mean([outcome.length for outcome in ordered])),
+        "restarts": sum(outcome.restarts for outcome in ordered),
         "outcomes": [
             {
                 "index": outcome.index,

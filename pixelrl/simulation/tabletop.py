@@ -14,6 +14,9 @@ from robosuite.models.tasks import ManipulationTask
 from robosuite.utils.mjcf_utils import array_to_string, new_body, new_geom
 from robosuite.utils.observables import Observable, sensor
 
+from pixelrl.simulation.drawing import Colour, child
+from pixelrl.simulation.steering import steer
+
 Vector = NDArray[np.float64]
 
 TABLE_TOP = 0.8
@@ -31,8 +34,7 @@ HARD = {"solref": [2 * TIMESTEP, 1.0], "solimp": [0.95, 0.99, 0.001]}
 STIFF = {"priority": 1, **HARD}
 """Of furniture: contacts in MuJoCo are soft, and through the usual walls of 8 mm the arm can squeeze a cube."""
 
-COLOURS = {
-    "table": (0.78, 0.74, 0.68),
+COLOURS: dict[str, Colour] = {
     "tray_floor": (0.95, 0.93, 0.85),
     "tray": (0.10, 0.42, 0.32),
     "cube": (0.85, 0.08, 0.08),
@@ -44,12 +46,17 @@ COLOURS = {
     "cabinet_upper_floor": (0.80, 0.84, 0.82),
     "cabinet_upper": (0.50, 0.68, 0.70),
     "cabinet": (0.35, 0.20, 0.12),
+}
+"""Beginning of the name of one of our geoms -> its colour; the first that fits."""
+
+ROBOSUITES: dict[str, Colour] = {
+    "table": (0.78, 0.74, 0.68),
     "robot": (0.90, 0.90, 0.92),
     "gripper0_right_hand": (0.90, 0.90, 0.92),
     "gripper": (0.15, 0.15, 0.17),
     "fixed_mount": (0.30, 0.30, 0.30),
 }
-"""Beginning of a geom's name -> its colour; the first that fits."""
+"""The same for what robosuite brings, where its own materials are not drawn."""
 
 
 class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
@@ -67,6 +74,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
         downward: the orientation that the gripper keeps, fingers down, as a rotation vector. [rad]
         workspace: the lowest and highest targets of the fingertips, world frame, `[2, 3]`. [m]
         camera: pose and field of view of the camera `agentview`, as MJCF attributes.
+        colours: beginning of a geom's name -> its colour in the drawing `fast`; the first that fits.
     """
 
     starts: tuple[str, ...]
@@ -76,6 +84,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     downward: Vector
     workspace: Vector
     camera: ClassVar[dict[str, str]]
+    colours: ClassVar[dict[str, Colour]] = COLOURS | ROBOSUITES
     move = MOVE
     action_ranges = (*((axis, -MOVE, MOVE, "m") for axis in ("dx", "dy", "dz")), ("gripper", -1.0, 1.0, "1"))
 
@@ -96,8 +105,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
             "hard_reset": False,  # nothing random is compiled into the model
             "renderer": "mujoco",  # the default opens a viewer that leaks memory
         }
-        drawn = {"render_collision_mesh": True, "render_visual_mesh": False}
-        super().__init__(robots, controller_configs=_controller(), **(usual | options | drawn))
+        super().__init__(robots, controller_configs=_controller(), **(usual | options))
 
     @property
     def action_dim(self) -> int:
@@ -153,27 +161,20 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
         self.model = ManipulationTask(arena, [robot.robot_model], objects)
 
     def edit_model_xml(self, xml_str: str) -> str:
-        """Make the model cheap: simple collision shapes are drawn, in clear colours; all other geometry goes.
-
-        The robot's visual meshes have 168 000 faces; without them a picture costs a tenth, and starting a third.
-        """
+        """Set the time step, and give the task's things their colours; and twins to see, where solids are not drawn."""
         root = ET.fromstring(super().edit_model_xml(xml_str))
-        for geom in root.iter("geom"):
-            name = geom.get("name", "")
-            geom.attrib.pop("material", None)
-            if geom.get("contype") == "0" and geom.get("group") == "1":
-                # robosuite looks its visual geoms up by name, so they must stay: as dots that are never drawn.
-                geom.attrib.pop("mesh", None)
-                geom.attrib.update(type="sphere", size="0.001")
-            colour = next((rgb for prefix, rgb in COLOURS.items() if name.startswith(prefix)), None)
-            if colour is not None:
+        child(root, "option").set("timestep", str(TIMESTEP))
+        for body in root.iter("body"):
+            geoms = body.findall("geom")
+            for geom in geoms:
+                name = geom.get("name", "")
+                colour = next((rgb for prefix, rgb in COLOURS.items() if name.startswith(prefix)), None)
+                if colour is None:
+                    continue
                 geom.set("rgba", array_to_string([*colour, 1.0]))
-        _drop_unused_assets(root)
-        visual = _child(root, "visual")
-        quality = visual.find("quality")  # a recorded scene has been here before
-        quality = ET.SubElement(visual, "quality") if quality is None else quality
-        quality.attrib.update(offsamples="0", shadowsize="0")
-        _child(root, "option").set("timestep", str(TIMESTEP))
+                if not self.render_collision_mesh and all(each.get("group") == "0" for each in geoms):
+                    twin = {"name": f"{name}_vis", "group": "1", "contype": "0", "conaffinity": "0"}
+                    ET.SubElement(body, "geom", geom.attrib | twin)
         return ET.tostring(root, encoding="unicode")
 
     def initialize_time(self, control_freq: float) -> None:
@@ -206,16 +207,16 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
         self.sim.data.set_joint_qpos(thing.joints[0], np.array(pose))
 
     def _pre_action(self, action: Vector, policy_step: bool = False) -> None:
-        """Turn the action into a target in the workspace once, then run the controller every other substep."""
+        """Turn the action into a target in the workspace once, then run the controller's law every other substep."""
         if policy_step:
             self._substep = 0
             target = np.clip(self.eef_pos + MOVE * np.clip(action[:3], -1, 1), *self.workspace)
             closed = 1.0 if action[3] > 0 else -1.0
             # The Panda's gripper ramps over ten actions, which is two seconds here: start at the ramp's end.
             self.robots[0].gripper["right"].current_action = np.array([-closed, closed])
-            self._command = np.array([*target, *self.downward, closed])
-        if self._substep % CONTROL_EVERY == 0:
-            self.robots[0].control(self._command, policy_step=policy_step)
+            self.robots[0].control(np.array([*target, *self.downward, closed]), policy_step=True)
+        elif self._substep % CONTROL_EVERY == 0:
+            steer(self.robots[0])
         self._substep += 1
 
 
@@ -259,20 +260,3 @@ def _controller() -> dict[str, Any]:
         "gripper": {"type": "GRIP"},
     }
     return {"type": "BASIC", "body_parts": {"right": arm}}
-
-
-def _child(root: ET.Element, tag: str) -> ET.Element:
-    """Return a child that exists."""
-    child = root.find(tag)
-    assert child is not None, f"robosuite's model has no <{tag}>"
-    return child
-
-
-def _drop_unused_assets(root: ET.Element) -> None:
-    """Remove the meshes that no geom names, and all materials and textures but the sky."""
-    used = {geom.get("mesh") for geom in root.iter("geom")}
-    assets = _child(root, "asset")
-    for asset in list(assets):
-        sky = asset.get("type") == "skybox"
-        if not (sky or (asset.tag == "mesh" and asset.get("name") in used)):
-            assets.remove(asset)

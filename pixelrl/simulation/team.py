@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from pixelrl.errors import PixelrlError, SimulationError
+from pixelrl.simulation.devices import draw_on
 
 Result = TypeVar("Result")
 
@@ -25,7 +26,7 @@ def in_order(shares: Sequence[Callable[[], Iterable[Result]]], names: Iterable[s
     Raises:
         PixelrlError: as a process raised it, with the name of the result before it; or a process died.
     """
-    team = [_hire(share) for share in shares]
+    team = [_hire(share, seat) for seat, share in enumerate(shares)]
     try:
         for index, name in enumerate(names):
             process, connection = team[index % len(team)]
@@ -37,19 +38,20 @@ def in_order(shares: Sequence[Callable[[], Iterable[Result]]], names: Iterable[s
             process.join()
 
 
-def _hire(share: Callable[[], Iterable[Any]]) -> tuple[BaseProcess, Connection]:
+def _hire(share: Callable[[], Iterable[Any]], seat: int) -> tuple[BaseProcess, Connection]:
     """Start a process, and return it with the end of the pipe from which its results come."""
     context = get_context("spawn")  # a renderer does not survive a fork
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(share, theirs), daemon=True)
+    process = context.Process(target=_work, args=(share, seat, theirs), daemon=True)
     process.start()
     theirs.close()  # so that the process's death is seen here as the end of the pipe
     return process, ours
 
 
-def _work(share: Callable[[], Iterable[Any]], out: Connection) -> None:
+def _work(share: Callable[[], Iterable[Any]], seat: int, out: Connection) -> None:
     """Send the results one by one; send an error instead where one occurs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who then ends the team
+    draw_on(seat)
     try:
         for result in share():
             out.send(("result", result))
