@@ -37,6 +37,7 @@ MEASURE_EVERY = 100
 RATIOS = {
     "pixelrl / floor": ("pixelrl", "floor"),
     "pixelrl / modules": ("pixelrl", "modules"),
+    "graph / floor": ("graph", "floor"),
     "pixelrl / tiled": ("pixelrl", "tiled"),
     "pixelrl / robomimic": ("pixelrl", "robomimic"),
     "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
@@ -91,6 +92,8 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         return Contender(make=make, arguments=(kind, case, str(device), threads), rehearsal=rehearsal)
 
     chosen = {kind: contender(kind) for kind in ("pixelrl", "floor", "modules", "tiled")}
+    if device.type == "cuda":
+        chosen["graph"] = contender("graph")
     if case.recipe.critic:
         chosen["with diagnostics"] = contender("with diagnostics")
     rest = tuple(term for term in case.recipe.critic if not isinstance(term, DR3))
@@ -119,7 +122,7 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
     if kind == "tiled":
         learner = tiled(learner)
     measure = kind == "with diagnostics"
-    step = learner.update if kind == "tiled" else updater(learner, "auto")
+    step = learner.update if kind == "tiled" else updater(learner, "graph" if kind == "graph" else "none")
 
     def update() -> object:
         return step(next(supply), measure=measure)

@@ -44,7 +44,7 @@ def train(
     snapshot_every: int = 0,
     threads: Threads = "auto",
     loader_threads: int | None = None,
-    capture: Capture = "auto",
+    capture: Capture = "none",
     ranks: Ranks = ALONE,
     console: Console,
 ) -> None:

@@ -11,8 +11,8 @@ from pixelrl.batch import Batch, Metrics
 from pixelrl.errors import PixelrlError
 from pixelrl.learner import Learner
 
-Capture = Literal["auto", "none", "graph"]
-"""auto: a graph on CUDA for a rank that is alone, nothing elsewhere."""
+Capture = Literal["none", "graph"]
+"""none is the default as long as the graph has not been tried on a GPU."""
 
 Recorder = Callable[[Callable[[], Metrics]], tuple[Callable[[], object], Metrics]]
 """Record some work without doing it; return what does it, and the metrics that it will overwrite each time."""
@@ -36,10 +36,11 @@ def updater(learner: Learner, how: Capture) -> Step:
         PixelrlError: a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold.
     """
     device, ranks = learner.device, learner.ranks.count
-    possible = device.type == "cuda" and ranks == 1
-    if how == "graph" and not possible:
-        raise PixelrlError(f"--capture is graph, on {device} with {ranks} ranks; it needs CUDA and one: auto or none")
-    return Captured(learner, cuda_graph(learner)) if possible and how != "none" else learner.update
+    if how == "none":
+        return learner.update
+    if device.type != "cuda" or ranks > 1:
+        raise PixelrlError(f"--capture graph, on {device} with {ranks} ranks: it needs CUDA, and one rank")
+    return Captured(learner, cuda_graph(learner))
 
 
 class Captured:
