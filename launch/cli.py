@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pixelrl.errors import PixelrlError
+from pixelrl.launch.cluster import Engine, cluster_for
 from pixelrl.launch.provenance import cores
 
 Out = Annotated[Path, arg(metavar="PATH")]
@@ -69,6 +71,8 @@ def collect(
     drawing: Drawing | None = None,
     distractor: bool = False,
     compress: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Collect a data set with a scripted, noisy policy; the file depends on the seed, not on the workers.
 
@@ -84,22 +88,26 @@ def collect(
         drawing: fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast.
         distractor: put a second, distracting cube on the table.
         compress: gzip the pictures, one frame a chunk.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.collect import collect as run
 
-    run(
-        task,
-        part,
-        out,
-        episodes=episodes,
-        seed=seed,
-        workers=counted(workers),
-        size=size,
-        drawing=drawing,
-        distractor=distractor,
-        compress=compress,
-        console=Console(),
-    )
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        run(
+            task,
+            part,
+            out,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            size=size,
+            drawing=drawing,
+            distractor=distractor,
+            compress=compress,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def render(
@@ -113,6 +121,8 @@ def render(
     workers: int | None = None,
     replay: bool = True,
     compress: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Draw the pictures that a raw robosuite or robomimic file lacks, and tell how far its actions stray when replayed.
 
@@ -131,21 +141,25 @@ def render(
         replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
             known of the state after the last action, which is dropped.
         compress: gzip the pictures, one frame a chunk.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.render import render as run
 
-    run(
-        raw,
-        out,
-        cameras=cameras,
-        size=size,
-        drawing=drawing,
-        demos=demos,
-        workers=counted(workers),
-        replay=replay,
-        compress=compress,
-        console=Console(),
-    )
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        run(
+            raw,
+            out,
+            cameras=cameras,
+            size=size,
+            drawing=drawing,
+            demos=demos,
+            workers=counted(workers),
+            replay=replay,
+            compress=compress,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def inspect(
@@ -213,6 +227,8 @@ def evaluate(
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode.
 
@@ -236,28 +252,32 @@ def evaluate(
         out: where to write evaluation.json and films; default: the policy's directory.
         html: film, and write evaluation.html: one page with the films, Q along each of them where the policy has
             critics, the failures with the moment they went wrong, and every episode.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.evaluate import evaluate as go
 
-    films = films if video or html else 0
-    go(
-        run,
-        episodes=episodes,
-        seed=seed,
-        workers=counted(workers),
-        films=films,
-        step=step,
-        env=env,
-        env_options=pairs("--env-options", env_options),
-        camera_sources={camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()},
-        starts=starts,
-        time_limit=time_limit,
-        drawing=drawing,
-        until=until,
-        out=out,
-        html=html,
-        console=Console(),
-    )
+    sources = {camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()}
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        go(
+            run,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            films=films if video or html else 0,
+            step=step,
+            env=env,
+            drawing=drawing,
+            env_options=pairs("--env-options", env_options),
+            camera_sources=sources,
+            starts=starts,
+            time_limit=time_limit,
+            until=until,
+            out=out,
+            html=html,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def sweep(
@@ -271,6 +291,8 @@ def sweep(
     step: int | None = None,
     env: str | None = None,
     out: Annotated[Path | None, arg(metavar="PATH")] = None,
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Tell how robust a policy is: its success as a function of what differs, each from the same starts.
 
@@ -287,21 +309,25 @@ def sweep(
         step: use the snapshot of this step, not the last checkpoint.
         env: environment to use; default: the one that the data came from.
         out: directory for sweep.json, sweep.png, sweep.html; default: the policy's directory.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.sweep import sweep as go
 
-    go(
-        run,
-        only=only,
-        levels=levels,
-        episodes=episodes,
-        seed=seed,
-        workers=counted(workers),
-        step=step,
-        env=env,
-        out=out,
-        console=Console(),
-    )
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        go(
+            run,
+            only=only,
+            levels=levels,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            step=step,
+            env=env,
+            out=out,
+            cluster=cluster,
+            console=console,
+        )
 
 
 def starts(
@@ -312,6 +338,8 @@ def starts(
     seed: int = 0,
     workers: int | None = None,
     env_options: tuple[str, ...] = (),
+    engine: Engine = "local",
+    ray_address: str = "auto",
 ) -> None:
     """Make a bank of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
 
@@ -325,11 +353,15 @@ def starts(
         seed: of the starts.
         workers: simulator processes; default: one a core.
         env_options: of the environment, say distractor=true.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
     """
     from pixelrl.launch.starts import starts as go
 
     options = pairs("--env-options", env_options)
-    go(task, out, episodes=episodes, seed=seed, workers=counted(workers), options=options, console=Console())
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        asked = partial(go, episodes=episodes, seed=seed, workers=counted(workers), options=options)
+        asked(task, out, cluster=cluster, console=console)
 
 
 def compare(
