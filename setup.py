@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.11",
     packages=["pixelrl", "pixelrl.terms", "pixelrl.simulation", "pixelrl.export", *(f"pixelrl.{w}" for w in WINGS)],
     package_dir={f"pixelrl.{wing}": wing for wing in WINGS},
-    package_data={"pixelrl": ["py.typed"]},
+    package_data={"pixelrl": ["py.typed"], "pixelrl.launch": ["scripts/*"]},
     entry_points={"console_scripts": ["pixelrl=pixelrl.launch.cli:main"]},
     install_requires=[
         "av>=14",

@@ -29,6 +29,7 @@ def settle(
     device: torch.device,
     workers: int,
     progress: Progress | None,
+    copies: int = 1,
 ) -> tuple[Plan, dict[str, Frames]]:
     """Choose where the frames of all cameras live, and bring them there.
 
@@ -39,6 +40,7 @@ def settle(
         device: the learner's; CUDA takes frames, and everything else through page-locked memory.
         workers: how many processes may build a cache.
         progress: watches.
+        copies: how many processes on this machine do the same.
 
     Raises:
         DataError: pictures that cannot be read, or do not fit where they were asked to be.
@@ -46,7 +48,8 @@ def settle(
     pictures = parts[0].recording.contents.pictures
     size = frames * sum(map(math.prod, pictures.values()))
     lacking = cache(lambda: [(part.recording.cache, whole) for part in parts if (whole := _lacking(part)) is not None])
-    plan = choose(memory, size, gpu=gpu_room(device), ram=ram_room(), obstacle=lambda: _obstacle(lacking()))
+    room = {"gpu": gpu_room(device), "ram": ram_room(), "copies": copies}
+    plan = choose(memory, size, obstacle=lambda: _obstacle(lacking()), **room)
     pin = device.type == "cuda"
     total = frames * len(pictures)
     if plan.place == "cache":

@@ -36,6 +36,7 @@ def open_mixture(
     device: torch.device = CPU,
     workers: int = 1,
     progress: Progress | None = None,
+    copies: int = 1,
     **sampling: Any,
 ) -> tuple[Mixture, Plan]:
     """Open the files of all sources, and return their mixture and where its frames live.
@@ -52,6 +53,7 @@ def open_mixture(
         device: the learner's. Frames may live there; otherwise batches for CUDA lie in page-locked memory.
         workers: how many processes may build a cache.
         progress: watches the frames come in.
+        copies: how many processes on this machine open the same.
         sampling: whatever else `Mixture` takes.
 
     Raises:
@@ -61,7 +63,9 @@ def open_mixture(
     used = [part_of(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
     parts, frames = lay_out(recording for each in used for recording in each)
     files = [*parts.values()]
-    plan, pictures = settle(files, frames, memory=memory, device=device, workers=workers, progress=progress)
+    plan, pictures = settle(
+        files, frames, memory=memory, device=device, workers=workers, progress=progress, copies=copies
+    )
     store = load(used, parts, pictures, actions=actions)
     if plan.place == "cache":
         for recording in (recording for each in recordings for recording in each if recording.kept is None):

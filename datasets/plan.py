@@ -40,7 +40,9 @@ class Plan:
     reason: str
 
 
-def choose(memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[[], str | None]) -> Plan:
+def choose(
+    memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[[], str | None], copies: int = 1
+) -> Plan:
     """Choose where `size` bytes of frames are to live.
 
     Args:
@@ -49,16 +51,17 @@ def choose(memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[
         gpu: what they may take of the GPU's memory; 0 where there is none.
         ram: what they may take of the machine's.
         obstacle: tells why there can be no cache, or None; only asked where one would be of use.
+        copies: how many processes are to hold them in RAM, each by itself; a cache is held once for all.
 
     Raises:
         DataError: a cache is asked for and there can be none.
     """
     place: Place = "file" if memory == "auto" else memory
-    hindrance = obstacle() if memory == "cache" or (memory == "auto" and size > max(gpu, ram)) else None
+    hindrance = obstacle() if memory == "cache" or (memory == "auto" and size > max(gpu, ram // copies)) else None
     if memory == "cache" and hindrance is not None:
         raise DataError(f"--memory cache: {hindrance}; --cache-dir names another place for it")
     if memory == "auto":
-        fits: dict[Place, bool] = {"gpu": size <= gpu, "ram": size <= ram, "cache": hindrance is None}
+        fits: dict[Place, bool] = {"gpu": size <= gpu, "ram": size * copies <= ram, "cache": hindrance is None}
         place = next((where for where, fit in fits.items() if fit), "file")
     names = {"gpu": "on the GPU", "ram": "in RAM", "cache": "in a cache on disk", "file": "in the HDF5 files"}
     told = f"{decimal(size)} of frames {names[place]}{'' if memory == 'auto' else ', as asked'}"

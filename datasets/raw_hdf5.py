@@ -6,7 +6,7 @@ Two layouts: robosuite's, as its `collect_human_demonstrations.py` writes it (`/
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,10 @@ def read_recording(raw: RawFile, name: str) -> Recording:
         )
 
 
-def redrawn(raw: RawFile, env_args: Mapping[str, Any], names: Sequence[str], replay: bool) -> Iterator[Episode]:
-    """Yield demos with pictures, drawn in an environment that is made for them.
+def redrawn(
+    env_args: Mapping[str, Any], replay: bool, recordings: Iterable[tuple[str, Recording]]
+) -> Iterator[Episode]:
+    """Yield demos with pictures, drawn in an environment that is made for them; each comes with its name.
 
     `notes["render"]` has what `redraw` notes, and the demo's name, its `digest`, steps and success.
 
@@ -111,8 +113,7 @@ def redrawn(raw: RawFile, env_args: Mapping[str, Any], names: Sequence[str], rep
     """
     env = make_env(env_args)
     try:
-        for name in names:
-            recording = read_recording(raw, name)
+        for name, recording in recordings:
             episode = redraw(env, recording, replay=replay)
             facts = {"source": name, "digest": recording.digest(), "steps": len(episode)}
             facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}

@@ -12,11 +12,13 @@ from pixelrl.datasets.hdf5 import json_attribute, open_file
 from pixelrl.datasets.writer import EpisodeWriter, unfinished_path
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.seeding import derive
 from pixelrl.simulation.collect import collect as episodes_of
 from pixelrl.simulation.environment import default_env_args, make_env
+from pixelrl.simulation.ray_engine import Cluster
 
 
 def collect(
@@ -31,6 +33,7 @@ def collect(
     drawing: str | None = None,
     distractor: bool = False,
     compress: bool = False,
+    cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Write `episodes` scripted episodes to the HDF5 file `out`, and `OUT.collection.json` beside it.
@@ -52,6 +55,7 @@ def collect(
     for notes, rewards in before:
         _count(tally, notes, rewards)
     options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "start": len(before)}
+    options["team"] = None if cluster is None else cluster.in_order
     if before:
         console.print(f"{unfinished_path(out)}: goes on behind the {len(before)} episodes that it holds")
     with (
@@ -69,7 +73,7 @@ def collect(
             raise
     transitions = writer.transitions
     result = {"file": out.name, "task": task, "part": part, **tally, "transitions": transitions, "env_args": env_args}
-    result |= {"resumed_behind": len(before), **provenance.record()}
+    result |= {"resumed_behind": len(before), **nodes_of(cluster), **provenance.record()}
     write_json(out.with_suffix(".collection.json"), result)
     console.print(f"{out}: {tally['episodes']} episodes, {transitions} transitions, {tally['successes']} successes")
     return result

@@ -46,19 +46,23 @@ def progress_bar(console: Console) -> Progress:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[list[int]]:
-    """Yield a list that Ctrl-C appends to, so that no step is torn; a second Ctrl-C interrupts at once."""
+    """Yield a list that Ctrl-C and SIGTERM append to, so that no step is torn; a second Ctrl-C interrupts at once.
+
+    SIGTERM is what machines send (SLURM, torchrun, `train_together`), and maybe twice.
+    """
     pressed: list[int] = []
 
     def press(number: int, frame: FrameType | None) -> None:
-        if pressed:
+        if pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
         pressed.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield pressed
         return
-    before = signal.signal(signal.SIGINT, press)
+    before = {number: signal.signal(number, press) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

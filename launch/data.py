@@ -15,6 +15,7 @@ from pixelrl.datasets.store import ActionRange
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
+from pixelrl.ranks import ALONE, Ranks
 
 
 def load(
@@ -25,13 +26,18 @@ def load(
     actions: ActionRange = "unit",
     memory: Memory = "auto",
     cache_dir: Path | None = None,
+    ranks: Ranks = ALONE,
     console: Console,
 ) -> Mixture:
-    """Read the data as a recipe wants them, and say where their frames live.
+    """Read the data as a recipe wants them, for our share of each batch, and say where their frames live.
 
     Raises:
         PixelrlError: data that do not fit, or that a critic cannot learn a value from.
     """
+    if recipe.batch_size % ranks.count:
+        raise PixelrlError(
+            f"--batch-size {recipe.batch_size} cannot be shared equally by {ranks.count} ranks; give a multiple of them"
+        )
     if memory == "gpu" and device.type != "cuda":
         raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
     with progress_bar(console) as bar:
@@ -51,6 +57,9 @@ def load(
             cache_dir=cache_dir,
             device=device,
             workers=cores(),
+            rank=ranks.rank,
+            ranks=ranks.count,
+            copies=ranks.here,
             progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
         )
     console.print(plan.reason, highlight=False)

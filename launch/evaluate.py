@@ -18,6 +18,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.files import write_json
 from pixelrl.interfaces import Policy, Sensors
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.evaluation_page import FAILURES, film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
@@ -26,6 +27,7 @@ from pixelrl.policy import TorchPolicy
 from pixelrl.run import checkpoint_path, read_networks
 from pixelrl.simulation.door import GYM, control_rate, named, open_env, with_cameras
 from pixelrl.simulation.environment import drawing_of
+from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
 from pixelrl.simulation.statistics import confidence_sequence, summarise
 from pixelrl.simulation.video import Row, contact_sheet, mosaic, write_video
@@ -76,6 +78,7 @@ def evaluate(
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
+    cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Roll a policy out and write `evaluation.json` (films, and a page) into its directory, or into `out`.
@@ -102,6 +105,8 @@ def evaluate(
     judge = candidate.values if html else None
     playing = partial(rollout, policy, make, history=candidate.history, judge=judge, time_limit=time_limit)
     playing = partial(playing, episodes=episodes, seed=seed, workers=workers, starts=bank.starts if bank else ())
+    if cluster is not None:
+        playing = partial(playing, engine=partial(cluster.play, time_limit=time_limit))
     with progress_bar(console) as bar, closing(playing(films=films)) as played:
         job = bar.add_task("evaluate", total=episodes, note="")
         for outcome in played:
@@ -112,7 +117,8 @@ def evaluate(
                 outcomes = enough
                 break
     outcomes.sort(key=lambda outcome: outcome.index)
-    result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args} | provenance.record()
+    result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args}
+    result |= nodes_of(cluster) | provenance.record()
     if bank is not None:
         result |= {"starts": {"file": str(starts), "sha256": bank.sha256}}
     if until is not None:

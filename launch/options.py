@@ -1,6 +1,6 @@
 """The command line of `pixelrl train`: every field of a recipe, and of each of its terms, is an option."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from dataclasses import field as defaulted
 from functools import partial
@@ -11,11 +11,13 @@ import tyro
 from rich.console import Console
 from tyro.conf import UseAppendAction, arg
 
+from pixelrl.capture import Capture
 from pixelrl.config import Recipe
 from pixelrl.datasets.plan import Memory
 from pixelrl.datasets.sources import Source
 from pixelrl.errors import DataError, PixelrlError
 from pixelrl.launch.data import load
+from pixelrl.launch.ranks import SCRIPTS, joined, speaking
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
 from pixelrl.learner import term_name
@@ -23,10 +25,23 @@ from pixelrl.weights import Weight
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
---encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options."""
+--encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
+torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
 TERMS = ("critic", "actor", "warmup")
-DATA = ("task", "prior", "source", "task_mask", "task_fraction", "actions", "memory", "cache_dir", "profile")
-"""The options of a job that are not those of `train`."""
+DATA = (
+    "task",
+    "prior",
+    "source",
+    "task_mask",
+    "task_fraction",
+    "actions",
+    "memory",
+    "cache_dir",
+    "profile",
+    "device",
+    "seeds",
+)
+"""The options of a job that are not passed on to `train` as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +70,18 @@ class Job:
     """threads that prepare batches ahead of the learner; default: 1 with CUDA, else none, since cores are busy"""
     out: Path
     """directory of the run"""
+    seeds: tuple[int, ...] = ()
+    """train with each of these seeds, side by side, into OUT/seed0 and so on; they share a cache of the frames, unless
+    --memory says otherwise"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
     threads: Literal["auto"] | int = "auto"
     """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, or what is fastest in a short trial"""
+    capture: Capture = "none"
+    """how steps run: none: kernel by kernel; graph: a whole update is recorded once and replayed, on CUDA with one rank
+    (built, and not yet run on a GPU)"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000
@@ -79,9 +100,12 @@ def train_command(arguments: list[str]) -> None:
     """
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         raise PixelrlError(f"there is no recipe {arguments[0]!r}, but: {', '.join(RECIPES)}")
+    words = arguments[1:]
     encoder, arguments = chosen_encoder(arguments)
-    commands = {name: command(recipe, encoder) for name, recipe in RECIPES.items()}
-    tyro.extras.subcommand_cli_from_dict(commands, prog="pixelrl train", args=arguments, description=DESCRIPTION)
+    commands = {name: command(recipe, encoder, words) for name, recipe in RECIPES.items()}
+    tyro.extras.subcommand_cli_from_dict(
+        commands, prog="pixelrl train", args=arguments, description=DESCRIPTION, console_outputs=speaking()
+    )
 
 
 def sources_of(recipe: Recipe, job: Job) -> list[Source]:
@@ -158,22 +182,33 @@ def chosen_encoder(arguments: list[str]) -> tuple[str | None, list[str]]:
     return name, arguments[:at] + arguments[at + 2 :]
 
 
-def command(make: Callable[[], Recipe], encoder: str | None) -> Callable[..., None]:
-    """Return a function for tyro whose options are a job's and a recipe's."""
+def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str] = ()) -> Callable[..., None]:
+    """Return a function for tyro whose options are a job's and a recipe's; `words` are the options that came."""
     recipe = make()
     options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
 
     def run(job: Any, recipe: Any = None) -> None:
-        whole, console = restore(recipe), Console()
-        kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir, "console": console}
-        data = partial(load, recipe=whole, sources=sources_of(whole, job), **kept)
-        if job.profile:
-            from pixelrl.launch.profile import profile_training  # few runs need it
+        whole = restore(recipe)
+        with joined(job.device) as (ranks, device):
+            console = Console(quiet=not ranks.first)
+            if ranks.count > 1 and (job.seeds or job.profile):
+                raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
+            if job.seeds:
+                from pixelrl.launch.seeds import train_seeds  # few runs need it
 
-            profile_training(whole, data, job.out, device=job.device, threads=job.threads, console=console)
-            return
-        chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
-        train(whole, data, **chosen, console=console)
+                shared = ("--memory", "cache") if job.memory == "auto" else ()
+                kept = {"device": job.device, "threads": job.threads, "resume": job.resume, "console": console}
+                train_seeds(make.__name__, [*words, *shared], job.seeds, job.out, steps=whole.steps, **kept)
+                return
+            kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir}
+            data = partial(load, recipe=whole, sources=sources_of(whole, job), ranks=ranks, **kept, console=console)
+            if job.profile:
+                from pixelrl.launch.profile import profile_training  # few runs need it
+
+                profile_training(whole, data, job.out, device=device, threads=job.threads, console=console)
+                return
+            chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
+            train(whole, data, **chosen, device=device, ranks=ranks, console=console)
 
     run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
     run.__defaults__ = (options(),)

@@ -14,10 +14,12 @@ from pixelrl.datasets.raw_hdf5 import RawFile, read_raw, read_recording, redrawn
 from pixelrl.datasets.writer import EpisodeWriter, unfinished_path
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.controllers import translated
 from pixelrl.simulation.environment import drawing_of, make_env
+from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.team import in_order
 
 FAR = 0.01
@@ -38,6 +40,7 @@ def render(
     workers: int = 2,
     replay: bool = True,
     compress: bool = False,
+    cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Write the episodes of a raw file with pictures to `out`, and `OUT.render.json` beside it; return the latter.
@@ -59,15 +62,15 @@ def render(
     scene_args = env_args if replay else _without_controllers(env_args)
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
     done = _finished(out, file, names, replay)
-    todo = names[len(done) :]
-    shares = [partial(redrawn, file, scene_args, todo[w::workers], replay) for w in range(min(workers, len(todo)))]
+    jobs = ((f"{raw}: {name}", (name, read_recording(file, name))) for name in names[len(done) :])
+    team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
     writer = EpisodeWriter(
         out, env_args=env_args, action_dims=dims, compress=compress, masks=_masks(file, names), resume=True
     )
     with progress_bar(console) as bar, writer:
         job = bar.add_task("render", total=len(names), completed=len(done), note="")
         try:
-            for episode in in_order(shares, (f"{raw}: {name}" for name in todo)):
+            for episode in team(partial(redrawn, scene_args, replay), jobs):
                 writer.add(episode)
                 done.append(episode.notes["render"])
                 bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
@@ -79,7 +82,7 @@ def render(
             raise
     overall = _overall(done) if replay else None
     result = {"file": out.name, "source": str(raw), "transitions": writer.transitions, "replay": overall}
-    result |= {"demos": done, "env_args": env_args, **provenance.record()}
+    result |= {"demos": done, "env_args": env_args, **nodes_of(cluster), **provenance.record()}
     write_json(out.with_suffix(".render.json"), result)
     _report(out, result, console)
     return result

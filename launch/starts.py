@@ -1,6 +1,6 @@
 """Make a bank of starts, and find the one that an evaluation asks for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from pixelrl.datasets.robomimic_hdf5 import read_contents
 from pixelrl.datasets.start_bank import Bank, read_bank, write_bank
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.seeding import derive
 from pixelrl.simulation.door import GYM, PREFIX, named
 from pixelrl.simulation.environment import make_env
+from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.state import State
 from pixelrl.simulation.team import in_order
 
@@ -28,6 +30,7 @@ def starts(
     seed: int,
     workers: int,
     options: Mapping[str, Any],
+    cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Write the starts that an evaluation with this seed has to the HDF5 file `out`, and `OUT.starts.json` beside it.
@@ -43,17 +46,17 @@ def starts(
     env_args = _env_args(task, options)
     if env_args.get("type", 1) == GYM:
         raise PixelrlError(f"{task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed")
-    seeds = [derive(seed, "evaluate", index) for index in range(episodes)]
-    workers = min(workers, episodes)
-    shares = [partial(_begin_all, env_args, seeds[worker::workers]) for worker in range(workers)]
+    jobs = ((f"start {index}", derive(seed, "evaluate", index)) for index in range(episodes))
+    team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
     states = []
     with progress_bar(console) as bar:
         job = bar.add_task("starts", total=episodes, note="")
-        for state in in_order(shares, (f"start {index}" for index in range(episodes))):
+        for state in team(partial(_begin_all, env_args), jobs):
             states.append(state)
             bar.update(job, advance=1)
     digest = write_bank(out, Bank(env_args=env_args, seed=seed, starts=tuple(states)))
-    result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args, **provenance.record()}
+    result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args}
+    result |= nodes_of(cluster) | provenance.record()
     write_json(out.with_suffix(".starts.json"), result)
     console.print(f"{out}: {episodes} starts of {env_args['env_name']}, sha256 {digest[:16]}...")
     return result
@@ -87,7 +90,7 @@ def _env_args(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return env_args | {"env_kwargs": {**env_args.get("env_kwargs", {}), **options}}
 
 
-def _begin_all(env_args: Mapping[str, Any], seeds: list[int]) -> Iterator[State]:
+def _begin_all(env_args: Mapping[str, Any], seeds: Iterable[int]) -> Iterator[State]:
     """Begin the episodes of one worker's share."""
     undrawn = {**env_args, "env_kwargs": {**env_args.get("env_kwargs", {}), "use_camera_obs": False}}
     env = make_env(undrawn)

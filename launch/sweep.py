@@ -1,7 +1,7 @@
 """How robust a policy is: its success as a function of what differs from the world that it knows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,14 @@ from rich.console import Console
 
 from pixelrl.errors import PixelrlError
 from pixelrl.files import atomic_path, write_json
-from pixelrl.interfaces import Policy, Sensors
+from pixelrl.interfaces import Policy
+from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.evaluate import Candidate, environment, find, in_units_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.sweep_page import draw_sweep, tell, view_path, write_sweep_page
+from pixelrl.seeding import derive
+from pixelrl.simulation.crew import AnyEnv
 from pixelrl.simulation.door import open_env
 from pixelrl.simulation.perturb import (
     ActionDelay,
@@ -40,6 +43,7 @@ from pixelrl.simulation.perturb_scene import (
     SceneryColour,
     Texture,
 )
+from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.rollout import rollout
 from pixelrl.simulation.statistics import holm, judge, mcnemar, wilson
 
@@ -72,6 +76,7 @@ def sweep(
     step: int | None = None,
     env: str | None = None,
     out: Path | None = None,
+    cluster: Cluster | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Try a policy under each perturbation at each level, from the same starts; write `sweep.json`, `.png`, `.html`.
@@ -101,10 +106,10 @@ def sweep(
     for cell in (None, *cells):
         if key_of(cell) in done:
             continue
-        done[key_of(cell)] = tried(
-            cell, candidate, policy, env_args, episodes=episodes, seed=seed, workers=workers, home=home, console=console
-        )
-        result = {"asked": asked, "policy": candidate.origin, "left_out": lacks} | judged(done) | provenance.record()
+        options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "cluster": cluster}
+        done[key_of(cell)] = tried(cell, candidate, policy, env_args, home=home, console=console, **options)
+        result = {"asked": asked, "policy": candidate.origin, "left_out": lacks} | judged(done)
+        result |= nodes_of(cluster) | provenance.record()
         write_json(home / "sweep.json", result)
     result = json.loads((home / "sweep.json").read_text())
     draw_sweep(home / "sweep.png", result)
@@ -161,38 +166,33 @@ def tried(
     seed: int,
     workers: int,
     home: Path,
+    cluster: Cluster | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Play the episodes of one cell, keep what the policy saw first, and return who succeeded."""
-    sight = _FirstSight(policy, next(iter(candidate.pictures), None))
+    """Play the episodes of one cell, keep the first picture of the first, and return who succeeded."""
     make = partial(make_perturbed, env_args, () if cell is None else (cell,))
     options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "history": candidate.history}
+    options["engine"] = None if cluster is None else cluster.play
     successes = [False] * episodes
-    with progress_bar(console) as bar, closing(rollout(sight, make, **options)) as played:
+    with progress_bar(console) as bar, closing(rollout(policy, make, **options)) as played:
         job = bar.add_task(key_of(cell), total=episodes, note="")
         for outcome in played:
             successes[outcome.index] = outcome.success
             bar.update(job, advance=1, note=f"{sum(successes)} succeed")
-    if sight.seen is not None:
+    if candidate.pictures:
+        seen = first_sight(make, seed, next(iter(candidate.pictures)))
         with atomic_path(view_path(home, key_of(cell))) as temporary:
-            Image.fromarray(sight.seen).save(temporary)
+            Image.fromarray(seen).save(temporary)
     if cell is None:
         return {"outcomes": successes}
     return {"perturbation": cell.name, "unit": cell.unit, "level": cell.level, "outcomes": successes}
 
 
-class _FirstSight:
-    """A policy that keeps the first picture it is shown: the start of the first episode."""
-
-    def __init__(self, policy: Policy, camera: str | None) -> None:
-        self._policy, self._camera = policy, camera
-        self.seen: NDArray[np.uint8] | None = None
-
-    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Act as the policy does."""
-        if self.seen is None and self._camera is not None:
-            self.seen = np.array(sensors[self._camera][0, ..., -3:])  # of a history the present
-        return self._policy(sensors)
+def first_sight(make: Callable[[], AnyEnv], seed: int, camera: str) -> NDArray[np.uint8]:
+    """Return the picture that the first episode of an evaluation begins with, `[H, W, 3]`."""
+    with closing(make()) as env:
+        sensors, _ = env.reset(seed=derive(seed, "evaluate", 0))
+        return np.array(sensors[camera])
 
 
 def judged(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ files -> Mixture.batch(step) -> Loader -> Learner.update(batch) -> reports, chec
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from rich.console import Console
 
 from pixelrl import checkpoint
+from pixelrl.capture import Capture
 from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.loader import Loader
 from pixelrl.datasets.mixture import Mixture
@@ -21,9 +23,11 @@ from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
 from pixelrl.launch.processor import Threads, settle_threads
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.ranks import outliving
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
 from pixelrl.loop import train as training
+from pixelrl.ranks import ALONE, Ranks
 from pixelrl.report import Log
 from pixelrl.run import Run, checkpoint_path, pick_device, read_run
 
@@ -40,11 +44,14 @@ def train(
     snapshot_every: int = 0,
     threads: Threads = "auto",
     loader_threads: int | None = None,
+    capture: Capture = "none",
+    ranks: Ranks = ALONE,
     console: Console,
 ) -> None:
     """Train a policy and keep everything about it in the directory `out`.
 
     `data` opens the data for a learner's device, as `launch.data.load` does; `pixelrl train --help` tells the rest.
+    Of several ranks, all call this, and the first one writes.
 
     Raises:
         PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
@@ -54,42 +61,67 @@ def train(
     loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
     if log_every < 1 or checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
-    before = earlier(out, recipe, resume)
-    mixture = data(where)
-    make = partial(Learner, recipe, mixture.spec, where)
-    count = settle_threads(threads, where, before.threads if before else None, make, mixture.batch)
-    learner = make()
-    learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
-    run = describe(recipe, mixture, count)
-    seconds = 0.0 if before is None else go_on(out, before, run, learner)
+    mixture, learner, run, seconds = ranks.together(
+        lambda: prepare(recipe, data, out, where, resume=resume, threads=threads, ranks=ranks)
+    )
     if resume:
-        console.print(f"{out}: " + (f"going on from step {learner.step}" if before else "nothing to resume"))
-    run.write(out)
-    saved = learner.step
+        console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
+    ranks.check_alike(f"step {learner.step} of data {run.fingerprint} in {out}")
+    if ranks.first:
+        run.write(out)
+    saved, path = learner.step, checkpoint_path(out)
     with (
-        checkpoint.naming_last_good(checkpoint_path(out)),
-        Log(out, saved) as log,
+        checkpoint.naming_last_good(path),
+        Log(out, saved) if ranks.first else nullcontext() as log,
         Loader(mixture.batch, recipe.steps, threads=loaders) as batch_at,
         progress_bar(console) as bar,
         deferred_interrupt() as interrupted,
+        outliving(learner, path, seconds),
     ):
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds)
+        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds, capture=capture)
         for report in reports:
             bar.update(job, completed=report.step)
-            if report.metrics:
+            if report.metrics and log is not None:
                 log.write(report)
                 bar.update(job, note=summary(report))
-            if due(report, saved, checkpoint_every) or interrupted or report.step == recipe.steps:
-                checkpoint.save(checkpoint_path(out), learner, report.seconds)
+            stop = ranks.any(bool(interrupted))
+            if due(report, saved, checkpoint_every) or stop or report.step == recipe.steps:
+                checkpoint.save(path, learner, report.seconds)
                 saved, seconds = report.step, report.seconds
-            if snapshot_every and report.step % snapshot_every == 0:
+            if snapshot_every and report.step % snapshot_every == 0 and ranks.first:
                 checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
-            if interrupted:
+            if stop:
                 console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
                 raise KeyboardInterrupt
-    result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
-    write_json(out / "training.json", result | provenance.record())
+    if ranks.first:
+        result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
+        write_json(out / "training.json", result | {"ranks": ranks.count} | provenance.record())
+
+
+def prepare(
+    recipe: Recipe,
+    data: Callable[[torch.device], Mixture],
+    out: Path,
+    device: torch.device,
+    *,
+    resume: bool,
+    threads: Threads,
+    ranks: Ranks,
+) -> tuple[Mixture, Learner, Run, float]:
+    """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken.
+
+    Raises:
+        PixelrlError: as `train` says.
+    """
+    before = earlier(out, recipe, resume)
+    mixture = data(device)
+    make = partial(Learner, recipe, mixture.spec, device)
+    count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
+    learner = make(ranks)
+    learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
+    run = describe(recipe, mixture, count)
+    return mixture, learner, run, 0.0 if before is None else go_on(out, before, run, learner)
 
 
 def describe(recipe: Recipe, mixture: Mixture, threads: int | None) -> Run:

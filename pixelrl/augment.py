@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.batch import Observation
+from pixelrl.noise import draw
 
 
 def random_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
@@ -20,7 +21,7 @@ def random_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor
     if pad == 0:
         return images
     device = images.device
-    shift = torch.randint(-pad, pad + 1, (2, len(images), 1), generator=generator, device=device)
+    shift = draw(torch.randint, (2, len(images), 1), generator, rows=1, low=-pad, high=pad + 1)
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     # planes [B, P, H, W, K]: either each channel is a plane, or the channels of a pixel lie together in one
     planes = images.permute(0, 2, 3, 1).unsqueeze(1) if last else images.unsqueeze(-1)

@@ -11,13 +11,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pixelrl.errors import DivergenceError, PixelrlError
+from pixelrl.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.files import atomic_path
 from pixelrl.learner import Learner, Objective
 
 
 def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
     """Write everything that a run needs to continue as if it had never stopped, and how long it has taken so far.
+
+    All ranks look at it, and the first one writes, since all hold the same; they go on when it is written.
 
     Raises:
         DivergenceError: a step has gone wrong since it was last looked; an earlier file is as it was.
@@ -38,7 +40,8 @@ def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
         "device": learner.device.type,
         "tensors": len(tensors),
     }
-    write(path, tensors, header)
+    check_finite(tensors, learner.step)
+    learner.ranks.together(lambda: write(path, tensors, header) if learner.ranks.first else None)
 
 
 def load(path: Path, learner: Learner) -> float:
@@ -78,8 +81,14 @@ def load(path: Path, learner: Learner) -> float:
 
 
 def save_networks(path: Path, networks: nn.Module, step: int) -> None:
-    """Write the networks alone, enough to act and to be examined."""
-    write(path, prefixed("networks", dict(networks.state_dict())), {"step": step})
+    """Write the networks alone, enough to act and to be examined.
+
+    Raises:
+        DivergenceError: a number is not finite.
+    """
+    tensors = prefixed("networks", dict(networks.state_dict()))
+    check_finite(tensors, step)
+    write(path, tensors, {"step": step})
 
 
 def load_networks(path: Path, networks: nn.Module) -> int:
@@ -95,18 +104,21 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
     """Write tensors and a JSON header as one safetensors file, atomically.
 
     Raises:
-        DivergenceError: a number is not finite.
-        PixelrlError: the disk is full, say. In both cases an earlier file of that name is as it was.
+        PixelrlError: the disk is full, say. An earlier file of that name is as it was.
     """
-    for key, value in tensors.items():
-        if not value.isfinite().all():
-            raise DivergenceError(f"step {header['step']}: {key} holds numbers that are not finite")
     whole = {key: value.detach().contiguous() for key, value in tensors.items()}
     try:
         with atomic_path(path) as temporary:
             save_file(whole, temporary, {"pixelrl": json.dumps(header)})
     except (OSError, SafetensorError) as error:
         raise PixelrlError(f"{path}: cannot be written ({error}); an earlier one is intact") from error
+
+
+def check_finite(tensors: dict[str, Tensor], step: int) -> None:
+    """Raise a `DivergenceError` if a number is not finite."""
+    for key, value in tensors.items():
+        if not value.isfinite().all():
+            raise DivergenceError(f"step {step}: {key} holds numbers that are not finite")
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -127,12 +139,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @contextmanager
 def naming_last_good(path: Path) -> Iterator[None]:
-    """Add to a `DivergenceError` where the last good checkpoint is."""
+    """Add to the error that ends a training where the last good checkpoint is."""
     try:
         yield
-    except DivergenceError as error:
+    except (DivergenceError, LostRankError) as error:
         kept = f"is {path}, step {read(path)[1]['step']}" if path.is_file() else "was never saved"
-        raise DivergenceError(f"{error}; the last good checkpoint {kept}") from error
+        raise type(error)(f"{error}; the last good checkpoint {kept}") from error
 
 
 def check_fit(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:

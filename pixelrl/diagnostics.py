@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from pixelrl.batch import Metrics
+from pixelrl.noise import draw
+from pixelrl.ranks import ALONE, Ranks
 from pixelrl.terms.cql import CQL
 from pixelrl.update import Update
 
@@ -30,8 +32,8 @@ def dead_share(features: Tensor) -> Tensor:
     return dead.float().mean()
 
 
-def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
-    """Measure the critics on one batch; each figure is a mean over the ensemble.
+def diagnose(update: Update, sources: tuple[str, ...], ranks: Ranks = ALONE) -> Metrics:
+    """Measure the critics on one batch, with the rows of all ranks; each figure is a mean over the ensemble.
 
     Returns:
         `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/srank`,
@@ -45,7 +47,7 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
         norm = here.norm(dim=-1)
         dot = (here * there).sum(-1)
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
-        random = torch.rand(batch.action.shape, generator=update.generator, device=batch.action.device) * 2 - 1
+        random = draw(torch.rand, batch.action.shape, update.generator, rows=0) * 2 - 1
         own = update.policy.actions(1, update.generator)
         sampled = update.judge(torch.cat([own, random.unsqueeze(0)])).value
         q_data = update.data.value
@@ -62,13 +64,16 @@ def diagnose(update: Update, sources: tuple[str, ...]) -> Metrics:
             "q/policy_minus_data": sampled[:, 0] - q_data,
             "q/cql_gap": soft_maximum - q_data,
         }
+        gathered = ranks.gather(torch.stack(list(rows.values())), -1)
+        rows = dict(zip(rows, gathered, strict=True))
+        here, source = ranks.gather(here, 1), ranks.gather(batch.source, 0)
         metrics: Metrics = {
             "features/srank": torch.stack([srank(member) for member in here]).mean(),
             "features/dead": torch.stack([dead_share(member) for member in here]).mean(),
         }
         for name, value in rows.items():
             metrics[name] = value.mean()
-        return metrics | by_source(rows, batch.source, sources)
+        return metrics | by_source(rows, source, sources)
 
 
 def by_source(rows: dict[str, Tensor], source: Tensor, sources: tuple[str, ...]) -> Metrics:

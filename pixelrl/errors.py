@@ -13,5 +13,9 @@ class DivergenceError(PixelrlError):
     """Training that left all bounds; the message names the step, the term and the source of the rows."""
 
 
+class LostRankError(PixelrlError):
+    """Training on several ranks, one of which is gone or silent."""
+
+
 class SimulationError(PixelrlError):
     """An environment that cannot be made or used; the message names it and the option."""

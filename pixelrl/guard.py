@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.errors import DivergenceError
+from pixelrl.ranks import ALONE, Ranks
 from pixelrl.update import Update
 
 FACTOR, LEAST, UNBOUNDED = 1e3, 1e4, 1e6
@@ -59,26 +60,33 @@ class Guard:
                 size = torch.maximum(size, known["td_target"].abs())
             wrong = ~((size <= self.limit) & known.get("log_prob", nothing).isfinite())
             rows = torch.zeros(len(self.sources), device=wrong.device).index_add_(0, update.batch.source, wrong.float())
-            values = torch.stack([parts.get(name, nothing[0]).detach() for name in self.terms])
+            zero = nothing[0]
+            values = torch.stack([parts.get(name, zero) for name in self.terms])
             self._updates += 1
             first = (wrong.any() | ~values.isfinite().all()) & (self._notes[0] == 0)
             now = torch.cat([self._updates.view(1), size.max().view(1), values, rows])
             self._notes.copy_(torch.where(first, now, self._notes))
 
-    def check(self, step: int) -> None:
-        """Raise if a step has gone wrong; this waits for the device.
+    def check(self, step: int, ranks: Ranks = ALONE) -> None:
+        """Raise on all ranks if a step has gone wrong on any; this waits for the device.
 
         Args:
             step: how many steps the run has done.
+            ranks: those that may have noted something. Wrong rows are counted over those that noted the same step.
 
         Raises:
             DivergenceError: names the first such step, the term and the source.
         """
-        at, size, *rest = self._notes.tolist()
-        if not at:
+        notes = ranks.gather(self._notes.unsqueeze(0), 0)
+        notes = notes[notes[:, 0] > 0]
+        if not len(notes):
             return
-        values = dict(zip(self.terms, rest, strict=False))
-        rows = dict(zip(self.sources, rest[len(values) :], strict=True))
+        notes = notes[notes[:, 0] == notes[:, 0].min()]
+        terms = slice(2, 2 + len(self.terms))
+        parts, counts = notes[:, terms].mean(0).tolist(), notes[:, terms.stop :].sum(0).tolist()
+        at, size = notes[0, 0].item(), notes[:, 1].max().item()
+        values = dict(zip(self.terms, parts, strict=True))
+        rows = dict(zip(self.sources, counts, strict=True))
         lost = [name for name, value in values.items() if not math.isfinite(value)]
         worst = max(values, key=lambda name: abs(values[name]))
         too_large = f"|Q| is {size:.3g}, and beyond {self.limit:.3g} it means nothing; most of the loss is {worst}"

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from pixelrl.batch import Batch, Metrics, Spec
 from pixelrl.config import Recipe
 from pixelrl.diagnostics import diagnose
+from pixelrl.errors import LostRankError
 from pixelrl.flat import Flat
 from pixelrl.guard import Guard
 from pixelrl.networks import Networks
+from pixelrl.noise import SharedGenerator
+from pixelrl.ranks import ALONE, Ranks
 from pixelrl.seeding import derive
 from pixelrl.spans import span
 from pixelrl.update import Term, Update
@@ -121,15 +124,22 @@ class Learner:
         recipe: what to learn and how.
         spec: shapes and scales, read from the data.
         device: where to compute.
+        ranks: our place among those that learn together; every batch is our share of one.
+
+    Raises:
+        PixelrlError: an encoder whose numbers depend on who else is in the batch, on several ranks.
     """
 
-    def __init__(self, recipe: Recipe, spec: Spec, device: torch.device) -> None:
-        self.recipe, self.spec, self.device = recipe, spec, device
+    def __init__(self, recipe: Recipe, spec: Spec, device: torch.device, ranks: Ranks = ALONE) -> None:
+        self.recipe, self.spec, self.device, self.ranks = recipe, spec, device, ranks
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(derive(recipe.seed, "weights"))
             self.networks = build_networks(recipe, spec).to(device)
-        self.generator = torch.Generator(device).manual_seed(derive(recipe.seed, "noise"))
+        self.generator = SharedGenerator(device)
+        self.generator.manual_seed(derive(recipe.seed, "noise"))
+        self.generator.ranks = ranks
         networks = self.networks
+        ranks.check_rows_apart(networks)
         self.critic = Objective("critic", recipe.critic, networks.critic.parameters(), recipe.critic_lr, device)
         self.target = Flat(networks.target.parameters())
         self.actor = Objective(
@@ -140,6 +150,7 @@ class Learner:
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
         self.guard = Guard(names, spec.sources, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.together = any(term.reaches_next for term in recipe.critic if term.weight != 0)
         self.step = 0
 
     def update(self, batch: Batch, *, measure: bool = False) -> Metrics:
@@ -151,8 +162,16 @@ class Learner:
             batch: on the learner's device.
             measure: also run the diagnostics, which cost about one more pass.
         """
-        metrics = self.differentiate(batch, measure=measure)
+        noise = self.generator.get_state()
+        try:
+            metrics = self.differentiate(batch, measure=measure)
+            self.ranks.average(self.slopes)
+        except LostRankError:
+            self.generator.set_state(noise)  # the step is not taken: whoever goes on draws the same for it
+            raise
         self.advance()
+        if measure:
+            metrics = self.ranks.mean(metrics)
         if measure and self.scaler.is_enabled():  # reading them waits for the device
             metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
             metrics["precision/skipped"] = torch.tensor(float(self.skipped()))
@@ -165,13 +184,18 @@ class Learner:
         actor_terms = recipe.warmup if self.step < recipe.warmup_steps else recipe.actor
         return [pair for pair in ((self.critic, recipe.critic), (self.actor, actor_terms)) if pair[1]]
 
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """Name the terms that are evaluated at this step: steps of one structure run the same kernels."""
+        return tuple(f"{side.name}/{term_name(term)}" for side, terms in self.objectives for term in terms)
+
     def differentiate(self, batch: Batch, *, measure: bool = False) -> Metrics:
         """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.
 
         The multipliers' gradients lie in their own `grad`. Whatever several ranks must agree on goes between this and
         `advance`.
         """
-        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift)
+        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
         with self.autocast():
             losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
         metrics: Metrics = {}
@@ -186,15 +210,33 @@ class Learner:
         if measure and self.recipe.critic:
             noise = self.generator.get_state()
             with self.autocast(), span("diagnostics"):
-                metrics |= diagnose(update, self.spec.sources)
+                metrics |= diagnose(update, self.spec.sources, self.ranks)
             self.generator.set_state(noise)  # so that looking changes nothing that is learned
         return metrics
 
+    @property
+    def slopes(self) -> list[Tensor]:
+        """What `advance` follows, as `differentiate` left it: a gradient an objective, and one a multiplier."""
+        moving = [objective for objective, _ in self.objectives]
+        found = [objective.flat.whole.grad for objective in moving]
+        found += [each.log.grad for objective in moving for each in objective.multipliers.values()]
+        return [slope for slope in found if slope is not None]
+
     def advance(self) -> None:
-        """Move every parameter that has a gradient, then the target networks."""
+        """Move every parameter that has a gradient, then the target networks, and count the step."""
+        self.schedule()
+        self.move()
+        self.step += 1
+
+    def schedule(self) -> None:
+        """Set the learning rates of this step."""
+        for objective, _ in self.objectives:
+            objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
+
+    def move(self) -> None:
+        """Move parameters, multipliers, targets and the loss scale; nothing here depends on the step's number."""
         for objective, _ in self.objectives:
             with span(f"optimise {objective.name}"):
-                objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
                 self.scaler.step(objective.optimiser)
                 if objective.dual_optimiser is not None:
                     objective.dual_optimiser.step()
@@ -203,11 +245,10 @@ class Learner:
                 self.target.whole.lerp_(self.critic.flat.whole, self.recipe.tau)
         if self.scaler.is_enabled():
             self.scaler.update()
-        self.step += 1
 
     def check(self) -> None:
         """Raise a `DivergenceError` if a step has gone wrong (see `Guard`); this waits for the device."""
-        self.guard.check(self.step)
+        self.guard.check(self.step, self.ranks)
 
     def skipped(self) -> int:
         """Return how many steps of an objective were skipped because its fp16 gradient overflowed: Adam's are fewer."""

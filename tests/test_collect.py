@@ -122,7 +122,7 @@ def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
     asked["console"] = Console(file=said, width=300)
     stop_after = 5
 
-    def dots(_: Any, part: str, *, episodes: int, seed: int, workers: int, start: int) -> Iterator[Episode]:
+    def dots(_: Any, part: str, *, episodes: int, seed: int, start: int, **others: Any) -> Iterator[Episode]:
         for index in range(start, episodes):
             if index == start + stop_after:
                 raise KeyboardInterrupt

@@ -13,7 +13,8 @@ from pixelrl.datasets.start_bank import read_bank
 from pixelrl.datasets.writer import write_episodes
 from pixelrl.episode import Episode
 from pixelrl.errors import PixelrlError
-from pixelrl.launch.cli import main, pairs
+from pixelrl.launch.arguments import pairs
+from pixelrl.launch.cli import main
 from pixelrl.launch.evaluate import check_rate
 from pixelrl.launch.starts import chosen
 from pixelrl.seeding import derive

@@ -78,4 +78,5 @@ def test_a_fresh_wheel_works_in_a_fresh_environment(tmp_path: Path) -> None:
     modules = "pixelrl.encoders.conv, pixelrl.datasets.mixture, pixelrl.launch.recipes, pixelrl.export.runtime"
     where = run(python, "-c", f"import {modules}; print(pixelrl.launch.recipes.__file__)")
     assert where.startswith(str(site))
+    assert (site / "pixelrl/launch/scripts/one_node.sh").exists()
     assert "evaluate" in run(tmp_path / "fresh/bin/pixelrl", "--help")

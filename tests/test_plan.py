@@ -36,6 +36,12 @@ def test_frames_go_to_the_fastest_place_where_they_fit(
     assert ("slow, since the disk is full: --cache-dir" in plan.reason) == (obstacle is not None)
 
 
+def test_processes_that_hold_a_copy_each_share_the_room() -> None:
+    for copies, place in ((2, "ram"), (3, "cache")):
+        plan = choose("auto", 5 * GB, gpu=0, ram=10 * GB, obstacle=no_obstacle, copies=copies)
+        assert plan.place == place and plan.mapped
+
+
 @pytest.mark.parametrize("memory", ["gpu", "ram", "cache", "file"])
 def test_a_place_that_is_asked_for_is_taken(memory: str) -> None:
     plan = choose(memory, 5, gpu=1, ram=1, obstacle=no_obstacle)  # type: ignore[arg-type]

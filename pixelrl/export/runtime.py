@@ -62,8 +62,11 @@ class ExportedPolicy:
             PixelrlError: not an export, of another format, or changed since.
         """
         directory = Path(directory)
-        self.contract = _read_contract(directory / CONTRACT)
-        model = _read_model(directory / MODEL, self.contract["sha256"][MODEL])
+        contract = _read_contract(directory / CONTRACT)
+        self._load(contract, _read_model(directory / MODEL, contract["sha256"][MODEL]), threads)
+
+    def _load(self, contract: dict[str, Any], model: bytes, threads: int) -> None:
+        self.contract, self._model, self._threads = contract, model, threads
         self._inputs = {
             key: Input(entry["dtype"], tuple(entry["shape"][1:])) for key, entry in self.contract["inputs"].items()
         }
@@ -76,6 +79,14 @@ class ExportedPolicy:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what the policy consists of, so that it can be sent to another process."""
+        return {"contract": self.contract, "model": self._model, "threads": self._threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the policy that was sent; of pictures seen before it remembers nothing."""
+        self._load(**state)
 
     def act(self, sensors: Sensors) -> NDArray[np.float32]:
         """Return the action in the robot's units: `[A]` for one reading, `[B, A]` for B.

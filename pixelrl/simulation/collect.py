@@ -1,6 +1,6 @@
 """Collect scripted episodes in parallel; what comes out does not depend on how many processes work."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,19 +12,26 @@ from pixelrl.errors import SimulationError
 from pixelrl.seeding import derive
 from pixelrl.simulation.environment import RobosuiteEnv, make_env
 from pixelrl.simulation.scripted import scripts
-from pixelrl.simulation.team import in_order
+from pixelrl.simulation.team import Team, in_order
 
 AFTER_SUCCESS = 3
 """Steps that an episode goes on after its first success, so that goal states are seen as observations too."""
 
 
 def collect(
-    env_args: Mapping[str, Any], part: str, *, episodes: int, seed: int, workers: int = 2, start: int = 0
+    env_args: Mapping[str, Any],
+    part: str,
+    *,
+    episodes: int,
+    seed: int,
+    workers: int = 2,
+    start: int = 0,
+    team: Team | None = None,
 ) -> Generator[Episode, None, None]:
     """Yield the episodes of one part of the data, in order; episode i is a pure function of (seed, part, i).
 
-    Each worker is a spawned process with an environment of its own, which records every `workers`-th episode and
-    waits until it is fetched. Closing the iterator, an error or Ctrl-C ends the workers.
+    Each worker is a spawned process with an environment of its own. Closing the iterator, an error or Ctrl-C ends the
+    workers.
 
     Args:
         env_args: of one of our tasks, as `make_env` takes them.
@@ -33,6 +40,7 @@ def collect(
         seed: of the whole collection.
         workers: how many processes.
         start: the first one to yield; those before it are there already.
+        team: records them instead of `workers` processes on this machine.
 
     Raises:
         SimulationError: if there is no script for the task or the part, or a worker fails or dies.
@@ -42,9 +50,8 @@ def collect(
         raise SimulationError(f"there is no part {part!r} of the data; there are: {', '.join(known)}")
     if workers < 1:
         raise SimulationError(f"workers is {workers}; it must be at least 1")
-    first = range(start, min(start + workers, episodes))
-    shares = [partial(_record_all, dict(env_args), part, seed, range(index, episodes, workers)) for index in first]
-    yield from in_order(shares, (f"episode {index} of part {part}" for index in range(start, episodes)))
+    jobs = ((f"episode {index} of part {part}", derive(seed, part, index)) for index in range(start, episodes))
+    yield from (team or partial(in_order, workers=workers))(partial(_record_all, dict(env_args), part), jobs)
 
 
 def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
@@ -87,11 +94,11 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     )
 
 
-def _record_all(env_args: Mapping[str, Any], part: str, seed: int, indices: range) -> Iterator[Episode]:
-    """Do one worker's share: play the episodes of these indices in an environment of its own."""
+def _record_all(env_args: Mapping[str, Any], part: str, seeds: Iterable[int]) -> Iterator[Episode]:
+    """Do one worker's share: play the episodes of these seeds in an environment of its own."""
     env = make_env(env_args)
     try:
-        for index in indices:
-            yield record(env, part, derive(seed, part, index))
+        for seed in seeds:
+            yield record(env, part, seed)
     finally:
         env.close()

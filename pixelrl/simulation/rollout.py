@@ -161,28 +161,34 @@ def play(
 
     A worker that dies or hangs is replaced. Its episode is begun anew, by whoever is free, from the same start.
     """
-    waiting = deque(jobs)
+    with Crew(make, min(workers, len(jobs)), time_limit) as crew:
+        yield from play_on(crew, policy, deque(jobs), history=history, judge=judge)
+
+
+def play_on(
+    crew: Crew, policy: Policy, waiting: deque[Job], *, history: int, judge: Judge | None
+) -> Generator[Outcome, None, None]:
+    """Play episodes with a crew until none are waiting; others may be added meanwhile, by another thread too."""
     losses: Counter[int] = Counter()
     playing: dict[int, _Take] = {}  # worker -> its episode
     past = History(history)
-    with Crew(make, min(workers, len(jobs)), time_limit) as crew:
-        while waiting or playing:
-            free = [worker for worker in crew.ready(or_wait=not playing) if worker not in playing]
-            fresh = {worker: _Take(job=waiting.popleft()) for worker in free if waiting}
-            playing |= fresh
-            _tell(crew, {worker: take.job.order for worker, take in fresh.items()}, playing, waiting, losses)
-            if not playing:
-                continue
-            seen = past(crew.sensors, np.array([worker in fresh for worker in range(crew.seats)]))
-            actions = _act(policy, seen, playing, (crew.seats, *crew.action_shape))
-            if judge is not None:
-                values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, crew.seats)])
-                for worker, take in playing.items():
-                    take.values.append(values[worker])
-            _tell(crew, {worker: actions[worker] for worker in playing}, playing, waiting, losses)
-            for worker in [worker for worker, take in playing.items() if take.over]:
-                take = playing.pop(worker)
-                yield take.outcome(losses[take.job.index])
+    while waiting or playing:
+        free = [worker for worker in crew.ready(or_wait=not playing) if worker not in playing]
+        fresh = {worker: _Take(job=waiting.popleft()) for worker in free if waiting}
+        playing |= fresh
+        _tell(crew, {worker: take.job.order for worker, take in fresh.items()}, playing, waiting, losses)
+        if not playing:
+            continue
+        seen = past(crew.sensors, np.array([worker in fresh for worker in range(crew.seats)]))
+        actions = _act(policy, seen, playing, (crew.seats, *crew.action_shape))
+        if judge is not None:
+            values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, crew.seats)])
+            for worker, take in playing.items():
+                take.values.append(values[worker])
+        _tell(crew, {worker: actions[worker] for worker in playing}, playing, waiting, losses)
+        for worker in [worker for worker, take in playing.items() if take.over]:
+            take = playing.pop(worker)
+            yield take.outcome(losses[take.job.index])
 
 
 @dataclass(kw_only=True)

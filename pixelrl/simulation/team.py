@@ -1,73 +1,109 @@
 """Processes that share out a list of jobs; what they bring comes in the list's order, however many they are."""
 
 import signal
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pixelrl.errors import PixelrlError, SimulationError
 from pixelrl.simulation.devices import draw_on
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(shares: Sequence[Callable[[], Iterable[Result]]], names: Iterable[str]) -> Generator[Result, None, None]:
-    """Yield the results that spawned processes bring, in turn: the first of each, then the second of each, ...
+class Team(Protocol):
+    """Whatever does a list of jobs: processes on this machine (`in_order`), or a cluster."""
 
-    Each process works ahead by one result and waits until it is fetched. Closing the iterator, an error or Ctrl-C ends
+    def __call__(
+        self, work: Callable[[Iterable[Item]], Iterable[Result]], jobs: Iterable[tuple[str, Item]], /
+    ) -> Generator[Result, None, None]:
+        """Yield the result of each job, in order; see `in_order`."""
+        ...
+
+
+def in_order(
+    work: Callable[[Iterable[Item]], Iterable[Result]], jobs: Iterable[tuple[str, Item]], *, workers: int
+) -> Generator[Result, None, None]:
+    """Yield what spawned processes make of the jobs, in the jobs' order: the local `Team`.
+
+    Each process has its next job as soon as its last result is fetched. Closing the iterator, an error or Ctrl-C ends
     them all.
 
     Args:
-        shares: what each process calls and iterates over; it must pickle, and so must the results.
-        names: of all results, for error messages.
+        work: what each process calls, once, with its share of the jobs; it yields one result a job, and takes the next
+            job only then. It must pickle, and so must jobs and results.
+        jobs: the name of each, for error messages, and the job itself.
+        workers: how many processes; no more than jobs are hired.
 
     Raises:
-        PixelrlError: as a process raised it, with the name of the result before it; or a process died.
+        PixelrlError: as a process raised it, with the name of the job before it; or a process died.
     """
-    team = [_hire(share, seat) for seat, share in enumerate(shares)]
+    team: list[tuple[BaseProcess, Connection]] = []
+    at_work: deque[tuple[str, BaseProcess, Connection]] = deque()
     try:
-        for index, name in enumerate(names):
-            process, connection = team[index % len(team)]
-            yield _fetch(connection, process, name)
+        for name, job in jobs:
+            done = []
+            if len(team) < workers:
+                team.append(_hire(work, len(team)))
+                process, pipe = team[-1]
+            else:
+                earlier, process, pipe = at_work.popleft()
+                done.append(_fetch(pipe, process, earlier))
+            with suppress(OSError):  # a dead worker's pipe is broken; it is missed when its result is due
+                pipe.send(job)
+            at_work.append((name, process, pipe))
+            yield from done
+        for name, process, pipe in at_work:
+            yield _fetch(pipe, process, name)
     finally:
-        for process, connection in team:
-            connection.close()
+        for process, pipe in team:
+            pipe.close()
             process.terminate()
             process.join()
 
 
-def _hire(share: Callable[[], Iterable[Any]], seat: int) -> tuple[BaseProcess, Connection]:
-    """Start a process, and return it with the end of the pipe from which its results come."""
+def _hire(work: Callable[[Iterable[Any]], Iterable[Any]], seat: int) -> tuple[BaseProcess, Connection]:
+    """Start a process, and return it with the pipe through which jobs go and results come."""
     context = get_context("spawn")  # a renderer does not survive a fork
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(share, seat, theirs), daemon=True)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(work, seat, theirs), daemon=True)
     process.start()
     theirs.close()  # so that the process's death is seen here as the end of the pipe
     return process, ours
 
 
-def _work(share: Callable[[], Iterable[Any]], seat: int, out: Connection) -> None:
+def _work(work: Callable[[Iterable[Any]], Iterable[Any]], seat: int, pipe: Connection) -> None:
     """Send the results one by one; send an error instead where one occurs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who then ends the team
     draw_on(seat)
     try:
-        for result in share():
-            out.send(("result", result))
-    except BrokenPipeError:
+        for result in work(_received(pipe)):
+            pipe.send(("result", result))
+    except (BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
     except PixelrlError as error:
-        out.send(("error", error))
+        pipe.send(("error", error))
     except Exception as error:
-        out.send(("error", SimulationError(f"{type(error).__name__}: {error}")))
+        pipe.send(("error", SimulationError(f"{type(error).__name__}: {error}")))
 
 
-def _fetch(connection: Connection, process: BaseProcess, name: str) -> Any:
+def _received(pipe: Connection) -> Iterator[Any]:
+    """Yield the jobs that come, until the parent closes the pipe."""
+    with suppress(EOFError):
+        while True:
+            yield pipe.recv()
+
+
+def _fetch(pipe: Connection, process: BaseProcess, name: str) -> Any:
     """Return the next result of a process, or raise what stopped it."""
     try:
-        kind, message = connection.recv()
-    except EOFError:
+        kind, message = pipe.recv()
+    except (EOFError, OSError):
         process.join()
         raise SimulationError(f"{name}: its worker died with exit code {process.exitcode}") from None
     if kind == "error":

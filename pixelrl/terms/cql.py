@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pixelrl.batch import Metrics
 from pixelrl.errors import PixelrlError
+from pixelrl.noise import draw
 from pixelrl.update import Term, Update
 
 
@@ -53,7 +54,7 @@ class CQL(Term):
         batch, width = update.batch.action.shape
         shape = (self.uniform, batch, width)
         device = update.batch.action.device
-        uniform = torch.rand(shape, generator=update.generator, device=device) * 2 - 1
+        uniform = draw(torch.rand, shape, update.generator, rows=1) * 2 - 1
         actions, densities = [uniform], [torch.full(shape[:2], -width * math.log(2.0), device=device)]
         for state, count in (("policy", self.policy), ("next_policy", self.next_policy)):
             if count:
