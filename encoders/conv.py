@@ -27,12 +27,12 @@ class CogCNN(PixelEncoder):
         return ChannelsLast(
             nn.Conv2d(shape[0], width, 3, padding=1),
             nn.MaxPool2d(2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1),
             nn.MaxPool2d(2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
         )
 
@@ -61,7 +61,7 @@ class DrqCNN(PixelEncoder):
         """Return the trunk for pictures of `(C, H, W)`."""
         convolutions: list[nn.Module] = []
         for below, stride in zip((shape[0], *[self.channels] * 3), (2, 1, 1, 1), strict=True):
-            convolutions += [nn.Conv2d(below, self.channels, 3, stride), nn.ReLU()]
+            convolutions += [nn.Conv2d(below, self.channels, 3, stride), nn.ReLU(inplace=True)]
         return project(convolutions, shape, self.features, nn.Tanh())
 
 
@@ -82,13 +82,13 @@ class SmallCNN(PixelEncoder):
         first, second, third = self.channels
         convolutions: list[nn.Module] = [
             nn.Conv2d(shape[0], first, 8, 4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(first, second, 3, 2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(second, third, 3, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         ]
-        return project(convolutions, shape, self.features, nn.ReLU())
+        return project(convolutions, shape, self.features, nn.ReLU(inplace=True))
 
 
 def project(

@@ -34,8 +34,9 @@ class RobomimicResNet18(PixelEncoder):
     """robomimic's `VisualCore`: ResNet-18 with BatchNorm, spatial softmax, a linear layer; then its ReLU.
 
     For comparisons on the same weights. With BatchNorm the pictures of a batch influence each other, so a batch split
-    over several devices does not give the same numbers; the target network too normalises by the batch here, where
-    robomimic's normalises by running statistics that it never updates (they stay at mean 0 and variance 1).
+    over several devices does not give the same numbers, nor do s and s' that are encoded together (for DR3); the target
+    network too normalises by the batch here, where robomimic's normalises by running statistics that it never updates
+    (they stay at mean 0 and variance 1).
     """
 
     keypoints: int = 32

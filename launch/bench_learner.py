@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from pixelrl.batch import Batch
+from pixelrl.capture import updater
 from pixelrl.config import to_json
 from pixelrl.launch.bench_agreement import compare_losses
 from pixelrl.launch.bench_cases import CASES, Case, shrunk
@@ -25,6 +26,7 @@ from pixelrl.launch.bench_robomimic import (
     robomimics_recipe,
 )
 from pixelrl.launch.bench_tiled import tiled
+from pixelrl.launch.processor import keep_memory
 from pixelrl.learner import Learner
 from pixelrl.seeding import derive
 from pixelrl.terms.dr3 import DR3
@@ -35,6 +37,7 @@ MEASURE_EVERY = 100
 RATIOS = {
     "pixelrl / floor": ("pixelrl", "floor"),
     "pixelrl / modules": ("pixelrl", "modules"),
+    "graph / floor": ("graph", "floor"),
     "pixelrl / tiled": ("pixelrl", "tiled"),
     "pixelrl / robomimic": ("pixelrl", "robomimic"),
     "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
@@ -89,6 +92,8 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         return Contender(make=make, arguments=(kind, case, str(device), threads), rehearsal=rehearsal)
 
     chosen = {kind: contender(kind) for kind in ("pixelrl", "floor", "modules", "tiled")}
+    if device.type == "cuda":
+        chosen["graph"] = contender("graph")
     if case.recipe.critic:
         chosen["with diagnostics"] = contender("with diagnostics")
     rest = tuple(term for term in case.recipe.critic if not isinstance(term, DR3))
@@ -106,6 +111,7 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
 def make(kind: str, case: Case, device: str, threads: int) -> Work:
     """Make one contender, in a process of its own."""
     torch.set_num_threads(threads)
+    keep_memory()  # as `train` does; every contender gets it
     where = torch.device(device)
     batches = case.batches(4, where)
     supply = cycle(batches)
@@ -116,9 +122,10 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
     if kind == "tiled":
         learner = tiled(learner)
     measure = kind == "with diagnostics"
+    step = learner.update if kind == "tiled" else updater(learner, "graph" if kind == "graph" else "none")
 
     def update() -> object:
-        return learner.update(next(supply), measure=measure)
+        return step(next(supply), measure=measure)
 
     if kind in ("floor", "modules"):
         return Work(unit=replay(record(update), modules=kind == "modules"), wait=wait)

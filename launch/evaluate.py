@@ -25,7 +25,7 @@ from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.starts import chosen
 from pixelrl.policy import TorchPolicy
 from pixelrl.run import checkpoint_path, read_networks
-from pixelrl.simulation.door import control_rate, named, open_env, with_cameras
+from pixelrl.simulation.door import GYM, control_rate, named, open_env, with_cameras
 from pixelrl.simulation.environment import drawing_of
 from pixelrl.simulation.ray_engine import Cluster
 from pixelrl.simulation.rollout import TIME_LIMIT, Outcome, rollout
@@ -70,11 +70,11 @@ def evaluate(
     films: int = 0,
     step: int | None = None,
     env: str | None = None,
-    drawing: str | None = None,
     env_options: Mapping[str, Any] | None = None,
     camera_sources: Mapping[str, str] | None = None,
     starts: Path | None = None,
     time_limit: float = TIME_LIMIT,
+    drawing: str | None = None,
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
@@ -89,13 +89,13 @@ def evaluate(
     Raises:
         PixelrlError: no policy there, no environment known, or one that does not fit the policy.
     """
-    bank, episodes, seed = chosen(starts, episodes, seed, env, env_options)
+    bank, episodes, seed = chosen(starts, episodes, seed, env, env_options, drawing)
     provenance = Provenance(seed=seed)
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
     candidate = find(directory, step)
     known = candidate if bank is None else replace(candidate, env_args=bank.env_args)
-    env_args = environment(known, env, drawing, env_options, camera_sources)
+    env_args = environment(known, env, env_options, camera_sources, drawing)
     warn_of_drawing(candidate, env_args, console)
     make = partial(open_env, env_args)
     with closing(make()) as opened:
@@ -217,18 +217,18 @@ def trained(directory: Path, step: int | None) -> Candidate:
 def environment(
     candidate: Candidate,
     env: str | None,
-    drawing: str | None = None,
     options: Mapping[str, Any] | None = None,
     sources: Mapping[str, str] | None = None,
+    drawing: str | None = None,
 ) -> dict[str, Any]:
     """Return the description of the environment to use: its cameras are those that the policy takes.
 
     Args:
         candidate: the policy.
         env: name of the environment; None: the one of its data.
-        drawing: `stock` or `fast`; None: as its data, or as usual for `env`.
         options: of the environment, instead of the usual ones, or of those of the data.
         sources: camera -> what a Gymnasium environment calls it.
+        drawing: `stock` or `fast`; None: as its data, or as usual for `env`.
 
     Raises:
         PixelrlError: none is known, or a camera is not one of a simulator.
@@ -237,6 +237,8 @@ def environment(
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
     env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
+    if drawing is not None and env_args.get("type", 1) == GYM:
+        raise PixelrlError(f"--drawing {drawing}: {env_args['env_name']} is Gymnasium's, and draws in its own way")
     if drawing is not None:
         env_args["drawing"] = drawing
     return with_cameras(env_args, candidate.pictures, sources or {})
@@ -253,7 +255,7 @@ def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, A
 
 def warn_of_drawing(candidate: Candidate, env_args: Mapping[str, Any], console: Console) -> None:
     """Warn if the policy is shown pictures of another kind than its data's."""
-    known = candidate.env_args.get("type") == 1  # else they are no simulator's, or nobody knows
+    known = candidate.env_args.get("type") == env_args.get("type") == 1  # else they are no simulator's, or nobody knows
     if known and (data := drawing_of(candidate.env_args)) != (now := drawing_of(env_args)):
         console.print(
             f"warning: the policy's data are drawn {data}, and what it is shown now {now}: that looks otherwise",

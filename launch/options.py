@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import UseAppendAction, arg
 
+from pixelrl.capture import Capture
 from pixelrl.config import Recipe
 from pixelrl.datasets.plan import Memory
 from pixelrl.datasets.sources import Source
@@ -78,6 +79,9 @@ class Job:
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
     threads: Literal["auto"] | int = "auto"
     """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, or what is fastest in a short trial"""
+    capture: Capture = "none"
+    """how steps run: none: kernel by kernel; graph: a whole update is recorded once and replayed, on CUDA with one rank
+    (built, and not yet run on a GPU)"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000

@@ -73,7 +73,9 @@ def chosen(path: Path | None, episodes: int | None, seed: int | None, *others: o
     if path is None:
         return None, 100 if episodes is None else episodes, 0 if seed is None else seed
     if seed is not None or any(others):
-        raise PixelrlError(f"--starts {path} has its own seed and environment; leave --seed, --env, --env-options away")
+        raise PixelrlError(
+            f"--starts {path} has its own seed and environment; leave --seed, --env, --env-options, --drawing away"
+        )
     bank = read_bank(path)
     return bank, len(bank.starts) if episodes is None else episodes, bank.seed
 

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from pixelrl import checkpoint
+from pixelrl.capture import Capture
 from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.loader import Loader
 from pixelrl.datasets.mixture import Mixture
@@ -43,6 +44,7 @@ def train(
     snapshot_every: int = 0,
     threads: Threads = "auto",
     loader_threads: int | None = None,
+    capture: Capture = "none",
     ranks: Ranks = ALONE,
     console: Console,
 ) -> None:
@@ -77,7 +79,7 @@ def train(
         outliving(learner, path, seconds),
     ):
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds)
+        reports = training(learner, batch_at, recipe.steps, measure_every=log_every, seconds=seconds, capture=capture)
         for report in reports:
             bar.update(job, completed=report.step)
             if report.metrics and log is not None:

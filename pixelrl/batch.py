@@ -1,6 +1,6 @@
 """What flows from the data to the losses: observations, batches and their shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +24,10 @@ class Observation:
     images: Mapping[str, Tensor]
     proprio: Tensor
 
-    def to(self, device: torch.device) -> "Observation":
-        """Move to a device; copies from pinned memory overlap with computation."""
-        images = {key: value.to(device, non_blocking=True) for key, value in self.images.items()}
-        return Observation(images=images, proprio=self.proprio.to(device, non_blocking=True))
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Observation":
+        """Return an observation with every tensor changed."""
+        images = {key: change(value) for key, value in self.images.items()}
+        return Observation(images=images, proprio=change(self.proprio))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +59,29 @@ class Batch:
         """Return B."""
         return self.action.shape[0]
 
-    def to(self, device: torch.device) -> "Batch":
-        """Move to a device."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return a batch with every tensor changed."""
         return Batch(
-            obs=self.obs.to(device),
-            action=self.action.to(device, non_blocking=True),
-            reward=self.reward.to(device, non_blocking=True),
-            discount=self.discount.to(device, non_blocking=True),
-            next_obs=self.next_obs.to(device),
-            next_action=self.next_action.to(device, non_blocking=True),
-            return_to_go=self.return_to_go.to(device, non_blocking=True),
-            source=self.source.to(device, non_blocking=True),
+            obs=self.obs.map(change),
+            action=change(self.action),
+            reward=change(self.reward),
+            discount=change(self.discount),
+            next_obs=self.next_obs.map(change),
+            next_action=change(self.next_action),
+            return_to_go=change(self.return_to_go),
+            source=change(self.source),
         )
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device; copies from pinned memory overlap with computation."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors, in an order of their own."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

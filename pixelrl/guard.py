@@ -60,7 +60,8 @@ class Guard:
                 size = torch.maximum(size, known["td_target"].abs())
             wrong = ~((size <= self.limit) & known.get("log_prob", nothing).isfinite())
             rows = torch.zeros(len(self.sources), device=wrong.device).index_add_(0, update.batch.source, wrong.float())
-            values = torch.stack([parts.get(name, nothing[0]).detach() for name in self.terms])
+            zero = nothing[0]
+            values = torch.stack([parts.get(name, zero) for name in self.terms])
             self._updates += 1
             first = (wrong.any() | ~values.isfinite().all()) & (self._notes[0] == 0)
             now = torch.cat([self._updates.view(1), size.max().view(1), values, rows])

@@ -150,6 +150,7 @@ class Learner:
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
         self.guard = Guard(names, spec.sources, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.together = any(term.reaches_next for term in recipe.critic if term.weight != 0)
         self.step = 0
 
     def update(self, batch: Batch, *, measure: bool = False) -> Metrics:
@@ -183,13 +184,18 @@ class Learner:
         actor_terms = recipe.warmup if self.step < recipe.warmup_steps else recipe.actor
         return [pair for pair in ((self.critic, recipe.critic), (self.actor, actor_terms)) if pair[1]]
 
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """Name the terms that are evaluated at this step: steps of one structure run the same kernels."""
+        return tuple(f"{side.name}/{term_name(term)}" for side, terms in self.objectives for term in terms)
+
     def differentiate(self, batch: Batch, *, measure: bool = False) -> Metrics:
         """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.
 
         The multipliers' gradients lie in their own `grad`. Whatever several ranks must agree on goes between this and
         `advance`.
         """
-        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift)
+        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
         with self.autocast():
             losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
         metrics: Metrics = {}
@@ -217,10 +223,20 @@ class Learner:
         return [slope for slope in found if slope is not None]
 
     def advance(self) -> None:
-        """Move every parameter that has a gradient, then the target networks."""
+        """Move every parameter that has a gradient, then the target networks, and count the step."""
+        self.schedule()
+        self.move()
+        self.step += 1
+
+    def schedule(self) -> None:
+        """Set the learning rates of this step."""
+        for objective, _ in self.objectives:
+            objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
+
+    def move(self) -> None:
+        """Move parameters, multipliers, targets and the loss scale; nothing here depends on the step's number."""
         for objective, _ in self.objectives:
             with span(f"optimise {objective.name}"):
-                objective.optimiser.param_groups[0]["lr"].fill_(objective.lr * self.lr_factor)
                 self.scaler.step(objective.optimiser)
                 if objective.dual_optimiser is not None:
                     objective.dual_optimiser.step()
@@ -229,7 +245,6 @@ class Learner:
                 self.target.whole.lerp_(self.critic.flat.whole, self.recipe.tau)
         if self.scaler.is_enabled():
             self.scaler.update()
-        self.step += 1
 
     def check(self) -> None:
         """Raise a `DivergenceError` if a step has gone wrong (see `Guard`); this waits for the device."""

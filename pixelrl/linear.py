@@ -38,9 +38,8 @@ def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         result: Tensor = OneDNNs.apply(x, weight, bias)
         return result
     x = x.expand(members, -1, -1)
-    if x.device.type == "cpu" and outputs < FEW and bias is not None:  # the batched product is slow for thin matrices
-        each = zip(x, weight, bias, strict=True)
-        return torch.stack([torch.addmm(offset, rows, matrix) for rows, matrix, offset in each])
+    if x.device.type == "cpu" and outputs == 1 and bias is not None:  # a batched product of vectors is slow there
+        return (x * weight.mT).sum(-1, keepdim=True) + bias
     return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pixelrl.batch import Batch
+from pixelrl.capture import Capture, updater
 from pixelrl.learner import Learner
 
 
@@ -18,7 +19,13 @@ class Report:
 
 
 def train(
-    learner: Learner, batch_at: Callable[[int], Batch], steps: int, *, measure_every: int, seconds: float = 0.0
+    learner: Learner,
+    batch_at: Callable[[int], Batch],
+    steps: int,
+    *,
+    measure_every: int,
+    seconds: float = 0.0,
+    capture: Capture = "none",
 ) -> Iterator[Report]:
     """Train until `learner.step == steps`, and report after every step.
 
@@ -31,19 +38,21 @@ def train(
         measure_every: how often to run the diagnostics; they also tell `time/data_wait`, the share of the time since
             the last measurement in which the learner waited for its batches.
         seconds: what the run has taken before.
+        capture: whether steps are recorded and replayed.
 
     Raises:
         DivergenceError: seen at a measured step: some step since the last one went wrong.
     """
     start = time.perf_counter() - seconds
     since, waited = time.perf_counter(), 0.0
+    update = updater(learner, capture)
     while learner.step < steps:
         asked = time.perf_counter()
         batch = batch_at(learner.step).to(learner.device)
         waited += time.perf_counter() - asked
         last = learner.step + 1 == steps
         measure = last or (learner.step + 1) % measure_every == 0
-        tensors = learner.update(batch, measure=measure)
+        tensors = update(batch, measure=measure)
         metrics: dict[str, float] = {}
         if measure:
             learner.check()

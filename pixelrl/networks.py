@@ -87,7 +87,7 @@ class CriticHead(nn.Module):
         x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
         x = torch.relu(self.norms[0](x))
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            x = torch.relu(norm(layer(x)))
+            x = torch.relu_(norm(layer(x)))  # in place: nobody wants what was there before
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
             value = self.last(x.float()).reshape(-1, count, batch)
         return Judgement(value, x.reshape(-1, count, batch, x.shape[-1]))
@@ -109,7 +109,8 @@ class Critic(nn.Module):
         """
         if not self.encoders:
             raise PixelrlError("recipe: critic is (); a term of the actor that asks for Q needs terms that train one")
-        return torch.stack([encoder(obs) for encoder in self.encoders])
+        encodings = [encoder(obs) for encoder in self.encoders]
+        return torch.stack(encodings) if len(encodings) > 1 else encodings[0].unsqueeze(0)  # a view copies nothing
 
     def situate(self, encoding: Tensor) -> Tensor:
         """Return what all actions in a state share: its part of the head's first layer, `[E, B, H]`."""
@@ -156,10 +157,10 @@ class SquashedGaussian:
         return self._log_density(before, (before - self.mean) * (-self.log_std).exp())
 
     def _log_density(self, before: Tensor, noise: Tensor) -> Tensor:
-        normal = -0.5 * noise**2 - self.log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 - tanh(u)^2), in the form that stays finite for large |u|
-        slope = 2 * (math.log(2) - before - nn.functional.softplus(-2 * before))
-        return (normal - slope).sum(-1)
+        # -log(1 - tanh(u)^2) = 2 softplus(2 u) - 2 u - log 4, which stays finite for large |u|
+        squashed = (4 * nn.functional.softplus(before, beta=2)).sub(before, alpha=2)
+        density = (squashed - self.log_std).addcmul(noise, noise, value=-0.5)
+        return density.sum(-1) - before.shape[-1] * (0.5 * math.log(2 * math.pi) + math.log(4))
 
 
 class Actor(nn.Module):
@@ -171,7 +172,7 @@ class Actor(nn.Module):
         super().__init__()
         self.encoder = encoder
         widths = (features, *hidden)
-        layers = [layer for below, above in pairwise(widths) for layer in (Linear(below, above), nn.ReLU())]
+        layers = [layer for below, above in pairwise(widths) for layer in (Linear(below, above), nn.ReLU(inplace=True))]
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Linear(hidden[-1], 2 * actions)
         for parameter in self.last.parameters():

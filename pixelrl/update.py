@@ -41,34 +41,70 @@ class Update:
         batch: the transitions.
         generator: of the noise in augmentation and in sampled actions.
         shift: augmentation, the largest shift of a picture [pixels].
+        together: let s and s' pass the critic together, forward and backward: half as many kernels, each twice as
+            large. It is worth it if some term's gradient flows through s' too.
     """
 
-    def __init__(self, networks: Networks, batch: Batch, generator: torch.Generator, *, shift: int = 0) -> None:
-        self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
+    def __init__(
+        self,
+        networks: Networks,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        shift: int = 0,
+        together: bool = False,
+    ) -> None:
+        self.networks, self.batch, self.generator = networks, batch, generator
+        self.shift, self.together = shift, together
+
+    @shared
+    def both_obs(self) -> Observation:
+        """The states s, then the states s', 2B of them, augmented."""
+        return augment(joined(self.batch.obs, self.batch.next_obs), self.shift, self.generator)
 
     @shared
     def obs(self) -> Observation:
         """The states s, augmented, in the numbers that the encoders see."""
-        return augment(self.batch.obs, self.shift, self.generator)
+        if not self.networks.critic.encoders:  # then nobody looks at s'
+            return augment(self.batch.obs, self.shift, self.generator)
+        return rows(self.both_obs, slice(len(self.batch)))
 
     @shared
     def next_obs(self) -> Observation:
         """The states s', augmented."""
-        return augment(self.batch.next_obs, self.shift, self.generator)
+        return rows(self.both_obs, slice(len(self.batch), None))
+
+    @shared
+    def both_encodings(self) -> Tensor:
+        """The critic's encodings of s, then of s', `[E | 1, 2B, D]`."""
+        return self.networks.critic.encode(self.both_obs)
+
+    @shared
+    def encodings(self) -> tuple[Tensor, Tensor]:
+        """Their two halves."""
+        here, there = self.both_encodings.chunk(2, dim=1)
+        return here, there
 
     @shared
     def encoding(self) -> Tensor:
         """The critic's encoding of s, `[E | 1, B, D]`."""
-        return self.networks.critic.encode(self.obs)
+        return self.encodings[0] if self.together else self.networks.critic.encode(self.obs)
 
     @shared
     def next_encoding(self) -> Tensor:
         """The critic's encoding of s', `[E | 1, B, D]`, with gradient."""
-        return self.networks.critic.encode(self.next_obs)
+        return self.encodings[1] if self.together else self.networks.critic.encode(self.next_obs)
+
+    @shared
+    def both_states(self) -> Tensor:
+        """The part of s, then of s', in the critic's first layer, `[E, 2B, H]`."""
+        return self.networks.critic.situate(self.both_encodings)
 
     @shared
     def state(self) -> Tensor:
         """What all actions in s share: its part of the critic's first layer, `[E, B, H]`."""
+        if self.together:
+            return self.both_states.chunk(2, dim=1)[0]
         return self.networks.critic.situate(self.encoding)
 
     @shared
@@ -102,9 +138,17 @@ class Update:
         return self.next_policy.actions(1, self.generator)[0]
 
     @shared
+    def both_judgements(self) -> tuple[Judgement, Judgement]:
+        """Q(s, a) and Q(s', a')."""
+        actions = torch.cat([self.batch.action, self.next_action])
+        judgement = self.networks.critic.judge(self.both_states, actions)
+        (value, next_value), (phi, next_phi) = (part.chunk(2, dim=1) for part in judgement)
+        return Judgement(value, phi), Judgement(next_value, next_phi)
+
+    @shared
     def data(self) -> Judgement:
         """Q(s, a) of the recorded action: value `[E, B]`, phi `[E, B, F]`."""
-        return self.judge(self.batch.action)
+        return self.both_judgements[0] if self.together else self.judge(self.batch.action)
 
     @shared
     def policy_judgement(self) -> Judgement:
@@ -114,6 +158,8 @@ class Update:
     @shared
     def next_judgement(self) -> Judgement:
         """Q(s', a') by the *online* critic, with gradient: DR3 needs its phi."""
+        if self.together:
+            return self.both_judgements[1]
         critic = self.networks.critic
         return critic.judge(critic.situate(self.next_encoding), self.next_action)
 
@@ -136,6 +182,17 @@ class Update:
         return self.networks.critic.judge(self.state, action)
 
 
+def joined(one: Observation, other: Observation) -> Observation:
+    """Return the rows of one, then those of the other."""
+    images = {key: torch.cat([value, other.images[key]]) for key, value in one.images.items()}
+    return Observation(images=images, proprio=torch.cat([one.proprio, other.proprio]))
+
+
+def rows(obs: Observation, which: slice) -> Observation:
+    """Return some rows, as views."""
+    return obs.map(lambda tensor: tensor[which])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Term:
     """One additive part of a loss.
@@ -145,6 +202,11 @@ class Term:
     """
 
     weight: Weight = 1.0
+
+    @property
+    def reaches_next(self) -> bool:
+        """Whether its gradient flows through the critic's view of s', too."""
+        return False
 
     def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""

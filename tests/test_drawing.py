@@ -107,7 +107,7 @@ def test_a_policy_that_is_shown_other_pictures_than_its_datas_is_warned_of() -> 
 
     def told(drawing: str | None) -> str:
         console = Console(file=io.StringIO(), width=200)
-        warn_of_drawing(candidate, environment(candidate, None, drawing), console)
+        warn_of_drawing(candidate, environment(candidate, None, drawing=drawing), console)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 

@@ -13,7 +13,8 @@ from pixelrl.datasets.start_bank import read_bank
 from pixelrl.datasets.writer import write_episodes
 from pixelrl.episode import Episode
 from pixelrl.errors import PixelrlError
-from pixelrl.launch.cli import main, pairs
+from pixelrl.launch.arguments import pairs
+from pixelrl.launch.cli import main
 from pixelrl.launch.evaluate import check_rate
 from pixelrl.launch.starts import chosen
 from pixelrl.seeding import derive
@@ -88,6 +89,7 @@ def test_a_policy_is_trained_and_evaluated_in_a_strangers_environment(tmp_path: 
         (("--env", "gym:Nope-v0"), "gym:Nope-v0: cannot be made: Environment `Nope` doesn't exist"),
         (("--env", "gym:toy_gym:Toy/Slow-v0"), "acts at 5 Hz and toy_gym:Toy/Slow-v0 at 2 Hz"),
         (("--env", "gym:toy_gym:Toy/Screen-v0"), "cannot draw here (No available video device)"),
+        (("--drawing", "fast"), "--drawing fast: toy_gym:Toy/Reach-v0 is Gymnasium's"),
         (("--time-limit", 0), "the time limit of a step is 0 s"),
         (("--starts", data), "not a bank of starts"),
         (("--starts", data, "--seed", 1), "has its own seed and environment; leave --seed"),

@@ -211,7 +211,7 @@ def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> N
 
 
 def test_a_worker_that_cannot_make_its_environment_ends_the_evaluation() -> None:
-    with pytest.raises(SimulationError, match=r"worker died while it made its environment: exit code 1"):
+    with pytest.raises(SimulationError, match=r"3 workers in a row died while they made .*; the last one: exit code 1"):
         play(Unmakable, workers=2)
 
 

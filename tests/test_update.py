@@ -11,6 +11,8 @@ from pixelrl.batch import Observation
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
 from pixelrl.networks import Networks
 from pixelrl.terms.bc import BC
+from pixelrl.terms.cql import CQL
+from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.td import TD
 from pixelrl.update import Update
 
@@ -93,8 +95,8 @@ def count_encodings(networks: Networks) -> Counter[str]:
 
     def watch(name: str, encoder: nn.Module) -> None:
         def note(module: nn.Module, inputs: object, result: torch.Tensor) -> None:
-            seen[name] += 1
-            assert result.shape[0] == 6  # never tiled for sampled actions
+            seen[name] += result.shape[0]
+            assert result.shape[0] in (6, 12)  # s, s' or both; never tiled for sampled actions
 
         encoder.register_forward_hook(note)
 
@@ -119,9 +121,20 @@ def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: in
     if measure:
         critic = 2
     if learner.recipe.shared_encoder:
-        assert seen == {"critic0": critic, "target0": 1}
+        assert seen == {"critic0": 6 * critic, "target0": 6}
     else:
-        assert seen == {"critic0": critic, "critic1": critic, "target0": 1, "target1": 1, "actor": 2}
+        assert seen == {"critic0": 6 * critic, "critic1": 6 * critic, "target0": 6, "target1": 6, "actor": 12}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_s_and_next_s_give_the_same_together_and_apart(shared: bool) -> None:
+    networks = make_networks(shared=shared)
+    one, other = (Update(networks, transitions(), seeded(), shift=2, together=both) for both in (True, False))
+    terms = (TD(), CQL(), DR3(weight=0.1), BC())
+    losses = [sum((term(update)[0] for term in terms), torch.zeros(())) for update in (one, other)]
+    torch.testing.assert_close(*losses)
+    for a, b in zip(*(gradients(loss, networks.critic) for loss in losses), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -33,6 +33,9 @@ Layout = dict[str, tuple[tuple[int, ...], str]]
 STARTING = 10
 """How many times as long as a step a worker may take to make its environment: it imports much."""
 
+STILLBORN = 3
+"""How many workers in a row may die before they are ready."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Begin:
@@ -100,6 +103,7 @@ class Crew:
         self._layout: Layout | None = None
         self._memory: SharedMemory | None = None
         self._ready: set[int] = set()
+        self._stillborn = 0
         self._workers = {seat: self._hire(seat) for seat in range(seats)}
 
     def __enter__(self) -> Self:
@@ -171,7 +175,14 @@ class Crew:
             said = pipe.recv()
         except (EOFError, OSError) as error:
             process.join()
-            raise SimulationError(f"a worker died while it made its environment: {_exit(process)}") from error
+            self._stillborn += 1
+            if self._stillborn == STILLBORN:
+                message = f"{STILLBORN} workers in a row died while they made their environments"
+                raise SimulationError(f"{message}; the last one: {_exit(process)}") from error
+            pipe.close()
+            self._workers[seat] = self._hire(seat)
+            return
+        self._stillborn = 0
         if isinstance(said, Answer):
             raise failure("a worker cannot make its environment", said)
         layout, self.action_shape = said

@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import inspect
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from pixelrl.interfaces import Sensors
 from pixelrl.simulation.controllers import action_ranges, translated
 from pixelrl.simulation.drawing import DRAWINGS, build
 from pixelrl.simulation.library import before_drawing, cannot_draw, robosuite
-from pixelrl.simulation.state import State, put, take
+from pixelrl.simulation.state import Arrays, State, alter, options_of, put, take
 
 if TYPE_CHECKING:
     from pixelrl.batch import ActionDim
@@ -54,6 +53,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.horizon = horizon
         self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
         self._steps = 0
+        self._altered: Arrays = {}
         _judge_last_substep(robosuite_env)
         # robosuite polls its observables at every substep, and one substep early; here they are read when they are due.
         robosuite_env._update_observables = lambda force=False: None
@@ -92,10 +92,12 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.robosuite.rng.bit_generator.state = np.random.PCG64(self._seed).state
         self._choose_start(options.get("start"))
         self._use_own_context()
+        alter(self.robosuite, self._altered)  # as it was before another state
+        self._altered = {}
         self.robosuite.reset()
         self._steps = 0
         if state is not None:
-            put(self.robosuite, state)
+            self._altered = put(self.robosuite, state)
             self._steps = state.steps
         return self.observe(), {"success": self._succeeded()}
 
@@ -312,12 +314,7 @@ def _listed(value: Any, length: int = 1) -> list[Any]:
 
 def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
     """Raise if the task does not know one of its options."""
-    known: set[str] = set()
-    for level in inspect.getmro(task):
-        taken = inspect.signature(level).parameters.values()
-        known |= {each.name for each in taken if each.kind is not each.VAR_KEYWORD}
-        if all(each.kind is not each.VAR_KEYWORD for each in taken):
-            break  # others hand what they do not know on to the class above
+    known = options_of(task)
     unknown = sorted(set(options) - known)
     if unknown:
         raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")

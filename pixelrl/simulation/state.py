@@ -5,6 +5,7 @@ scale things in the compiled model, so its numbers belong to it; meshes and text
 robots, controllers, grippers and the task itself remember, found by walking through robosuite's objects.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ ACCELERATIONS = (
 
 UNALTERED = ("mesh_", "tex_", "hfield_", "skin_", "bvh_", "oct_", "text_", "flex", "names", "paths")
 """Beginnings of the names of the model's large arrays, which no task changes."""
+
+LOOKS = ("geom_rgba", "site_rgba", "mat_", "light_", "cam_")
+"""Beginnings of the names of what decides how a scene looks: that is the environment's business, not the state's."""
 
 ELSEWHERE = ("robosuite.utils.binding_utils", "robosuite.utils.observables")
 """MuJoCo's wrappers, and sensors that we read ourselves."""
@@ -58,6 +62,7 @@ def take(task: Any, *, seed: int, start: str | None, steps: int) -> State:
     import mujoco  # loads an OpenGL library, which may be missing where nothing is simulated
 
     model, data = task.sim.model._model, task.sim.data._data
+    chosen = options_of(type(task))  # values, or lists of them, that are said when it is made: how long, how drawn, ...
     physics = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
     mujoco.mj_getState(model, data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
     return State(
@@ -67,12 +72,17 @@ def take(task: Any, *, seed: int, start: str | None, steps: int) -> State:
         physics=physics,
         accelerations={name: np.array(getattr(data, name)) for name in ACCELERATIONS},
         model={name: np.array(value) for name, value in _numbers(model)},
-        memory=tuple(_remembered(task, (), set())),
+        memory=tuple(
+            (path, value) for path, value in _remembered(task, (), set()) if path[0] not in chosen or len(path) > 2
+        ),
     )
 
 
-def put(task: Any, state: State) -> None:
+def put(task: Any, state: State) -> Arrays:
     """Put a robosuite environment, which was reset with the state's seed and start, into a state.
+
+    Returns:
+        What the model's arrays held before, where they were changed: a reset may not bring that back, `alter` does.
 
     Raises:
         SimulationError: the environment is built otherwise.
@@ -81,6 +91,7 @@ def put(task: Any, state: State) -> None:
 
     model, data = task.sim.model._model, task.sim.data._data
     name, here = type(task).__name__, dict(_numbers(model))
+    before = {}
     for field, value in state.model.items():
         if field not in here or here[field].shape != value.shape:
             found = list(here[field].shape) if field in here else "absent"
@@ -88,21 +99,40 @@ def put(task: Any, state: State) -> None:
                 f"the state is not one of this {name}: its model's {field} is {list(value.shape)}, here it is {found}"
             )
         if not np.array_equal(here[field], value):
-            here[field][...] = value
+            before[field] = np.array(here[field])
     if state.physics.shape != (size := mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION),):
         raise SimulationError(f"the state is not one of this {name}: it has {state.physics.size} numbers, not {size}")
+    alter(task, {field: state.model[field] for field in before})
     mujoco.mj_setState(model, data, state.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
     task.sim.step1()  # all that follows from positions and velocities, as after a step
     for field in ACCELERATIONS:
         getattr(data, field)[...] = state.accelerations[field]
     for path, value in state.memory:
         _remind(task, path, value)
+    return before
+
+
+def alter(task: Any, arrays: Arrays) -> None:
+    """Write arrays into a robosuite environment's compiled model."""
+    for field, value in arrays.items():
+        getattr(task.sim.model._model, field)[...] = value
+
+
+def options_of(kind: type) -> set[str]:
+    """Return the options of a class of tasks, those of its bases among them as far as it hands options on to them."""
+    known: set[str] = set()
+    for level in inspect.getmro(kind):
+        taken = inspect.signature(level).parameters.values()
+        known |= {each.name for each in taken if each.kind is not each.VAR_KEYWORD}
+        if all(each.kind is not each.VAR_KEYWORD for each in taken):
+            break  # others hand what they do not know on to the class above
+    return known
 
 
 def _numbers(model: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the measures of a compiled model; what is integer is structure, which no task changes."""
     for name in dir(model):
-        if not name.startswith(("_", *UNALTERED)):
+        if not name.startswith(("_", *UNALTERED, *LOOKS)):
             value = getattr(model, name)
             if isinstance(value, np.ndarray) and value.dtype.kind == "f":
                 yield name, value

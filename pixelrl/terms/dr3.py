@@ -26,6 +26,11 @@ class DR3(Term):
     site: Literal["last_hidden", "encoding"] = "last_hidden"
     stop_gradient: bool = False
 
+    @property
+    def reaches_next(self) -> bool:
+        """Whether phi(s', a') is free."""
+        return not self.stop_gradient
+
     def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
         """Return the mean dot product in float32, summed over the ensemble."""
         here, there = self.features(update)
