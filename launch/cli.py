@@ -16,8 +16,17 @@ from pixelrl.launch.verbs_data import collect, convert, inspect, render, starts
 from pixelrl.launch.verbs_policy import compare, evaluate, export, sweep
 
 
-def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None, distractor: bool = False) -> None:
-    """Run the whole job on a tray task: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
+def demo(
+    out: Out = Path("demo"),
+    seed: int = 0,
+    workers: int | None = None,
+    distractor: bool = False,
+    task: str = "pick-place-tray",
+    recipes: tuple[str, ...] = ("quick_bc", "quick_cog", "quick_cog_dr3"),
+    steps: int | None = None,
+    curve: int = 0,
+) -> None:
+    """Run the whole job: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
 
     Every stage is kept: after an interruption the same command goes on.
 
@@ -26,11 +35,15 @@ def demo(out: Out = Path("demo"), seed: int = 0, workers: int | None = None, dis
         seed: of all randomness.
         workers: simulator processes; default: one a core.
         distractor: the harder version: a second cube on the table, which half of the prior picks go for.
+        task: pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object.
+        recipes: what to train, the baseline first; the last one is filmed and exported.
+        steps: gradient steps of each; default: the recipe's own.
+        curve: also try a snapshot every so many steps, for a learning curve.
     """
-    from pixelrl.launch.demo import Plan
     from pixelrl.launch.demo import demo as run
+    from pixelrl.launch.demo import plan_for
 
-    plan = Plan(distractor=True, prior=1000, task=400) if distractor else Plan()
+    plan = plan_for(task, distractor=distractor, recipes=recipes, steps=steps, curve=curve)
     run(out, seed=seed, workers=counted(workers), console=Console(), plan=plan)
 
 

@@ -1,7 +1,7 @@
 """The whole job, from nothing to an artefact that a robot can run, in stages that are each kept."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,28 @@ from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.summary import draw, last_figures, tell
 from pixelrl.launch.together import Training, train_together
 from pixelrl.seeding import derive
+from pixelrl.simulation.environment import TASK_NAMES
 from pixelrl.simulation.statistics import mcnemar
-
-TASK = "pick-place-tray"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How large the demo is, fixed beforehand; the defaults fit two cores and twelve minutes.
+    """What the demo is and how large, fixed beforehand; the defaults fit two cores and twelve minutes.
 
     Attributes:
+        env: one of our tasks.
         distractor: a second cube lies on the table, and half of the picks go for it.
-        prior: episodes of prior data to collect: picks, many of which fail.
-        task: episodes of task data: places that start with the cube in the gripper.
+        prior: episodes of prior data to collect: the first part of the task, which many fail.
+        task: episodes of task data: the second part.
         recipes: what to train; the first one is the baseline, the last one is filmed and exported.
         steps: gradient steps of each; None: the recipe's own.
         episodes: how many to evaluate each policy with.
         films: how many of them to film.
+        curve: try a snapshot of each policy every so many steps; 0: only the last one.
+        curve_episodes: how many to try it with; their starts are used for nothing else.
     """
 
+    env: str = "pick-place-tray"
     distractor: bool = False
     prior: int = 600
     task: int = 300
@@ -46,6 +49,35 @@ class Plan:
     steps: int | None = None
     episodes: int = 100
     films: int = 8
+    curve: int = 0
+    curve_episodes: int = 50
+
+
+def plan_for(
+    env: str,
+    *,
+    distractor: bool = False,
+    recipes: Sequence[str] = Plan.recipes,
+    steps: int | None = None,
+    curve: int = 0,
+) -> Plan:
+    """Return the plan for a task, with as much data as it wants.
+
+    Raises:
+        PixelrlError: there is no such task or recipe, or an option does not fit it.
+    """
+    if env not in TASK_NAMES:
+        raise PixelrlError(f"--task: there is no task {env!r}, but: {', '.join(TASK_NAMES)}")
+    if unknown := [name for name in recipes if name not in RECIPES]:
+        raise PixelrlError(f"--recipes: there is no recipe {unknown[0]!r}, but: {', '.join(RECIPES)}")
+    if not recipes or curve < 0 or (steps is not None and steps < 1):
+        raise PixelrlError("--recipes wants one at least, --steps 1 at least, and --curve 0 at least")
+    plan = Plan(env=env, distractor=distractor, recipes=tuple(recipes), steps=steps, curve=curve)
+    if env != Plan.env:
+        if distractor:
+            raise PixelrlError(f"--distractor: only {Plan.env} has one")
+        return replace(plan, prior=1000, task=500)
+    return replace(plan, prior=1000, task=400) if distractor else plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +98,7 @@ class Demo:
         self.train()
         results = {name: self.judged(name) for name in self.plan.recipes}
         best = self.plan.recipes[-1]
+        curves = {name: self.curve(name) for name in self.plan.recipes} if self.plan.curve else {}
         results["export"] = self.exported(best)
         outcomes = {name: result.pop("outcomes") for name, result in results.items()}
         for name, result in results.items():
@@ -74,7 +107,13 @@ class Demo:
             i for i, pair in enumerate(zip(outcomes["export"], outcomes[best], strict=True)) if len({*pair}) > 1
         ]
         results["export"]["episodes_that_end_otherwise"] = differing
-        summary = {"plan": asdict(self.plan), "data": data, "policies": results, **provenance.record()}
+        summary = {
+            "plan": asdict(self.plan),
+            "data": data,
+            "policies": results,
+            "curves": curves,
+            **provenance.record(),
+        }
         write_json(self.out / "summary.json", summary)
         draw(self.out / "summary.png", summary, {name: self.run_of(name) for name in self.plan.recipes})
         tell(self.out, summary, self.console)
@@ -114,18 +153,19 @@ class Demo:
             path.unlink(missing_ok=True)  # whole, but its record was cut off; the same seed makes the same file
         options: dict[str, Any] = {"episodes": getattr(plan, part), "seed": self.seed, "workers": self.workers}
         options |= {"distractor": plan.distractor, "console": self.console}
-        result = self.stage(f"collect {part}", record, lambda: collect(TASK, part, path, **options))
+        result = self.stage(f"collect {part}", record, lambda: collect(plan.env, part, path, **options))
         return {
             key: result[key] for key in ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "seconds")
         }
 
     def train(self) -> None:
         """Train the recipes that are not trained yet, side by side."""
-        data = [f"--{part}={self.data(part)}" for part in ("task", "prior")]
+        common = [f"--{part}={self.data(part)}" for part in ("task", "prior")]
+        common += [f"--seed={self.seed}", f"--snapshot-every={self.plan.curve}"]
         trainings = [
             Training(
                 recipe=name,
-                options=(*data, f"--seed={self.seed}", f"--steps={self.recipe(name).steps}"),
+                options=(*common, f"--steps={self.recipe(name).steps}"),
                 out=self.run_of(name),
                 steps=self.recipe(name).steps,
             )
@@ -146,6 +186,24 @@ class Demo:
             "measured": last_figures(run),
         }
         return self.tried(run, self.plan.films if name == self.plan.recipes[-1] else 0) | figures
+
+    def curve(self, name: str) -> list[dict[str, Any]]:
+        """Evaluate a recipe's snapshots, on starts that no final policy is tried on."""
+        points = []
+        for step in range(self.plan.curve, self.recipe(name).steps + 1, self.plan.curve):
+            out = self.run_of(name) / "curve" / str(step)
+            seed = derive(self.seed, "demo", "curve")
+            options: dict[str, Any] = {"episodes": self.plan.curve_episodes, "seed": seed, "workers": self.workers}
+            result = self.stage(
+                f"evaluate {name} at step {step}",
+                out / "evaluation.json",
+                lambda step=step, out=out: evaluate(  # type: ignore[misc]
+                    self.run_of(name), step=step, out=out, **options, console=self.console
+                ),
+            )
+            kept = ("episodes", "successes", "success_rate", "success_interval_95")
+            points.append({"step": step} | {key: result[key] for key in kept})
+        return points
 
     def exported(self, name: str) -> dict[str, Any]:
         """Export one run, and evaluate the artefact as the robot would run it."""

@@ -42,12 +42,13 @@ def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
     prior, task = summary["data"]["prior"], summary["data"]["task"]
     whole = prior["whole_task"] + task["whole_task"]
     console.rule("what came out", align="left")
+    held = f"{task['held_at_start']} start with the cube in the gripper, " if task["held_at_start"] else ""
     console.print(
-        f"Data: {prior['episodes']} picks ({prior['successes']} lift the cube, {prior['rewarded']} are rewarded), "
-        f"{task['episodes']} places ({task['held_at_start']} start with the cube in the gripper, {task['rewarded']} "
-        f"are rewarded). Demonstrations of the whole task: {whole}."
+        f"Data: {prior['episodes']} episodes of the first part ({prior['successes']} succeed, {prior['rewarded']} are "
+        f"rewarded), {task['episodes']} of the second ({held}{task['rewarded']} are rewarded). "
+        f"Demonstrations of the whole task: {whole}."
     )
-    success = Table(title=f"The whole task from the table: {plan['episodes']} starts, the same for all")
+    success = Table(title=f"{plan['env']}, the whole task: {plan['episodes']} starts, the same for all")
     for heading in ("policy", "successes", "95 % interval", f"against {plan['recipes'][0]}", "steps", "trained"):
         success.add_column(heading, justify="left" if heading == "policy" else "right")
     for name, row in policies.items():
@@ -76,9 +77,11 @@ def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
 
 
 def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> None:
-    """Draw success with its intervals, and Q and phi.phi' over training, as one PNG."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    success, value, features = figure.subplots(1, 3)
+    """Draw success with its intervals, and Q and phi.phi' (and success, if known) over training, as one PNG."""
+    curves = summary["curves"]
+    figure = Figure(figsize=(16 if curves else 12, 3.6), layout="constrained")
+    success, *others = figure.subplots(1, 4 if curves else 3)
+    value, features = others[-2:]
     colours = dict(zip(runs, ("#8a8d91", "#2b6cb0", "#1e8a4e", "#b7791f"), strict=False))
     for name in runs:
         row = summary["policies"][name]
@@ -87,6 +90,14 @@ def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> No
         inside = {"y": 0.03, "color": "white"} if rate > 0.2 else {"y": high + 0.03, "color": "black"}
         success.text(x=name, s=f"{row['successes']}/{row['episodes']}", ha="center", weight="bold", **inside)
     success.set(title="success, with 95 % interval", ylim=(0, 1))
+    for name, points in curves.items():
+        steps, rates = [point["step"] for point in points], [point["success_rate"] for point in points]
+        low, high = zip(*(point["success_interval_95"] for point in points), strict=True)
+        others[0].plot(steps, rates, color=colours[name], marker="o", label=name)
+        others[0].fill_between(steps, low, high, color=colours[name], alpha=0.15, linewidth=0)
+    if curves:
+        others[0].set(title=f"success on {points[0]['episodes']} other starts", xlabel="gradient steps", ylim=(0, 1))
+        others[0].legend(frameon=False)
     for axis, metric, title in (
         (value, "q/data", "Q of the data"),
         (features, "features/dot", "phi(s, a) . phi(s', a')"),
@@ -98,7 +109,7 @@ def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> No
         axis.set(title=title, xlabel="gradient steps")
         axis.legend(frameon=False)
     features.set_yscale("log")
-    for axis in (success, value, features):
+    for axis in (success, *others):
         axis.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

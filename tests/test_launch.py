@@ -1,6 +1,7 @@
 """The commands, as a user types them, on a tiny world."""
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def dots(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
-    plan = Plan(prior=4, task=4, recipes=("quick_cog_dr3",), steps=12, episodes=2, films=1)
+    plan = Plan(prior=4, task=4, recipes=("quick_cog_dr3",), steps=12, episodes=2, films=1, curve=12, curve_episodes=1)
     quiet = Console(quiet=True)
     summary = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
     assert set(summary["policies"]) == {"quick_cog_dr3", "export"}
@@ -65,6 +66,8 @@ def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
     assert summary["data"]["task"]["held_at_start"] == 4 and summary["data"]["prior"]["held_at_start"] == 0
     assert summary["data"]["prior"]["whole_task"] == summary["data"]["task"]["whole_task"] == 0
     assert (tmp_path / "summary.png").stat().st_size > 0
+    (point,) = summary["curves"]["quick_cog_dr3"]
+    assert point["step"] == 12 and point["episodes"] == 1
     for part, episodes in (("prior", 4), ("task", 4)):
         assert summary["data"][part]["episodes"] == episodes
     for made in ("evaluation.mp4", "evaluation.png", "evaluation.json", "training.json", "last.safetensors"):
@@ -78,6 +81,23 @@ def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
     assert again["policies"] == summary["policies"]
     with pytest.raises(Exception, match="choose another --out"):
         demo(tmp_path, seed=4, workers=2, console=quiet, plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--task", "drawer"), "--task.*'drawer'.*drawer-grasp"),
+        (("--recipes", "cogg"), "--recipes.*'cogg'.*quick_cog"),
+        (("--task", "drawer-grasp", "--distractor"), "--distractor: only pick-place-tray"),
+        (("--steps", "0"), "--steps 1 at least"),
+    ],
+)
+def test_a_demo_that_cannot_be_is_told_why(
+    tmp_path: Path, pixelrl: Pixelrl, words: tuple[str, ...], message: str
+) -> None:
+    code, said = pixelrl("demo", "--out", tmp_path / "demo", *words)
+    assert code == 1 and re.search(message, said), said
+    assert not list(tmp_path.iterdir())
 
 
 def test_train_tells_its_whole_configuration(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
