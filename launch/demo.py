@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +198,7 @@ class Demo:
             result = self.stage(
                 f"evaluate {name} at step {step}",
                 out / "evaluation.json",
-                lambda step=step, out=out: evaluate(  # type: ignore[misc]
-                    self.run_of(name), step=step, out=out, **options, console=self.console
-                ),
+                partial(evaluate, self.run_of(name), step=step, out=out, **options, console=self.console),
             )
             kept = ("episodes", "successes", "success_rate", "success_interval_95")
             points.append({"step": step} | {key: result[key] for key in kept})
