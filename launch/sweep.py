@@ -15,9 +15,9 @@ from rich.console import Console
 from pixelrl.errors import PixelrlError
 from pixelrl.files import atomic_path, write_json
 from pixelrl.interfaces import Policy
+from pixelrl.launch.candidate import Candidate, environment, find, in_units_of
 from pixelrl.launch.cluster import nodes_of
 from pixelrl.launch.console import progress_bar
-from pixelrl.launch.evaluate import Candidate, environment, find, in_units_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.sweep_page import draw_sweep, tell, view_path, write_sweep_page
 from pixelrl.seeding import derive

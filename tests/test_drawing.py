@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from pixelrl.errors import SimulationError
-from pixelrl.launch.evaluate import Candidate, environment, warn_of_drawing
+from pixelrl.launch.candidate import Candidate, environment, warn_of_drawing
 from pixelrl.simulation.drawing import simplified
 from pixelrl.simulation.environment import default_env_args, drawing_of, make_env
 

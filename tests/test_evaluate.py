@@ -14,8 +14,8 @@ from pixelrl.datasets.writer import write_episodes
 from pixelrl.episode import Episode
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.arguments import pairs
+from pixelrl.launch.candidate import check_rate
 from pixelrl.launch.cli import main
-from pixelrl.launch.evaluate import check_rate
 from pixelrl.launch.starts import chosen
 from pixelrl.seeding import derive
 from pixelrl.simulation.door import named, open_env, with_cameras

@@ -19,9 +19,9 @@ from pixelrl.batch import ActionDim
 from pixelrl.datasets.synthetic import write_dots
 from pixelrl.errors import PixelrlError
 from pixelrl.interfaces import Sensors
+from pixelrl.launch.candidate import Candidate, environment, in_units_of
 from pixelrl.launch.cli import main
 from pixelrl.launch.demo import Plan, demo
-from pixelrl.launch.evaluate import Candidate, environment, in_units_of
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
 
