@@ -215,7 +215,7 @@ def _record(
     few, many = crews
     record["contenders"] |= {f"rollouts by {count}": dict(row) for count, row in crews.items()}
     record["ratios"][f"{many} workers / {few} (wall)"] = crews[many]["wall_seconds"] / crews[few]["wall_seconds"]
-    record["transport_ms"] = 1000 * (crews[few][f"{clock}_seconds"] - results[FAST].seconds(clock))
+    record["transport_and_resets_ms"] = 1000 * (crews[few][f"{clock}_seconds"] - results[FAST].seconds(clock))
     stock, fast = (results[name].facts["pictures"][scene.size] for name in (SLOW, FAST))
     record["drawings_apart"] = float(_difference(stock, fast).mean())
     return record | {"load_per_core": load(), "case": asdict(scene)}
@@ -239,4 +239,6 @@ def print_scene(scene: Scene, record: Mapping[str, Any], console: Console) -> No
     console.print(table)
     for label, value in record["ratios"].items():
         console.print(f"  {label}: {value:.3g} (1 / {1 / value:.3g})")
-    console.print(f"  transport: {record['transport_ms']:.3g} ms; drawings {record['drawings_apart']:.3g} of 255 apart")
+    console.print(
+        f"  transport and resets: {record['transport_and_resets_ms']:.3g} ms; drawings {record['drawings_apart']:.3g} of 255 apart"
+    )

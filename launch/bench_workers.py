@@ -18,17 +18,20 @@ from pixelrl.simulation.rollout import rollout
 
 
 class Walker:
-    """A policy that costs nothing: random actions, and the clocks at each call."""
+    """A policy that costs nothing: random actions."""
 
     def __init__(self, size: int) -> None:
         self._random, self._size = np.random.default_rng(0), size
-        self.marks: list[tuple[float, float]] = []
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
         """Act, `[B, A]`."""
-        self.marks.append((time.perf_counter(), time.process_time() + _seconds_of_children()))
         rows = len(next(iter(sensors.values())))
         return self._random.uniform(-1, 1, (rows, self._size)).astype(np.float32)
+
+
+def _clocks() -> tuple[float, float]:
+    """Return the seconds of the wall, and those of the processor that all processes took."""
+    return time.perf_counter(), time.process_time() + _seconds_of_children()
 
 
 def _seconds_of_children() -> float:
@@ -46,35 +49,32 @@ def together(
 ) -> dict[int, dict[str, float]]:
     """Roll out episodes by so many workers in turn, and return what a step takes: number of workers -> medians.
 
-    Resets do not count, and the policy costs nothing. `wall_seconds` are those of all workers' steps, divided by the
-    number of steps; `cpu_seconds` those of all processes.
+    Resets count, as one waits for them too; the policy costs nothing. `wall_seconds` are those of a turn, divided by
+    the steps of the episodes that end in it; `cpu_seconds` those of all processes.
 
     Args:
         env_args: of the environment.
         action_dim: size of its actions.
         workers: the numbers of workers that take turns.
-        turns: of each: an episode of every worker.
+        turns: of each: as many episodes as workers.
         progress: called with who is on.
     """
     make = partial(make_env, env_args)
-    walkers = {count: Walker(action_dim) for count in workers}
     playing = {
-        count: rollout(walker, make, episodes=count * (turns + 1), seed=0, workers=count)
-        for count, walker in walkers.items()
+        count: rollout(Walker(action_dim), make, episodes=count * (turns + 1), seed=0, workers=count)
+        for count in workers
     }
     taken: dict[int, list[tuple[float, float]]] = {count: [] for count in workers}
     try:
         for turn in range(turns + 1):  # the first one warms up
             for count, played in playing.items():
                 progress(f"workers: {count}, turn {turn}")
-                marks = walkers[count].marks
-                marks.clear()
+                before, steps = _clocks(), 0
                 for _ in range(count):
-                    next(played)
-                steps = count * (len(marks) - 1)
-                wall, cpu = np.subtract(marks[-1], marks[0]) / steps
+                    steps += next(played).length
                 if turn:
-                    taken[count].append((float(wall), float(cpu)))
+                    wall, cpu = ((now - then) / steps for now, then in zip(_clocks(), before, strict=True))
+                    taken[count].append((wall, cpu))
     finally:
         for played in playing.values():
             played.close()

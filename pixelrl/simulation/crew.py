@@ -103,6 +103,7 @@ class Crew:
         self._layout: Layout | None = None
         self._memory: SharedMemory | None = None
         self._ready: set[int] = set()
+        self._due: dict[int, float] = {}  # seat -> when its worker must have done what it was told
         self._stillborn = 0
         self._workers = {seat: self._hire(seat) for seat in range(seats)}
 
@@ -149,16 +150,25 @@ class Crew:
                 break
         return sorted(self._ready)
 
-    def do(self, orders: Mapping[int, Order]) -> dict[int, Answer | Lost]:
-        """Have workers that are ready do something, all at once; return what came of it, in the order of the seats.
-
-        Whoever is lost is replaced; the new worker becomes ready some time later.
-        """
-        due = time.monotonic() + self._time_limit
+    def tell(self, orders: Mapping[int, Order]) -> None:
+        """Have workers that are ready and idle do something."""
         for seat, order in orders.items():
-            with suppress(OSError):  # a dead worker's pipe is broken; it is missed below
+            with suppress(OSError):  # a dead worker's pipe is broken; `hear` misses it
                 self._workers[seat][1].send(order)
-        return {seat: self._answer(seat, due) for seat in sorted(orders)}
+            self._due[seat] = time.monotonic() + self._time_limit
+
+    def hear(self) -> dict[int, Answer | Lost]:
+        """Wait until some of those who were told are done, and return what came of it, in the order of the seats.
+
+        Whoever is lost is replaced; the new worker becomes ready some time later. Where nobody is busy, nothing comes.
+        """
+        if not self._due:
+            return {}
+        busy = {self._workers[seat][1]: seat for seat in self._due}
+        heard = wait(list(busy), timeout=max(0.0, min(self._due.values()) - time.monotonic()))
+        answered = {busy[pipe] for pipe in heard}  # type: ignore[index]  # these are pipes
+        late = {seat for seat, due in self._due.items() if due <= time.monotonic()}
+        return {seat: self._answer(seat, here=seat in answered) for seat in sorted(answered | late)}
 
     def _hire(self, seat: int) -> tuple[BaseProcess, Connection]:
         context = get_context("spawn")  # renderers and threads do not survive a fork
@@ -197,11 +207,12 @@ class Crew:
             pipe.send((self._memory.name, self.seats))
         self._ready.add(seat)
 
-    def _answer(self, seat: int, due: float) -> Answer | Lost:
-        """Wait for a worker's answer; replace whoever has none."""
+    def _answer(self, seat: int, *, here: bool) -> Answer | Lost:
+        """Take a worker's answer if it is here; replace whoever has none."""
         process, pipe = self._workers[seat]
+        del self._due[seat]
         try:
-            if pipe.poll(max(0.0, due - time.monotonic())):
+            if here or pipe.poll():
                 answer: Answer = pipe.recv()
                 return answer
             lost = Lost(f"its worker gave no answer for {self._time_limit:g} s")

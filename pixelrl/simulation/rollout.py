@@ -13,7 +13,7 @@ from pixelrl.errors import SimulationError
 from pixelrl.history import History
 from pixelrl.interfaces import Policy, Sensors
 from pixelrl.seeding import derive
-from pixelrl.simulation.crew import Answer, AnyEnv, Begin, Crew, Order, failure
+from pixelrl.simulation.crew import Answer, AnyEnv, Begin, Crew, failure
 from pixelrl.simulation.state import State
 
 ROWS = 16
@@ -171,24 +171,24 @@ def play_on(
     """Play episodes with a crew until none are waiting; others may be added meanwhile, by another thread too."""
     losses: Counter[int] = Counter()
     playing: dict[int, _Take] = {}  # worker -> its episode
-    past = History(history)
+    pasts = [History(history) for _ in range(crew.seats)]
     while waiting or playing:
         free = [worker for worker in crew.ready(or_wait=not playing) if worker not in playing]
         fresh = {worker: _Take(job=waiting.popleft()) for worker in free if waiting}
         playing |= fresh
-        _tell(crew, {worker: take.job.order for worker, take in fresh.items()}, playing, waiting, losses)
-        if not playing:
-            continue
-        seen = past(crew.sensors, np.array([worker in fresh for worker in range(crew.seats)]))
-        actions = _act(policy, seen, playing, (crew.seats, *crew.action_shape))
-        if judge is not None:
-            values = np.concatenate([judge(rows)[:count] for _, count, rows in _batches(seen, crew.seats)])
-            for worker, take in playing.items():
-                take.values.append(values[worker])
-        _tell(crew, {worker: actions[worker] for worker in playing}, playing, waiting, losses)
-        for worker in [worker for worker, take in playing.items() if take.over]:
-            take = playing.pop(worker)
-            yield take.outcome(losses[take.job.index])
+        crew.tell({worker: take.job.order for worker, take in fresh.items()})
+        heard = _hear(crew, playing, waiting, losses)  # whoever is done goes on, and waits for nobody's reset
+        going = {worker: playing[worker] for worker in heard if not playing[worker].over}
+        seen = {worker: _look(crew.sensors, worker, pasts[worker], take) for worker, take in going.items()}
+        for rows, workers in _batches(seen):
+            crew.tell(_act(policy, rows, {worker: going[worker] for worker in workers}, crew.action_shape))
+            if judge is not None:
+                for worker, values in zip(workers, judge(rows), strict=False):
+                    going[worker].values.append(values)
+        for worker in heard:
+            if worker not in going:
+                take = playing.pop(worker)
+                yield take.outcome(losses[take.job.index])
 
 
 @dataclass(kw_only=True)
@@ -228,43 +228,50 @@ class _Take:
         )
 
 
-def _tell(
-    crew: Crew, orders: Mapping[int, Order], playing: dict[int, _Take], waiting: deque[Job], losses: Counter[int]
-) -> None:
-    """Have workers do something, and book their answers; the episode of one that is lost waits to be begun anew."""
-    for worker, answer in crew.do(orders).items():
+def _hear(crew: Crew, playing: dict[int, _Take], waiting: deque[Job], losses: Counter[int]) -> list[int]:
+    """Wait for answers, book them, and return whose they are; the episode of a lost worker waits to be begun anew."""
+    heard = []
+    for worker, answer in crew.hear().items():
         take = playing[worker]
         if isinstance(answer, Answer) and answer.error:
             raise failure(str(take), answer)
         if isinstance(answer, Answer):
             take.add(answer)
+            heard.append(worker)
             continue
         losses[take.job.index] += 1
         if losses[take.job.index] == ATTEMPTS:
             raise SimulationError(f"{take}: {answer.reason}; the episode was begun {ATTEMPTS} times")
         waiting.appendleft(playing.pop(worker).job)
+    return heard
 
 
-def _act(policy: Policy, sensors: Sensors, playing: Mapping[int, _Take], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Ask for the action of every worker, `shape` = `[workers, A]`, in batches of `ROWS` padded with zeros."""
-    workers = shape[0]
-    actions = np.zeros(shape, np.float32)
-    for start, count, rows in _batches(sensors, workers):
-        answer = np.asarray(policy(rows))
-        if answer.shape != (ROWS, *shape[1:]):
-            raise SimulationError(f"the policy's actions have shape {answer.shape}, not {(ROWS, *shape[1:])}")
-        actions[start : start + count] = answer[:count]
-    for worker, take in playing.items():
-        if not np.isfinite(actions[worker]).all():
-            raise SimulationError(f"{take}: the policy's action is not finite: {actions[worker].tolist()}")
-    return actions
+def _look(sensors: Sensors, worker: int, past: History, take: _Take) -> Sensors:
+    """Return what a worker senses, `[1, ...]`, with the pictures that came before."""
+    if take.length == 0:
+        past.reset()
+    return past({key: value[worker : worker + 1] for key, value in sensors.items()})
 
 
-def _batches(sensors: Sensors, workers: int) -> Iterator[tuple[int, int, Sensors]]:
-    """Yield the workers' readings in batches of `ROWS`, padded with zeros: the first worker, how many, the rows."""
-    for start in range(0, workers, ROWS):
-        count = min(ROWS, workers - start)
-        rows = {key: np.zeros((ROWS, *value.shape[1:]), value.dtype) for key, value in sensors.items()}
-        for key, value in sensors.items():
-            rows[key][:count] = value[start : start + count]
-        yield start, count, rows
+def _batches(seen: Mapping[int, Sensors]) -> Iterator[tuple[Sensors, list[int]]]:
+    """Yield readings in batches of `ROWS`, padded with zeros, and whose they are."""
+    for start in range(0, len(seen), ROWS):
+        workers = list(seen)[start : start + ROWS]
+        rows = {key: np.zeros((ROWS, *one.shape[1:]), one.dtype) for key, one in seen[workers[0]].items()}
+        for row, worker in enumerate(workers):
+            for key, value in seen[worker].items():
+                rows[key][row] = value[0]
+        yield rows, workers
+
+
+def _act(
+    policy: Policy, rows: Sensors, takes: Mapping[int, _Take], shape: tuple[int, ...]
+) -> dict[int, NDArray[np.float32]]:
+    """Ask for the actions, of this shape each, of the workers whose readings lie in the first rows."""
+    answer = np.asarray(policy(rows))
+    if answer.shape != (ROWS, *shape):
+        raise SimulationError(f"the policy's actions have shape {answer.shape}, not {(ROWS, *shape)}")
+    for action, take in zip(answer, takes.values(), strict=False):
+        if not np.isfinite(action).all():
+            raise SimulationError(f"{take}: the policy's action is not finite: {action.tolist()}")
+    return dict(zip(takes, answer, strict=False))
