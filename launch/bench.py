@@ -192,7 +192,7 @@ def simulation(
     """Measure control steps: pixelrl's beside stock robosuite's, same task, control rate and camera; and by workers.
 
     robosuite: the task as robosuite.make brings it, with robosuite's drawing and observations. Actions are random;
-    resets count only in rollouts. Contenders take turns, each in its own process; figures are medians. Ratios are costs.
+    resets count only in rollouts. Contenders take turns, each in its own process; figures are medians, ratios costs.
 
     Args:
         tasks: names of ours or of robosuite's; default: our four and Lift.

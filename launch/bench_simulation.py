@@ -239,6 +239,5 @@ def print_scene(scene: Scene, record: Mapping[str, Any], console: Console) -> No
     console.print(table)
     for label, value in record["ratios"].items():
         console.print(f"  {label}: {value:.3g} (1 / {1 / value:.3g})")
-    console.print(
-        f"  transport and resets: {record['transport_and_resets_ms']:.3g} ms; drawings {record['drawings_apart']:.3g} of 255 apart"
-    )
+    beside, apart = record["transport_and_resets_ms"], record["drawings_apart"]
+    console.print(f"  transport and resets: {beside:.3g} ms; drawings {apart:.3g} of 255 apart")
