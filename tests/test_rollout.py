@@ -218,7 +218,7 @@ def test_a_worker_that_cannot_make_its_environment_ends_the_evaluation() -> None
 @pytest.mark.parametrize("how", ["die", "hang"])
 def test_a_worker_that_is_lost_is_replaced_and_its_episode_begun_anew(how: str, tmp_path: Path) -> None:
     whole = play(workers=2, films=7, film_size=4)
-    outcomes = play(partial(Fail, how, tmp_path / how), workers=2, films=7, film_size=4, time_limit=1)
+    outcomes = play(partial(Fail, how, tmp_path / how), workers=2, films=7, film_size=4, time_limit=4)
     for outcome, other in zip(outcomes, whole, strict=True):
         np.testing.assert_array_equal(outcome.frames, other.frames)
         assert replace(outcome, frames=None) == replace(other, frames=None)
