@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Bank:
     seed: int
     starts: tuple[State, ...]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Return the hash of everything that decides how an episode begins."""
         result = hashlib.sha256(json.dumps(self.env_args, sort_keys=True).encode())

@@ -190,19 +190,14 @@ class Demo:
 
     def curve(self, name: str) -> list[dict[str, Any]]:
         """Evaluate a recipe's snapshots, on starts that no final policy is tried on."""
-        points = []
-        for step in range(self.plan.curve, self.recipe(name).steps + 1, self.plan.curve):
-            out = self.run_of(name) / "curve" / str(step)
-            seed = derive(self.seed, "demo", "curve")
-            options: dict[str, Any] = {"episodes": self.plan.curve_episodes, "seed": seed, "workers": self.workers}
-            result = self.stage(
-                f"evaluate {name} at step {step}",
-                out / "evaluation.json",
-                partial(evaluate, self.run_of(name), step=step, out=out, **options, console=self.console),
-            )
-            kept = ("episodes", "successes", "success_rate", "success_interval_95")
-            points.append({"step": step} | {key: result[key] for key in kept})
-        return points
+        run, plan = self.run_of(name), self.plan
+        steps = range(plan.curve, self.recipe(name).steps + 1, plan.curve)
+        tried = {
+            step: self.evaluated(run, "curve", plan.curve_episodes, step=step, out=run / "curve" / str(step))
+            for step in steps
+        }
+        kept = ("episodes", "successes", "success_rate", "success_interval_95")
+        return [{"step": step} | {key: result[key] for key in kept} for step, result in tried.items()]
 
     def exported(self, name: str) -> dict[str, Any]:
         """Export one run, and evaluate the artefact as the robot would run it."""
@@ -214,15 +209,26 @@ class Demo:
 
     def tried(self, policy: Path, films: int) -> dict[str, Any]:
         """Evaluate a policy on this demo's own starts, which nothing else uses, and return the figures that matter."""
-        seed = derive(self.seed, "demo", "evaluation")
-        options: dict[str, Any] = {"episodes": self.plan.episodes, "seed": seed, "workers": self.workers}
-        result = self.stage(
-            f"evaluate {policy.name}",
-            policy / "evaluation.json",
-            lambda: evaluate(policy, **options, films=films, console=self.console),
-        )
+        result = self.evaluated(policy, "evaluation", self.plan.episodes, films=films)
         kept = ("episodes", "successes", "success_rate", "success_interval_95", "mean_length", "seconds")
         return {key: result[key] for key in kept} | {"outcomes": [each["success"] for each in result["outcomes"]]}
+
+    def evaluated(
+        self,
+        policy: Path,
+        starts: str,
+        episodes: int,
+        *,
+        films: int = 0,
+        step: int | None = None,
+        out: Path | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate a policy, or a run's snapshot, on the demo's starts of that name, and return all of the result."""
+        title = f"evaluate {policy.name}" + ("" if step is None else f" at step {step}")
+        seed = derive(self.seed, "demo", starts)
+        options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": self.workers, "films": films}
+        work = partial(evaluate, policy, **options, step=step, out=out, console=self.console)
+        return self.stage(title, (out or policy) / "evaluation.json", work)
 
     def recipe(self, name: str) -> Any:
         """Return a recipe with the demo's seed and steps."""

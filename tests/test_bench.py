@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,28 +15,9 @@ from rich.console import Console
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.bench_ledger import compare, read_ledger
 from pixelrl.launch.bench_race import Contender, Work, race
-from pixelrl.launch.cli import main
 
 Pixelrl = Callable[..., tuple[int, str]]
 MIB = 1024**2
-
-
-@pytest.fixture
-def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixelrl:
-    """Run a command line in this process, and return its exit code and what it printed, on one line."""
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["pixelrl", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, " ".join((printed.out + printed.err).split())
-
-    return run
 
 
 def spin(seconds: float, mib: int, noted: str = "") -> Work:

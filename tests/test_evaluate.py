@@ -1,7 +1,6 @@
 """`pixelrl evaluate` in strangers' environments and from banks of starts, as a user types it."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pixelrl.episode import Episode
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.arguments import pairs
 from pixelrl.launch.candidate import check_rate
-from pixelrl.launch.cli import main
 from pixelrl.launch.starts import chosen
 from pixelrl.seeding import derive
 from pixelrl.simulation.door import named, open_env, with_cameras
@@ -23,24 +21,6 @@ from pixelrl.simulation.gym_env import GymEnv
 
 Pixelrl = Callable[..., tuple[int, str]]
 TOY = "gym:toy_gym:Toy/Reach-v0"
-
-
-@pytest.fixture
-def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixelrl:
-    """Run a command line in this process, and return its exit code and what it printed, on one line."""
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["pixelrl", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, " ".join((printed.out + printed.err).split())
-
-    return run
 
 
 def wander(env: GymEnv, episodes: int) -> Iterator[Episode]:

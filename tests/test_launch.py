@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,31 +19,12 @@ from pixelrl.datasets.synthetic import write_dots
 from pixelrl.errors import PixelrlError
 from pixelrl.interfaces import Sensors
 from pixelrl.launch.candidate import Candidate, environment, in_units_of
-from pixelrl.launch.cli import main
 from pixelrl.launch.demo import Plan, demo
 from pixelrl.learner import Learner
 from pixelrl.loop import Report
 
 Pixelrl = Callable[..., tuple[int, str]]
 SMALL = ("--batch-size", "16", "--critic-hidden", "16", "8", "--actor-hidden", "16", "--log-every", "5")
-
-
-@pytest.fixture
-def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pixelrl:
-    """Run a command line in this process, and return its exit code and what it printed, on one line."""
-
-    def run(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["pixelrl", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, " ".join((printed.out + printed.err).split())
-
-    return run
 
 
 @pytest.fixture
