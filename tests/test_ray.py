@@ -100,6 +100,7 @@ def another_node(nodes: Any, cluster: Cluster, marker: Path) -> Iterator[None]:
         cluster.workers = 1
         over.set()
         killer.join()
+        nodes.wait_for_nodes()  # until the dead one no longer counts
 
 
 @needs_ray

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from pixelrl.errors import PixelrlError, SimulationError
 from pixelrl.simulation.devices import draw_on
+from pixelrl.simulation.team import hire
 
 AnyEnv = gymnasium.Env[Any, Any]
 Layout = dict[str, tuple[tuple[int, ...], str]]
@@ -171,12 +171,7 @@ class Crew:
         return {seat: self._answer(seat, here=seat in answered) for seat in sorted(answered | late)}
 
     def _hire(self, seat: int) -> tuple[BaseProcess, Connection]:
-        context = get_context("spawn")  # renderers and threads do not survive a fork
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(self._make, seat, theirs), daemon=True)
-        process.start()
-        theirs.close()  # so that the process's death is seen here as the end of the pipe
-        return process, ours
+        return hire(_serve, self._make, seat)
 
     def _welcome(self, seat: int) -> None:
         """Hear from a worker that it has made its environment, and tell it where to put what it senses."""

@@ -49,7 +49,7 @@ def in_order(
         for name, job in jobs:
             done = []
             if len(team) < workers:
-                team.append(_hire(work, len(team)))
+                team.append(hire(_work, work, len(team)))
                 process, pipe = team[-1]
             else:
                 earlier, process, pipe = at_work.popleft()
@@ -67,11 +67,11 @@ def in_order(
             process.join()
 
 
-def _hire(work: Callable[[Iterable[Any]], Iterable[Any]], seat: int) -> tuple[BaseProcess, Connection]:
-    """Start a process, and return it with the pipe through which jobs go and results come."""
-    context = get_context("spawn")  # a renderer does not survive a fork
+def hire(serve: Callable[[Any, int, Connection], None], what: Any, seat: int) -> tuple[BaseProcess, Connection]:
+    """Start a process that calls `serve(what, seat, pipe)`; return it with our end of the pipe."""
+    context = get_context("spawn")  # renderers and threads do not survive a fork
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(work, seat, theirs), daemon=True)
+    process = context.Process(target=serve, args=(what, seat, theirs), daemon=True)
     process.start()
     theirs.close()  # so that the process's death is seen here as the end of the pipe
     return process, ours
