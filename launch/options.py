@@ -20,7 +20,7 @@ from pixelrl.launch.data import load
 from pixelrl.launch.ranks import SCRIPTS, joined, speaking
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.train import train
-from pixelrl.learner import term_name
+from pixelrl.objective import term_name
 from pixelrl.weights import Weight
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
@@ -79,7 +79,7 @@ class Job:
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
     threads: Literal["auto"] | int = "auto"
     """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, or what is fastest in a short trial"""
-    capture: Capture = "none"
+    capture: Capture = "auto"
     """how steps run: none: kernel by kernel; graph: a whole update is recorded once and replayed, on CUDA with one rank
     (built, and not yet run on a GPU)"""
     log_every: int = 100

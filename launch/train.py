@@ -44,7 +44,7 @@ def train(
     snapshot_every: int = 0,
     threads: Threads = "auto",
     loader_threads: int | None = None,
-    capture: Capture = "none",
+    capture: Capture = "auto",
     ranks: Ranks = ALONE,
     console: Console,
 ) -> None:

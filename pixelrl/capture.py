@@ -1,18 +1,26 @@
-"""Updates that are recorded once, as a CUDA graph, and replayed: Python is out of the way, and the noise is fresh."""
+"""Steps that are recorded once and replayed: Python is out of the way, and the noise is fresh.
+
+`tape`: the list of a step's kernels (`pixelrl.tape`), on any device and for any number of ranks.
+`graph`: a whole step, with optimisers and targets, as a CUDA graph.
+`compile`: the tape, compiled by torch's Inductor, which fuses kernels; on CUDA that in a CUDA graph.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 import torch
+from torch import nn
 
 from pixelrl.batch import Batch, Metrics
 from pixelrl.errors import PixelrlError
-from pixelrl.learner import Learner
+from pixelrl.learner import Derive, Findings, Learner
+from pixelrl.tape import Recording, record
 
-Capture = Literal["none", "graph"]
-"""none is the default as long as the graph has not been tried on a GPU."""
+Capture = Literal["auto", "none", "tape", "graph", "compile"]
+"""auto: a graph on CUDA, for one rank; a tape elsewhere, which gives the same numbers as none."""
 
 Recorder = Callable[[Callable[[], Metrics]], tuple[Callable[[], object], Metrics]]
 """Record some work without doing it; return what does it, and the metrics that it will overwrite each time."""
@@ -33,14 +41,64 @@ def updater(learner: Learner, how: Capture) -> Step:
     """Return what takes a learner's steps; make it after a checkpoint was loaded, which moves what a graph points to.
 
     Raises:
-        PixelrlError: a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold.
+        PixelrlError: a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold; or
+            networks that cannot be compiled.
     """
     device, ranks = learner.device, learner.ranks.count
+    graphs = device.type == "cuda" and ranks == 1
+    if how == "auto":
+        how = "graph" if graphs else "tape"
     if how == "none":
         return learner.update
-    if device.type != "cuda" or ranks > 1:
+    if how == "graph" and not graphs:
         raise PixelrlError(f"--capture graph, on {device} with {ranks} ranks: it needs CUDA, and one rank")
-    return Captured(learner, cuda_graph(learner))
+    if how == "compile" and any(isinstance(module, nn.BatchNorm2d) for module in learner.networks.modules()):
+        raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics, which is not compiled; use tape")
+    if how == "graph":
+        return Captured(learner, cuda_graph(learner))
+    taped = Taped(learner, compiled=how == "compile")
+    return Captured(learner, cuda_graph(learner), taped) if how == "compile" and graphs else Warmed(learner, taped)
+
+
+class Taped:
+    """What a learner finds on its batches, by replaying a recording of how it found it once.
+
+    There is one recording for each structure of the update: the end of a warm-up brings another.
+
+    Args:
+        learner: whose findings.
+        compiled: let torch's Inductor make new kernels of the recording; sums and roundings are others then.
+    """
+
+    def __init__(self, learner: Learner, *, compiled: bool = False) -> None:
+        self.learner, self.compiled = learner, compiled
+        self._recordings: dict[tuple[str, ...], Recording] = {}
+
+    def __call__(self, batch: Batch) -> Findings:
+        """Return the findings on a batch of always the same size; the first time they are found as usual."""
+        structure = self.learner.structure
+        if structure in self._recordings:
+            return Findings(*self._recordings[structure](batch.tensors))
+        update = self.learner.scratch_pad(batch)
+        found: tuple[Any, ...]  # a graph's result is made of plain tuples
+        found, recording = record(lambda: tuple(self.learner.derive(update)), batch.tensors)
+        if self.compiled:
+            kernels = torch.compile(recording.kernels, fullgraph=True, dynamic=False)
+            recording = replace(recording, kernels=kernels)
+        self._recordings[structure] = recording
+        return Findings(*found)
+
+
+class Warmed:
+    """Take a learner's first step as usual, so that everything is set up, and the others by `derive`, but to measure."""
+
+    def __init__(self, learner: Learner, derive: Derive) -> None:
+        self.learner, self._derive, self._warm = learner, derive, False
+
+    def __call__(self, batch: Batch, *, measure: bool = False) -> Metrics:
+        """Take one step; see `Learner.update`."""
+        usual, self._warm = measure or not self._warm, True
+        return self.learner.update(batch, measure=measure, derive=None if usual else self._derive)
 
 
 class Captured:
@@ -52,10 +110,11 @@ class Captured:
     Args:
         learner: whose steps; a checkpoint must be loaded before.
         recorder: `cuda_graph`; a test has another.
+        derive: another way to the learner's findings.
     """
 
-    def __init__(self, learner: Learner, recorder: Recorder) -> None:
-        self.learner, self._recorder = learner, recorder
+    def __init__(self, learner: Learner, recorder: Recorder, derive: Derive | None = None) -> None:
+        self.learner, self._recorder, self._derive = learner, recorder, derive
         self._usual: Counter[tuple[str, ...]] = Counter()
         self._recordings: dict[tuple[str, ...], tuple[Callable[[], object], Metrics]] = {}
         self._inputs: Batch | None = None
@@ -63,9 +122,11 @@ class Captured:
     def __call__(self, batch: Batch, *, measure: bool = False) -> Metrics:
         """Take one step; see `Learner.update`."""
         learner, structure = self.learner, self.learner.structure
-        if measure or self._usual[structure] < WARM:
+        if measure:
+            return learner.update(batch, measure=True)
+        if self._usual[structure] < WARM:
             self._usual[structure] += 1
-            return learner.update(batch, measure=measure)
+            return learner.update(batch, derive=self._derive if self._usual[structure] > 1 else None)
         if self._inputs is None:
             self._inputs = batch.map(torch.empty_like)
         torch._foreach_copy_(self._inputs.tensors, batch.tensors)
@@ -80,7 +141,7 @@ class Captured:
     def _work(self) -> Metrics:
         """Do what is recorded: all of a step but what depends on its number."""
         assert self._inputs is not None
-        metrics = self.learner.differentiate(self._inputs)
+        metrics = self.learner.differentiate(self._inputs, derive=self._derive)
         self.learner.move()
         return metrics
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pixelrl.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.files import atomic_path
-from pixelrl.learner import Learner, Objective
+from pixelrl.learner import Learner
+from pixelrl.objective import Objective
 
 
 def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:

@@ -45,14 +45,16 @@ class Guard:
         self._notes = torch.zeros(2 + len(self.terms) + len(self.sources), device=device, dtype=torch.float64)
 
     def watch(self, update: Update, parts: Mapping[str, Tensor]) -> None:
-        """Look at a step, without waiting for the device.
+        """Look at a step and note it if it is the first that went wrong, without waiting for the device."""
+        self.note(self.look(update, parts))
+
+    def look(self, update: Update, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return what there is to note of a step: whether it went wrong, largest |Q|, terms, wrong rows per source.
 
         Args:
             update: after its terms were evaluated.
             parts: term -> what it adds to its loss, a scalar.
         """
-        if not parts:
-            return
         with torch.no_grad():
             known, nothing = vars(update), torch.zeros_like(update.batch.reward)
             size = known["data"].value.abs().amax(0) if "data" in known else nothing
@@ -61,11 +63,16 @@ class Guard:
             wrong = ~((size <= self.limit) & known.get("log_prob", nothing).isfinite())
             rows = torch.zeros(len(self.sources), device=wrong.device).index_add_(0, update.batch.source, wrong.float())
             zero = nothing[0]
-            values = torch.stack([parts.get(name, zero) for name in self.terms])
+            values = torch.stack([size.max(), *(parts.get(name, zero) for name in self.terms)])
+            bad = wrong.any() | ~values[1:].isfinite().all()
+            return torch.cat([bad.view(1), values, rows]).double()
+
+    def note(self, seen: Tensor) -> None:
+        """Count a step, and keep what was seen of it if it is the first that went wrong."""
+        with torch.no_grad():
             self._updates += 1
-            first = (wrong.any() | ~values.isfinite().all()) & (self._notes[0] == 0)
-            now = torch.cat([self._updates.view(1), size.max().view(1), values, rows])
-            self._notes.copy_(torch.where(first, now, self._notes))
+            first = (seen[0] > 0) & (self._notes[0] == 0)
+            self._notes.copy_(torch.where(first, torch.cat([self._updates.view(1), seen[1:]]), self._notes))
 
     def check(self, step: int, ranks: Ranks = ALONE) -> None:
         """Raise on all ranks if a step has gone wrong on any; this waits for the device.

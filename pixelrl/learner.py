@@ -1,13 +1,13 @@
 """The learner: networks, two objectives, their optimisers, and one gradient step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pixelrl.batch import Batch, Metrics, Spec
 from pixelrl.config import Recipe
@@ -17,104 +17,30 @@ from pixelrl.flat import Flat
 from pixelrl.guard import Guard
 from pixelrl.networks import Networks
 from pixelrl.noise import SharedGenerator
+from pixelrl.objective import Gradients, Objective, term_name
 from pixelrl.ranks import ALONE, Ranks
 from pixelrl.seeding import derive
 from pixelrl.spans import span
 from pixelrl.update import Term, Update
-from pixelrl.weights import AtMost, Multiplier
 
-
-class Objective:
-    """A weighted sum of terms, the parameters that it moves, and the optimiser that moves them.
-
-    Args:
-        name: prefix of its metrics.
-        terms: every term that may be asked for, each with the name that it logs under.
-        parameters: what the gradient is taken for; nothing else ever changes. They become views of one tensor.
-        lr: Adam's learning rate.
-        device: of the learned multipliers.
+class Findings(NamedTuple):
+    """What a learner finds on a batch, before anything moves.
 
     Attributes:
-        flat: the parameters, and their gradient, as one tensor.
-        optimiser: Adam of that tensor.
-        multipliers: the learned weights of terms, by name, and `dual_optimiser`, theirs, if there are any.
-    """
-
-    def __init__(
-        self, name: str, terms: Iterable[Term], parameters: Iterable[nn.Parameter], lr: float, device: torch.device
-    ) -> None:
-        self.name, self.lr = name, lr
-        self.flat = Flat(parameters)
-        self.optimiser = adam([self.flat.whole], lr, device)
-        rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
-        learned = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
-        rates = {key: torch.tensor(each.rule.rate, device=device) for key, each in learned.items()}
-        groups = [{"params": [each.log], "lr": rates[key]} for key, each in learned.items()]
-        self.multipliers = learned
-        self.dual_optimiser = adam(groups, 0.0, device) if groups else None
-
-    def evaluate(self, terms: tuple[Term, ...], update: Update) -> "Loss":
-        """Evaluate terms on a batch."""
-        parts: dict[str, Tensor] = {}
-        dual: Tensor | None = None
-        metrics: Metrics = {}
-        for term in terms:
-            if term.weight == 0:
-                continue  # as if it were absent: it neither costs anything nor draws noise
-            key = term_name(term)
-            with span(key):
-                value, extra = term(update)
-            if isinstance(term.weight, AtMost):
-                multiplier = self.multipliers[key]
-                ascent = multiplier.ascend(value)
-                dual = ascent if dual is None else dual + ascent
-                metrics[f"{self.name}/{key}/weight"] = multiplier.value
-                parts[f"{self.name}/{key}"] = multiplier.value * value
-            else:
-                parts[f"{self.name}/{key}"] = term.weight * value
-            metrics[f"{self.name}/{key}"] = value.detach()
-            metrics |= {f"{self.name}/{key}/{label}": item.detach() for label, item in extra.items()}
-        total = sum(parts.values(), torch.zeros((), device=update.batch.action.device))
-        metrics[f"{self.name}/loss"] = total.detach()
-        return Loss(objective=self, total=total, parts=parts, dual=dual, metrics=metrics)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """An objective on one batch.
-
-    Attributes:
-        objective: whose it is.
-        total: the weighted sum of its terms, a scalar.
-        parts: what each term adds to it, by the name that it logs under.
-        dual: the loss of the multipliers; None if no term has one.
         metrics: what is worth logging.
+        gradients: for each objective that moves, that of each parameter, scaled.
+        duals: for each of them, that of each multiplier's logarithm.
+        seen: what the guard saw.
     """
 
-    objective: Objective
-    total: Tensor
-    parts: dict[str, Tensor]
-    dual: Tensor | None
     metrics: Metrics
-
-    def differentiate(self, scaler: torch.amp.GradScaler) -> None:
-        """Leave the (scaled) gradient in the objective's `flat.whole.grad` and the multipliers' in their `grad`."""
-        flat = self.objective.flat
-        flat.gather(gradients(scaler.scale(self.total), flat.parameters))
-        logs = [each.log for each in self.objective.multipliers.values()]
-        slopes = gradients(self.dual, logs) if self.dual is not None else (None,) * len(logs)
-        for log, slope in zip(logs, slopes, strict=True):
-            log.grad = slope  # None, where the term is not asked for now: then Adam leaves it alone
+    gradients: list[Gradients]
+    duals: list[Gradients]
+    seen: Tensor
 
 
-def term_name(term: Term) -> str:
-    """Return the name that a term logs under, say `cql`."""
-    return type(term).__name__.lower()
-
-
-def adam(parameters: Iterable[object], lr: float, device: torch.device) -> torch.optim.Adam:
-    """Return Adam in its fused form; its learning rate is a tensor, so that a captured step can have another one."""
-    return torch.optim.Adam(parameters, lr=torch.tensor(lr, device=device), fused=True)  # type: ignore[arg-type]
+Derive = Callable[[Batch], Findings]
+"""A way to a learner's findings on a batch."""
 
 
 class Learner:
@@ -153,7 +79,7 @@ class Learner:
         self.together = any(term.reaches_next for term in recipe.critic if term.weight != 0)
         self.step = 0
 
-    def update(self, batch: Batch, *, measure: bool = False) -> Metrics:
+    def update(self, batch: Batch, *, measure: bool = False, derive: Derive | None = None) -> Metrics:
         """Take one gradient step of both objectives on B transitions; nothing here waits for the device.
 
         Both gradients are taken at the same parameters, before either optimiser moves.
@@ -161,10 +87,11 @@ class Learner:
         Args:
             batch: on the learner's device.
             measure: also run the diagnostics, which cost about one more pass.
+            derive: another way to the gradients; see `differentiate`.
         """
         noise = self.generator.get_state()
         try:
-            metrics = self.differentiate(batch, measure=measure)
+            metrics = self.differentiate(batch, measure=measure, derive=derive)
             self.ranks.average(self.slopes)
         except LostRankError:
             self.generator.set_state(noise)  # the step is not taken: whoever goes on draws the same for it
@@ -189,30 +116,61 @@ class Learner:
         """Name the terms that are evaluated at this step: steps of one structure run the same kernels."""
         return tuple(f"{side.name}/{term_name(term)}" for side, terms in self.objectives for term in terms)
 
-    def differentiate(self, batch: Batch, *, measure: bool = False) -> Metrics:
+    def differentiate(self, batch: Batch, *, measure: bool = False, derive: Derive | None = None) -> Metrics:
         """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.
 
         The multipliers' gradients lie in their own `grad`. Whatever several ranks must agree on goes between this and
         `advance`.
+
+        Args:
+            batch: on the learner's device.
+            measure: also run the diagnostics.
+            derive: another way to the findings of `derive`, say a recording; not with `measure`.
         """
-        update = Update(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
+        if derive is not None and not measure:
+            findings = derive(batch)
+            self.keep(findings)
+            return findings.metrics
+        update = self.scratch_pad(batch)
+        findings = self.derive(update)
+        self.keep(findings)
+        metrics = findings.metrics
+        if measure and self.recipe.critic:
+            noise = self.generator.get_state()
+            with self.autocast(), span("diagnostics"):
+                metrics = metrics | diagnose(update, self.spec.sources, self.ranks)
+            self.generator.set_state(noise)  # so that looking changes nothing that is learned
+        return metrics
+
+    def scratch_pad(self, batch: Batch) -> Update:
+        """Return the scratch pad of one step on a batch."""
+        return Update(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
+
+    def derive(self, update: Update) -> Findings:
+        """Evaluate the objectives and their gradients; nothing that outlives the step changes but the generator."""
         with self.autocast():
             losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
         metrics: Metrics = {}
         parts: dict[str, Tensor] = {}
+        gradients, duals = [], []
         for loss in losses:
             with span(f"backward {loss.objective.name}"):
-                loss.differentiate(self.scaler)
+                found, dual = loss.gradients(self.scaler)
+            gradients.append(found)
+            duals.append(dual)
             metrics |= loss.metrics
             parts |= loss.parts
         with span("guard"):
-            self.guard.watch(update, parts)
-        if measure and self.recipe.critic:
-            noise = self.generator.get_state()
-            with self.autocast(), span("diagnostics"):
-                metrics |= diagnose(update, self.spec.sources, self.ranks)
-            self.generator.set_state(noise)  # so that looking changes nothing that is learned
-        return metrics
+            seen = self.guard.look(update, parts)
+        return Findings(metrics=metrics, gradients=gradients, duals=duals, seen=seen)
+
+    def keep(self, findings: Findings) -> None:
+        """Bring gradients to where `advance` looks for them, and let the guard note what it saw."""
+        for (objective, _), found, duals in zip(self.objectives, findings.gradients, findings.duals, strict=True):
+            objective.flat.gather(found)
+            for multiplier, slope in zip(objective.multipliers.values(), duals, strict=True):
+                multiplier.log.grad = slope  # None, where the term is not asked for now: then Adam leaves it alone
+        self.guard.note(findings.seen)
 
     @property
     def slopes(self) -> list[Tensor]:
@@ -281,11 +239,6 @@ def build_networks(recipe: Recipe, spec: Spec) -> Networks:
         actor_hidden=recipe.actor_hidden,
         layer_norm=recipe.layer_norm,
     )
-
-
-def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
-    """Return d loss / d parameter of each parameter, None where there is none, and touch nothing else."""
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -25,7 +25,7 @@ def train(
     *,
     measure_every: int,
     seconds: float = 0.0,
-    capture: Capture = "none",
+    capture: Capture = "auto",
 ) -> Iterator[Report]:
     """Train until `learner.step == steps`, and report after every step.
 

@@ -14,7 +14,8 @@ from pixelrl.batch import Batch, Metrics
 from pixelrl.config import Recipe
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.recipes import RECIPES, cog, quick_bc, quick_cog, quick_cog_dr3
-from pixelrl.learner import Learner, compute_dtype, term_name
+from pixelrl.learner import Learner, compute_dtype
+from pixelrl.objective import term_name
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL

@@ -1,0 +1,121 @@
+"""A tape does again what was done, bit for bit, with other inputs and fresh noise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tiny import SPEC, make_learner, same, shrink, transitions
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pixelrl.capture import updater
+from pixelrl.config import Recipe
+from pixelrl.encoders.conv import DrqCNN
+from pixelrl.encoders.impala import ImpalaCNN
+from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
+from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
+from pixelrl.tape import record
+
+
+def test_a_recording_takes_other_inputs_and_draws_anew() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor([2.0, 3.0])
+
+    def work(x: Tensor) -> dict[str, Any]:
+        noise = torch.randn(2, generator=generator)
+        return {"sum": [(x * scale).sum() + noise[0]], "noise": (noise, None)}
+
+    first, recording = record(lambda: work(x), [x := torch.tensor([1.0, 10.0])])
+    assert first["sum"][0] == 32 + first["noise"][0][0] and first["noise"][1] is None
+    scale[0] = 4.0  # what lies outside is read anew
+    again = recording([torch.tensor([1.0, 1.0])])
+    generator.manual_seed(0)
+    torch.randn(2, generator=generator)
+    assert torch.equal(again["noise"][0], torch.randn(2, generator=generator))
+    assert again["sum"][0] == 7 + again["noise"][0][0] and again["noise"][1] is None
+
+
+def test_gradients_are_recorded_and_what_nobody_uses_is_not_done() -> None:
+    layer = nn.Linear(3, 2)
+    x = torch.randn(5, 3)
+
+    def work() -> tuple[Tensor | None, ...]:
+        layer(x).exp()
+        return torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+
+    _, recording = record(work, [x])
+    other = torch.randn(5, 3)
+    with Calls() as calls:
+        weight, bias = recording([other])
+    wanted = torch.autograd.grad(layer(other).square().sum(), list(layer.parameters()))
+    assert torch.equal(weight, wanted[0]) and torch.equal(bias, wanted[1]) and not weight.requires_grad
+    assert calls.names.count("addmm") == 1 and "exp" not in calls.names
+
+
+def test_what_is_done_in_place_is_done_in_place_again() -> None:
+    def work(x: Tensor) -> Tensor:
+        y = x + 1
+        y[1:].mul_(10)
+        return torch.relu_(y) + y
+
+    first, recording = record(lambda: work(x), [x := torch.tensor([1.0, 2.0, -3.0])])
+    assert first.tolist() == [4, 60, 0] and recording([torch.tensor([0.0, -2.0, 1.0])]).tolist() == [2, 0, 40]
+
+
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Note what is called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def agree(recipe: Recipe, steps: int = 9) -> None:
+    """Take steps as usual and by a tape, and compare all that they tell and leave behind."""
+    plain, taped = make_learner(recipe), make_learner(recipe)
+    step = updater(taped, "tape")
+    for number in range(steps):
+        measure = number == 5
+        metrics = plain.update(transitions(number), measure=measure)
+        again = step(transitions(number), measure=measure)
+        assert again.keys() == metrics.keys() and all(torch.equal(again[key], metrics[key]) for key in metrics)
+    assert same(plain.networks, taped.networks) and taped.step == steps
+    assert torch.equal(plain.generator.get_state(), taped.generator.get_state())
+    assert torch.equal(plain.guard._notes, taped.guard._notes) and plain.guard._updates == taped.guard._updates
+    for side in ("critic", "actor"):
+        ours, theirs = getattr(plain, side).multipliers, getattr(taped, side).multipliers
+        assert all(torch.equal(ours[key].log, theirs[key].log) for key in ours)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_learns_the_same_by_a_tape(make: Callable[[], Recipe], precision: str) -> None:
+    agree(shrink(make(), precision=precision, warmup_steps=3 if make().warmup else 0, steps=9))
+
+
+@pytest.mark.parametrize("encoder", [DrqCNN(), ImpalaCNN(), ResNet18(), RobomimicResNet18()], ids=lambda e: type(e).__name__)
+def test_every_encoder_learns_the_same_by_a_tape(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    import tiny
+
+    monkeypatch.setattr(tiny, "SPEC", replace(SPEC, images={"front_image": (3, 36, 36)}))
+    monkeypatch.setattr(tiny.observation, "__defaults__", (0, 4, tiny.SPEC))
+    agree(shrink(cog_dr3(), encoder=encoder, batch_size=4), steps=4)
+
+
+def test_a_step_that_goes_wrong_is_noted_by_a_tape_too() -> None:
+    learner = make_learner(shrink(quick_cog_dr3(), warmup_steps=0))
+    step = updater(learner, "tape")
+    for number in range(3):
+        step(transitions(number))
+    with torch.no_grad():
+        next(learner.networks.critic.parameters()).fill_(float("nan"))
+    step(transitions(3))
+    with pytest.raises(Exception, match="step 4: critic/td is nan"):
+        learner.check()
