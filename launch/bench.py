@@ -50,8 +50,10 @@ def learner(
 ) -> None:
     """Measure updates: beside their floor, their naive form, and robomimic's CQL; random pictures, no data read.
 
-    floor: the same convolutions and matrix products, forward and backward, and nothing else; modules: the same, with
-    linear layers by torch's own kernels. tiled: the observation repeated and encoded for every sampled action.
+    pixelrl: as `train` does by default; eager: --capture none; compiled: --capture compile, on CUDA only.
+    floor: the same convolutions and matrix products, forward and backward, and nothing else (on CUDA: as a graph);
+    modules: the same, called one by one, with linear layers by torch's own kernels. tiled: the observation repeated and
+    encoded for every sampled action.
     robomimic: its CQL, losses compared first on the same weights and actions (fixed: without its learned weight).
     Contenders take turns, each in its own process; figures are medians. Ratios are costs: less is better.
 

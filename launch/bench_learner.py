@@ -11,11 +11,11 @@ import torch
 from rich.console import Console
 
 from pixelrl.batch import Batch
-from pixelrl.capture import updater
+from pixelrl.capture import WARM, Capture, updater
 from pixelrl.config import to_json
 from pixelrl.launch.bench_agreement import compare_losses
 from pixelrl.launch.bench_cases import CASES, Case, shrunk
-from pixelrl.launch.bench_floor import gigaflop, record, replay
+from pixelrl.launch.bench_floor import gigaflop, graphed, record, replay
 from pixelrl.launch.bench_ledger import case_record, print_case
 from pixelrl.launch.bench_race import Clock, Contender, Result, Work, forget_peak, load, race
 from pixelrl.launch.bench_robomimic import (
@@ -37,11 +37,14 @@ MEASURE_EVERY = 100
 RATIOS = {
     "pixelrl / floor": ("pixelrl", "floor"),
     "pixelrl / modules": ("pixelrl", "modules"),
-    "graph / floor": ("graph", "floor"),
+    "eager / floor": ("eager", "floor"),
+    "compiled / floor": ("compiled", "floor"),
     "pixelrl / tiled": ("pixelrl", "tiled"),
     "pixelrl / robomimic": ("pixelrl", "robomimic"),
     "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
 }
+HOW: dict[str, Capture] = {"eager": "none", "with diagnostics": "none", "compiled": "compile"}
+"""How contenders take their steps; the others as `pixelrl train` does by default."""
 AGREEMENT = 1e-4
 """How far apart, relative to their size, losses of the same work may be in fp32."""
 
@@ -91,9 +94,8 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         rehearsal = ("pixelrl", shrunk(CASES["quick"]()), str(device), threads)
         return Contender(make=make, arguments=(kind, case, str(device), threads), rehearsal=rehearsal)
 
-    chosen = {kind: contender(kind) for kind in ("pixelrl", "floor", "modules", "tiled")}
-    if device.type == "cuda":
-        chosen["graph"] = contender("graph")
+    compiled = ("compiled",) if device.type == "cuda" else ()
+    chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *compiled, "floor", "modules", "tiled")}
     if case.recipe.critic:
         chosen["with diagnostics"] = contender("with diagnostics")
     rest = tuple(term for term in case.recipe.critic if not isinstance(term, DR3))
@@ -121,15 +123,19 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
     learner = Learner(case.recipe, case.spec(), where)
     if kind == "tiled":
         learner = tiled(learner)
+    step = updater(learner, HOW.get(kind, "auto"))
     measure = kind == "with diagnostics"
-    step = learner.update if kind == "tiled" else updater(learner, "graph" if kind == "graph" else "none")
 
     def update() -> object:
         return step(next(supply), measure=measure)
 
+    def plain() -> object:
+        return learner.update(next(supply), measure=measure)
+
     if kind in ("floor", "modules"):
-        return Work(unit=replay(record(update), modules=kind == "modules"), wait=wait)
-    facts = {"gigaflop": gigaflop(update)}
+        floor = replay(record(plain), modules=kind == "modules")
+        return Work(unit=graphed(floor) if kind == "floor" and where.type == "cuda" else floor, wait=wait)
+    facts = {"gigaflop": gigaflop(plain)}
     if where.type == "cuda":
         facts["kernel_share"] = kernel_share(update)
     return Work(unit=update, wait=wait, facts=facts)
@@ -163,8 +169,8 @@ def further_ratios(results: Mapping[str, Result], clock: Clock) -> dict[str, flo
     """
     found = {}
     seconds = {name: result.seconds(clock) for name, result in results.items()}
-    if {"pixelrl", "with diagnostics"} <= seconds.keys():
-        extra = max(seconds["with diagnostics"] - seconds["pixelrl"], 0.0) / MEASURE_EVERY
+    if {"pixelrl", "eager", "with diagnostics"} <= seconds.keys():
+        extra = max(seconds["with diagnostics"] - seconds["eager"], 0.0) / MEASURE_EVERY
         bare = seconds.get("without DR3", seconds["pixelrl"])
         found["with / without DR3 and diagnostics"] = (seconds["pixelrl"] + extra) / bare
     work = {name: result.facts["gigaflop"] for name, result in results.items() if "gigaflop" in result.facts}
@@ -191,7 +197,7 @@ def kernel_share(update: Callable[[], object], updates: int = 20) -> float:
     """Return the share of the time in which kernels run on the GPU, by torch's profiler; one stream is assumed."""
     from torch.profiler import ProfilerActivity, profile
 
-    for _ in range(3):
+    for _ in range(WARM + 2):
         update()
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:

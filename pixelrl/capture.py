@@ -53,7 +53,7 @@ def updater(learner: Learner, how: Capture) -> Step:
     if how == "graph" and not graphs:
         raise PixelrlError(f"--capture graph, on {device} with {ranks} ranks: it needs CUDA, and one rank")
     if how == "compile" and any(isinstance(module, nn.BatchNorm2d) for module in learner.networks.modules()):
-        raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics, which is not compiled; use tape")
+        raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics that it would lose; use tape")
     if how == "graph":
         return Captured(learner, cuda_graph(learner))
     taped = Taped(learner, compiled=how == "compile")
@@ -90,7 +90,7 @@ class Taped:
 
 
 class Warmed:
-    """Take a learner's first step as usual, so that everything is set up, and the others by `derive`, but to measure."""
+    """Take a learner's first step as usual, so that all is set up, and the others by `derive`, except to measure."""
 
     def __init__(self, learner: Learner, derive: Derive) -> None:
         self.learner, self._derive, self._warm = learner, derive, False

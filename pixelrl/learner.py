@@ -23,6 +23,7 @@ from pixelrl.seeding import derive
 from pixelrl.spans import span
 from pixelrl.update import Term, Update
 
+
 class Findings(NamedTuple):
     """What a learner finds on a batch, before anything moves.
 

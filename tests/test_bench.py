@@ -100,7 +100,7 @@ def test_bench_learner_writes_a_ledger_and_compares_with_it(tmp_path: Path, pixe
     assert code == 0 and "pixelrl / floor" in said, said
     written = read_ledger(path)
     case = written["cases"]["quick"]
-    assert set(case["contenders"]) == {"pixelrl", "floor", "modules", "tiled", "with diagnostics", "without DR3"}
+    assert set(case["contenders"]) == {"pixelrl", "eager", "floor", "modules", "tiled", *("with diagnostics", "without DR3")}
     assert case["ratios"]["operations, pixelrl / tiled"] < 1
     assert case["ratios"]["with / without DR3 and diagnostics"] > 0
     assert written["command"][:3] == ["pixelrl", "bench", "learner"] and written["settings"]["quick"]
@@ -118,7 +118,7 @@ def test_bench_learner_writes_a_ledger_and_compares_with_it(tmp_path: Path, pixe
 def test_bench_learner_beside_robomimic(tmp_path: Path, pixelrl: Pixelrl) -> None:
     pytest.importorskip("robomimic", reason="robomimic is not installed")
     path = tmp_path / "ledger.json"
-    skip = ("tiled", "floor", "modules", "with diagnostics", "robomimic fixed")
+    skip = ("eager", "tiled", "floor", "modules", "with diagnostics", "robomimic fixed")
     code, said = pixelrl("bench", "learner", "robomimic", "--quick", "--out", path, "--skip", *skip)
     assert code == 0 and "the same work" in said and "NOT the same" not in said, said
     case = read_ledger(path)["cases"]["robomimic"]

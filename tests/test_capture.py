@@ -10,10 +10,10 @@ from tiny import CPU, SPEC, learn, make_learner, same, shrink, transitions
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.batch import Metrics
-from pixelrl.capture import WARM, Captured, Warmed, capturable, updater
+from pixelrl.capture import WARM, Capture, Captured, Warmed, capturable, updater
 from pixelrl.config import Recipe
 from pixelrl.errors import PixelrlError
-from pixelrl.launch.recipes import RECIPES, quick_cog_dr3
+from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
 from pixelrl.learner import Learner
 from pixelrl.loop import train
 
@@ -108,36 +108,57 @@ def on_cuda(recipe: Recipe) -> Learner:
     return Learner(recipe, SPEC, torch.device("cuda"))
 
 
-@pytest.mark.cuda
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
-def test_a_graph_gives_the_numbers_of_kernels_one_by_one(make: Callable[[], Recipe], precision: str) -> None:
-    recipe = shrink(make(), warmup_steps=6 if make().warmup else 0, steps=20, precision=precision)
-    plain, recorded = on_cuda(recipe), on_cuda(recipe)
-    step = updater(recorded, "graph")
+def agree_on_cuda(recipe: Recipe, how: Capture, rtol: float, atol: float) -> None:
+    """Take steps kernel by kernel, and in another way, and compare all that they tell and leave behind."""
+    plain, other = on_cuda(recipe), on_cuda(recipe)
+    step = updater(other, how)
     for number in range(20):
         batch = transitions(number).to(plain.device)
-        one, other = plain.update(batch), step(batch)
-        for key, value in one.items():
-            torch.testing.assert_close(other[key], value, rtol=1e-4, atol=1e-5)
-    for a, b in zip(plain.networks.parameters(), recorded.networks.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    assert torch.equal(plain.generator.get_state(), recorded.generator.get_state())
-    assert plain.skipped() == recorded.skipped()
+        told, again = plain.update(batch), step(batch)
+        assert again.keys() == told.keys()
+        for key, value in told.items():
+            torch.testing.assert_close(
+                again[key], value, rtol=rtol, atol=atol, msg=lambda said, key=key: f"{key}: {said}"
+            )
+    for a, b in zip(plain.networks.parameters(), other.networks.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+    assert torch.equal(plain.generator.get_state(), other.generator.get_state())
+    assert plain.skipped() == other.skipped()
 
 
 @pytest.mark.cuda
-def test_every_replay_draws_fresh_noise() -> None:
+@pytest.mark.parametrize("how", ["graph", "tape"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_a_graph_gives_the_numbers_of_kernels_one_by_one(
+    make: Callable[[], Recipe], precision: str, how: Capture
+) -> None:
+    recipe = shrink(make(), warmup_steps=6 if make().warmup else 0, steps=20, precision=precision)
+    agree_on_cuda(recipe, how, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("make", [cog_dr3, quick_cog_dr3])
+def test_compiled_kernels_give_the_same_numbers_but_for_rounding(make: Callable[[], Recipe]) -> None:
+    agree_on_cuda(
+        shrink(make(), warmup=(), warmup_steps=0, steps=20, precision="fp32"), "compile", rtol=1e-2, atol=1e-4
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("how", ["graph", "compile"])
+def test_every_replay_draws_fresh_noise(how: Capture) -> None:
     recipe = replace(shrink(quick_cog_dr3(), warmup_steps=0), critic_lr=0.0, actor_lr=0.0, tau=0.0)
-    step, batch = updater(on_cuda(recipe), "graph"), transitions().to(torch.device("cuda"))
+    step, batch = updater(on_cuda(recipe), how), transitions().to(torch.device("cuda"))
     seen = [step(batch)["critic/cql/gap"].item() for _ in range(WARM + 4)]
     assert len(set(seen)) == len(seen)
 
 
 @pytest.mark.cuda
-def test_a_replay_never_waits_for_the_gpu() -> None:
+@pytest.mark.parametrize("how", ["graph", "tape"])
+def test_a_replay_never_waits_for_the_gpu(how: Capture) -> None:
     learner = on_cuda(shrink(quick_cog_dr3(), warmup_steps=0))
-    step, batch = updater(learner, "graph"), transitions().to(learner.device)
+    step, batch = updater(learner, how), transitions().to(learner.device)
     for _ in range(WARM + 1):
         step(batch)
     torch.cuda.set_sync_debug_mode("error")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import CPU
 
+from pixelrl.capture import updater
 from pixelrl.config import Recipe
 from pixelrl.datasets.mixture import Mixture
 from pixelrl.datasets.opening import open_mixture
@@ -62,7 +63,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
 
 def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:
     """Return the share of starts near the middle of the table from which the dot reaches the goal."""
-    policy = TorchPolicy(copy.deepcopy(learner.networks), learner.spec, CPU)
+    policy = TorchPolicy(copy.deepcopy(learner.networks).to(CPU), learner.spec, CPU)
     positions = np.random.default_rng(0).normal(MIDDLE, 0.1, (starts, 2))
     reached = np.zeros(starts, dtype=bool)
     for _ in range(horizon):
@@ -73,13 +74,14 @@ def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:
     return float(reached.mean())
 
 
-def run(mixture: Mixture, precision: str) -> Outcome:
-    learner = Learner(recipe(precision), mixture.spec, CPU)
+def run(mixture: Mixture, precision: str, device: torch.device = CPU) -> Outcome:
+    learner = Learner(recipe(precision), mixture.spec, device)
+    step_of = updater(learner, "auto")
     loss, value, states = [], [], []
     for step in range(STEPS):
         measure = (step + 1) % EVERY == 0
-        metrics = learner.update(mixture.batch(step), measure=measure)
-        loss.append(metrics["critic/loss"])
+        metrics = step_of(mixture.batch(step).to(device), measure=measure)
+        loss.append(metrics["critic/loss"].clone())
         if measure:
             value.append(metrics["q/data"].item())
             states.append(copy.deepcopy(learner.networks.state_dict()))
@@ -89,14 +91,22 @@ def run(mixture: Mixture, precision: str) -> Outcome:
     return Outcome(loss=chunks, value=value, states=states, success=success(learner), skipped=skipped)
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
 @pytest.fixture(scope="module")
-def exact(mixture: Mixture) -> Outcome:
-    return run(mixture, "fp32")
+def exact(mixture: Mixture, device: torch.device) -> Outcome:
+    return run(mixture, "fp32", device)
 
 
-def gradients(mixture: Mixture, precision: str, exact: Outcome) -> list[torch.Tensor]:
+def gradients(mixture: Mixture, precision: str, exact: Outcome, device: torch.device) -> list[torch.Tensor]:
     """Return the gradients of critic and actor at each of the states that the exact run went through."""
-    learner = Learner(recipe(precision), mixture.spec, CPU)
+    learner = Learner(recipe(precision), mixture.spec, device)
     found: list[torch.Tensor] = []
     scale = 2.0**10 if precision == "fp16" else 1.0  # one at which a run has settled
     if precision == "fp16":
@@ -105,7 +115,7 @@ def gradients(mixture: Mixture, precision: str, exact: Outcome) -> list[torch.Te
         learner.networks.load_state_dict(state)
         learner.step = RECIPE.warmup_steps
         learner.generator.manual_seed(number)  # the same noise in every precision
-        learner.differentiate(mixture.batch(number))
+        learner.differentiate(mixture.batch(number).to(device))
         sides = (learner.critic, learner.actor)
         found += [side.flat.whole.grad / scale for side in sides if side.flat.whole.grad is not None]
     return found
@@ -129,14 +139,16 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
-def test_a_thousand_updates_learn_the_same(mixture: Mixture, exact: Outcome, precision: str) -> None:
-    bounds, rounded = BOUNDS[precision], run(mixture, precision)
+def test_a_thousand_updates_learn_the_same(
+    mixture: Mixture, exact: Outcome, device: torch.device, precision: str
+) -> None:
+    bounds, rounded = BOUNDS[precision], run(mixture, precision, device)
     assert exact.success > 0.7 and abs(rounded.success - exact.success) < 0.1
     assert rounded.loss == pytest.approx(exact.loss, rel=bounds.loss)  # means over a hundred steps
     assert rounded.value == pytest.approx(exact.value, abs=bounds.value)  # Q of one batch, between 0 and 10
     assert rounded.loss != exact.loss  # it was another arithmetic
     assert rounded.skipped in bounds.skipped  # fp16 finds its loss scale by overflowing
-    wanted, got = gradients(mixture, "fp32", exact), gradients(mixture, precision, exact)
+    wanted, got = (gradients(mixture, each, exact, device) for each in ("fp32", precision))
     for one, other in zip(wanted, got, strict=True):
         assert torch.cosine_similarity(one, other, dim=0) > bounds.cosine
         assert (other.norm() / one.norm()).item() == pytest.approx(1, abs=bounds.length)

@@ -1,9 +1,11 @@
 """A tape does again what was done, bit for bit, with other inputs and fresh noise."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from tiny import SPEC, make_learner, same, shrink, transitions
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.capture import updater
 from pixelrl.config import Recipe
+from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import DrqCNN
 from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
@@ -98,12 +101,8 @@ def test_every_recipe_learns_the_same_by_a_tape(make: Callable[[], Recipe], prec
     agree(shrink(make(), precision=precision, warmup_steps=3 if make().warmup else 0, steps=9))
 
 
-@pytest.mark.parametrize("encoder", [DrqCNN(), ImpalaCNN(), ResNet18(), RobomimicResNet18()], ids=lambda e: type(e).__name__)
-def test_every_encoder_learns_the_same_by_a_tape(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    import tiny
-
+@pytest.mark.parametrize("encoder", [DrqCNN(), ImpalaCNN(), ResNet18(), RobomimicResNet18()])
+def test_every_encoder_learns_the_same_by_a_tape(encoder: PixelEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny, "SPEC", replace(SPEC, images={"front_image": (3, 36, 36)}))
     monkeypatch.setattr(tiny.observation, "__defaults__", (0, 4, tiny.SPEC))
     agree(shrink(cog_dr3(), encoder=encoder, batch_size=4), steps=4)
