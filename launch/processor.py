@@ -1,4 +1,4 @@
-"""What training on a CPU wants: the number of threads that is fastest here, and memory that stays."""
+"""What training on a CPU wants: the threads and kernels that are fastest here, and memory that stays."""
 
 import ctypes
 import os
@@ -11,6 +11,7 @@ from pixelrl.batch import Batch
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 from pixelrl.learner import Learner
+from pixelrl.linear import Linear, through_onednn
 
 Threads = int | str
 """So many, or `auto`."""
@@ -20,6 +21,10 @@ TRIES, PATIENCE = 6, 3.0
 
 WORTH = 1.05
 """How much faster more threads must be to be taken: they are cores that others could use."""
+
+CLEARLY = 0.75
+"""The share of torch's time that oneDNN's product may take at most to be chosen. On processors known to us it is a half
+or about one, so the choice does not depend on chance."""
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """glibc's names for the options of `mallopt`."""
@@ -61,6 +66,26 @@ def settle_threads(
     return count
 
 
+def settle_onednn(device: torch.device, before: bool | None) -> bool | None:
+    """Return whether oneDNN is to take matrix products: as before, or as a short trial shows; None: not on the CPU."""
+    if device.type != "cpu":
+        return None
+    return onednn_wins() if before is None else before
+
+
+def onednn_wins() -> bool:
+    """Tell whether oneDNN multiplies matrices clearly faster than torch's own library here."""
+    x, layer = torch.rand(512, 512), Linear(512, 512)
+    if not through_onednn(x, 512, 512):
+        return False
+    seconds = {}
+    with torch.no_grad():
+        for layer.onednn in (False, True):
+            layer(x)
+            seconds[layer.onednn] = min(timed(lambda: layer(x)) for _ in range(2 * TRIES))
+    return seconds[True] <= CLEARLY * seconds[False]
+
+
 def fastest(make: Callable[[], Learner], batch: Batch) -> int:
     """Return the number of threads with which an update is fastest; a tie goes to fewer."""
     most = cores()
@@ -80,10 +105,15 @@ def time_update(learner: Learner, batch: Batch) -> float:
     found: list[float] = []
     start = time.perf_counter()
     while len(found) < TRIES and time.perf_counter() - start < PATIENCE:
-        began = time.perf_counter()
-        learner.update(batch)
-        found.append(time.perf_counter() - began)
+        found.append(timed(lambda: learner.update(batch)))
     return min(found)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how long some work takes [s]."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def keep_memory() -> None:

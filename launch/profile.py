@@ -16,7 +16,7 @@ from pixelrl.batch import Batch
 from pixelrl.config import Recipe
 from pixelrl.datasets.mixture import Mixture
 from pixelrl.files import write_json
-from pixelrl.launch.processor import Threads, settle_threads
+from pixelrl.launch.processor import Threads, settle_onednn, settle_threads
 from pixelrl.learner import Learner
 from pixelrl.run import pick_device
 from pixelrl.spans import PREFIX, span
@@ -73,7 +73,9 @@ def profile_training(
     mixture = data(where)
     make = partial(Learner, recipe, mixture.spec, where)
     settle_threads(threads, where, None, make, mixture.batch)
-    return profile_steps(make(), mixture.batch, out, measure_every=MEASURE_EVERY, console=console)
+    learner = make()
+    learner.networks.use_onednn(bool(settle_onednn(where, None)))
+    return profile_steps(learner, mixture.batch, out, measure_every=MEASURE_EVERY, console=console)
 
 
 def profile_steps(

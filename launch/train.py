@@ -21,7 +21,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
-from pixelrl.launch.processor import Threads, settle_threads
+from pixelrl.launch.processor import Threads, settle_onednn, settle_threads
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.ranks import outliving
 from pixelrl.learner import Learner
@@ -118,13 +118,15 @@ def prepare(
     mixture = data(device)
     make = partial(Learner, recipe, mixture.spec, device)
     count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
+    onednn = settle_onednn(device, before.onednn is not False if before else None)  # older runs had no choice
     learner = make(ranks)
+    learner.networks.use_onednn(bool(onednn))
     learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
-    run = describe(recipe, mixture, count)
+    run = describe(recipe, mixture, count, onednn)
     return mixture, learner, run, 0.0 if before is None else go_on(out, before, run, learner)
 
 
-def describe(recipe: Recipe, mixture: Mixture, threads: int | None) -> Run:
+def describe(recipe: Recipe, mixture: Mixture, threads: int | None, onednn: bool | None) -> Run:
     """Return the whole configuration of a run."""
     sources = mixture.sources
     return Run(
@@ -136,6 +138,7 @@ def describe(recipe: Recipe, mixture: Mixture, threads: int | None) -> Run:
         actions=mixture.store.actions,
         env_args=mixture.env_args,
         threads=threads,
+        onednn=onednn,
     )
 
 

@@ -8,7 +8,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -56,6 +55,8 @@ def updater(learner: Learner, how: Capture) -> Step:
         raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics that it would lose; use tape")
     if how == "graph":
         return Captured(learner, cuda_graph(learner))
+    if how == "compile":
+        learner.networks.use_onednn(False)  # Inductor knows no such kernel
     taped = Taped(learner, compiled=how == "compile")
     return Captured(learner, cuda_graph(learner), taped) if how == "compile" and graphs else Warmed(learner, taped)
 
@@ -82,10 +83,7 @@ class Taped:
         update = self.learner.scratch_pad(batch)
         found: tuple[Any, ...]  # a graph's result is made of plain tuples
         found, recording = record(lambda: tuple(self.learner.derive(update)), batch.tensors)
-        if self.compiled:
-            kernels = torch.compile(recording.kernels, fullgraph=True, dynamic=False)
-            recording = replace(recording, kernels=kernels)
-        self._recordings[structure] = recording
+        self._recordings[structure] = recording.compiled() if self.compiled else recording
         return Findings(*found)
 
 

@@ -1,7 +1,8 @@
 """The products that most of an update consists of, x W + b, by the fastest kernel at hand.
 
 In float32, torch gives matrix products on a CPU to MKL, which leaves AVX-512 unused on processors that are not Intel's,
-and convolutions to oneDNN, which does not. Here products go to oneDNN too, which halves their time on such a CPU.
+and convolutions to oneDNN, which does not. Products can go to oneDNN too, which halves their time on AMD's Zen 5; where
+AVX-512 is no faster than AVX2 (Zen 4), MKL is ahead. `Networks.use_onednn` chooses.
 """
 
 from typing import Any
@@ -15,26 +16,33 @@ FEW = 16
 
 
 class Linear(nn.Linear):
-    """A linear layer for rows, `[R, in] -> [R, out]`."""
+    """A linear layer for rows, `[R, in] -> [R, out]`.
+
+    Attributes:
+        onednn: whether oneDNN is to take it where it can.
+    """
+
+    onednn: bool = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""
-        if through_onednn(x, self.in_features, self.out_features):
+        if self.onednn and through_onednn(x, self.in_features, self.out_features):
             result: Tensor = OneDNN.apply(x, self.weight, self.bias)
             return result
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, onednn: bool = True) -> Tensor:
     """Return x_e W_e + b_e for each of E members, `[E, R, out]`.
 
     Args:
         x: `[E, R, in]`, or `[1, R, in]`: the same rows for all.
         weight: `[E, in, out]`.
         bias: `[E, 1, out]`, or None.
+        onednn: whether oneDNN is to take them where it can.
     """
     members, inputs, outputs = weight.shape
-    if through_onednn(x, inputs, outputs):
+    if onednn and through_onednn(x, inputs, outputs):
         result: Tensor = OneDNNs.apply(x, weight, bias)
         return result
     x = x.expand(members, -1, -1)

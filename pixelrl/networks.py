@@ -31,7 +31,13 @@ class Judgement(NamedTuple):
 
 
 class EnsembleLinear(nn.Module):
-    """E linear layers side by side: `[E | 1, R, in] -> [E, R, out]`."""
+    """E linear layers side by side: `[E | 1, R, in] -> [E, R, out]`.
+
+    Attributes:
+        onednn: whether oneDNN is to take the products where it can.
+    """
+
+    onednn: bool = True
 
     def __init__(
         self, ensemble: int, inputs: int, outputs: int, *, bias: bool = True, bound: float | None = None
@@ -43,7 +49,7 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member to its own rows, or all of them to the same rows where the leading size is 1."""
-        return ensemble_linear(x, self.weight, self.bias)
+        return ensemble_linear(x, self.weight, self.bias, onednn=self.onednn)
 
 
 class EnsembleNorm(nn.Module):
@@ -214,6 +220,12 @@ class Networks(nn.Module):
         own = None if shared else encoder.build(spec)
         features = (own or self.critic.encoders[0]).features
         self.actor = Actor(features, spec.action_dim, actor_hidden, own)  # type: ignore[arg-type]
+
+    def use_onednn(self, wanted: bool) -> None:
+        """Let oneDNN take matrix products where it can, or leave them to torch; only the last bits differ."""
+        for module in self.modules():
+            if isinstance(module, Linear | EnsembleLinear):
+                module.onednn = wanted
 
     def policy(self, obs: Observation, encoding: Tensor | None = None) -> SquashedGaussian:
         """Return the policy's distribution in B states.

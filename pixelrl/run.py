@@ -36,6 +36,7 @@ class Run:
         actions: how recorded actions were normalised.
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
         threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU, or an older run.
+        onednn: whether oneDNN takes matrix products, which decides them too; None likewise.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Run:
     sources: Mapping[str, Any] = field(default_factory=dict)
     env_args: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+    onednn: bool | None = None
 
     def write(self, directory: Path) -> None:
         """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""

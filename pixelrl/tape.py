@@ -6,14 +6,16 @@ results that nobody uses are dropped. Replaying runs the same kernels on the sam
 """
 
 import operator
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
 
 Result = TypeVar("Result")
 
@@ -23,17 +25,25 @@ class Recording:
     """What a function did with tensors.
 
     Attributes:
-        kernels: a function of the inputs, then of the noise; it returns what was returned.
+        graph: the kernels, as a graph of the inputs, then of the noise, then of what lies outside.
+        run: does what the graph says.
         draws: what draws the noise, in order, each from the generator that was used.
+        outside: what was read beside the inputs, and views of it.
     """
 
-    kernels: Callable[..., Any]
+    graph: fx.GraphModule
+    run: Callable[..., Any]
     draws: Sequence[Callable[[], Tensor]]
+    outside: Sequence[Tensor]
 
     def __call__(self, inputs: Sequence[Tensor]) -> Any:
         """Do it again with other inputs of the same shapes, and fresh noise."""
         with torch.no_grad():
-            return self.kernels(*inputs, *[draw() for draw in self.draws])
+            return self.run(*inputs, *[draw() for draw in self.draws], *self.outside)
+
+    def compiled(self) -> "Recording":
+        """Return one whose kernels torch's Inductor makes when it first runs: fewer, with other roundings."""
+        return replace(self, run=torch.compile(self.graph, fullgraph=True, dynamic=False))
 
 
 def record(work: Callable[[], Result], inputs: Sequence[Tensor]) -> tuple[Result, Recording]:
@@ -54,13 +64,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._graph = fx.Graph()
-        self._known: dict[int, fx.Node] = {}  # id of a tensor -> what makes it
-        self._alive: list[object] = []  # so that no id is given twice
-        self._outside = nn.Module()
+        self._known = WeakTensorKeyDictionary()  # tensor -> what makes it, as long as the tensor lives
         self._draws: list[Callable[[], Tensor]] = []
+        self._outside: dict[fx.Node, Tensor] = {}
         for index, tensor in enumerate(inputs):
             self._note(tensor, self._graph.placeholder(f"input{index}"))
-        self._last = next(iter(reversed(self._graph.nodes)), self._graph._root)
+        self._last_input = next(reversed(self._graph.nodes), self._graph._root)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a kernel, and write it down."""
@@ -70,9 +79,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(result, self._node(args[0]))
         elif kwargs.get("generator") is not None:
             self._draws.append(lambda: func(*args, **kwargs))
-            with self._graph.inserting_after(self._last):
-                self._last = self._graph.placeholder(f"noise{len(self._draws)}")
-            self._note(result, self._last)
+            with self._graph.inserting_after(self._last_input):
+                self._last_input = self._graph.placeholder(f"noise{len(self._draws)}")
+            self._note(result, self._last_input)
         elif not (func.is_view and all(map(self._is_outside, tensors_of((args, kwargs))))):
             node = self._graph.call_function(func, *tree_map_only(Tensor, self._node, (args, kwargs)))
             if isinstance(result, Tensor):
@@ -81,32 +90,54 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for index, part in enumerate(result or ()):
                     if isinstance(part, Tensor):
                         self._note(part, self._graph.call_function(operator.getitem, (node, index)))
-        self._alive.append(result)
         return result
 
     def cut(self, result: Any) -> Recording:
         """Return the recording, which ends with this result."""
         self._graph.output(tree_map_only(Tensor, self._node, result))
         self._graph.eliminate_dead_code()
-        return Recording(kernels=fx.GraphModule(self._outside, self._graph), draws=self._draws)
+        for node in reversed([node for node in self._outside if not node.users]):
+            self._graph.erase_node(node)
+        outside = [self._outside[node] for node in self._graph.nodes if node in self._outside]
+        graph = fx.GraphModule(nn.Module(), self._graph)
+        return Recording(graph=graph, run=straight(graph), draws=self._draws, outside=outside)
 
     def _note(self, tensor: Tensor, node: fx.Node) -> None:
         """Remember what makes a tensor; one that was changed in place stays what it was."""
-        self._known.setdefault(id(tensor), node)
-        self._alive.append(tensor)
+        if tensor not in self._known:
+            self._known[tensor] = node
 
     def _node(self, tensor: Tensor) -> fx.Node:
         """Return what makes a tensor; one from outside is kept as it is."""
-        if id(tensor) not in self._known:
-            name = f"outside{len(self._outside._buffers)}"
-            self._outside.register_buffer(name, tensor.detach(), persistent=False)
-            self._note(tensor, self._graph.get_attr(name))
-        return self._known[id(tensor)]
+        if tensor not in self._known:
+            after = next(reversed(self._outside), self._last_input)
+            with self._graph.inserting_after(after):
+                node = self._graph.placeholder(f"outside{len(self._outside)}")
+            self._outside[node] = tensor.detach()
+            self._note(tensor, node)
+        found: fx.Node = self._known[tensor]
+        return found
 
     def _is_outside(self, tensor: Tensor) -> bool:
         """Tell whether a tensor was there before, or is a view of one that was."""
-        node = self._known.get(id(tensor))
-        return node is None or node.op == "get_attr"
+        node: fx.Node | None = self._known.get(tensor)  # type: ignore[no-untyped-call]
+        return node is None or node in self._outside
+
+
+def straight(graph: fx.GraphModule) -> Callable[..., Any]:
+    """Return a graph's function with each operator at hand, not looked up by its path at every call."""
+    code = graph.graph.python_code(root_module="self")
+    names = dict(code.globals)
+
+    def at_hand(path: "re.Match[str]") -> str:
+        name = "_".join(path.groups())
+        namespace, operation, overload = path.groups()
+        names[name] = getattr(getattr(getattr(torch.ops, namespace), operation), overload)._op
+        return f"{name}("
+
+    exec(re.sub(r"torch\.ops\.(\w+)\.(\w+)\.(\w+)\(", at_hand, code.src), names)
+    forward = names["forward"]
+    return lambda *tensors: forward(None, *tensors)
 
 
 def tensors_of(tree: Any) -> list[Tensor]:

@@ -1,16 +1,17 @@
 """Threads are found, remembered, and never change what is learned by themselves."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from tiny import CPU, make_learner, shrink, transitions
+from tiny import CPU, Calls, make_learner, shrink, transitions
+from torch import Tensor
 
 from pixelrl.batch import Batch
 from pixelrl.errors import PixelrlError
 from pixelrl.launch import processor
-from pixelrl.launch.processor import Threads, fastest, keep_memory, settle_threads
+from pixelrl.launch.processor import Threads, fastest, keep_memory, onednn_wins, settle_onednn, settle_threads
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.learner import Learner
 
@@ -107,3 +108,32 @@ def test_memory_that_is_freed_stays() -> None:
 
     faults()
     assert min(faults() for _ in range(3)) < 1000  # 96 MB are 24,576 pages, or 48 large ones
+
+
+def test_onednn_multiplies_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {False: 4.0, True: 3.0}
+    asked: list[bool] = []
+
+    def timed(work: Callable[[], Tensor]) -> float:
+        with Calls() as calls:
+            work()
+        asked.append("_linear_pointwise" in calls.names)
+        return seconds[asked[-1]]
+
+    monkeypatch.setattr(processor, "timed", timed)
+    assert onednn_wins() and set(asked) == {False, True}
+    seconds[True] = 3.1
+    assert not onednn_wins()
+    assert settle_onednn(CPU, True) is True and settle_onednn(CPU, None) is False
+    assert settle_onednn(torch.device("cuda"), None) is None
+
+
+def test_networks_multiply_by_either_library() -> None:
+    learner = make_learner(shrink(quick_cog(), critic_hidden=(32, 32), actor_hidden=(32, 32)))
+    seen = {}
+    for wanted in (True, False):
+        learner.networks.use_onednn(wanted)
+        with Calls() as calls:
+            learner.update(transitions())
+        seen[wanted] = calls.names.count("_linear_pointwise")
+    assert seen[True] > 10 and not seen[False]

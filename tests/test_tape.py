@@ -1,15 +1,16 @@
 """A tape does again what was done, bit for bit, with other inputs and fresh noise."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from tiny import SPEC, make_learner, same, shrink, transitions
+from tiny import CPU, SPEC, Calls, make_learner, same, shrink, transitions
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.capture import updater
 from pixelrl.config import Recipe
@@ -17,7 +18,9 @@ from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import DrqCNN
 from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
+from pixelrl.errors import PixelrlError
 from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
+from pixelrl.learner import Learner
 from pixelrl.tape import record
 
 
@@ -66,18 +69,6 @@ def test_what_is_done_in_place_is_done_in_place_again() -> None:
     assert first.tolist() == [4, 60, 0] and recording([torch.tensor([0.0, -2.0, 1.0])]).tolist() == [2, 0, 40]
 
 
-class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Note what is called."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
 def agree(recipe: Recipe, steps: int = 9) -> None:
     """Take steps as usual and by a tape, and compare all that they tell and leave behind."""
     plain, taped = make_learner(recipe), make_learner(recipe)
@@ -118,3 +109,28 @@ def test_a_step_that_goes_wrong_is_noted_by_a_tape_too() -> None:
     step(transitions(3))
     with pytest.raises(Exception, match="step 4: critic/td is nan"):
         learner.check()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler, and there is no g++")
+def test_compiled_steps_are_the_same_but_for_rounding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    recipe = shrink(quick_cog_dr3(), warmup=(), warmup_steps=0)
+    plain, compiled = make_learner(recipe), make_learner(recipe)
+    plain.networks.use_onednn(False)
+    step = updater(compiled, "compile")
+    for number in range(4):
+        metrics, again = plain.update(transitions(number)), step(transitions(number))
+        assert again.keys() == metrics.keys()
+        for key, value in metrics.items():
+            torch.testing.assert_close(
+                again[key], value, rtol=1e-4, atol=1e-5, msg=lambda said, key=key: f"{key}: {said}"
+            )
+    for ours, theirs in zip(plain.networks.parameters(), compiled.networks.parameters(), strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+    assert torch.equal(plain.generator.get_state(), compiled.generator.get_state())
+
+
+def test_batch_statistics_are_not_compiled() -> None:
+    learner = Learner(shrink(cog_dr3(), encoder=RobomimicResNet18()), replace(SPEC, images={"a": (3, 36, 36)}), CPU)
+    with pytest.raises(PixelrlError, match=r"--capture compile: this encoder's BatchNorm.*use tape"):
+        updater(learner, "compile")

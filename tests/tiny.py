@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.batch import ActionDim, Batch, Observation, Spec
 from pixelrl.config import Recipe
@@ -123,6 +124,18 @@ def gradients(loss: Tensor, module: nn.Module) -> list[Tensor]:
         torch.zeros_like(parameter) if gradient is None else gradient
         for parameter, gradient in zip(parameters, found, strict=True)
     ]
+
+
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Note what is called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 def moved(found: list[Tensor]) -> bool:
