@@ -50,7 +50,7 @@ def learner(
 ) -> None:
     """Measure updates: beside their floor, their naive form, and robomimic's CQL; random pictures, no data read.
 
-    pixelrl: as `train` does by default; eager: --capture none; compiled: --capture compile, on CUDA only.
+    pixelrl: as `train` does by default; eager: --capture none; on CUDA also taped, graph and compiled.
     floor: the same convolutions and matrix products, forward and backward, and nothing else (on CUDA: as a graph);
     modules: the same, called one by one, with linear layers by torch's own kernels. tiled: the observation repeated and
     encoded for every sampled action.

@@ -38,12 +38,19 @@ RATIOS = {
     "pixelrl / floor": ("pixelrl", "floor"),
     "pixelrl / modules": ("pixelrl", "modules"),
     "eager / floor": ("eager", "floor"),
+    "graph / floor": ("graph", "floor"),
     "compiled / floor": ("compiled", "floor"),
     "pixelrl / tiled": ("pixelrl", "tiled"),
     "pixelrl / robomimic": ("pixelrl", "robomimic"),
     "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
 }
-HOW: dict[str, Capture] = {"eager": "none", "with diagnostics": "none", "compiled": "compile"}
+HOW: dict[str, Capture] = {
+    "eager": "none",
+    "with diagnostics": "none",
+    "taped": "tape",
+    "graph": "graph",
+    "compiled": "compile",
+}
 """How contenders take their steps; the others as `pixelrl train` does by default."""
 AGREEMENT = 1e-4
 """How far apart, relative to their size, losses of the same work may be in fp32."""
@@ -94,8 +101,8 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         rehearsal = ("pixelrl", shrunk(CASES["quick"]()), str(device), threads)
         return Contender(make=make, arguments=(kind, case, str(device), threads), rehearsal=rehearsal)
 
-    compiled = ("compiled",) if device.type == "cuda" else ()
-    chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *compiled, "floor", "modules", "tiled")}
+    captured = ("taped", "graph", "compiled") if device.type == "cuda" else ()
+    chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *captured, "floor", "modules", "tiled")}
     if case.recipe.critic:
         chosen["with diagnostics"] = contender("with diagnostics")
     rest = tuple(term for term in case.recipe.critic if not isinstance(term, DR3))

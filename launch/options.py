@@ -80,8 +80,9 @@ class Job:
     threads: Literal["auto"] | int = "auto"
     """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, or what is fastest in a short trial"""
     capture: Capture = "auto"
-    """how steps run: none: kernel by kernel; graph: a whole update is recorded once and replayed, on CUDA with one rank
-    (built, and not yet run on a GPU)"""
+    """how steps run: none: operation by operation; tape: their kernels, recorded once and replayed; graph: a whole step
+    as a CUDA graph, for one rank; compile: kernels fused by torch's Inductor, which takes a minute to begin; auto: tape
+    on the CPU, none on CUDA, where the others have not been tried yet"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000
@@ -205,7 +206,8 @@ def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str
             if job.profile:
                 from pixelrl.launch.profile import profile_training  # few runs need it
 
-                profile_training(whole, data, job.out, device=device, threads=job.threads, console=console)
+                how = {"threads": job.threads, "capture": job.capture}
+                profile_training(whole, data, job.out, device=device, **how, console=console)
                 return
             chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
             train(whole, data, **chosen, device=device, ranks=ranks, console=console)

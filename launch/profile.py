@@ -13,6 +13,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from pixelrl.batch import Batch
+from pixelrl.capture import Capture, updater
 from pixelrl.config import Recipe
 from pixelrl.datasets.mixture import Mixture
 from pixelrl.files import write_json
@@ -66,6 +67,7 @@ def profile_training(
     *,
     device: str = "auto",
     threads: Threads = "auto",
+    capture: Capture = "auto",
     console: Console,
 ) -> dict[str, Any]:
     """Profile a learner that is thrown away, on data that `data` opens, as `train` would train it."""
@@ -75,11 +77,17 @@ def profile_training(
     settle_threads(threads, where, None, make, mixture.batch)
     learner = make()
     learner.networks.use_onednn(bool(settle_onednn(where, None)))
-    return profile_steps(learner, mixture.batch, out, measure_every=MEASURE_EVERY, console=console)
+    return profile_steps(learner, mixture.batch, out, measure_every=MEASURE_EVERY, console=console, capture=capture)
 
 
 def profile_steps(
-    learner: Learner, batch_at: Callable[[int], Batch], out: Path, *, measure_every: int, console: Console
+    learner: Learner,
+    batch_at: Callable[[int], Batch],
+    out: Path,
+    *,
+    measure_every: int,
+    console: Console,
+    capture: Capture = "auto",
 ) -> dict[str, Any]:
     """Take some steps under torch's profiler, print a table, and write `profile.json` and `trace.json.gz` into `out`.
 
@@ -91,17 +99,16 @@ def profile_steps(
         out: directory for the results.
         measure_every: over how many steps one run of the diagnostics is spread.
         console: where to print.
+        capture: how `train` would take its steps; the parts are told of steps taken operation by operation.
 
     Returns:
-        What `profile.json` holds: see `summarise`.
+        What `profile.json` holds: see `summarise`; and `replayed_ms`, None where nothing is replayed.
     """
     learner.step = max(learner.step, learner.recipe.warmup_steps)
     for _ in range(WARM):
         advance(learner, batch_at)
-    start = synchronised(learner.device)
-    for _ in range(STEPS):
-        advance(learner, batch_at)
-    plain = (synchronised(learner.device) - start) / STEPS * 1e3
+    plain = time_steps(learner, lambda: advance(learner, batch_at))
+    replayed = time_replayed(learner, batch_at, capture)
     with profile(activities=activities(learner.device)) as steps:
         for _ in range(STEPS):
             advance(learner, batch_at)
@@ -112,7 +119,7 @@ def profile_steps(
         synchronised(learner.device)
     diagnostics = [each for each in measured.events() or () if each.name == PREFIX + "diagnostics"]
     spent = sum(each.time_range.elapsed_us() for each in diagnostics) / MEASURED / measure_every / 1e3
-    summary = summarise(steps.events() or (), plain_ms=plain, diagnostics_ms=spent)
+    summary = summarise(steps.events() or (), plain_ms=plain, diagnostics_ms=spent) | {"replayed_ms": replayed}
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "profile.json", summary)
     steps.export_chrome_trace(str(out / "trace.json.gz"))
@@ -121,6 +128,28 @@ def profile_steps(
         console.print(line, highlight=False)
     console.print(f"{out}: profile.json holds the figures; open trace.json.gz in ui.perfetto.dev", highlight=False)
     return summary
+
+
+def time_steps(learner: Learner, step: Callable[[], object]) -> float:
+    """Return what a step takes [ms]."""
+    start = synchronised(learner.device)
+    for _ in range(STEPS):
+        step()
+    return (synchronised(learner.device) - start) / STEPS * 1e3
+
+
+def time_replayed(learner: Learner, batch_at: Callable[[int], Batch], capture: Capture) -> float | None:
+    """Return what a step takes as `train` takes it [ms], if it replays what it has recorded."""
+    update = updater(learner, capture)
+    if update == learner.update:
+        return None
+
+    def step() -> None:
+        update(batch_at(learner.step).to(learner.device))
+
+    for _ in range(WARM):
+        step()
+    return time_steps(learner, step)
 
 
 def advance(learner: Learner, batch_at: Callable[[int], Batch], *, measure: bool = False) -> None:
@@ -215,6 +244,9 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     parts = summary["parts"]
     data = sum(parts[name]["share"] for name in ("draw", "transfer") if name in parts)
     said = [f"The learner waits for its batch in {data:.1%} of the time."]
+    if summary.get("replayed_ms") is not None:
+        ours = f"{summary['replayed_ms']:.2f} ms a step instead of {summary['step_ms']:.2f}"
+        said.append(f"This is operation by operation; `train` replays what it has recorded: {ours}.")
     if summary["device_busy"] is None:
         return [*said, "All of it is computed on the CPU: nothing waits for another device."]
     busy = summary["device_busy"]

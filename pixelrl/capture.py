@@ -19,7 +19,7 @@ from pixelrl.learner import Derive, Findings, Learner
 from pixelrl.tape import Recording, record
 
 Capture = Literal["auto", "none", "tape", "graph", "compile"]
-"""auto: a graph on CUDA, for one rank; a tape elsewhere, which gives the same numbers as none."""
+"""auto: a tape on the CPU, which gives the same numbers as none; none on CUDA, where the others have not been tried."""
 
 Recorder = Callable[[Callable[[], Metrics]], tuple[Callable[[], object], Metrics]]
 """Record some work without doing it; return what does it, and the metrics that it will overwrite each time."""
@@ -46,7 +46,7 @@ def updater(learner: Learner, how: Capture) -> Step:
     device, ranks = learner.device, learner.ranks.count
     graphs = device.type == "cuda" and ranks == 1
     if how == "auto":
-        how = "graph" if graphs else "tape"
+        how = "tape" if device.type == "cpu" else "none"
     if how == "none":
         return learner.update
     if how == "graph" and not graphs:

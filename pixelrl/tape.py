@@ -69,7 +69,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._outside: dict[fx.Node, Tensor] = {}
         for index, tensor in enumerate(inputs):
             self._note(tensor, self._graph.placeholder(f"input{index}"))
-        self._last_input = next(reversed(self._graph.nodes), self._graph._root)
+        self._last_input = next(iter(reversed(self._graph.nodes)), self._graph._root)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a kernel, and write it down."""

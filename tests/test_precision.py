@@ -76,7 +76,7 @@ def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:
 
 def run(mixture: Mixture, precision: str, device: torch.device = CPU) -> Outcome:
     learner = Learner(recipe(precision), mixture.spec, device)
-    step_of = updater(learner, "auto")
+    step_of = updater(learner, "tape" if device.type == "cpu" else "graph")
     loss, value, states = [], [], []
     for step in range(STEPS):
         measure = (step + 1) % EVERY == 0
