@@ -4,6 +4,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 
@@ -11,7 +12,7 @@ class Frames(Protocol):
     """The pictures of one camera."""
 
     def take(self, index: Tensor) -> Tensor:
-        """Return the frames of these numbers, uint8 `[N, C, H, W]`; safe to call from threads."""
+        """Return the frames of these numbers, uint8 `[N, C, H, W]`, channels last in memory; safe in threads."""
         ...
 
 
@@ -28,12 +29,22 @@ def gather(values: Tensor, index: Tensor, *, pin: bool = False) -> Tensor:
     return taken
 
 
+def channels_first(pictures: Tensor) -> Tensor:
+    """Return pictures `[N, H, W, C]` as `[N, C, H, W]`, where they are: convolutions like their channels last there."""
+    return rearrange(pictures, "n h w c -> n c h w")
+
+
 class InMemory:
-    """Frames as one array in memory: the GPU's, or the machine's, from where they leave through page-locked memory."""
+    """Frames as one array in memory: the GPU's, or the machine's, from where they leave through page-locked memory.
+
+    Args:
+        pictures: uint8 `[F, H, W, C]`, as files have them.
+        pin: return page-locked memory.
+    """
 
     def __init__(self, pictures: Tensor, *, pin: bool = False) -> None:
         self.pictures, self.pin = pictures, pin
 
     def take(self, index: Tensor) -> Tensor:
         """Gather frames on their device."""
-        return gather(self.pictures, index, pin=self.pin)
+        return channels_first(gather(self.pictures, index, pin=self.pin))

@@ -7,7 +7,6 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from pixelrl.datasets.cache import Cache
 from pixelrl.datasets.frames import Frames, InMemory
@@ -78,9 +77,9 @@ def _read(
     on_cpu = device.type == "cpu"
     try:  # NumPy asks for large pages, on which gathers are faster
         pictures = (
-            torch.from_numpy(np.empty((frames, c, h, w), np.uint8))
+            torch.from_numpy(np.empty((frames, h, w, c), np.uint8))
             if on_cpu
-            else torch.empty(frames, c, h, w, dtype=torch.uint8, device=device)
+            else torch.empty(frames, h, w, c, dtype=torch.uint8, device=device)
         )
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise DataError(
@@ -89,11 +88,10 @@ def _read(
     for part in parts:
         for name, start, block in picture_blocks(part.recording.contents, key):
             place = slice(part.first[name] + start, part.first[name] + start + len(block))
-            channels_first = rearrange(block, "n h w c -> n c h w")
             if on_cpu:  # NumPy copies: torch's threads would wait for busy cores
-                pictures.numpy()[place] = channels_first
+                pictures.numpy()[place] = block
             else:
-                pictures[place] = torch.from_numpy(np.ascontiguousarray(channels_first))
+                pictures[place] = torch.from_numpy(np.ascontiguousarray(block))
             count(len(block))
     return InMemory(pictures, pin=pin and on_cpu)
 

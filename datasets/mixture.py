@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -145,7 +146,12 @@ class Mixture:
 
     def _stacked(self, frames: Tensor, instants: int) -> Tensor:
         """Lay the k frames of each instant one behind the other: `[N k, C, H, W]` to `[N, k C, H, W]`."""
-        return frames.view(instants, -1, *frames.shape[2:])
+        if len(frames) == instants:
+            return frames
+        apart = rearrange(frames, "(n k) c h w -> n h w k c", n=instants)
+        pin = self._pin and frames.device.type == "cpu"
+        stacked = torch.empty(apart.shape, dtype=frames.dtype, device=frames.device, pin_memory=pin).copy_(apart)
+        return rearrange(stacked, "n h w k c -> n (k c) h w")
 
 
 def _true_ends(store: Store, scale: Tensor, ends: Sequence[Ends]) -> Tensor:

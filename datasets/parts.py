@@ -9,12 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.datasets.cache import Array
-from pixelrl.datasets.frames import gather
+from pixelrl.datasets.frames import channels_first, gather
 from pixelrl.datasets.recording import Recording, picture_rows
 from pixelrl.errors import DataError
 
@@ -79,7 +78,7 @@ class InCache:
 
     Args:
         parts: the files.
-        arrays: their caches' pictures of this camera, uint8 `[F, C, H, W]` each.
+        arrays: their caches' pictures of this camera, uint8 `[F, H, W, C]` each.
         rows: of each unit, demo -> the row of its first frame.
         mapped: which of the two.
         pin: return page-locked memory.
@@ -109,14 +108,14 @@ class InCache:
         out = taken.numpy()
         if len(self._maps) == 1:
             np.take(self._maps[0], rows, axis=0, out=out, mode="clip")
-            return taken
+            return channels_first(taken)
         where = zip(self._demos.part[demo].tolist(), rows.tolist(), strict=True)
         if self._maps:
             for target, (part, row) in zip(out, where, strict=True):
                 target[...] = self._maps[part][row]
         else:
             self._read(out, list(where))
-        return taken
+        return channels_first(taken)
 
     def _read(self, out: NDArray[np.uint8], where: Sequence[tuple[int, int]]) -> None:
         """Read rows of the files into `out`."""
@@ -136,8 +135,7 @@ class InFile:
 
     def __init__(self, parts: Sequence[Part], key: str, *, pin: bool) -> None:
         self._demos, self._key, self._pin = Demos(parts), key, pin
-        h, w, c = parts[0].recording.contents.pictures[key]
-        self._shape = (c, h, w)
+        self._shape = parts[0].recording.contents.pictures[key]
         # A frame is met once in a while: a cache of decompressed chunks would only grow with the number of demos.
         self._files: list[Any] = [h5py.File(part.recording.contents.path, "r", rdcc_nbytes=0) for part in parts]
 
@@ -154,5 +152,5 @@ class InFile:
                 block = picture_rows(group, self._key, start, stop)
             except OSError as error:
                 raise DataError(f"{group.file.filename}: {group.name}: damaged ({error})") from error
-            pictures[run[0] : run[-1] + 1] = rearrange(block, "n h w c -> n c h w")
-        return gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin)
+            pictures[run[0] : run[-1] + 1] = block
+        return channels_first(gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin))

@@ -18,7 +18,6 @@ from typing import Any, TypedDict
 
 import h5py
 import numpy as np
-from einops import rearrange
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
@@ -171,7 +170,7 @@ def kept_pictures(recording: Recording, key: str) -> Unit | None:
 def keep_pictures(
     whole: Contents, cache: Cache, key: str, *, workers: int, progress: Callable[[int], None] | None = None
 ) -> Unit:
-    """Keep a camera's pictures of all demos of a file, uint8 `[F, C, H, W]`; several processes copy many.
+    """Keep a camera's pictures of all demos of a file, uint8 `[F, H, W, C]`; several processes copy many.
 
     `progress` is called with the number of frames that were copied since the last call.
 
@@ -182,11 +181,11 @@ def keep_pictures(
 
     def fill(folder: Path) -> None:
         path = folder / "pictures.npy"
-        head = {"descr": "|u1", "fortran_order": False, "shape": (frames_of(whole), c, h, w)}
+        head = {"descr": "|u1", "fortran_order": False, "shape": (frames_of(whole), h, w, c)}
         with path.open("wb") as file:
             write_array_header_1_0(file, head)  # type: ignore[no-untyped-call]
             offset = file.tell()
-            file.truncate(offset + frames_of(whole) * c * h * w)
+            file.truncate(offset + frames_of(whole) * h * w * c)
         demos = [*whole.demos.items()]
         rows = [*accumulate((steps + 1 for _, steps in demos), initial=0)]
         tasks = [
@@ -210,8 +209,7 @@ def _camera(key: str) -> str:
 def _shows(unit: Unit, key: str, shape: tuple[int, int, int], used: Mapping[str, int]) -> bool:
     """Tell whether a unit holds a camera's pictures of some demos."""
     demos, pictures = unit.notes["demos"], unit.arrays["pictures"]
-    h, w, c = shape
-    fits = pictures.dtype == np.uint8 and pictures.shape == (sum(demos.values()) + len(demos), c, h, w)
+    fits = pictures.dtype == np.uint8 and pictures.shape == (sum(demos.values()) + len(demos), *shape)
     return fits and unit.notes["key"] == key and all(demos.get(name) == steps for name, steps in used.items())
 
 
@@ -220,12 +218,12 @@ Task = tuple[Contents, str, Path, int]
 
 
 def _copy(task: Task) -> int:
-    """Write the pictures of some demos to their place in a file, channels first, and return how many."""
+    """Write the pictures of some demos to their place in a file, and return how many."""
     part, key, path, at = task
     with path.open("r+b") as file:
         file.seek(at)
         for _, _, block in picture_blocks(part, key):
-            file.write(np.ascontiguousarray(rearrange(block, "n h w c -> n c h w")).data)
+            file.write(np.ascontiguousarray(block).data)
         file.flush()
         os.fsync(file.fileno())  # unwritten pages are memory that cannot be taken back: a container would be killed
     return frames_of(part)

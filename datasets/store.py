@@ -64,5 +64,5 @@ class Store:
         for array in arrays:
             checksum = zlib.crc32(np.ascontiguousarray(array.numpy()).data, checksum)
         for frames in self.images.values():
-            checksum = zlib.crc32(frames.take(some).cpu().numpy().data, checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(frames.take(some).cpu().numpy()).data, checksum)
         return f"{len(self)} transitions, crc32 {checksum:08x}"

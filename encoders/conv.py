@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.encoders.cameras import PixelEncoder
@@ -24,7 +25,7 @@ class CogCNN(PixelEncoder):
     def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
         """Return the trunk for pictures of `(C, H, W)`."""
         width = self.channels
-        return ChannelsLast(
+        return nn.Sequential(
             nn.Conv2d(shape[0], width, 3, padding=1),
             nn.MaxPool2d(2),
             nn.ReLU(inplace=True),
@@ -33,19 +34,16 @@ class CogCNN(PixelEncoder):
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Flatten(),
+            Flatten(),
         )
 
 
-class ChannelsLast(nn.Sequential):
-    """Layers that compute with channels last in memory, where a CPU's max-pooling is five times faster."""
+class Flatten(nn.Module):
+    """Lay all places one behind the other, `[B, C, H, W] -> [B, H W C]`: as they lie, with channels last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        for layer in self:
-            x = layer(x)
-        return x
+        """Flatten."""
+        return rearrange(x, "b c h w -> b (h w c)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +93,7 @@ def project(
     convolutions: list[nn.Module], shape: tuple[int, int, int], features: int, last: nn.Module
 ) -> nn.Sequential:
     """Append flattening, a linear layer, LayerNorm and a non-linearity to convolutions."""
-    body = nn.Sequential(*convolutions, nn.Flatten())
+    body = nn.Sequential(*convolutions, Flatten())
     with torch.no_grad():
         flat = math.prod(body(torch.zeros(1, *shape)).shape)
     return nn.Sequential(*body, Linear(flat, features), nn.LayerNorm(features), last)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.encoders.conv import Flatten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class ImpalaCNN(PixelEncoder):
         for below, width in zip((shape[0], *self.channels), self.channels, strict=False):
             layers += [nn.Conv2d(below, width, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
             layers += [Residual(width) for _ in range(self.blocks)]
-        layers += [nn.ReLU(), nn.Flatten()]
+        layers += [nn.ReLU(), Flatten()]
         places = [math.ceil(side / 2 ** len(self.channels)) for side in shape[1:]]  # each stack halves, rounding up
         width = math.prod(places) * self.channels[-1]
         trunk = nn.Sequential(*layers, nn.Linear(width, self.features), nn.GELU())

@@ -50,6 +50,7 @@ class Case:
 
         def observe() -> Observation:
             picture = torch.randint(0, 256, (size, *shape), generator=generator, dtype=torch.uint8)
+            picture = picture.contiguous(memory_format=torch.channels_last)  # as frames come from a data set
             return Observation(images={"camera_image": picture}, proprio=torch.empty(size, 0))
 
         made = [

@@ -15,9 +15,9 @@ class Observation:
     """What the robot senses at B instants.
 
     Attributes:
-        images: observation key (say `agentview_image`) -> uint8 `[B, C, H, W]`; augmentation turns them into numbers
-            in [0, 1] for all encoders at once, and an encoder takes either. With a history, C counts the channels of
-            all its frames, the oldest first.
+        images: observation key (say `agentview_image`) -> uint8 `[B, C, H, W]`, channels last in memory, as files have
+            them and convolutions like them; augmentation turns them into numbers in [0, 1] for all encoders at once,
+            and an encoder takes either. With a history, C counts the channels of all its frames, the oldest first.
         proprio: float32 `[B, P]`, raw (metres, radians, ...), the keys of `Spec.proprio` in their order.
     """
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from einops import rearrange
 from tiny import SPEC, observation
 from torch import nn
 
@@ -48,9 +49,9 @@ def test_cogs_encoder_is_three_3x3x16_convolutions_and_ends_above_zero() -> None
 def test_cogs_encoder_is_what_the_paper_draws() -> None:
     trunk, pictures = CogCNN(channels=4).trunk((3, 12, 20)), torch.rand(5, 3, 12, 20)
     first, second, third = (layer for layer in trunk if isinstance(layer, nn.Conv2d))
-    pool, relu = nn.MaxPool2d(2), torch.relu  # the ReLU first, channels first
+    pool, relu = nn.MaxPool2d(2), torch.relu  # the ReLU first
     drawn = relu(third(pool(relu(second(pool(relu(first(pictures))))))))
-    torch.testing.assert_close(trunk(pictures), drawn.flatten(1))
+    torch.testing.assert_close(trunk(pictures), rearrange(drawn, "b c h w -> b (h w c)"))
     assert [name for name, _ in trunk.named_parameters()][::2] == ["0.weight", "3.weight", "6.weight"]
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tiny import learn, make_learner, same, shrink, transitions
@@ -85,9 +86,9 @@ def test_the_share_of_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make_learner(replace(shrink(quick_cog()), steps=12))
     plain = learner.update
 
-    def update(batch: Batch, *, measure: bool = False) -> object:
+    def update(batch: Batch, **how: Any) -> object:
         clock[0] += 7
-        return plain(batch, measure=measure)
+        return plain(batch, **how)
 
     learner.update = update  # type: ignore[method-assign,assignment]
     measured = [report for report in train(learner, batch_at, 12, measure_every=6) if report.metrics]

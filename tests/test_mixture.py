@@ -119,6 +119,15 @@ def test_a_share_is_kept_in_every_batch(make: Make) -> None:
     assert all(torch.bincount(mixture.batch(step).source).tolist() == [24, 8] for step in range(20))
 
 
+@pytest.mark.parametrize("history", [1, 3])
+@pytest.mark.parametrize("memory", ["ram", "cache", "file"])
+def test_channels_lie_last_in_memory(make: Make, memory: str, history: int) -> None:
+    batch = make(history=history, memory=memory).batch(0)
+    for obs in (batch.obs, batch.next_obs):
+        assert obs.images[CAMERA].shape == (32, 3 * history, 24, 24)
+        assert obs.images[CAMERA].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_without_shares_all_transitions_are_alike(make: Make) -> None:
     mixture = make(batch_size=10_000)
     count = np.bincount(mixture._draw(3), minlength=len(mixture))

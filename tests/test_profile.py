@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from tiny import make_learner, shrink, transitions
+from tiny import CPU, make_learner, shrink, transitions
 
+from pixelrl.launch.bench_cases import CASES, shrunk
 from pixelrl.launch.profile import profile_steps, sentences, summarise
 from pixelrl.launch.recipes import cog, quick_cog_dr3
+from pixelrl.learner import Learner
 from pixelrl.spans import PREFIX, span
 
 
@@ -75,6 +77,21 @@ def test_a_profile_of_real_steps(make: Any, tmp_path: Path, capsys: pytest.Captu
     assert "backward critic" in printed and "encode s" in printed and "diagnostics, one step in 100" in printed
     with gzip.open(tmp_path / "run/trace.json.gz", "rt") as file:
         assert any(each.get("name") == PREFIX + "cql" for each in json.load(file)["traceEvents"])
+
+
+@pytest.mark.parametrize("name", ["quick", "cog", "impala"])
+def test_no_picture_is_copied_from_one_layout_to_another(name: str) -> None:
+    """Nor are the maps that convolutions make of them; weights are, which are small."""
+    case = shrunk(CASES[name]())
+    learner, (batch,) = Learner(case.recipe, case.spec(), CPU), case.batches(1, CPU)
+    learner.update(batch)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiled:
+        learner.update(batch)
+    events = list(profiled.events() or ())
+    assert "aten::convolution_backward" in {event.name for event in events}
+    copied = [event.input_shapes[0] for event in events if event.name == "aten::clone"]
+    rows = {len(batch), 2 * len(batch)}  # of s, of s and s'
+    assert not [shape for shape in copied if len(shape) == 4 and shape[0] in rows]
 
 
 def test_names_cost_nothing_and_mean_nothing_without_a_profiler() -> None:
