@@ -5,6 +5,7 @@
 `compile`: the tape, compiled by torch's Inductor, which fuses kernels; on CUDA that in a CUDA graph.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from pixelrl.batch import Batch, Metrics
-from pixelrl.errors import PixelrlError
+from pixelrl.errors import PixelrlError, UnrecordableError
 from pixelrl.learner import Derive, Findings, Learner
 from pixelrl.tape import Recording, record
 
@@ -42,11 +43,13 @@ def updater(learner: Learner, how: Capture) -> Step:
     Raises:
         PixelrlError: a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold; or
             networks that cannot be compiled.
+
+    A term that decides by numbers cannot be recorded: with auto its steps are taken as usual, otherwise a step raises.
     """
     device, ranks = learner.device, learner.ranks.count
     graphs = device.type == "cuda" and ranks == 1
     if how == "auto":
-        how = "tape" if device.type == "cpu" else "none"
+        return Warmed(learner, Taped(learner, strict=False)) if device.type == "cpu" else learner.update
     if how == "none":
         return learner.update
     if how == "graph" and not graphs:
@@ -69,21 +72,37 @@ class Taped:
     Args:
         learner: whose findings.
         compiled: let torch's Inductor make new kernels of the recording; sums and roundings are others then.
+        strict: raise an `UnrecordableError` where a term decides by numbers; else warn, and find as usual.
     """
 
-    def __init__(self, learner: Learner, *, compiled: bool = False) -> None:
-        self.learner, self.compiled = learner, compiled
-        self._recordings: dict[tuple[str, ...], Recording] = {}
+    def __init__(self, learner: Learner, *, compiled: bool = False, strict: bool = True) -> None:
+        self.learner, self.compiled, self.strict = learner, compiled, strict
+        self._recordings: dict[tuple[str, ...], Recording | None] = {}
 
     def __call__(self, batch: Batch) -> Findings:
         """Return the findings on a batch of always the same size; the first time they are found as usual."""
         structure = self.learner.structure
-        if structure in self._recordings:
-            return Findings(*self._recordings[structure](batch.tensors))
+        if structure not in self._recordings:
+            noise = self.learner.generator.get_state()
+            try:
+                return self._record(batch)
+            except UnrecordableError as error:
+                if self.strict:
+                    raise UnrecordableError(f"{error}; use --capture none, or decide by torch.where") from error
+                warnings.warn(f"{error}: steps are not recorded, and slower for it", stacklevel=1)
+            self._recordings[structure] = None
+            self.learner.generator.set_state(noise)
+        recording = self._recordings[structure]
+        if recording is None:
+            return self.learner.derive(self.learner.scratch_pad(batch))
+        return Findings(*recording(batch.tensors))
+
+    def _record(self, batch: Batch) -> Findings:
+        """Find as usual, and keep a recording of it."""
         update = self.learner.scratch_pad(batch)
         found: tuple[Any, ...]  # a graph's result is made of plain tuples
         found, recording = record(lambda: tuple(self.learner.derive(update)), batch.tensors)
-        self._recordings[structure] = recording.compiled() if self.compiled else recording
+        self._recordings[self.learner.structure] = recording.compiled() if self.compiled else recording
         return Findings(*found)
 
 

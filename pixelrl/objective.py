@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.batch import Metrics
+from pixelrl.errors import UnrecordableError
 from pixelrl.flat import Flat
 from pixelrl.spans import span
 from pixelrl.update import Term, Update
@@ -53,8 +54,11 @@ class Objective:
             if term.weight == 0:
                 continue  # as if it were absent: it neither costs anything nor draws noise
             key = term_name(term)
-            with span(key):
-                value, extra = term(update)
+            try:
+                with span(key):
+                    value, extra = term(update)
+            except UnrecordableError as error:
+                raise UnrecordableError(f"{self.name}/{key}: {error}") from error
             if isinstance(term.weight, AtMost):
                 multiplier = self.multipliers[key]
                 ascent = multiplier.ascend(value)

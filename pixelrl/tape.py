@@ -17,6 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from pixelrl.errors import UnrecordableError
+
 Result = TypeVar("Result")
 
 
@@ -49,8 +51,11 @@ class Recording:
 def record(work: Callable[[], Result], inputs: Sequence[Tensor]) -> tuple[Result, Recording]:
     """Do some work once, and return what it returned (tensors in lists, tuples and dicts) and the recording of it.
 
-    What the work reads beside the inputs, such as parameters, must stay where it is in memory; what it decides by
-    anything but shapes is decided for ever. It must change nothing but what it made itself.
+    What the work reads beside the inputs, such as parameters, must stay where it is in memory; what it decides, by
+    counters of its own say, is decided for ever. It must change nothing but what it made itself.
+
+    Raises:
+        UnrecordableError: it reads a number out of a tensor, or makes a tensor whose shape depends on numbers.
     """
     tape = Tape(inputs)
     with tape:
@@ -74,6 +79,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a kernel, and write it down."""
         kwargs = kwargs or {}
+        check_recordable(func, args)
         result = func(*args, **kwargs)
         if func is torch.ops.aten.detach.default:  # the same numbers at the same place
             self._note(result, self._node(args[0]))
@@ -122,6 +128,15 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Tell whether a tensor was there before, or is a view of one that was."""
         node: fx.Node | None = self._known.get(tensor)  # type: ignore[no-untyped-call]
         return node is None or node in self._outside
+
+
+def check_recordable(func: Any, args: Any) -> None:
+    """Raise an `UnrecordableError` if what follows a kernel may depend on the numbers in tensors."""
+    depends = not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.isdisjoint(func.tags)
+    if func.overloadpacket is torch.ops.aten.index:  # a mask's shape is what it lets through
+        depends = any(each.dtype == torch.bool for each in tensors_of(args[1]))
+    if depends:
+        raise UnrecordableError(f"{func} depends on the numbers in a tensor, which a recording cannot follow")
 
 
 def straight(graph: fx.GraphModule) -> Callable[..., Any]:

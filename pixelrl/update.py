@@ -197,6 +197,8 @@ def rows(obs: Observation, which: slice) -> Observation:
 class Term:
     """One additive part of a loss.
 
+    A step is recorded once and replayed: let noise come from `update.generator`, and decide by `torch.where`, not `if`.
+
     Attributes:
         weight: a number, or `AtMost(bound=...)` for a learned multiplier.
     """

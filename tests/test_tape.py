@@ -2,7 +2,8 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from tiny import CPU, SPEC, Calls, make_learner, same, shrink, transitions
 from torch import Tensor, nn
 
+from pixelrl.batch import Metrics
 from pixelrl.capture import updater
 from pixelrl.config import Recipe
 from pixelrl.encoders.cameras import PixelEncoder
@@ -22,6 +24,8 @@ from pixelrl.errors import PixelrlError
 from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
 from pixelrl.learner import Learner
 from pixelrl.tape import record
+from pixelrl.terms.td import TD
+from pixelrl.update import Term, Update
 
 
 def test_a_recording_takes_other_inputs_and_draws_anew() -> None:
@@ -109,6 +113,46 @@ def test_a_step_that_goes_wrong_is_noted_by_a_tape_too() -> None:
     step(transitions(3))
     with pytest.raises(Exception, match="step 4: critic/td is nan"):
         learner.check()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hasty(Term):
+    """A term that looks at numbers."""
+
+    how: Callable[[Tensor], Tensor]
+
+    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+        return self.how(update.data.value), {}
+
+
+LOOKS = {
+    "if": lambda value: value.mean() if value.max() > 0 else value.sum(),
+    "float": lambda value: value.mean() * float(value.detach().std()),
+    "mask": lambda value: value[value > value.mean()].sum(),
+    "nonzero": lambda value: value.flatten()[value.flatten().nonzero().squeeze(1)].mean(),
+}
+
+
+@pytest.mark.parametrize("how", LOOKS.values(), ids=LOOKS)
+def test_a_term_that_decides_by_numbers_is_not_recorded(how: Callable[[Tensor], Tensor]) -> None:
+    recipe = shrink(quick_cog_dr3(), critic=(TD(), Hasty(how=how)), warmup=(), warmup_steps=0)
+    plain, other, strict = (make_learner(recipe) for _ in range(3))
+    step, refused = updater(other, "auto"), updater(strict, "tape")
+    for number in range(4):
+        metrics = plain.update(transitions(number))
+        with pytest.warns(UserWarning, match="critic/hasty: .*cannot follow") if number == 1 else nullcontext():
+            again = step(transitions(number))
+        assert all(torch.equal(again[key], metrics[key]) for key in metrics)
+    assert same(plain.networks, other.networks)
+    refused(transitions(0))
+    with pytest.raises(PixelrlError, match=r"critic/hasty: aten.*use --capture none, or decide by torch.where"):
+        refused(transitions(1))
+
+
+def test_an_index_by_numbers_is_recorded() -> None:
+    places = torch.tensor([2, 0])
+    _, recording = record(lambda: x[places], [x := torch.tensor([1.0, 2.0, 3.0])])
+    assert recording([torch.tensor([4.0, 5.0, 6.0])]).tolist() == [6, 4]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler, and there is no g++")
