@@ -118,7 +118,7 @@ def prepare(
     mixture = data(device)
     make = partial(Learner, recipe, mixture.spec, device)
     count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
-    onednn = settle_onednn(device, before.onednn is not False if before else None)  # older runs had no choice
+    onednn = settle_onednn(device, before.onednn if before else None)
     learner = make(ranks)
     learner.networks.use_onednn(bool(onednn))
     learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)

@@ -16,6 +16,9 @@ from pixelrl.files import atomic_path
 from pixelrl.learner import Learner
 from pixelrl.objective import Objective
 
+FORMAT = 2
+"""Of what is written; 2: features of convolutions lie place by place, 1 (unmarked): channel by channel."""
+
 
 def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
     """Write everything that a run needs to continue as if it had never stopped, and how long it has taken so far.
@@ -110,7 +113,7 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
     whole = {key: value.detach().contiguous() for key, value in tensors.items()}
     try:
         with atomic_path(path) as temporary:
-            save_file(whole, temporary, {"pixelrl": json.dumps(header)})
+            save_file(whole, temporary, {"pixelrl": json.dumps(header | {"format": FORMAT})})
     except (OSError, SafetensorError) as error:
         raise PixelrlError(f"{path}: cannot be written ({error}); an earlier one is intact") from error
 
@@ -133,6 +136,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})["pixelrl"])
+            if header.get("format", 1) != FORMAT:
+                raise PixelrlError(
+                    f"{path}: format {header.get('format', 1)}, of another version of pixelrl, which orders features "
+                    f"otherwise; expected {FORMAT}: train it again, or use that version"
+                )
             return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError) as error:
         raise PixelrlError(f"{path}: not a checkpoint of pixelrl, or damaged ({error})") from error

@@ -128,6 +128,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, learn(make_learner(shrink(quick_cog())), 1))
+    with safetensors.safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["pixelrl"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert header.pop("format") == 2
+    safetensors.torch.save_file(tensors, path, {"pixelrl": json.dumps(header)})
+    for read in (checkpoint.load, lambda path, learner: checkpoint.load_networks(path, learner.networks)):
+        with pytest.raises(PixelrlError, match="last.safetensors: format 1, .* orders features otherwise; expected 2"):
+            read(path, make_learner(shrink(quick_cog())))
+
+
 def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
