@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
     assert header.pop("format") == 2
     safetensors.torch.save_file(tensors, path, {"pixelrl": json.dumps(header)})
     for read in (checkpoint.load, lambda path, learner: checkpoint.load_networks(path, learner.networks)):
-        with pytest.raises(PixelrlError, match="last.safetensors: format 1, .* orders features otherwise; expected 2"):
+        with pytest.raises(PixelrlError, match=r"last.safetensors: format 1, .* orders features otherwise; expected 2"):
             read(path, make_learner(shrink(quick_cog())))
 
 
