@@ -79,7 +79,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a kernel, and write it down."""
         kwargs = kwargs or {}
-        check_recordable(func, args)
+        check_recordable(func, args, kwargs)
         result = func(*args, **kwargs)
         if func is torch.ops.aten.detach.default:  # the same numbers at the same place
             self._note(result, self._node(args[0]))
@@ -130,11 +130,13 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return node is None or node in self._outside
 
 
-def check_recordable(func: Any, args: Any) -> None:
-    """Raise an `UnrecordableError` if what follows a kernel may depend on the numbers in tensors."""
+def check_recordable(func: Any, args: Any, kwargs: Any) -> None:
+    """Raise an `UnrecordableError` if what follows a kernel, or its noise, may depend on the numbers in tensors."""
     depends = not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.isdisjoint(func.tags)
     if func.overloadpacket is torch.ops.aten.index:  # a mask's shape is what it lets through
         depends = any(each.dtype == torch.bool for each in tensors_of(args[1]))
+    if kwargs.get("generator") is not None:
+        depends = bool(tensors_of((args, kwargs)))
     if depends:
         raise UnrecordableError(f"{func} depends on the numbers in a tensor, which a recording cannot follow")
 

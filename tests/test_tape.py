@@ -129,6 +129,7 @@ LOOKS = {
     "if": lambda value: value.mean() if value.max() > 0 else value.sum(),
     "float": lambda value: value.mean() * float(value.detach().std()),
     "mask": lambda value: value[value > value.mean()].sum(),
+    "noise": lambda value: (value * torch.bernoulli(value.sigmoid(), generator=torch.Generator())).sum(),
     "nonzero": lambda value: value.flatten()[value.flatten().nonzero().squeeze(1)].mean(),
 }
 
