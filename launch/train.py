@@ -119,6 +119,7 @@ def prepare(
     make = partial(Learner, recipe, mixture.spec, device)
     count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
     onednn = settle_onednn(device, before.onednn if before else None)
+    torch.backends.cudnn.allow_tf32 = recipe.precision != "fp32"  # which rounds convolutions to 10 bits
     learner = make(ranks)
     learner.networks.use_onednn(bool(onednn))
     learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
