@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from pixelrl import checkpoint
-from pixelrl.capture import Capture
+from pixelrl.capture import Capture, check_capture
 from pixelrl.config import Recipe, to_json
 from pixelrl.datasets.loader import Loader
 from pixelrl.datasets.mixture import Mixture
@@ -66,6 +66,7 @@ def train(
     )
     if resume:
         console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
+    check_capture(learner, capture)
     ranks.check_alike(f"step {learner.step} of data {run.fingerprint} in {out}")
     if ranks.first:
         run.write(out)

@@ -40,28 +40,36 @@ class Step(Protocol):
 def updater(learner: Learner, how: Capture) -> Step:
     """Return what takes a learner's steps; make it after a checkpoint was loaded, which moves what a graph points to.
 
-    Raises:
-        PixelrlError: a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold; or
-            networks that cannot be compiled.
-
     A term that decides by numbers cannot be recorded: with auto its steps are taken as usual, otherwise a step raises.
+
+    Raises:
+        PixelrlError: see `check_capture`.
     """
-    device, ranks = learner.device, learner.ranks.count
-    graphs = device.type == "cuda" and ranks == 1
-    if how == "auto":
-        return Warmed(learner, Taped(learner, strict=False)) if device.type == "cpu" else learner.update
-    if how == "none":
+    check_capture(learner, how)
+    if how == "none" or (how == "auto" and learner.device.type != "cpu"):
         return learner.update
-    if how == "graph" and not graphs:
-        raise PixelrlError(f"--capture graph, on {device} with {ranks} ranks: it needs CUDA, and one rank")
-    if how == "compile" and any(isinstance(module, nn.BatchNorm2d) for module in learner.networks.modules()):
-        raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics that it would lose; use tape")
+    if how == "auto":
+        return Warmed(learner, Taped(learner, strict=False))
     if how == "graph":
         return Captured(learner, cuda_graph(learner))
     if how == "compile":
         learner.networks.use_onednn(False)  # Inductor knows no such kernel
     taped = Taped(learner, compiled=how == "compile")
-    return Captured(learner, cuda_graph(learner), taped) if how == "compile" and graphs else Warmed(learner, taped)
+    graphs = how == "compile" and learner.device.type == "cuda" and learner.ranks.count == 1
+    return Captured(learner, cuda_graph(learner), taped) if graphs else Warmed(learner, taped)
+
+
+def check_capture(learner: Learner, how: Capture) -> None:
+    """Raise a `PixelrlError` if a learner's steps cannot be taken like this.
+
+    That is a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold; and batch
+    statistics, which a compiled step would lose.
+    """
+    device, ranks = learner.device, learner.ranks.count
+    if how == "graph" and (device.type != "cuda" or ranks > 1):
+        raise PixelrlError(f"--capture graph, on {device} with {ranks} ranks: it needs CUDA, and one rank")
+    if how == "compile" and any(isinstance(module, nn.BatchNorm2d) for module in learner.networks.modules()):
+        raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics that it would lose; use tape")
 
 
 class Taped:
@@ -95,7 +103,13 @@ class Taped:
         recording = self._recordings[structure]
         if recording is None:
             return self.learner.derive(self.learner.scratch_pad(batch))
-        return Findings(*recording(batch.tensors))
+        try:
+            return Findings(*recording(batch.tensors))
+        except RuntimeError as error:
+            if not self.compiled:
+                raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise PixelrlError(f"--capture compile: Inductor failed ({reason}); use tape") from error
 
     def _record(self, batch: Batch) -> Findings:
         """Find as usual, and keep a recording of it."""

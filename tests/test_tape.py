@@ -14,7 +14,7 @@ from tiny import CPU, SPEC, Calls, make_learner, same, shrink, transitions
 from torch import Tensor, nn
 
 from pixelrl.batch import Metrics
-from pixelrl.capture import updater
+from pixelrl.capture import Taped, updater
 from pixelrl.config import Recipe
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import DrqCNN
@@ -173,6 +173,20 @@ def test_compiled_steps_are_the_same_but_for_rounding(monkeypatch: pytest.Monkey
     for ours, theirs in zip(plain.networks.parameters(), compiled.networks.parameters(), strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
     assert torch.equal(plain.generator.get_state(), compiled.generator.get_state())
+
+
+def test_where_nothing_can_be_compiled_that_is_said() -> None:
+    learner = make_learner(shrink(quick_cog_dr3(), warmup_steps=0))
+    taped = Taped(learner, compiled=True)
+    learner.update(transitions())
+    learner.update(transitions(), derive=taped)
+
+    def fail(*tensors: Tensor) -> None:
+        raise RuntimeError("no compiler\nadvice")
+
+    taped._recordings = {key: replace(each, run=fail) for key, each in taped._recordings.items() if each is not None}
+    with pytest.raises(PixelrlError, match=r"--capture compile: Inductor failed \(no compiler\); use tape"):
+        learner.update(transitions(), derive=taped)
 
 
 def test_batch_statistics_are_not_compiled() -> None:
