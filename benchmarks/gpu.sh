@@ -3,15 +3,20 @@
 #   benchmarks/gpu.sh OUT TASK.hdf5 PRIOR.hdf5 [tests|cog|impala|quick|train|seeds|profile ...]   default: all parts
 # PYTHON names the interpreter; QUICK=1 tries it in small. Logs and ledgers come to lie in OUT.
 set -uo pipefail
-cd "$(dirname "$0")/.." || exit
-[ $# -ge 3 ] || { sed -n '2,4p' "$0"; exit 2; }
-out=$(mkdir -p "$1" && realpath "$1") task=$(realpath "$2") prior=$(realpath "$3") work=$(mktemp -d) || exit
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")") || exit
+[ $# -ge 3 ] || { sed -n '2,4p' "$here/gpu.sh"; exit 2; }
+mkdir -p "$1" || exit
+out=$(realpath "$1") || exit
+task=$(realpath -e "$2") || exit
+prior=$(realpath -e "$3") || exit
+work=$(mktemp -d) || exit
+cd "$here/.." || exit
 shift 3
 [ $# -gt 0 ] || set -- tests cog impala quick train seeds profile
 trap 'rm -rf "$work"' EXIT
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-steps=2000 quick=()
+steps=2000 quick=() failed=0
 [ -z "${QUICK:-}" ] || { steps=20; quick=(--quick); }
 
 pixelrl() { "$python" -m pixelrl.launch.cli "$@"; }
@@ -20,7 +25,9 @@ timed() { # name, command: its seconds, how it ended, and its last line
     local start=$SECONDS name=$1
     shift
     "$@" >"$out/$name.txt" 2>&1
-    echo "$name: exit $?, $((SECONDS - start)) s; $(tail -n 1 "$out/$name.txt" | cut -c1-150)"
+    local code=$?
+    failed=$((failed || code))
+    echo "$name: exit $code, $((SECONDS - start)) s; $(tail -n 1 "$out/$name.txt" | cut -c1-150)"
 }
 
 for part in "$@"; do
@@ -46,3 +53,4 @@ for part in "$@"; do
         ;;
     esac
 done
+exit $failed

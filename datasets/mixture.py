@@ -150,7 +150,11 @@ class Mixture:
             return frames
         apart = rearrange(frames, "(n k) c h w -> n h w k c", n=instants)
         pin = self._pin and frames.device.type == "cpu"
-        stacked = torch.empty(apart.shape, dtype=frames.dtype, device=frames.device, pin_memory=pin).copy_(apart)
+        stacked = torch.empty(apart.shape, dtype=frames.dtype, device=frames.device, pin_memory=pin)
+        if frames.device.type == "cpu":  # NumPy copies: torch's threads would wait for the learner's
+            np.copyto(stacked.numpy(), apart.numpy())
+        else:
+            stacked.copy_(apart)
         return rearrange(stacked, "n h w k c -> n (k c) h w")
 
 

@@ -223,7 +223,7 @@ def _copy(task: Task) -> int:
     with path.open("r+b") as file:
         file.seek(at)
         for _, _, block in picture_blocks(part, key):
-            file.write(np.ascontiguousarray(block).data)
+            file.write(block.data)
         file.flush()
         os.fsync(file.fileno())  # unwritten pages are memory that cannot be taken back: a container would be killed
     return frames_of(part)

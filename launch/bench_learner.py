@@ -26,7 +26,7 @@ from pixelrl.launch.bench_robomimic import (
     robomimics_recipe,
 )
 from pixelrl.launch.bench_tiled import tiled
-from pixelrl.launch.processor import keep_memory, settle_onednn
+from pixelrl.launch.processor import keep_memory, make_learner, settle_kernels
 from pixelrl.learner import Learner
 from pixelrl.seeding import derive
 from pixelrl.terms.dr3 import DR3
@@ -127,8 +127,7 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
     wait = torch.cuda.synchronize if where.type == "cuda" else lambda: None
     if kind == "robomimic":
         return make_robomimic(case, batches[0], where, wait)
-    learner = Learner(case.recipe, case.spec(), where)
-    learner.networks.use_onednn(bool(settle_onednn(where, None)))
+    learner = make_learner(case.recipe, case.spec(), where, settle_kernels(case.recipe, where, None))
     if kind == "tiled":
         learner = tiled(learner)
     step = updater(learner, HOW.get(kind, "auto"))

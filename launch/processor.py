@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import torch
 
-from pixelrl.batch import Batch
+from pixelrl.batch import Batch, Spec
+from pixelrl.config import Recipe
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 from pixelrl.learner import Learner
 from pixelrl.linear import Linear, through_onednn
+from pixelrl.ranks import ALONE, Ranks
 
 Threads = int | str
 """So many, or `auto`."""
@@ -70,11 +72,24 @@ def settle_threads(
     return count
 
 
-def settle_onednn(device: torch.device, before: bool | None) -> bool | None:
-    """Return whether oneDNN is to take matrix products: as before, or as a short trial shows; None: not on the CPU."""
+def settle_kernels(recipe: Recipe, device: torch.device, before: bool | None) -> bool | None:
+    """Return whether oneDNN is to take matrix products: as before, or as a short trial shows; None: not on the CPU.
+
+    On CUDA, convolutions in fp32 are what they say; by default torch lets them round to 10 bits.
+    """
     if device.type != "cpu":
+        torch.backends.cudnn.allow_tf32 = recipe.precision != "fp32"
         return None
     return onednn_wins() if before is None else before
+
+
+def make_learner(
+    recipe: Recipe, spec: Spec, device: torch.device, onednn: bool | None, ranks: Ranks = ALONE
+) -> Learner:
+    """Return a fresh learner with the kernels that were settled on."""
+    learner = Learner(recipe, spec, device, ranks)
+    learner.networks.use_onednn(bool(onednn))
+    return learner
 
 
 def onednn_wins() -> bool:

@@ -17,7 +17,7 @@ from pixelrl.capture import Capture, updater
 from pixelrl.config import Recipe
 from pixelrl.datasets.mixture import Mixture
 from pixelrl.files import write_json
-from pixelrl.launch.processor import Threads, settle_onednn, settle_threads
+from pixelrl.launch.processor import Threads, make_learner, settle_kernels, settle_threads
 from pixelrl.learner import Learner
 from pixelrl.run import pick_device
 from pixelrl.spans import PREFIX, span
@@ -73,11 +73,9 @@ def profile_training(
     """Profile a learner that is thrown away, on data that `data` opens, as `train` would train it."""
     where = pick_device(device)
     mixture = data(where)
-    make = partial(Learner, recipe, mixture.spec, where)
+    make = partial(make_learner, recipe, mixture.spec, where, settle_kernels(recipe, where, None))
     settle_threads(threads, where, None, make, mixture.batch)
-    learner = make()
-    learner.networks.use_onednn(bool(settle_onednn(where, None)))
-    return profile_steps(learner, mixture.batch, out, measure_every=MEASURE_EVERY, console=console, capture=capture)
+    return profile_steps(make(), mixture.batch, out, measure_every=MEASURE_EVERY, console=console, capture=capture)
 
 
 def profile_steps(
@@ -108,7 +106,6 @@ def profile_steps(
     for _ in range(WARM):
         advance(learner, batch_at)
     plain = time_steps(learner, lambda: advance(learner, batch_at))
-    replayed = time_replayed(learner, batch_at, capture)
     with profile(activities=activities(learner.device)) as steps:
         for _ in range(STEPS):
             advance(learner, batch_at)
@@ -117,6 +114,7 @@ def profile_steps(
         for _ in range(MEASURED):
             advance(learner, batch_at, measure=True)
         synchronised(learner.device)
+    replayed = time_replayed(learner, batch_at, capture)  # last: it may change the kernels
     diagnostics = [each for each in measured.events() or () if each.name == PREFIX + "diagnostics"]
     spent = sum(each.time_range.elapsed_us() for each in diagnostics) / MEASURED / measure_every / 1e3
     summary = summarise(steps.events() or (), plain_ms=plain, diagnostics_ms=spent) | {"replayed_ms": replayed}

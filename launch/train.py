@@ -21,7 +21,7 @@ from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
 from pixelrl.guard import largest_q
 from pixelrl.launch.console import deferred_interrupt, progress_bar
-from pixelrl.launch.processor import Threads, settle_onednn, settle_threads
+from pixelrl.launch.processor import Threads, make_learner, settle_kernels, settle_threads
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.ranks import outliving
 from pixelrl.learner import Learner
@@ -117,12 +117,10 @@ def prepare(
     """
     before = earlier(out, recipe, resume)
     mixture = data(device)
-    make = partial(Learner, recipe, mixture.spec, device)
+    onednn = settle_kernels(recipe, device, before.onednn if before else None)
+    make = partial(make_learner, recipe, mixture.spec, device, onednn)
     count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
-    onednn = settle_onednn(device, before.onednn if before else None)
-    torch.backends.cudnn.allow_tf32 = recipe.precision != "fp32"  # which rounds convolutions to 10 bits
     learner = make(ranks)
-    learner.networks.use_onednn(bool(onednn))
     learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
     run = describe(recipe, mixture, count, onednn)
     return mixture, learner, run, 0.0 if before is None else go_on(out, before, run, learner)

@@ -75,7 +75,7 @@ def check_capture(learner: Learner, how: Capture) -> None:
 class Taped:
     """What a learner finds on its batches, by replaying a recording of how it found it once.
 
-    There is one recording for each structure of the update: the end of a warm-up brings another.
+    There is one recording for the warm-up and one for what follows it.
 
     Args:
         learner: whose findings.
@@ -85,12 +85,12 @@ class Taped:
 
     def __init__(self, learner: Learner, *, compiled: bool = False, strict: bool = True) -> None:
         self.learner, self.compiled, self.strict = learner, compiled, strict
-        self._recordings: dict[tuple[str, ...], Recording | None] = {}
+        self._recordings: dict[bool, Recording | None] = {}  # by whether it is the warm-up
 
     def __call__(self, batch: Batch) -> Findings:
         """Return the findings on a batch of always the same size; the first time they are found as usual."""
-        structure = self.learner.structure
-        if structure not in self._recordings:
+        phase = self.learner.warming
+        if phase not in self._recordings:
             noise = self.learner.generator.get_state()
             try:
                 return self._record(batch)
@@ -98,9 +98,9 @@ class Taped:
                 if self.strict:
                     raise UnrecordableError(f"{error}; use --capture none, or decide by torch.where") from error
                 warnings.warn(f"{error}: steps are not recorded, and slower for it", stacklevel=1)
-            self._recordings[structure] = None
+            self._recordings[phase] = None
             self.learner.generator.set_state(noise)
-        recording = self._recordings[structure]
+        recording = self._recordings[phase]
         if recording is None:
             return self.learner.derive(self.learner.scratch_pad(batch))
         try:
@@ -116,7 +116,7 @@ class Taped:
         update = self.learner.scratch_pad(batch)
         found: tuple[Any, ...]  # a graph's result is made of plain tuples
         found, recording = record(lambda: tuple(self.learner.derive(update)), batch.tensors)
-        self._recordings[self.learner.structure] = recording.compiled() if self.compiled else recording
+        self._recordings[self.learner.warming] = recording.compiled() if self.compiled else recording
         return Findings(*found)
 
 
@@ -135,7 +135,7 @@ class Warmed:
 class Captured:
     """Take a learner's steps by replaying a recording of one; the numbers are those of `Learner.update`.
 
-    There is one recording for each structure of the update: the end of a warm-up brings another. Steps that measure
+    There is one recording for the warm-up and one for what follows it. Steps that measure
     are taken as usual. Metrics of a replayed step hold until the next one.
 
     Args:
@@ -146,25 +146,25 @@ class Captured:
 
     def __init__(self, learner: Learner, recorder: Recorder, derive: Derive | None = None) -> None:
         self.learner, self._recorder, self._derive = learner, recorder, derive
-        self._usual: Counter[tuple[str, ...]] = Counter()
-        self._recordings: dict[tuple[str, ...], tuple[Callable[[], object], Metrics]] = {}
+        self._usual: Counter[bool] = Counter()
+        self._recordings: dict[bool, tuple[Callable[[], object], Metrics]] = {}
         self._inputs: Batch | None = None
 
     def __call__(self, batch: Batch, *, measure: bool = False) -> Metrics:
         """Take one step; see `Learner.update`."""
-        learner, structure = self.learner, self.learner.structure
+        learner, phase = self.learner, self.learner.warming
         if measure:
             return learner.update(batch, measure=True)
-        if self._usual[structure] < WARM:
-            self._usual[structure] += 1
-            return learner.update(batch, derive=self._derive if self._usual[structure] > 1 else None)
+        if self._usual[phase] < WARM:
+            self._usual[phase] += 1
+            return learner.update(batch, derive=self._derive if self._usual[phase] > 1 else None)
         if self._inputs is None:
             self._inputs = batch.map(torch.empty_like)
         torch._foreach_copy_(self._inputs.tensors, batch.tensors)
         learner.schedule()
-        if structure not in self._recordings:
-            self._recordings[structure] = self._recorder(self._work)
-        replay, metrics = self._recordings[structure]
+        if phase not in self._recordings:
+            self._recordings[phase] = self._recorder(self._work)
+        replay, metrics = self._recordings[phase]
         replay()
         learner.step += 1
         return metrics

@@ -109,13 +109,13 @@ class Learner:
     def objectives(self) -> list[tuple[Objective, tuple[Term, ...]]]:
         """The objectives that move at this step, each with its terms."""
         recipe = self.recipe
-        actor_terms = recipe.warmup if self.step < recipe.warmup_steps else recipe.actor
+        actor_terms = recipe.warmup if self.warming else recipe.actor
         return [pair for pair in ((self.critic, recipe.critic), (self.actor, actor_terms)) if pair[1]]
 
     @property
-    def structure(self) -> tuple[str, ...]:
-        """Name the terms that are evaluated at this step: steps of one structure run the same kernels."""
-        return tuple(f"{side.name}/{term_name(term)}" for side, terms in self.objectives for term in terms)
+    def warming(self) -> bool:
+        """Whether the actor follows the warm-up's terms at this step: all steps of a phase run the same kernels."""
+        return self.step < self.recipe.warmup_steps
 
     def differentiate(self, batch: Batch, *, measure: bool = False, derive: Derive | None = None) -> Metrics:
         """Evaluate the objectives on a batch and leave each one's gradient in `flat.whole.grad`; nothing moves.

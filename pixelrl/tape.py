@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -52,13 +53,13 @@ def record(work: Callable[[], Result], inputs: Sequence[Tensor]) -> tuple[Result
     """Do some work once, and return what it returned (tensors in lists, tuples and dicts) and the recording of it.
 
     What the work reads beside the inputs, such as parameters, must stay where it is in memory; what it decides, by
-    counters of its own say, is decided for ever. It must change nothing but what it made itself.
+    counters of its own say, is decided for ever.
 
     Raises:
         UnrecordableError: it reads a number out of a tensor, or makes a tensor whose shape depends on numbers.
     """
     tape = Tape(inputs)
-    with tape:
+    with tape, NeverReads():
         result = work()
     return result, tape.cut(result)
 
@@ -134,11 +135,22 @@ def check_recordable(func: Any, args: Any, kwargs: Any) -> None:
     """Raise an `UnrecordableError` if what follows a kernel, or its noise, may depend on the numbers in tensors."""
     depends = not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.isdisjoint(func.tags)
     if func.overloadpacket is torch.ops.aten.index:  # a mask's shape is what it lets through
-        depends = any(each.dtype == torch.bool for each in tensors_of(args[1]))
-    if kwargs.get("generator") is not None:
-        depends = bool(tensors_of((args, kwargs)))
+        depends = any(each.dtype in (torch.bool, torch.uint8) for each in tensors_of(args[1]))
     if depends:
         raise UnrecordableError(f"{func} depends on the numbers in a tensor, which a recording cannot follow")
+    if kwargs.get("generator") is not None and tensors_of((args, kwargs)):
+        raise UnrecordableError(f"{func} draws noise by a tensor, which a recording cannot follow; draw by torch.randn")
+
+
+class NeverReads(TorchFunctionMode):
+    """Raise an `UnrecordableError` where Python reads a whole tensor, which no kernel tells."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at what is called, and call it."""
+        if func in (Tensor.tolist, Tensor.numpy, Tensor.__array__):
+            name = f"Tensor.{func.__name__}"
+            raise UnrecordableError(f"{name} depends on the numbers in a tensor, which a recording cannot follow")
+        return func(*args, **(kwargs or {}))
 
 
 def straight(graph: fx.GraphModule) -> Callable[..., Any]:

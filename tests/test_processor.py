@@ -11,7 +11,7 @@ from torch import Tensor
 from pixelrl.batch import Batch
 from pixelrl.errors import PixelrlError
 from pixelrl.launch import processor
-from pixelrl.launch.processor import Threads, fastest, keep_memory, onednn_wins, settle_onednn, settle_threads
+from pixelrl.launch.processor import Threads, fastest, keep_memory, onednn_wins, settle_kernels, settle_threads
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.learner import Learner
 
@@ -124,8 +124,15 @@ def test_onednn_multiplies_where_it_is_clearly_faster(monkeypatch: pytest.Monkey
     assert onednn_wins() and set(asked) == {False, True}
     seconds[True] = 3.1
     assert not onednn_wins()
-    assert settle_onednn(CPU, True) is True and settle_onednn(CPU, None) is False
-    assert settle_onednn(torch.device("cuda"), None) is None
+    assert settle_kernels(quick_cog(), CPU, True) is True and settle_kernels(quick_cog(), CPU, None) is False
+
+
+def test_full_precision_is_full_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    for precision in ("bf16", "fp32"):
+        recipe = shrink(quick_cog(), precision=precision)
+        assert settle_kernels(recipe, torch.device("cuda"), None) is None
+        assert torch.backends.cudnn.allow_tf32 == (precision == "bf16")
 
 
 def test_networks_multiply_by_either_library() -> None:
