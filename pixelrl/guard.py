@@ -44,12 +44,10 @@ class Guard:
         # updates at the first wrong one (0: none), largest |Q|, each term's part of the loss, wrong rows per source
         self._notes = torch.zeros(2 + len(self.terms) + len(self.sources), device=device, dtype=torch.float64)
 
-    def watch(self, update: Update, parts: Mapping[str, Tensor]) -> None:
-        """Look at a step and note it if it is the first that went wrong, without waiting for the device."""
-        self.note(self.look(update, parts))
-
     def look(self, update: Update, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return what there is to note of a step: whether it went wrong, largest |Q|, terms, wrong rows per source.
+        """Return what there is to note of a step, without waiting for the device.
+
+        That is: whether it went wrong, the largest |Q|, the terms, wrong rows per source.
 
         Args:
             update: after its terms were evaluated.

@@ -42,10 +42,10 @@ def test_what_rewards_allow() -> None:
 
 def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
     watch = guard()
-    watch.watch(judged(1, 2, 3, 50), parts(1, 2))
+    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2)))
     watch.check(7)
-    watch.watch(judged(1, 2, 3, -51), parts(1, -2))
-    watch.watch(judged(math.nan, 1, 1, 1), parts(math.nan, 1))
+    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2)))
+    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1)))
     expected = r"step 8: \|Q\| is 51, and beyond 50 .* most of the loss is critic/dr3, in rows of prior \(1\)"
     for _ in range(2):
         with pytest.raises(DivergenceError, match=expected):
@@ -54,7 +54,7 @@ def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
 
 def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
     watch = guard()
-    watch.watch(judged(1, 2), parts(1e30, math.inf))
+    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf)))
     with pytest.raises(DivergenceError, match=r"step 1: critic/dr3 is inf, in rows of no one source"):
         watch.check(1)
 
@@ -63,7 +63,7 @@ def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
 def test_targets_and_densities_count_too(name: str) -> None:
     watch, update = guard(), judged(1, 2, 3)
     vars(update)[name] = torch.tensor([1.0, 2.0, math.nan])
-    watch.watch(update, {"critic/td": torch.tensor(0.0)})  # dr3 was not evaluated
+    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}))  # dr3 was not evaluated
     with pytest.raises(DivergenceError, match=r"step 1: \|Q\| is .* in rows of task \(1\)"):
         watch.check(1)
 
