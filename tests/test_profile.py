@@ -71,7 +71,7 @@ def test_a_profile_of_real_steps(make: Any, tmp_path: Path, capsys: pytest.Captu
     assert wanted | {"backward critic", "backward actor", "optimise critic", "optimise actor"} <= parts.keys()
     assert sum(part["share"] for part in parts.values()) == pytest.approx(1)
     assert summary["steps"] == 50 and summary["diagnostics_ms"] > 0 and summary["device_busy"] is None
-    assert 0 < summary["replayed_ms"] < summary["step_ms_profiled"]
+    assert summary["replayed_ms"] > 0
     printed = capsys.readouterr().out
     assert "`train` replays what it has recorded:" in printed
     assert "backward critic" in printed and "encode s" in printed and "diagnostics, one step in 100" in printed
