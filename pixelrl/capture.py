@@ -52,11 +52,12 @@ def updater(learner: Learner, how: Capture) -> Step:
         return Warmed(learner, Taped(learner, strict=False))
     if how == "graph":
         return Captured(learner, cuda_graph(learner))
-    if how == "compile":
-        learner.networks.use_onednn(False)  # Inductor knows no such kernel
-    taped = Taped(learner, compiled=how == "compile")
-    graphs = how == "compile" and learner.device.type == "cuda" and learner.ranks.count == 1
-    return Captured(learner, cuda_graph(learner), taped) if graphs else Warmed(learner, taped)
+    if how == "tape":
+        return Warmed(learner, Taped(learner))
+    learner.networks.use_onednn(False)  # Inductor knows no such kernel
+    compiled = Taped(learner, compiled=True)
+    graphs = learner.device.type == "cuda" and learner.ranks.count == 1
+    return Captured(learner, cuda_graph(learner), compiled) if graphs else Warmed(learner, compiled)
 
 
 def check_capture(learner: Learner, how: Capture) -> None:
@@ -135,8 +136,8 @@ class Warmed:
 class Captured:
     """Take a learner's steps by replaying a recording of one; the numbers are those of `Learner.update`.
 
-    There is one recording for the warm-up and one for what follows it. Steps that measure
-    are taken as usual. Metrics of a replayed step hold until the next one.
+    There is one recording for the warm-up and one for what follows it. Steps that measure are taken as usual. Metrics
+    of a replayed step hold until the next one.
 
     Args:
         learner: whose steps; a checkpoint must be loaded before.

@@ -1,8 +1,8 @@
 """The products that most of an update consists of, x W + b, by the fastest kernel at hand.
 
 In float32, torch gives matrix products on a CPU to MKL, which leaves AVX-512 unused on processors that are not Intel's,
-and convolutions to oneDNN, which does not. Products can go to oneDNN too, which halves their time on AMD's Zen 5; where
-AVX-512 is no faster than AVX2 (Zen 4), MKL is ahead. `Networks.use_onednn` chooses.
+and convolutions to oneDNN, which does not. Products can go to oneDNN too: of two machines with AMD's processors, that
+halved their time on one, and on the other MKL was a little ahead. `Networks.use_onednn` chooses.
 """
 
 from typing import Any
