@@ -26,8 +26,7 @@ def random_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor
     # planes [B, P, H, W, K]: either each channel is a plane, or the channels of a pixel lie together in one
     planes = images.permute(0, 2, 3, 1).unsqueeze(1) if last else images.unsqueeze(-1)
     batch, count, height, width, depth = planes.shape
-    ends = [edge.expand(-1, -1, -1, pad, -1) for edge in (planes[..., :1, :], planes[..., -1:, :])]
-    wide = torch.cat([ends[0], planes, ends[1]], dim=3)
+    wide = torch.cat([planes[..., :1, :]] * pad + [planes] + [planes[..., -1:, :]] * pad, dim=3)
     rows = (torch.arange(height, device=device) + shift[0]).clamp(0, height - 1)
     first = torch.arange(batch * count, device=device).view(batch, count, 1) * height
     starts = ((first + rows.unsqueeze(1)) * (width + 2 * pad) + (shift[1] + pad).unsqueeze(1)) * depth

@@ -2,9 +2,11 @@
 
 Below autograd a step is a straight line of kernel calls, the same ones every time. A `Tape` writes them down as a
 graph of torch.fx while they run, forward and backward alike. Views of parameters are made once, while recording;
-results that nobody uses are dropped. Replaying runs the same kernels on the same numbers, so every bit is the same.
+results that nobody uses are dropped, and elementwise kernels write over what nobody reads any more. Replaying runs the
+same kernels on the same numbers, so every bit is the same.
 """
 
+import copy
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
@@ -73,6 +76,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known = WeakTensorKeyDictionary()  # tensor -> what makes it, as long as the tensor lives
         self._draws: list[Callable[[], Tensor]] = []
         self._outside: dict[fx.Node, Tensor] = {}
+        self._places: list[StorageWeakRef] = []  # as long as they are held, no address comes twice
         for index, tensor in enumerate(inputs):
             self._note(tensor, self._graph.placeholder(f"input{index}"))
         self._last_input = next(iter(reversed(self._graph.nodes)), self._graph._root)
@@ -107,12 +111,15 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._graph.erase_node(node)
         outside = [self._outside[node] for node in self._graph.nodes if node in self._outside]
         graph = fx.GraphModule(nn.Module(), self._graph)
-        return Recording(graph=graph, run=straight(graph), draws=self._draws, outside=outside)
+        return Recording(graph=graph, run=straight(in_place(graph)), draws=self._draws, outside=outside)
 
     def _note(self, tensor: Tensor, node: fx.Node) -> None:
         """Remember what makes a tensor; one that was changed in place stays what it was."""
         if tensor not in self._known:
             self._known[tensor] = node
+            self._places.append(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
+            node.meta["place"] = self._places[-1].cdata
+            node.meta["form"] = (tensor.shape, tensor.stride(), tensor.dtype)
 
     def _node(self, tensor: Tensor) -> fx.Node:
         """Return what makes a tensor; one from outside is kept as it is."""
@@ -153,15 +160,59 @@ class NeverReads(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def in_place(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return a graph whose elementwise kernels write over one of their arguments that nobody reads any more.
+
+    The numbers are the same, and fewer of them lie in the processor's caches. Inputs are never written over.
+    """
+    graph = copy.deepcopy(graph)
+    nodes = list(graph.graph.nodes)
+    last: dict[int, fx.Node] = {}  # who reads a place in memory last
+    for node in nodes:
+        last |= {each.meta["place"]: node for each in node.all_input_nodes if "place" in each.meta}
+    given = {node.meta.get("place") for node in nodes if node.op == "placeholder"}
+    for node in nodes:
+        into = overload_into(node.target) if node.op == "call_function" else None
+        places = [each.meta.get("place") for each in node.all_input_nodes]
+        for spare, place in zip(node.all_input_nodes, places, strict=True):
+            free = place not in given and last.get(place) is node and places.count(place) == 1
+            if into and free and spare.meta["form"] == node.meta.get("form"):
+                node.target, node.kwargs = into[0], {**node.kwargs, into[1]: spare}
+                old = node.meta["place"]
+                last[place] = last[old]
+                for each in nodes:
+                    if each.meta.get("place") == old:
+                        each.meta["place"] = place
+                break
+    return graph
+
+
+def overload_into(func: Any) -> tuple[Any, str] | None:
+    """Return the overload of an elementwise kernel that writes into a given tensor, and its name for that one."""
+    if torch.Tag.pointwise not in getattr(func, "tags", ()):
+        return None
+    takes = [(each.name, str(each.type)) for each in func._schema.arguments]
+    for name in func.overloadpacket.overloads():
+        overload = getattr(func.overloadpacket, name)
+        *others, result = overload._schema.arguments
+        if result.is_out and [(each.name, str(each.type)) for each in others] == takes:
+            return overload, result.name
+    return None
+
+
 def straight(graph: fx.GraphModule) -> Callable[..., Any]:
-    """Return a graph's function with each operator at hand, not looked up by its path at every call."""
+    """Return a graph's function with each operator at hand, not looked up by its path at every call.
+
+    Views are taken by tensors' own methods, which cost a quarter of the call of an operator.
+    """
     code = graph.graph.python_code(root_module="self")
     names = dict(code.globals)
 
     def at_hand(path: "re.Match[str]") -> str:
         name = "_".join(path.groups())
         namespace, operation, overload = path.groups()
-        names[name] = getattr(getattr(getattr(torch.ops, namespace), operation), overload)._op
+        func = getattr(getattr(getattr(torch.ops, namespace), operation), overload)
+        names[name] = getattr(Tensor, operation, func._op) if func.is_view else func._op
         return f"{name}("
 
     exec(re.sub(r"torch\.ops\.(\w+)\.(\w+)\.(\w+)\(", at_hand, code.src), names)

@@ -24,7 +24,7 @@ from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
 from pixelrl.learner import Learner
-from pixelrl.tape import record
+from pixelrl.tape import in_place, record
 from pixelrl.terms.bc import BC
 from pixelrl.terms.td import TD
 from pixelrl.update import Term, Update
@@ -73,6 +73,30 @@ def test_what_is_done_in_place_is_done_in_place_again() -> None:
 
     first, recording = record(lambda: work(x), [x := torch.tensor([1.0, 2.0, -3.0])])
     assert first.tolist() == [4, 60, 0] and recording([torch.tensor([0.0, -2.0, 1.0])]).tolist() == [2, 0, 40]
+
+
+def test_only_what_nobody_reads_any_more_is_written_over() -> None:
+    def work(x: Tensor) -> tuple[Tensor, ...]:
+        half = x[:2] * 2  # x is an input: its view is not written over
+        read_again = half + x[2:]
+        own = read_again.exp().neg()  # nor what is returned
+        folded = own.view(1, 2) * own.flip(0)
+        return read_again, folded.squeeze(0).square() + half, (half.expand(3, 2) - 1).neg()  # nor what is too small
+
+    x = torch.tensor([0.5, -1.0, 0.25, 2.0])
+    wanted, recording = record(lambda: work(x), [x])
+    before = x.clone()
+    found = recording([x])
+    assert torch.equal(x, before) and all(map(torch.equal, found, wanted))
+    over = [(node.name, node.kwargs["out"].name) for node in in_place(recording.graph).graph.nodes if node.kwargs]
+    assert over == [
+        ("neg_default", "exp_default"),
+        ("mul_tensor_1", "view_default"),
+        ("pow_tensor_scalar", "squeeze_dim"),
+        ("add_tensor_1", "pow_tensor_scalar"),
+        ("neg_default_1", "sub_tensor"),
+    ]
+    assert not any(node.kwargs for node in recording.graph.graph.nodes)
 
 
 def agree(recipe: Recipe, steps: int = 9) -> None:
