@@ -55,7 +55,8 @@ def learner(
     modules: the same, called one by one, with linear layers by torch's own kernels. tiled: the observation repeated and
     encoded for every sampled action.
     robomimic: its CQL, losses compared first on the same weights and actions (fixed: without its learned weight).
-    Contenders take turns, each in its own process; figures are medians. Ratios are costs: less is better.
+    Contenders take turns, each in its own process; figures are medians, and ratios those of each round's ratio.
+    Ratios are costs: less is better.
 
     Args:
         cases: quick (quick_cog_dr3, 48 x 48), cog (cog_dr3, 48 x 48), impala (the same with IMPALA-small, 64 x 64, 3

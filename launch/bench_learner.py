@@ -16,8 +16,8 @@ from pixelrl.config import to_json
 from pixelrl.launch.bench_agreement import compare_losses
 from pixelrl.launch.bench_cases import CASES, Case, shrunk
 from pixelrl.launch.bench_floor import gigaflop, graphed, record, replay
-from pixelrl.launch.bench_ledger import case_record, print_case
-from pixelrl.launch.bench_race import Clock, Contender, Result, Work, forget_peak, load, race
+from pixelrl.launch.bench_ledger import case_record, note_ratio, print_case
+from pixelrl.launch.bench_race import Clock, Contender, Result, Work, by_rounds, forget_peak, load, race
 from pixelrl.launch.bench_robomimic import (
     build_robomimic,
     conservative_term,
@@ -84,7 +84,7 @@ def bench_learner(
                 progress=lambda who, name=name: status.update(f"{name}: {who}"),  # type: ignore[misc]
             )
         made = case_record(results, RATIOS, clock)
-        made["ratios"] |= further_ratios(results, clock)
+        note_further(made, results, clock)
         made["load_per_core"] = load()
         made["case"] = to_json(case)
         records[name] = made
@@ -99,7 +99,8 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
 
     def contender(kind: str, case: Case = case) -> Contender:
         rehearsal = ("pixelrl", shrunk(CASES["quick"]()), str(device), threads)
-        return Contender(make=make, arguments=(kind, case, str(device), threads), rehearsal=rehearsal)
+        arguments = (kind, case, str(device), threads)
+        return Contender(make=make, arguments=arguments, rehearsal=rehearsal, warm=WARM + 2)  # a graph is recorded then
 
     captured = ("taped", "graph", "compiled") if device.type == "cuda" else ()
     chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *captured, "floor", "modules", "tiled")}
@@ -113,7 +114,7 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         fixed = replace(case, recipe=robomimics_recipe(samples, case.recipe.batch_size, learned=False))
         for label, each in (("robomimic", case), ("robomimic fixed", fixed)):
             slow = contender("robomimic", each)
-            chosen[label] = replace(slow, turns=robomimic_turns, warm=False)
+            chosen[label] = replace(slow, turns=robomimic_turns, warm=0)
     return chosen
 
 
@@ -169,22 +170,21 @@ def make_robomimic(case: Case, batch: Batch, device: torch.device, wait: Callabl
     return Work(unit=lambda: robomimic_update(algo, given), wait=wait, facts=facts)
 
 
-def further_ratios(results: Mapping[str, Result], clock: Clock) -> dict[str, float]:
-    """Return an update with DR3 and diagnostics over one without, and its operations over those of other forms.
+def note_further(record: dict[str, Any], results: Mapping[str, Result], clock: Clock) -> None:
+    """Note an update with DR3 and diagnostics over one without, and its operations over those of other forms.
 
     The diagnostics run once in `MEASURE_EVERY` updates.
     """
-    found = {}
-    seconds = {name: result.seconds(clock) for name, result in results.items()}
-    if {"pixelrl", "eager", "with diagnostics"} <= seconds.keys():
-        extra = max(seconds["with diagnostics"] - seconds["eager"], 0.0) / MEASURE_EVERY
-        bare = seconds.get("without DR3", seconds["pixelrl"])
-        found["with / without DR3 and diagnostics"] = (seconds["pixelrl"] + extra) / bare
+    bare = "without DR3" if "without DR3" in results else "pixelrl"
+    named = ("pixelrl", "eager", "with diagnostics", bare)
+    if set(named) <= results.keys():
+        rounds = by_rounds([results[name] for name in named], clock)
+        costs = [(ours + max(all_ - eager, 0.0) / MEASURE_EVERY) / rest for ours, eager, all_, rest in rounds]
+        note_ratio(record, "with / without DR3 and diagnostics", costs)
     work = {name: result.facts["gigaflop"] for name, result in results.items() if "gigaflop" in result.facts}
     for other in ("tiled", "robomimic"):
         if {"pixelrl", other} <= work.keys():
-            found[f"operations, pixelrl / {other}"] = work["pixelrl"] / work[other]
-    return found
+            record["ratios"][f"operations, pixelrl / {other}"] = work["pixelrl"] / work[other]
 
 
 def print_facts(label: str, row: Mapping[str, Any], console: Console) -> None:

@@ -1,8 +1,9 @@
 """The ledger: what a benchmark measured, with where and how, and whether it has become slower since."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from pixelrl.errors import PixelrlError
 from pixelrl.files import write_json
-from pixelrl.launch.bench_race import Clock, Result
+from pixelrl.launch.bench_race import Clock, Result, by_rounds
 
 
 def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, str]], clock: Clock) -> dict[str, Any]:
@@ -19,15 +20,23 @@ def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, st
     Args:
         results: by contender.
         pairs: ratio -> (numerator, denominator), left out where one of them did not run. Every ratio is a cost in
-            seconds of one unit, so less is better.
+            seconds of one unit, so less is better: the median of the rounds' ratios; `spread` has their quartiles.
         clock: of the ratios.
     """
-    ratios = {
-        name: results[one].seconds(clock) / results[other].seconds(clock)
-        for name, (one, other) in pairs.items()
-        if one in results and other in results
-    }
-    return {"ratios": ratios, "contenders": {name: result.row() for name, result in results.items()}}
+    record: dict[str, Any] = {"ratios": {}, "spread": {}}
+    for name, (one, other) in pairs.items():
+        if one in results and other in results:
+            found = [a / b for a, b in by_rounds((results[one], results[other]), clock)]
+            note_ratio(record, name, found)
+    return record | {"contenders": {name: result.row() for name, result in results.items()}}
+
+
+def note_ratio(record: dict[str, Any], name: str, found: Sequence[float]) -> None:
+    """Write the median of some ratios into a record, and, if there are a few of them, their quartiles."""
+    record["ratios"][name] = median(found)
+    if len(found) > 2:
+        low, _, high = quantiles(found, n=4, method="inclusive")
+        record["spread"][name] = [low, high]
 
 
 def print_case(name: str, record: Mapping[str, Any], console: Console, *, rows: int, unit: str) -> None:
@@ -41,7 +50,10 @@ def print_case(name: str, record: Mapping[str, Any], console: Console, *, rows: 
         table.add_row(contender, *figures, "-" if gpu is None else f"{gpu:,.0f}")
     console.print(table)
     for label, value in record["ratios"].items():
-        console.print(f"  {label}: {value:.3g}" + (f" (1 / {1 / value:.3g})" if value < 1 else ""))
+        inverse = f" = 1 / {1 / value:.3g}" if value < 1 else ""
+        spread = record["spread"].get(label)
+        middle = f" (half of the rounds: {spread[0]:.3g} to {spread[1]:.3g})" if spread else ""
+        console.print(f"  {label}: {value:.3g}{inverse}{middle}")
 
 
 def write_ledger(path: Path, record: Mapping[str, Any]) -> None:

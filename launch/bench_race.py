@@ -4,7 +4,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -44,33 +44,42 @@ class Contender:
     Attributes:
         rehearsal: arguments of the same work in small, done and dropped first: what libraries take once is not counted.
         turns: at most so many measured ones (None: as many rounds as there are).
-        warm: take two units first, unmeasured; else a turn is one unit.
+        warm: units to take first, unmeasured; with none, a turn is one unit.
     """
 
     make: Callable[..., Work]
     arguments: tuple[Any, ...]
     rehearsal: tuple[Any, ...]
     turns: int | None = None
-    warm: bool = True
+    warm: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a race told of a contender; seconds are medians over its turns, of one unit.
+    """What a race told of a contender; seconds are of one unit.
 
     Attributes:
+        turns: seconds of each turn, by the wall and by the processor; `wall` and `cpu` are their medians.
         held_mib, peak_mib: memory above what libraries take, before the first unit, and at its highest.
     """
 
-    wall: float
-    cpu: float
-    turns: int
+    turns: Sequence[tuple[float, float]]
     units: int
     ready: float
     held_mib: float
     peak_mib: float
     gpu_peak_mib: float | None
     facts: Mapping[str, Any]
+
+    @property
+    def wall(self) -> float:
+        """Return the seconds of a unit by the wall."""
+        return statistics.median(wall for wall, _ in self.turns)
+
+    @property
+    def cpu(self) -> float:
+        """Return the seconds of a unit by the processor."""
+        return statistics.median(cpu for _, cpu in self.turns)
 
     def seconds(self, clock: Clock) -> float:
         """Return the seconds of a unit by a clock."""
@@ -80,7 +89,7 @@ class Result:
         """Return JSON values."""
         named = {"wall_seconds": self.wall, "cpu_seconds": self.cpu, "per_second": 1 / self.wall}
         memory = {"held_mib": self.held_mib, "peak_mib": self.peak_mib, "gpu_peak_mib": self.gpu_peak_mib}
-        counts = {"turns": self.turns, "units_per_turn": self.units, "seconds_until_ready": round(self.ready, 3)}
+        counts = {"turns": len(self.turns), "units_per_turn": self.units, "seconds_until_ready": round(self.ready, 3)}
         return named | memory | counts | dict(self.facts)
 
 
@@ -121,9 +130,7 @@ def race(
             ends[name] = _answer(name, link)
     return {
         name: Result(
-            wall=statistics.median(wall for wall, _ in turns[name]),
-            cpu=statistics.median(cpu for _, cpu in turns[name]),
-            turns=len(turns[name]),
+            turns=turns[name],
             units=units[name],
             ready=ready[name],
             held_mib=ends[name][0],
@@ -133,6 +140,17 @@ def race(
         )
         for name in contenders
     }
+
+
+def by_rounds(results: Sequence[Result], clock: Clock) -> list[tuple[float, ...]]:
+    """Return the seconds of a unit of each of them, for every round; their medians alone if some took fewer turns.
+
+    Turns of a round follow one another, so whoever else is at work on the machine slows them alike.
+    """
+    if len({len(result.turns) for result in results}) > 1:
+        return [tuple(result.seconds(clock) for result in results)]
+    which = 1 if clock == "cpu" else 0
+    return [tuple(turn[which] for turn in turns) for turns in zip(*(each.turns for each in results), strict=True)]
 
 
 @contextmanager
@@ -176,7 +194,7 @@ def _serve(link: Any, contender: Contender) -> None:
         work = contender.make(*contender.arguments)
         work.wait()
         ready, held = time.perf_counter() - start, resident_mib("VmRSS") - before
-        seconds = [_turn(work, 1)[0] for _ in range(2 if warm else 0)]  # the first one warms up
+        seconds = [_turn(work, 1)[0] for _ in range(warm)]
         link.send((True, (ready, seconds[-1] if warm else 0.0)))
         while (units := link.recv()) is not None:
             link.send((True, _turn(work, units)))
