@@ -49,15 +49,15 @@ def updater(learner: Learner, how: Capture) -> Step:
     if how == "none" or (how == "auto" and learner.device.type != "cpu"):
         return learner.update
     if how == "auto":
-        return Warmed(learner, Taped(learner, strict=False))
+        return Taped(learner, strict=False)
     if how == "graph":
         return Captured(learner, cuda_graph(learner))
     if how == "tape":
-        return Warmed(learner, Taped(learner))
+        return Taped(learner)
     learner.networks.use_onednn(False)  # Inductor knows no such kernel
     compiled = Taped(learner, compiled=True)
     graphs = learner.device.type == "cuda" and learner.ranks.count == 1
-    return Captured(learner, cuda_graph(learner), compiled) if graphs else Warmed(learner, compiled)
+    return Captured(learner, cuda_graph(learner), compiled.find) if graphs else compiled
 
 
 def check_capture(learner: Learner, how: Capture) -> None:
@@ -74,9 +74,10 @@ def check_capture(learner: Learner, how: Capture) -> None:
 
 
 class Taped:
-    """What a learner finds on its batches, by replaying a recording of how it found it once.
+    """Take a learner's steps by replaying a recording of how it found, once, what it finds on a batch.
 
-    There is one recording for the warm-up and one for what follows it.
+    There is one recording for the warm-up and one for what follows it. The first step, which sets everything up, and
+    steps that measure are taken as usual.
 
     Args:
         learner: whose findings.
@@ -87,8 +88,14 @@ class Taped:
     def __init__(self, learner: Learner, *, compiled: bool = False, strict: bool = True) -> None:
         self.learner, self.compiled, self.strict = learner, compiled, strict
         self._recordings: dict[bool, Recording | None] = {}  # by whether it is the warm-up
+        self._warm = False
 
-    def __call__(self, batch: Batch) -> Findings:
+    def __call__(self, batch: Batch, *, measure: bool = False) -> Metrics:
+        """Take one step; see `Learner.update`."""
+        usual, self._warm = measure or not self._warm, True
+        return self.learner.update(batch, measure=measure, derive=None if usual else self.find)
+
+    def find(self, batch: Batch) -> Findings:
         """Return the findings on a batch of always the same size; the first time they are found as usual."""
         phase = self.learner.warming
         if phase not in self._recordings:
@@ -119,18 +126,6 @@ class Taped:
         found, recording = record(lambda: tuple(self.learner.derive(update)), batch.tensors)
         self._recordings[self.learner.warming] = recording.compiled() if self.compiled else recording
         return Findings(*found)
-
-
-class Warmed:
-    """Take a learner's first step as usual, so that all is set up, and the others by `derive`, except to measure."""
-
-    def __init__(self, learner: Learner, derive: Derive) -> None:
-        self.learner, self._derive, self._warm = learner, derive, False
-
-    def __call__(self, batch: Batch, *, measure: bool = False) -> Metrics:
-        """Take one step; see `Learner.update`."""
-        usual, self._warm = measure or not self._warm, True
-        return self.learner.update(batch, measure=measure, derive=None if usual else self._derive)
 
 
 class Captured:

@@ -74,7 +74,7 @@ def load(path: Path, learner: Learner) -> float:
         module.load_state_dict(values)
     learner.generator.set_state(tensors["generator"])
     for name, objective in objectives(learner).items():
-        set_moments(objective, by_index(section(tensors, f"{name}.optimiser")))
+        set_moments(objective, section(tensors, f"{name}.optimiser"))
         if objective.dual_optimiser is not None:
             state = by_index(section(tensors, f"{name}.dual_optimiser"))
             objective.dual_optimiser.load_state_dict(objective.dual_optimiser.state_dict() | {"state": state})
@@ -184,17 +184,15 @@ def moments(objective: Objective) -> dict[str, Tensor]:
     return found
 
 
-def set_moments(objective: Objective, found: dict[int, dict[str, Tensor]]) -> None:
+def set_moments(objective: Objective, found: dict[str, Tensor]) -> None:
     """Give Adam back what `moments` told."""
     whole, optimiser = objective.flat.whole, objective.optimiser
     state: dict[str, Tensor] = {}
     if found:
-        step = next(entries["step"] for entries in found.values() if "step" in entries)
-        state = {key: torch.zeros_like(whole) for key in MOMENTS} | {"step": step}
+        state = {key: torch.zeros_like(whole) for key in MOMENTS} | {"step": found["0.step"]}
         for key in MOMENTS:
             for index, view in enumerate(objective.flat.views(state[key])):
-                if index in found:  # an older file has none for a parameter that never had a gradient
-                    view.copy_(found[index][key])
+                view.copy_(found[f"{index}.{key}"])
     optimiser.load_state_dict(optimiser.state_dict() | {"state": {0: state} if state else {}})
 
 

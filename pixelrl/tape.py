@@ -24,6 +24,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from pixelrl.errors import UnrecordableError
 
 Result = TypeVar("Result")
+aten = torch.ops.aten
+
+OVER: dict[Any, tuple[Any, str]] = {
+    aten.threshold_backward.default: (aten.threshold_backward.grad_input, "grad_input"),
+    **{getattr(aten, name).Tensor: (getattr(aten, name).out, "out") for name in ("add", "sub", "mul", "div")},
+    **{getattr(aten, name).default: (getattr(aten, name).out, "out") for name in ("neg", "exp", "tanh", "relu")},
+}
+"""Elementwise kernel -> the form of it that writes into a given tensor, and its name for that one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +94,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         check_recordable(func, args, kwargs)
         result = func(*args, **kwargs)
-        if func is torch.ops.aten.detach.default:  # the same numbers at the same place
+        if func is aten.detach.default:  # the same numbers at the same place
             self._note(result, self._node(args[0]))
         elif kwargs.get("generator") is not None:
             self._draws.append(lambda: func(*args, **kwargs))
@@ -141,7 +149,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def check_recordable(func: Any, args: Any, kwargs: Any) -> None:
     """Raise an `UnrecordableError` if what follows a kernel, or its noise, may depend on the numbers in tensors."""
     depends = not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.isdisjoint(func.tags)
-    if func.overloadpacket is torch.ops.aten.index:  # a mask's shape is what it lets through
+    if func.overloadpacket is aten.index:  # a mask's shape is what it lets through
         depends = any(each.dtype in (torch.bool, torch.uint8) for each in tensors_of(args[1]))
     if depends:
         raise UnrecordableError(f"{func} depends on the numbers in a tensor, which a recording cannot follow")
@@ -167,37 +175,20 @@ def in_place(graph: fx.GraphModule) -> fx.GraphModule:
     """
     graph = copy.deepcopy(graph)
     nodes = list(graph.graph.nodes)
-    last: dict[int, fx.Node] = {}  # who reads a place in memory last
+    place = {node: node.meta.get("place") for node in nodes}
+    given = {None} | {place[node] for node in nodes if node.op == "placeholder"}
+    last = {place[each]: node for node in nodes for each in node.all_input_nodes}  # who reads a place last
     for node in nodes:
-        last |= {each.meta["place"]: node for each in node.all_input_nodes if "place" in each.meta}
-    given = {node.meta.get("place") for node in nodes if node.op == "placeholder"}
-    for node in nodes:
-        into = overload_into(node.target) if node.op == "call_function" else None
-        places = [each.meta.get("place") for each in node.all_input_nodes]
-        for spare, place in zip(node.all_input_nodes, places, strict=True):
-            free = place not in given and last.get(place) is node and places.count(place) == 1
-            if into and free and spare.meta["form"] == node.meta.get("form"):
+        into, places = OVER.get(node.target), [place[each] for each in node.all_input_nodes]
+        for spare, here in zip(node.all_input_nodes, places, strict=True):
+            free = here not in given and last[here] is node and places.count(here) == 1
+            if into and free and spare.meta["form"] == node.meta["form"]:
                 node.target, node.kwargs = into[0], {**node.kwargs, into[1]: spare}
-                old = node.meta["place"]
-                last[place] = last[old]
-                for each in nodes:
-                    if each.meta.get("place") == old:
-                        each.meta["place"] = place
+                old = place[node]
+                last[here] = last[old]
+                place |= {each: here for each in nodes if place[each] == old}
                 break
     return graph
-
-
-def overload_into(func: Any) -> tuple[Any, str] | None:
-    """Return the overload of an elementwise kernel that writes into a given tensor, and its name for that one."""
-    if torch.Tag.pointwise not in getattr(func, "tags", ()):
-        return None
-    takes = [(each.name, str(each.type)) for each in func._schema.arguments]
-    for name in func.overloadpacket.overloads():
-        overload = getattr(func.overloadpacket, name)
-        *others, result = overload._schema.arguments
-        if result.is_out and [(each.name, str(each.type)) for each in others] == takes:
-            return overload, result.name
-    return None
 
 
 def straight(graph: fx.GraphModule) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from tiny import CPU, SPEC, learn, make_learner, same, shrink, transitions
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.batch import Metrics
-from pixelrl.capture import WARM, Capture, Captured, Warmed, capturable, updater
+from pixelrl.capture import WARM, Capture, Captured, Taped, capturable, updater
 from pixelrl.config import Recipe
 from pixelrl.errors import PixelrlError
 from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
@@ -80,7 +80,7 @@ def test_recorded_steps_are_the_steps_that_would_have_been_taken(precision: str)
 
 def test_the_loop_takes_recorded_steps() -> None:
     learner = make_learner(shrink(quick_cog_dr3()))
-    assert isinstance(updater(learner, "auto"), Warmed) and isinstance(updater(learner, "tape"), Warmed)
+    assert isinstance(updater(learner, "auto"), Taped) and isinstance(updater(learner, "tape"), Taped)
     with pytest.raises(PixelrlError, match="--capture graph, on cpu with 1 ranks: it needs CUDA, and one rank"):
         next(train(learner, transitions, 2, measure_every=1, capture="graph"))
     assert updater(learner, "none") == learner.update
