@@ -37,7 +37,7 @@ class PixelEncoder(ABC):
 
 
 class Cameras(nn.Module):
-    """Encode every camera and append the normalised proprioception.
+    """Encode every camera and append the normalised proprioception, where there is any.
 
     Attributes:
         features: D, the width of the result.
@@ -59,4 +59,6 @@ class Cameras(nn.Module):
     def forward(self, obs: Observation) -> Tensor:
         """Encode pictures, uint8 or already scaled to [0, 1], as `[B, D]`."""
         parts = [trunk(fractions(obs.images[key])) for key, trunk in self.trunks.items()]
-        return torch.cat([*parts, (obs.proprio - self.mean) / self.std], dim=-1)
+        if len(self.mean):
+            parts.append((obs.proprio - self.mean) / self.std)
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]  # a single part is not copied

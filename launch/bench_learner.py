@@ -76,7 +76,7 @@ def bench_learner(
             for label, contender in line_up(case, device, threads, robomimic_turns).items()
             if label not in skip
         }
-        with console.status(name) as status:
+        with console.status(name, refresh_per_second=1) as status:  # drawing takes time, too
             results = race(
                 contenders,
                 rounds=rounds,
