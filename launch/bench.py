@@ -43,6 +43,7 @@ def learner(
     turn_seconds: float = 1.0,
     robomimic_turns: int = 1,
     skip: tuple[str, ...] = (),
+    compiled: bool = False,
     out: Out = Path("bench_learner.json"),
     compare: Path | None = None,
     tolerance: float = 0.25,
@@ -50,7 +51,8 @@ def learner(
 ) -> None:
     """Measure updates: beside their floor, their naive form, and robomimic's CQL; random pictures, no data read.
 
-    pixelrl: as `train` does by default; eager: --capture none; on CUDA also taped, graph and compiled.
+    pixelrl: as `train` does by default; eager: --capture none; on CUDA also taped, graph and compiled, each as
+    --capture has it.
     floor: the same convolutions and matrix products, forward and backward, and nothing else (on CUDA: as a graph);
     modules: the same, called one by one, with linear layers by torch's own kernels. tiled: the observation repeated and
     encoded for every sampled action.
@@ -73,6 +75,7 @@ def learner(
         turn_seconds: how long a turn lasts at least.
         robomimic_turns: turns of robomimic's, which are one update of some 20 CPU seconds each.
         skip: contenders to leave out: floor, modules, tiled, robomimic, "robomimic fixed", "with diagnostics", ...
+        compiled: let it take part on the CPU, too: it wants a C++ compiler and a minute.
         out: ledger to write.
         compare: ledger to compare with; ratios that have grown beyond the tolerance end the command with 1.
         tolerance: by how much a ratio may grow; 0.25: by a quarter.
@@ -103,6 +106,7 @@ def learner(
         turn_seconds=turn_seconds,
         robomimic_turns=robomimic_turns,
         skip=skip,
+        compiled=compiled,
         console=console,
     )
     settings = {"device": where.type, "threads": threads, "rounds": rounds, "turn_seconds": turn_seconds}

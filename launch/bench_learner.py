@@ -66,6 +66,7 @@ def bench_learner(
     turn_seconds: float,
     robomimic_turns: int,
     skip: Sequence[str],
+    compiled: bool,
     console: Console,
 ) -> dict[str, Any]:
     """Measure the cases one after another, print them, and return their JSON."""
@@ -73,7 +74,7 @@ def bench_learner(
     for name, case in cases.items():
         contenders = {
             label: contender
-            for label, contender in line_up(case, device, threads, robomimic_turns).items()
+            for label, contender in line_up(case, device, threads, robomimic_turns, compiled).items()
             if label not in skip
         }
         with console.status(name, refresh_per_second=1) as status:  # drawing takes time, too
@@ -94,7 +95,9 @@ def bench_learner(
     return records
 
 
-def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int) -> dict[str, Contender]:
+def line_up(
+    case: Case, device: torch.device, threads: int, robomimic_turns: int, compiled: bool
+) -> dict[str, Contender]:
     """Return who takes part."""
 
     def contender(kind: str, case: Case = case) -> Contender:
@@ -102,7 +105,9 @@ def line_up(case: Case, device: torch.device, threads: int, robomimic_turns: int
         arguments = (kind, case, str(device), threads)
         return Contender(make=make, arguments=arguments, rehearsal=rehearsal, warm=WARM + 2)  # a graph is recorded then
 
-    captured = ("taped", "graph", "compiled") if device.type == "cuda" else ()
+    captured = ["taped", "graph"] if device.type == "cuda" else []
+    if (captured or compiled) and not case.robomimic:  # batch statistics cannot be compiled
+        captured.append("compiled")
     chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *captured, "floor", "modules", "tiled")}
     if case.recipe.critic:
         chosen["with diagnostics"] = contender("with diagnostics")
