@@ -13,6 +13,7 @@ from rich.console import Console
 from pixelrl.batch import Batch
 from pixelrl.capture import WARM, Capture, updater
 from pixelrl.config import to_json
+from pixelrl.encoders.resnet import RobomimicResNet18
 from pixelrl.launch.bench_agreement import compare_losses
 from pixelrl.launch.bench_cases import CASES, Case, shrunk
 from pixelrl.launch.bench_floor import gigaflop, graphed, record, replay
@@ -106,7 +107,7 @@ def line_up(
         return Contender(make=make, arguments=arguments, rehearsal=rehearsal, warm=WARM + 2)  # a graph is recorded then
 
     captured = ["taped", "graph"] if device.type == "cuda" else []
-    if (captured or compiled) and not case.robomimic:  # batch statistics cannot be compiled
+    if (captured or compiled) and not isinstance(case.recipe.encoder, RobomimicResNet18):  # its BatchNorm: see capture
         captured.append("compiled")
     chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *captured, "floor", "modules", "tiled")}
     if case.recipe.critic:

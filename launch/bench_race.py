@@ -19,7 +19,8 @@ of the wall, which is what one waits for, on a GPU the only ones that count."""
 
 
 AGAIN = 2
-"""Units that are taken at the start of a turn, unmeasured: while others had theirs, caches and pages were lost."""
+"""Units that are taken at the start of a turn of several, unmeasured: while others had theirs, caches and pages were
+lost. A unit that fills a turn is too long to feel it."""
 
 PRELOAD = ("pixelrl.launch.bench_learner", "pixelrl.launch.bench_data", "torch._dynamo")
 """What every contender has at hand from the start; the last one torch's optimisers would import."""
@@ -77,16 +78,20 @@ class Result:
     @property
     def wall(self) -> float:
         """Return the seconds of a unit by the wall."""
-        return statistics.median(wall for wall, _ in self.turns)
+        return self.seconds("wall")
 
     @property
     def cpu(self) -> float:
         """Return the seconds of a unit by the processor."""
-        return statistics.median(cpu for _, cpu in self.turns)
+        return self.seconds("cpu")
 
     def seconds(self, clock: Clock) -> float:
-        """Return the seconds of a unit by a clock."""
-        return self.cpu if clock == "cpu" else self.wall
+        """Return the seconds of a unit by a clock: the median of the turns."""
+        return statistics.median(self.by_turns(clock))
+
+    def by_turns(self, clock: Clock) -> list[float]:
+        """Return the seconds of a unit by a clock, in each turn."""
+        return [cpu if clock == "cpu" else wall for wall, cpu in self.turns]
 
     def row(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -152,8 +157,7 @@ def by_rounds(results: Sequence[Result], clock: Clock) -> list[tuple[float, ...]
     """
     if len({len(result.turns) for result in results}) > 1:
         return [tuple(result.seconds(clock) for result in results)]
-    which = 1 if clock == "cpu" else 0
-    return [tuple(turn[which] for turn in turns) for turns in zip(*(each.turns for each in results), strict=True)]
+    return list(zip(*(result.by_turns(clock) for result in results), strict=True))
 
 
 @contextmanager
@@ -200,7 +204,7 @@ def _serve(link: Any, contender: Contender) -> None:
         seconds = [_turn(work, 1)[0] for _ in range(warm)]
         link.send((True, (ready, seconds[-1] if warm else 0.0)))
         while (units := link.recv()) is not None:
-            if warm:
+            if units > 1:
                 _turn(work, AGAIN)
             link.send((True, _turn(work, units)))
         link.send((True, (held, resident_mib("VmHWM") - before, gpu_peak_mib(), dict(work.facts))))

@@ -179,11 +179,14 @@ def in_place(graph: fx.GraphModule) -> fx.GraphModule:
     given = {None} | {place[node] for node in nodes if node.op == "placeholder"}
     last = {place[each]: node for node in nodes for each in node.all_input_nodes}  # who reads a place last
     for node in nodes:
-        into, places = OVER.get(node.target), [place[each] for each in node.all_input_nodes]
-        for spare, here in zip(node.all_input_nodes, places, strict=True):
-            free = here not in given and last[here] is node and places.count(here) == 1
-            if into and free and spare.meta["form"] == node.meta["form"]:
-                node.target, node.kwargs = into[0], {**node.kwargs, into[1]: spare}
+        if node.target not in OVER:
+            continue
+        read = [place[each] for each in node.all_input_nodes]
+        for spare, here in zip(node.all_input_nodes, read, strict=True):
+            free = here not in given and last[here] is node and read.count(here) == 1
+            if free and spare.meta["form"] == node.meta["form"]:
+                node.target, name = OVER[node.target]
+                node.kwargs = {**node.kwargs, name: spare}
                 old = place[node]
                 last[here] = last[old]
                 place |= {each: here for each in nodes if place[each] == old}

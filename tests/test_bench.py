@@ -50,13 +50,14 @@ def test_turns_alternate_and_each_has_its_own_time_and_memory(tmp_path: Path) ->
         "small": Contender(make=spin, arguments=(0.002, 1, notes), rehearsal=(0.0, 1)),
         "large": Contender(make=spin, arguments=(0.01, 64, notes), rehearsal=(0.0, 1), turns=2, warm=0),
     }
-    results = race(contenders, rounds=3, turn_seconds=0, progress=no_progress)
+    results = race(contenders, rounds=3, turn_seconds=0.05, progress=no_progress)
     small, large = results["small"], results["large"]
     assert small.cpu == pytest.approx(0.002, abs=0.002) and large.cpu == pytest.approx(0.01, abs=0.005)
     assert small.seconds("wall") >= 0.002 and (len(small.turns), len(large.turns)) == (3, 2)
     assert 0 <= small.held_mib < 8 and 60 < large.held_mib <= large.peak_mib < 80
     assert large.facts == {"mib": 64} and small.gpu_peak_mib is None
-    warm, turn = ["0.002"] * 2, ["0.002"] * (AGAIN + 1)
+    assert small.units > 1 and large.units == 1  # so only the small one takes some unmeasured in each turn
+    warm, turn = ["0.002"] * 2, ["0.002"] * (AGAIN + small.units)
     assert Path(notes).read_text().split() == [*warm, *turn, "0.01", *turn, "0.01", *turn]
 
 

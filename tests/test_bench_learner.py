@@ -12,8 +12,9 @@ from pixelrl.encoders.conv import CogCNN
 from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.errors import PixelrlError
-from pixelrl.launch.bench_cases import CASES, chosen_cases, shrunk
+from pixelrl.launch.bench_cases import CASES, chosen_cases, named_case, shrunk
 from pixelrl.launch.bench_floor import gigaflop, record, replay
+from pixelrl.launch.bench_learner import line_up
 from pixelrl.launch.bench_tiled import tile, tiled
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog_dr3
 from pixelrl.learner import Learner
@@ -144,3 +145,13 @@ def test_one_recipe_with_options_is_a_case() -> None:
 def test_unknown_names_are_named(names: tuple[str, ...], recipe: str | None, encoder: str | None, message: str) -> None:
     with pytest.raises(PixelrlError, match=message):
         chosen_cases(names, recipe, size=48, frames=1, encoder=encoder, batch_size=None)
+
+
+def test_batch_statistics_have_no_compiled_contender() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    plain, mixing = CASES["quick"](), named_case(cog_dr3(), size=48, encoder="resnet18_robomimic")
+    assert {"taped", "graph", "compiled"} < set(line_up(plain, gpu, 1, 1, compiled=False))
+    assert "graph" in line_up(mixing, gpu, 1, 1, compiled=False)
+    assert all("compiled" not in line_up(case, gpu, 1, 1, compiled=True) for case in (mixing, CASES["robomimic"]()))
+    assert "compiled" in line_up(plain, cpu, 1, 1, compiled=True)
+    assert "compiled" not in line_up(plain, cpu, 1, 1, compiled=False)
