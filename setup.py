@@ -1,12 +1,11 @@
-"""Install pixelrl: the core package and its three wings (encoders, datasets, launch)."""
+"""Install pixelrl. The links `encoders`, `datasets` and `launch` beside this file lead into the one package."""
 
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
-WINGS = ("encoders", "datasets", "launch")
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/__init__.py").read_text()).group(1)
 RAY = ["ray>=2.49,<2.61"]
 # pyarrow 26 wants numpy 2, which only Python 3.13 has here (see below).
@@ -20,15 +19,15 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["pixelrl", "pixelrl.terms", "pixelrl.simulation", "pixelrl.export", *(f"pixelrl.{w}" for w in WINGS)],
-    package_dir={f"pixelrl.{wing}": wing for wing in WINGS},
-    package_data={"pixelrl": ["py.typed"], "pixelrl.launch": ["scripts/*"]},
+    packages=find_namespace_packages(include=["pixelrl*"]),
+    package_data={"pixelrl": ["py.typed"], "pixelrl.launch": ["scripts/*", "reports/templates/*"]},
     entry_points={"console_scripts": ["pixelrl=pixelrl.launch.cli:main"]},
     install_requires=[
         "av>=14",
         "einops>=0.8",
         "gymnasium>=1.1",
         "h5py>=3.10",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "mujoco>=3.3,<3.10",
         # robosuite's mink wants numpy below 2 and, from Python 3.13 on, onnx's ml_dtypes 2.1: .ci/setup overrules mink.
@@ -39,7 +38,9 @@ setup(
         "onnx>=1.18",
         "onnxruntime>=1.20",
         "onnxscript>=0.3",
+        "pebble>=5",
         "pillow>=10",
+        "psutil>=5.9",
         "rich>=13",
         "robosuite>=1.5.2,<1.6",
         "safetensors>=0.5",

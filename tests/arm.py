@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.seeding import derive
+from pixelrl.runtime.seeding import derive
 
 FRONT, WRIST = "agentview_image", "robot0_eye_in_hand_image"
 POSITION, GRIPPER = "robot0_eef_pos", "robot0_gripper_qpos"

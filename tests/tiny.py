@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pixelrl.batch import ActionDim, Batch, Observation, Spec
-from pixelrl.config import Recipe
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.learner import Learner
-from pixelrl.networks import Networks
-from pixelrl.update import Update
+from pixelrl.learning.batch import ActionDim, Batch, Observation, Spec
+from pixelrl.learning.context import Update
+from pixelrl.learning.learner import Learner
+from pixelrl.learning.networks import Networks
+from pixelrl.learning.recipe import Recipe
 
 CPU = torch.device("cpu")
 SPEC = Spec(

@@ -15,14 +15,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import pixelrl
-from pixelrl.batch import Observation, Spec
-from pixelrl.errors import PixelrlError
+from pixelrl.export.checkpoint_policy import TorchPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import CONTRACT, FORMAT, MODEL, ExportedPolicy
-from pixelrl.files import atomic_path, write_json
-from pixelrl.interfaces import Sensors
-from pixelrl.networks import Networks
-from pixelrl.policy import TorchPolicy
+from pixelrl.learning.batch import Observation, Spec
+from pixelrl.learning.networks import Networks
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import atomic_path, write_json
+from pixelrl.runtime.interfaces import Sensors
 
 Sizes = Mapping[str, tuple[int, int]]
 """Observation key of a camera -> (height, width) of its pictures [px]."""

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pixelrl.batch import Spec
-from pixelrl.errors import PixelrlError
+from pixelrl.export.checkpoint_policy import TorchPolicy
 from pixelrl.export.runtime import ExportedPolicy
-from pixelrl.interfaces import Sensors
-from pixelrl.policy import TorchPolicy
-from pixelrl.seeding import derive
+from pixelrl.learning.batch import Spec
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.interfaces import Sensors
+from pixelrl.runtime.seeding import derive
 
 LIMIT = 1e-4
 """The largest difference that passes, in normalised units and in the robot's."""

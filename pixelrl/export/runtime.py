@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from pixelrl.errors import PixelrlError
-from pixelrl.history import History
-from pixelrl.interfaces import Sensors
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.frame_stack import History
+from pixelrl.runtime.interfaces import Sensors
 
 MODEL, CONTRACT = "policy.onnx", "policy.json"
 FORMAT = 1

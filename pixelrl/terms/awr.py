@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelrl.batch import Metrics
-from pixelrl.update import Term, Update
+from pixelrl.learning.batch import Metrics
+from pixelrl.learning.context import Term, Update
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pixelrl.batch import Metrics
-from pixelrl.update import Term, Update
+from pixelrl.learning.batch import Metrics
+from pixelrl.learning.context import Term, Update
 
 
 @dataclass(frozen=True, kw_only=True)

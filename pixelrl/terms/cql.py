@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelrl.batch import Metrics
-from pixelrl.errors import PixelrlError
-from pixelrl.noise import draw
-from pixelrl.update import Term, Update
+from pixelrl.learning.batch import Metrics
+from pixelrl.learning.context import Term, Update
+from pixelrl.learning.noise import draw
+from pixelrl.runtime.errors import PixelrlError
 
 
 @dataclass(frozen=True, kw_only=True)

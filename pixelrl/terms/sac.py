@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from pixelrl.batch import Metrics
-from pixelrl.update import Term, Update
-from pixelrl.weights import AtMost, Weight
+from pixelrl.learning.batch import Metrics
+from pixelrl.learning.context import Term, Update
+from pixelrl.learning.weights import AtMost, Weight
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,148 @@
+"""The memory plan: the fastest place where one copy of every frame fits, from budgets that are measured."""
+
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.filesize import decimal
+
+from pixelrl.runtime.errors import DataError
+
+Place = Literal["gpu", "ram", "cache", "file"]
+Memory = Literal["auto", "gpu", "ram", "cache", "file"]
+"""Where frames are to live; auto: the first of the others where they fit."""
+
+GPU_RESERVE, GPU_SHARE = 4 * 2**30, 0.8
+"""What is left to the networks: so many bytes, and a fifth of what is free."""
+RAM_SHARE = 0.8
+"""The part of the free memory that frames may take; learner, loader and page cache need some too."""
+DISK_SHARE = 0.95
+"""The part of the free disk that a cache may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Where frames live, and why.
+
+    Attributes:
+        place: where.
+        mapped: of the cache: whether memory could hold all of it, so that it may be mapped.
+        reason: one line for people.
+    """
+
+    place: Place
+    mapped: bool
+    reason: str
+
+
+def choose(
+    memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[[], str | None], copies: int = 1
+) -> Plan:
+    """Choose where `size` bytes of frames are to live.
+
+    Args:
+        memory: a place that is asked for, or auto.
+        size: of all frames.
+        gpu: what they may take of the GPU's memory; 0 where there is none.
+        ram: what they may take of the machine's.
+        obstacle: tells why there can be no cache, or None; only asked where one would be of use.
+        copies: how many processes are to hold them in RAM, each by itself; a cache is held once for all.
+
+    Raises:
+        DataError: a cache is asked for and there can be none.
+    """
+    place: Place = "file" if memory == "auto" else memory
+    hindrance = obstacle() if memory == "cache" or (memory == "auto" and size > max(gpu, ram // copies)) else None
+    if memory == "cache" and hindrance is not None:
+        raise DataError(f"--memory cache: {hindrance}; --cache-dir names another place for it")
+    if memory == "auto":
+        fits: dict[Place, bool] = {"gpu": size <= gpu, "ram": size * copies <= ram, "cache": hindrance is None}
+        place = next((where for where, fit in fits.items() if fit), "file")
+    names = {"gpu": "on the GPU", "ram": "in RAM", "cache": "in a cache on disk", "file": "in the HDF5 files"}
+    told = f"{decimal(size)} of frames {names[place]}{'' if memory == 'auto' else ', as asked'}"
+    room = f"room: GPU {decimal(gpu) if gpu else 'none'}, RAM {decimal(ram)}"
+    slow = f"; slow, since {hindrance}: --cache-dir names another place for a cache" if hindrance else ""
+    return Plan(place=place, mapped=size <= ram, reason=f"{told} ({room}{slow})")
+
+
+def gpu_room(device: torch.device) -> int:
+    """Return how many bytes of a GPU's memory frames may take now; 0 for other devices."""
+    if device.type != "cuda":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(0, int(min(free - GPU_RESERVE, GPU_SHARE * free)))
+
+
+def ram_room() -> int:
+    """Return how many bytes of memory frames may take now, whichever limit is the narrowest."""
+    limits = [system_room(), cgroup_room(), process_room()]
+    return max(0, int(RAM_SHARE * min(limit for limit in limits if limit is not None)))
+
+
+def disk_obstacle(folder: Path, size: int) -> str | None:
+    """Tell why a cache of `size` bytes does not fit on a folder's disk, if it does not."""
+    free = shutil.disk_usage(folder).free
+    if size <= DISK_SHARE * free:
+        return None
+    return f"a cache takes {decimal(size)} and the disk of {folder} has {decimal(free)} left"
+
+
+def system_room(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return the machine's available memory; half of all where the system does not tell."""
+    try:
+        return _table(meminfo)["MemAvailable:"] * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return what is left under the narrowest of our control groups' limits, or None if there is none.
+
+    Pages of files count as free: the kernel takes them back. Both versions of the interface; a group whose folder
+    is not to be seen from within a container is the container's root.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return None
+    rooms = []
+    for _, controllers, path in lines:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = root / "memory" if controllers else root
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        prefix = "total_" if controllers else ""
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):
+            try:
+                limit, used = ((folder / name).read_text().strip() for name in names)
+                stat = _table(folder / "memory.stat")
+            except OSError:
+                limit = "max"
+            if limit != "max" and int(limit) < 2**60:  # the old interface's word for no limit is about 2^63
+                pages = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
+                rooms.append(int(limit) - int(used) + pages)
+            if folder == base:
+                break
+    return min(rooms, default=None)
+
+
+def process_room(status: Path = Path("/proc/self/status")) -> int | None:
+    """Return what is left under this process's own limits (`ulimit -v`, `ulimit -d`), or None if it has none."""
+    rooms = []
+    for kind, used in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            rooms.append(limit - _table(status).get(used, 0) * 1024 if status.exists() else limit)
+    return min(rooms, default=None)
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Return the lines `NAME NUMBER ...` of a file of the kernel's."""
+    words = [line.split() for line in path.read_text().splitlines()]
+    return {word[0]: int(word[1]) for word in words if len(word) > 1 and word[1].isdigit()}

@@ -1,0 +1,171 @@
+"""A mixture of data sources, and its batches: each a pure function of the seed and the step.
+
+What COG does by writing zeros into a buffer is a rule here: `Source.reward_scale` is 0 for prior data.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelrl.learning.batch import Batch, Observation, Spec
+from pixelrl.datasets.buffer.frames import gather
+from pixelrl.datasets.buffer.sampling import Quotas, before_end, fold, return_to_go
+from pixelrl.datasets.buffer.sources import Ends, Source
+from pixelrl.datasets.buffer.transition_table import Store
+from pixelrl.runtime.errors import DataError
+from pixelrl.runtime.seeding import derive
+
+CPU = torch.device("cpu")
+
+
+class Mixture:
+    """Batches from one or more sources.
+
+    `open_mixture` makes one of files.
+
+    Args:
+        store: the frames and transitions of all sources.
+        sources: what they were read from, and by which rules they are sampled and rewarded.
+        spec: shapes and scales of the data.
+        env_args: robomimic's description of the environment.
+        batch_size: B, of all ranks together.
+        seed: of the batches.
+        gamma: discount per step.
+        n_step: rewards summed before bootstrapping.
+        ends: what ends an episode, where a source does not say it.
+        home: where batches are put together: the GPU if the frames live there. Only the drawn indices travel then.
+        pin: put batches into page-locked memory, for which CUDA must be there.
+        rank: our share of every batch is the rows rank, rank + ranks, ...
+        ranks: how many learners share a batch.
+
+    Raises:
+        DataError: a batch that cannot be shared.
+
+    Attributes:
+        store, sources, spec, env_args: as given.
+        largest_reward: of one step, in size, as the sources' rules have it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sources: Sequence[Source],
+        *,
+        spec: Spec,
+        env_args: Mapping[str, Any],
+        batch_size: int,
+        seed: int,
+        gamma: float,
+        n_step: int = 1,
+        ends: Ends = "never",
+        home: torch.device = CPU,
+        pin: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if batch_size % ranks or not 0 <= rank < ranks:
+            raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
+        self.store, self.sources, self.spec, self.env_args = store, tuple(sources), spec, env_args
+        self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
+        self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
+        self._home, self._pin = home, pin
+        self._prepare(sources, gamma, n_step, ends)
+
+    def _prepare(self, sources: Sequence[Source], gamma: float, n_step: int, ends: Ends) -> None:
+        """Work out what follows each transition, and bring it to where batches are put together."""
+        store = self.store
+        scale = torch.tensor([source.reward_scale for source in sources])[store.source]
+        shift = torch.tensor([source.reward_shift for source in sources])[store.source]
+        reward = store.reward * scale + shift
+        self.largest_reward = float(reward.abs().max())
+        end = _true_ends(store, scale, [source.ends or ends for source in sources])
+        folded, discount, steps = fold(reward, end, store.last, gamma=gamma, n_step=n_step)
+        following = torch.arange(len(store)) + steps
+        following -= store.last[following - 1].long()  # nothing follows the last action but itself
+        tables = {
+            "action": store.action,
+            "reward": folded,
+            "discount": discount,
+            "return_to_go": return_to_go(reward, end, store.last, gamma=gamma),
+            "source": store.source,
+            "proprio": store.proprio,
+            "frame": store.frame,
+            "first": store.first,
+            "steps": steps,
+            "following": following,
+        }
+        self._tables = {name: table.to(self._home) for name, table in tables.items()}
+        self._back = torch.arange(1 - self.spec.history, 1, device=self._home)
+        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, store.demo))
+        self._edges = np.searchsorted(store.source.numpy()[self._live], np.arange(len(sources) + 1))
+
+    def __len__(self) -> int:
+        """Return the number of transitions that are sampled."""
+        return len(self._live)
+
+    def batch(self, step: int) -> Batch:
+        """Return our share of a step's batch, the same whenever and wherever it is asked for; safe in threads."""
+        drawn = torch.from_numpy(self._draw(step)[self._rank :: self._ranks].copy())
+        index = (drawn.pin_memory() if self._pin else drawn).to(self._home, non_blocking=True)
+        frame, first = self._rows("frame", index), self._rows("first", index)
+        instants = torch.cat([frame, frame + self._rows("steps", index)])
+        # one gather for s and s': [2B, k] frames, none of them before the first of its demo
+        windows = torch.maximum(instants[:, None] + self._back, first.repeat(2)[:, None]).flatten()
+        images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.store.images.items()}
+        proprio = self._rows("proprio", instants)
+        now, later = slice(None, len(index)), slice(len(index), None)
+        return Batch(
+            obs=Observation(images={key: both[now] for key, both in images.items()}, proprio=proprio[now]),
+            action=self._rows("action", index),
+            reward=self._rows("reward", index),
+            discount=self._rows("discount", index),
+            next_obs=Observation(images={key: both[later] for key, both in images.items()}, proprio=proprio[later]),
+            next_action=self._rows("action", self._rows("following", index)),
+            return_to_go=self._rows("return_to_go", index),
+            source=self._rows("source", index),
+        )
+
+    def _draw(self, step: int) -> NDArray[np.int64]:
+        """Return the transitions of a step, `[B]`: with replacement, uniform within their source."""
+        random = np.random.Generator(np.random.Philox(key=np.array([self._key, step], dtype=np.uint64)))
+        if self._quotas is None:
+            place = random.integers(len(self), size=self._batch_size)
+        else:
+            counts = self._quotas(step)
+            place = random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))
+        return np.take(self._live, place)
+
+    def _rows(self, name: str, index: Tensor) -> Tensor:
+        """Gather rows of a table."""
+        return gather(self._tables[name], index, pin=self._pin)
+
+    def _stacked(self, frames: Tensor, instants: int) -> Tensor:
+        """Lay the k frames of each instant one behind the other: `[N k, C, H, W]` to `[N, k C, H, W]`."""
+        if len(frames) == instants:
+            return frames
+        apart = rearrange(frames, "(n k) c h w -> n h w k c", n=instants)
+        pin = self._pin and frames.device.type == "cpu"
+        stacked = torch.empty(apart.shape, dtype=frames.dtype, device=frames.device, pin_memory=pin)
+        if frames.device.type == "cpu":  # NumPy copies: torch's threads would wait for the learner's
+            np.copyto(stacked.numpy(), apart.numpy())
+        else:
+            stacked.copy_(apart)
+        return rearrange(stacked, "n h w k c -> n (k c) h w")
+
+
+def _true_ends(store: Store, scale: Tensor, ends: Sequence[Ends]) -> Tensor:
+    """Return bool `[T]`: the steps beyond which there is nothing to bootstrap; see `Ends`."""
+    rules = {
+        "never": torch.zeros_like(store.done),
+        "dones": store.done,
+        "goal": store.done & (store.reward > 0) & (scale != 0),
+    }
+    end = torch.zeros_like(store.done)
+    for source, rule in enumerate(ends):
+        end |= rules[rule] & (store.source == source)
+    return end

@@ -1,0 +1,141 @@
+"""Read the numbers of recordings into a store, beside pictures that are there already."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelrl.learning.batch import ActionDim
+from pixelrl.datasets.buffer.frames import Frames
+from pixelrl.datasets.buffer.frame_index import Part
+from pixelrl.datasets.buffer.recorded_file import Recording
+from pixelrl.datasets.hdf5.reader import Contents, Demo
+from pixelrl.datasets.buffer.transition_table import ROUNDING, ActionRange, Store
+from pixelrl.runtime.errors import DataError
+
+
+def load(
+    sources: Sequence[Sequence[Recording]],
+    parts: Mapping[Path, Part],
+    images: Mapping[str, Frames],
+    *,
+    actions: ActionRange = "unit",
+) -> Store:
+    """Read the numbers of all sources into one preallocated store, demo by demo, beside pictures that are there.
+
+    `actions="min-max"` maps each dimension's range in the data to [-1, 1] and rewrites `dims` accordingly.
+
+    Raises:
+        DataError: actions out of range, or whatever `Recording.numbers` finds.
+    """
+    files = [(index, recording) for index, source in enumerate(sources) for recording in source]
+    store = _allocate(files, parts, images)
+    step = 0
+    for _, recording in files:
+        contents = recording.contents
+        part = parts[contents.path.resolve()]
+        for demo in recording.numbers():
+            if actions == "unit":
+                check_unit_range(demo, contents.path)
+            _fill(store, demo, contents, part.first[demo.name], step)
+            step += len(demo.actions)
+    return _normalised(store) if actions == "min-max" else replace(store, action=store.action.clamp_(-1, 1))
+
+
+def check_unit_range(demo: Demo, path: Path) -> None:
+    """Raise a `DataError` unless all actions of a demo lie in [-1, 1]."""
+    worst = np.unravel_index(np.abs(demo.actions).argmax(), demo.actions.shape)
+    value = float(demo.actions[worst])
+    if abs(value) > 1 + ROUNDING:
+        raise DataError(
+            f"{path}: /data/{demo.name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
+            "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
+        )
+
+
+def check_alike(files: Sequence[Contents]) -> None:
+    """Raise unless files that are read together hold the same keys, shapes and actions.
+
+    Raises:
+        DataError: names the first file that differs from the first one, and in what.
+    """
+    first = files[0]
+    expected = _traits(first)
+    for other in files[1:]:
+        came = _traits(other)
+        for key in expected | came:
+            if expected.get(key) != came.get(key):
+                raise DataError(
+                    f"{other.path}: {key} is {came.get(key, 'missing')}; "
+                    f"expected {expected.get(key, 'no such key')}, as in {first.path}"
+                )
+
+
+def _traits(contents: Contents) -> dict[str, str]:
+    """Return what files that are read together must share."""
+    action = {f"action {i}": f"{d.name} [{d.low}, {d.high}] {d.unit}" for i, d in enumerate(contents.action)}
+    return {key: f"{shape}" for key, shape in {**contents.pictures, **contents.vectors}.items()} | action
+
+
+def _allocate(
+    files: Sequence[tuple[int, Recording]], parts: Mapping[Path, Part], images: Mapping[str, Frames]
+) -> Store:
+    """Return a store of the right size; what follows from the lengths is filled in, the rest is not."""
+    contents = files[0][1].contents
+    frames = sum(
+        sum(part.recording.contents.demos.values()) + len(part.recording.contents.demos) for part in parts.values()
+    )
+    lengths = np.array([steps for _, file in files for steps in file.contents.demos.values()])
+    sources = np.array([source for source, file in files for _ in file.contents.demos])
+    firsts = [parts[file.contents.path.resolve()].first for _, file in files]
+    starts = np.array([f[name] for f, (_, file) in zip(firsts, files, strict=True) for name in file.contents.demos])
+    total = int(lengths.sum())
+    demo = np.repeat(np.arange(len(lengths)), lengths)
+    first: NDArray[np.int64] = starts[demo]
+    begin = (lengths.cumsum() - lengths)[demo]
+    last = torch.zeros(total, dtype=torch.bool)
+    last[torch.from_numpy(lengths.cumsum() - 1)] = True
+    return Store(
+        images=images,
+        proprio=torch.empty(frames, sum(contents.vectors.values())),
+        action=torch.empty(total, len(contents.action)),
+        reward=torch.empty(total),
+        done=torch.empty(total, dtype=torch.bool),
+        frame=torch.from_numpy(first + np.arange(total) - begin),
+        first=torch.from_numpy(first),
+        last=last,
+        demo=torch.from_numpy(demo),
+        source=torch.from_numpy(sources[demo]),
+        dims=contents.action,
+    )
+
+
+def _fill(store: Store, demo: Demo, contents: Contents, frame: int, step: int) -> None:
+    """Copy a demo to its place."""
+    steps = slice(step, step + len(demo.actions))
+    frames = slice(frame, frame + len(demo.actions) + 1)
+    if contents.vectors:
+        store.proprio.numpy()[frames] = np.concatenate([demo.sensors[key] for key in contents.vectors], axis=1)
+    store.action.numpy()[steps] = demo.actions
+    store.reward.numpy()[steps] = demo.rewards
+    store.done.numpy()[steps] = demo.dones
+
+
+def _normalised(store: Store) -> Store:
+    """Map the range of each action dimension to [-1, 1], and say in `dims` what -1 and 1 now mean."""
+    low, high = store.action.amin(0), store.action.amax(0)
+    half = ((high - low) / 2).clamp(min=1e-6)  # a constant dimension becomes 0
+    middle = (high + low) / 2
+    dims = tuple(
+        replace(dim, low=_physical(dim, float(m - h)), high=_physical(dim, float(m + h)))
+        for dim, m, h in zip(store.dims, middle, half, strict=True)
+    )
+    return replace(store, action=store.action.sub_(middle).div_(half).clamp_(-1, 1), dims=dims, actions="min-max")
+
+
+def _physical(dim: ActionDim, value: float) -> float:
+    """Return what a recorded action means, in the unit of its dimension."""
+    return dim.low + (value + 1) / 2 * (dim.high - dim.low)

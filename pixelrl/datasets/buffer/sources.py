@@ -1,0 +1,104 @@
+"""Sources of data: which files, which of their demos, how they are rewarded, what ends their episodes."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from pixelrl.runtime.errors import DataError
+
+Ends = Literal["never", "goal", "dones"]
+"""Which steps truly end an episode, so that nothing is bootstrapped beyond them.
+
+- never: none, as in COG, whose rewards are paid at every step in the goal: values reach 1 / (1 - gamma).
+- goal: those recorded with `done` set and a reward above 0, in sources whose rewards count. `done` alone will not
+  do: robomimic may also set it at the last step of every demo, and a time-out is no end. A source whose rewards are
+  scaled by 0 has no goal: to end there would say that nothing can follow, when reaching on is what it is there for.
+  What was recorded after the first such step of a demo lies beyond its end and is not sampled.
+- dones: those recorded with `done` set.
+"""
+
+Pick = Literal["first", "random"]
+"""Which demos a fraction of them is: the first ones, or some drawn by the seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files that are sampled and rewarded alike.
+
+    Attributes:
+        name: say "prior" or "task".
+        files: robomimic HDF5 files, or globs of them (`**` reaches into folders).
+        share: its part of every batch, relative to the other sources' shares; None in all sources: uniform over
+            all transitions.
+        mask: a filter of the files, the subset of their demos to use.
+        fraction: the part of those demos to use, rounded to whole ones, at least one; a smaller part of the same
+            files with the same seed lies within a larger one.
+        pick: which ones.
+        reward_scale: the reward is `reward_scale * recorded + reward_shift`; 0 for prior data.
+        reward_shift: see `reward_scale`.
+        ends: what ends its episodes; None: as the mixture says.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    share: float | None = None
+    mask: str | None = None
+    fraction: float = 1.0
+    pick: Pick = "random"
+    reward_scale: float = 1.0
+    reward_shift: float = 0.0
+    ends: Ends | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot.
+
+        Raises:
+            DataError: names the source and the option, what came, and what would be right.
+        """
+        for key, allowed, rule in (
+            ("name", bool(self.name), "a word"),
+            ("files", bool(self.files), "one or more"),
+            ("share", self.share is None or 0.001 <= self.share < np.inf, "at least 0.001"),
+            ("fraction", 0 < self.fraction <= 1, "above 0 and at most 1"),
+            ("pick", self.pick in get_args(Pick), " or ".join(get_args(Pick))),
+            ("reward_scale", np.isfinite(self.reward_scale), "a number"),
+            ("reward_shift", np.isfinite(self.reward_shift), "a number"),
+            ("ends", self.ends is None or self.ends in get_args(Ends), ", ".join(get_args(Ends))),
+        ):
+            if not allowed:
+                raise DataError(f"source {self.name!r}: {key} is {getattr(self, key)!r}; expected {rule}")
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return its files: globs are expanded in the order of their names, and each file comes once.
+
+        Raises:
+            DataError: a glob that matches nothing.
+        """
+        found: dict[Path, Path] = {}
+        for pattern in self.files:
+            matches = [pattern]
+            if glob.has_magic(str(pattern)) and not pattern.exists():
+                matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (`**`)
+            if not matches:
+                raise DataError(f"source {self.name!r}: no file matches {pattern} in {Path.cwd()}")
+            for path in matches:
+                found.setdefault(path.resolve(), path)
+        return tuple(found.values())
+
+    def rule(self) -> dict[str, Any]:
+        """Return everything but the name and the files, as JSON values."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "files")}
+
+
+def check_together(sources: Sequence[Source]) -> None:
+    """Raise a `DataError` unless the sources have different names, and either all a share or none."""
+    names, shares = [source.name for source in sources], [source.share for source in sources]
+    if not sources or len(set(names)) < len(names):
+        raise DataError(f"the sources are named {names}; expected one or more, with different names")
+    if None in shares and set(shares) != {None}:
+        said = ", ".join(f"{name}: {share}" for name, share in zip(names, shares, strict=True))
+        raise DataError(f"the shares are {said}; expected a share in all sources, or in none")

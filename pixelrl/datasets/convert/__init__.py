@@ -1,0 +1,1 @@
+"""Other formats to HDF5 and back."""

@@ -1,0 +1,226 @@
+"""COG's buffers: `.npy` files with a list of trajectories, as roboverse's scripted_collect.py saves them.
+
+A trajectory is a dict of lists of N: `observations` and `next_observations` (dicts: `image` uint8 (48, 48, 3), upright,
+`state` of 10 numbers, `object_position`, `object_orientation`), `actions` of 8, `rewards`, `terminals` (never set),
+`agent_infos` and `env_infos` (dicts). The environment itself gives pictures as floats in [0, 1], flat; those are taken
+too, flat ones as [H, W, 3] of a square, which is how scripted_collect.py shapes them.
+https://github.com/avisingh599/cog and https://github.com/avisingh599/roboverse
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.learning.batch import ActionDim
+from pixelrl.datasets.convert.interchange import Interchange, Losses
+from pixelrl.datasets.convert.object_arrays import Array, Progress, load_object_array
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import DataError
+
+NEEDED = ("observations", "actions", "rewards", "next_observations", "terminals")
+INFOS = ("agent_infos", "env_infos")
+
+ACTION = (
+    *(ActionDim(name=name, low=-0.2, high=0.2, unit="m") for name in ("dx", "dy", "dz")),
+    *(ActionDim(name=name, low=-math.radians(20), high=math.radians(20), unit="rad") for name in ("drx", "dry", "drz")),
+    ActionDim(name="gripper"),
+    ActionDim(name="neutral"),
+)
+"""What the eight numbers mean in every environment of roboverse; above 0.5 the last sends the arm home."""
+
+ROUNDING = 1e-3
+"""How far a float picture, times 255, may be from whole numbers before that is called a loss."""
+
+
+def read_recording(path: Path, losses: Losses, progress: Progress | None = None) -> Interchange:
+    """Read a buffer: its structure at once, its pictures when they are asked for; `losses` fills as they are.
+
+    Raises:
+        DataError: a file that is not COG's, is damaged, or wants more than plain data; names trajectory and key.
+    """
+    trajectories = load_object_array(path, progress)
+    if not trajectories:
+        raise DataError(f"{path}: no trajectories; expected one or more")
+    size = path.stat().st_size
+
+    def episodes(losses: Losses = losses) -> Iterator[Episode]:
+        budget = Budget(path, 4 * size + (1 << 20))
+        for index, trajectory in enumerate(trajectories):
+            yield _episode(trajectory, f"{path}: trajectory {index}", losses, budget)
+
+    first = next(episodes(Counter())).actions.shape[1]
+    action = ACTION if first == len(ACTION) else tuple(ActionDim(name=f"action_{index}") for index in range(first))
+    return Interchange(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
+
+
+class Budget:
+    """Bytes that a file may unpack to: one that names the same picture over and over would fill memory and disk."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.left = path, size
+
+    def spend(self, size: int) -> None:
+        """Account for bytes about to be made."""
+        self.left -= size
+        if self.left < 0:
+            raise DataError(
+                f"{self.path}: unpacks to more than four times its size; expected every picture stored once"
+            )
+
+
+def _field(trajectory: Any, name: str, place: str) -> list[Any]:
+    """Return one list of a trajectory."""
+    if not isinstance(trajectory, dict) or not all(key in trajectory for key in NEEDED):
+        held = ", ".join(map(str, trajectory)) if isinstance(trajectory, dict) else type(trajectory).__name__
+        raise DataError(f"{place}: holds {held[:80]!r}; expected {', '.join(NEEDED)}")
+    value = trajectory[name]
+    if isinstance(value, Array):
+        value = list(value.value) if isinstance(value.value, np.ndarray) and value.value.ndim else value.value
+    if not isinstance(value, list | tuple) or not value:
+        raise DataError(f"{place}, {name}: {type(value).__name__}; expected a list of one item a step")
+    return list(value)
+
+
+def _episode(trajectory: Any, place: str, losses: Losses, budget: Budget) -> Episode:
+    """Turn one trajectory into an episode; `done` is never set: COG's tasks do not end."""
+    steps = {name: _field(trajectory, name, place) for name in NEEDED}
+    for name, items in steps.items():
+        if len(items) != len(steps["actions"]):
+            count = len(steps["actions"])
+            raise DataError(f"{place}, {name}: {len(items)} items beside {count} actions; expected {count}")
+    now, later = steps["observations"], steps["next_observations"]
+    if not isinstance(now[0], dict) or "image" not in now[0]:
+        raise DataError(f"{place}, observations: no 'image' in the first; expected dicts with a picture")
+    sensors = {}
+    for key in now[0]:
+        if not re.fullmatch(r"[\w.-]+", key):
+            raise DataError(f"{place}, observations: a key {key[:40]!r}; expected letters, digits, '_', '-' and '.'")
+        sensors[key] = _sensor(key, [*now, later[-1]], f"{place}, observations, {key}", losses, budget)
+        if not all(_same(a, b, key, budget) for a, b in zip(now[1:], later[:-1], strict=True)):
+            losses[f"next_observations' {key}, which is not that of the next observation"] += 1
+    if any(_plain(item) for item in steps["terminals"]):
+        losses["terminals (COG's tasks do not end)"] += 1
+    for name in trajectory:
+        if name not in NEEDED + INFOS:
+            losses[f"{name}"] += 1
+    return Episode(
+        sensors=sensors,
+        actions=_vectors(steps["actions"], f"{place}, actions", budget),
+        rewards=_rewards(steps["rewards"], f"{place}, rewards", budget),
+        dones=np.zeros(len(now), dtype=bool),
+        notes={name: held for name in INFOS if (held := _infos(trajectory.get(name), name, len(now), losses, budget))},
+    )
+
+
+def _sensor(key: str, items: Sequence[Any], place: str, losses: Losses, budget: Budget) -> NDArray[Any]:
+    """Stack one key of N + 1 observations."""
+    try:
+        arrays = [_array(item[key], budget) for item in items]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{place}: missing at some step, or no array of numbers") from error
+    if any(array.shape != arrays[0].shape or array.dtype != arrays[0].dtype for array in arrays):
+        kinds = sorted({f"{array.dtype} {array.shape}" for array in arrays})
+        raise DataError(f"{place}: {', '.join(kinds[:3])}; expected one shape and type")
+    budget.spend(len(arrays) * arrays[0].nbytes)
+    stacked = np.stack(arrays)
+    return _pictures(stacked, place, losses) if key == "image" else stacked.reshape(len(stacked), -1)
+
+
+def _array(value: Any, budget: Budget) -> NDArray[Any]:
+    """Return an array of numbers; a number, or a plain list of numbers, counts as one."""
+    if not isinstance(value, Array):
+        items = value if isinstance(value, list | tuple) else [value]
+        budget.spend(8 * len(items))
+        if not all(isinstance(item, float | int) for item in items):  # nothing deeper, which could be endless
+            raise TypeError
+    array: Any = value.value if isinstance(value, Array) else np.asarray(value)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise TypeError
+    return np.asarray(array)
+
+
+def _pictures(frames: NDArray[Any], place: str, losses: Losses) -> NDArray[np.uint8]:
+    """Return uint8 `[N, H, W, 3]` of bytes or floats in [0, 1], with channels last or first, or flat."""
+    if frames.ndim == 2:
+        side = math.isqrt(frames.shape[1] // 3)
+        if side * side * 3 != frames.shape[1] or not side:
+            raise DataError(f"{place}: {frames.shape[1]} numbers; expected those of a square picture, side * side * 3")
+        frames = frames.reshape(-1, side, side, 3)
+    elif frames.ndim == 4 and frames.shape[1] == 3 != frames.shape[3]:
+        frames = np.moveaxis(frames, 1, 3)
+    if frames.ndim != 4 or frames.shape[3] != 3:
+        raise DataError(f"{place}: shape {frames.shape[1:]}; expected (H, W, 3), (3, H, W) or flat")
+    if frames.dtype.kind == "f":
+        low, high = float(frames.min()), float(frames.max())
+        if not (low >= 0 and high <= 1):
+            raise DataError(f"{place}: floats from {low:g} to {high:g}; expected them in [0, 1]")
+        scaled = frames * 255
+        if np.abs(scaled - np.rint(scaled)).max() > ROUNDING:
+            losses["what float pictures hold beyond bytes"] += 1
+        frames = np.rint(scaled).astype(np.uint8)
+    if frames.dtype != np.uint8:
+        raise DataError(f"{place}: type {frames.dtype}; expected uint8, or floats in [0, 1]")
+    return np.ascontiguousarray(frames)
+
+
+def _vectors(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
+    """Return `[N, A]`."""
+    try:
+        arrays = [_array(item, budget) for item in items]
+        budget.spend(sum(array.nbytes for array in arrays))
+        stacked: NDArray[Any] = np.stack(arrays)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{place}: expected one array of numbers a step, all of one length") from error
+    if stacked.ndim != 2 or stacked.dtype.kind != "f":
+        raise DataError(f"{place}: {stacked.dtype} {stacked.shape}; expected floats (N, A)")
+    return stacked
+
+
+def _rewards(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
+    """Return `[N]`: numbers, or arrays of one number each."""
+    budget.spend(8 * len(items))
+    values = [_plain(item) for item in items]
+    if not all(isinstance(value, float | int) for value in values):
+        raise DataError(f"{place}: expected one number a step")
+    return np.array(values, dtype=np.float64)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number for an array of one, and anything else as it is."""
+    if isinstance(value, Array):
+        value = value.value
+    return value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+
+
+def _same(one: Any, other: Any, key: str, budget: Budget) -> bool:
+    """Tell whether two observations say the same under a key, bit for bit."""
+    try:
+        a, b = _array(one[key], budget), _array(other[key], budget)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _infos(items: Any, name: str, steps: int, losses: Losses, budget: Budget) -> dict[str, list[Any]]:
+    """Return key -> the numbers of all steps; whatever else the infos hold is lost."""
+    kept: dict[str, list[Any]] = {}
+    if not isinstance(items, list) or len(items) != steps or not all(isinstance(item, dict) for item in items):
+        if items:
+            losses[name] += 1
+        return kept
+    budget.spend(8 * sum(len(item) for item in items))
+    keys = dict.fromkeys(key for item in items for key in item)
+    budget.spend(8 * len(keys) * steps)
+    for key in keys:
+        values = [_plain(item.get(key)) for item in items]
+        if all(isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) for value in values):
+            kept[key] = values
+        else:
+            losses[f"{name}, {key}"] += 1
+    return kept

@@ -1,0 +1,138 @@
+"""What meta/info.json says of a LeRobotDataset v3.0: which columns there are, and what they hold."""
+
+import json
+import math
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pixelrl.learning.batch import ActionDim
+from pixelrl.datasets.convert.lerobot_format import DATA_PATH, INFO_PATH, PICTURE, PRIVILEGED, VERSION, VIDEO_PATH
+from pixelrl.datasets.convert.image_codec import MODES
+from pixelrl.runtime.errors import DataError
+
+OBJECT = "object"
+"""What a sensor is called that only a simulator has; pixelrl learns from none that begins so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One column of a data set."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: Any
+    depth: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """What meta/info.json says, checked.
+
+    Attributes:
+        pictures: sensor -> the feature that holds it.
+        vectors: sensor -> the same.
+    """
+
+    root: Path
+    fps: float
+    robot: str
+    data_path: str
+    video_path: str
+    features: Mapping[str, Feature]
+    pictures: Mapping[str, Feature]
+    vectors: Mapping[str, Feature]
+
+    def path(self, template: str, **fields: Any) -> Path:
+        """Return a file of the data set by one of the two patterns.
+
+        Raises:
+            DataError: a pattern that is not like LeRobot's own, or leads out of the data set.
+        """
+        try:
+            wanted = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+            path = Path(template.format(**fields)) if wanted <= set(fields) else Path("/")
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.root / INFO_PATH}: {template[:80]!r} does not take {fields} ({error})") from error
+        if path.is_absolute() or ".." in path.parts:
+            raise DataError(f"{self.root / INFO_PATH}: a path {template[:80]!r}; expected one like {DATA_PATH!r}")
+        return self.root / path
+
+
+def read_info(root: Path) -> Info:
+    """Read and check meta/info.json."""
+    path = root / INFO_PATH
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        version = str(said["codebase_version"])
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; expected a LeRobotDataset {VERSION}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not the description of a LeRobotDataset ({str(error)[:80]})") from error
+    if version.split(".")[0] != VERSION.split(".")[0]:
+        hint = "; lerobot's convert_dataset_v21_to_v30 brings it there" if version.startswith("v2") else ""
+        raise DataError(f"{path}: a LeRobotDataset {version[:20]}; expected {VERSION}{hint}")
+    try:
+        fps = float(said["fps"])
+        features = {name: _feature(name, held) for name, held in said["features"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: fps or features are missing, or not as {VERSION} has them ({error})") from error
+    if not (math.isfinite(fps) and fps > 0):
+        raise DataError(f"{path}: fps is {fps}; expected a positive number")
+    action = features.get("action")
+    if action is None or len(action.shape) != 1 or not action.dtype.startswith("float"):
+        held = f"{action.dtype} {action.shape}" if action else "nothing"
+        raise DataError(f"{path}: action is {held}; expected floats (A,)")
+    pictures = _named(path, [f for f in features.values() if f.dtype in ("image", "video") and not f.depth])
+    vectors = [f for f in features.values() if f.dtype.startswith("float") and len(f.shape) == 1]
+    vectors = [f for f in vectors if f.name.startswith("observation.") or f.name == PRIVILEGED]
+    if not pictures:
+        raise DataError(f"{path}: no pictures among {', '.join(features)[:200]}; pixelrl learns from pixels")
+    for feature in pictures.values():
+        if len(feature.shape) != 3 or feature.shape[2] not in MODES:
+            raise DataError(f"{path}: {feature.name} has shape {feature.shape}; expected height, width, channels")
+    return Info(
+        root=root,
+        fps=fps,
+        robot=str(said.get("robot_type") or root.name),
+        data_path=str(said.get("data_path") or DATA_PATH),
+        video_path=str(said.get("video_path") or VIDEO_PATH),
+        features=features,
+        pictures=pictures,
+        vectors=_named(path, vectors),
+    )
+
+
+def _feature(name: str, held: Mapping[str, Any]) -> Feature:
+    """Return a feature, pictures with their channels last, as the files have them."""
+    shape, names = tuple(int(side) for side in held["shape"]), held.get("names")
+    first = names[0] if isinstance(names, list) and names else ""
+    if held["dtype"] in ("image", "video") and len(shape) == 3 and str(first).startswith("channel"):
+        shape = (*shape[1:], shape[0])
+    about = {**(held.get("video_info") or {}), **(held.get("info") or {})}
+    depth = bool(about.get("is_depth_map") or about.get("video.is_depth_map"))
+    return Feature(name=name, dtype=str(held["dtype"]), shape=shape, names=names, depth=depth)
+
+
+def _named(path: Path, features: list[Feature]) -> dict[str, Feature]:
+    """Return features by the names of their sensors."""
+    named: dict[str, Feature] = {}
+    for feature in features:
+        key = feature.name.removeprefix(PICTURE).removeprefix("observation.")
+        key = OBJECT if feature.name in (PRIVILEGED, "observation.environment_state") else key
+        if not key or "/" in key or key in named:
+            raise DataError(f"{path}: a feature {feature.name!r}; expected one camera or vector a name, and no '/'")
+        named[key] = feature
+    return named
+
+
+def action_dims(feature: Feature) -> tuple[ActionDim, ...]:
+    """Return what the actions mean, as far as they are named."""
+    names = feature.names
+    if isinstance(names, dict) and len(names) == 1:
+        (names,) = names.values()
+    fits = isinstance(names, list) and len(names) == feature.shape[0] and len(set(map(str, names))) == len(names)
+    return tuple(ActionDim(name=str(names[i]) if fits else f"action_{i}") for i in range(feature.shape[0]))

@@ -1,0 +1,176 @@
+"""robomimic's HDF5 as an `Interchange`: every array in its own type, and what lies beyond the fields of `Episode`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.datasets.hdf5.access import (
+    child,
+    dataset,
+    flags,
+    has,
+    is_array,
+    json_attribute,
+    members,
+    open_file,
+    text_array,
+    where,
+)
+from pixelrl.datasets.convert.interchange import Interchange, Losses
+from pixelrl.datasets.hdf5.reader import UNFINISHED, Contents, read_contents, sensor
+from pixelrl.datasets.hdf5.writer import EpisodeWriter
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import DataError
+
+KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
+"""The members of a demo that an `Episode` has room for."""
+
+SAID = ("total", "env_args", "action_dims", UNFINISHED)
+"""The attributes of `/data` that come along, or are said in other words."""
+
+
+def read_recording(path: Path, losses: Losses) -> Interchange:
+    """Open a file; `losses` fills while the episodes are read.
+
+    All arrays of `obs` come along, also those that nobody learns from. Demos are renumbered from 0.
+
+    Raises:
+        DataError: anything that does not fit, with the file, the demo and the key; a file without pictures.
+    """
+    contents = read_contents(path)
+    with open_file(path) as file:
+        data = child(file, "data")
+        first = child(data, next(iter(contents.demos)))
+        home = _home(first)
+        keys = tuple(key for key in members(home) if is_array(home, key))
+        masks = _masks(file, contents)
+        extra = {f"/{name}" for name in members(file) if name not in ("data", "mask")}
+        extra |= {f"/data's {name}" for name in data.attrs if name not in SAID}
+        extra |= {f"/data/{name}" for name in members(data) if name not in contents.demos}
+        for name in sorted(extra):
+            losses[name] += 0
+    if contents.unfinished:
+        losses["the mark that the file was left unfinished"] += 0
+    if list(contents.demos) != [f"demo_{index}" for index in range(len(contents.demos))]:
+        losses["the numbers of the demos, which do not count from 0 without a gap"] += 0
+
+    def episodes() -> Iterator[Episode]:
+        with open_file(path) as file:
+            for name, steps in contents.demos.items():
+                yield _episode(child(child(file, "data"), name), steps, keys, losses)
+
+    return Interchange(
+        episodes=episodes,
+        count=len(contents.demos),
+        env_args=contents.env_args,
+        action_dims=contents.action,
+        masks=masks,
+    )
+
+
+def write_recording(path: Path, recording: Interchange, *, compress: bool = False) -> None:
+    """Write a recording in robomimic's format; the file appears when it is whole.
+
+    Raises:
+        DataError: an episode whose arrays disagree about its length, or no episode at all.
+    """
+    masks = {name: [f"demo_{index}" for index in indices] for name, indices in recording.masks.items()}
+    dims, about = recording.action_dims, recording.env_args
+    with EpisodeWriter(path, env_args=about, action_dims=dims, compress=compress, masks=masks) as writer:
+        for episode in recording.episodes():
+            writer.add(episode)
+
+
+def _masks(file: h5py.File, contents: Contents) -> dict[str, tuple[int, ...]]:
+    """Return the filters of a file, each as indices of its demos."""
+    if not has(file, "mask"):
+        return {}
+    group = child(file, "mask")
+    places = {name: index for index, name in enumerate(contents.demos)}
+    masks = {}
+    for key in members(group):
+        names = text_array(group, key)
+        unknown = [name for name in names if name not in places]
+        if unknown:
+            raise DataError(f"{where(group)}/{key}: names {unknown[0][:60]!a}, which /data does not hold")
+        masks[key] = tuple(places[name] for name in names)
+    return masks
+
+
+def _episode(demo: h5py.Group, steps: int, keys: tuple[str, ...], losses: Losses) -> Episode:
+    """Read one demo, and count what stays behind."""
+    sensors = {key: _frames(demo, key, steps, losses) for key in keys}
+    recorded = len(dataset(demo, "actions"))
+    rewards = _numbers(demo, "rewards")
+    if recorded > steps:
+        paid = " and its reward" if rewards[steps:].any() else ""
+        losses[f"the last step{paid}: there is no next_obs"] += 1
+    home = _home(demo)
+    others = [f"{home.name.rsplit('/', 1)[-1]}/{key}" for key in members(home) if key not in keys]
+    for name in (*(name for name in members(demo) if name not in KNOWN), *others):
+        losses[name] += 1
+    return Episode(
+        sensors=sensors,
+        actions=_numbers(demo, "actions")[:steps],
+        rewards=rewards[:steps],
+        dones=flags(_numbers(demo, "dones")[:steps], f"{where(demo)}/dones"),
+        states=_states(demo, steps, recorded, losses),
+        attributes=_attributes(demo, losses),
+        notes=json_attribute(demo, "notes", {}),
+    )
+
+
+def _home(demo: h5py.Group) -> h5py.Group:
+    """Return the group that holds the frames of a demo."""
+    return child(demo, "frames" if has(demo, "frames") else "obs")
+
+
+def _numbers(demo: h5py.Group, name: str) -> NDArray[Any]:
+    return np.asarray(dataset(demo, name)[()])
+
+
+def _frames(demo: h5py.Group, key: str, steps: int, losses: Losses) -> NDArray[Any]:
+    """Return `[N + 1, ...]`; `next_obs` must tell the same story one step later, or what it tells is lost."""
+    held, last = sensor(demo, key)
+    now = held[()]
+    frames = now[: steps + 1]
+    if last is not None:
+        later = last[()]
+        if later.shape != now.shape:
+            raise DataError(f"{where(last)}: shape {later.shape}; expected {now.shape}, as obs has")
+        if now[1:].tobytes() != later[:-1].tobytes():
+            losses[f"next_obs/{key}, which is not obs one step later"] += 1
+        frames = np.concatenate([now, later[-1:]])
+    if len(frames) != steps + 1:
+        raise DataError(f"{where(held)}: {len(frames)} frames beside {steps} steps; expected {steps + 1}")
+    return np.asarray(frames)
+
+
+def _states(demo: h5py.Group, steps: int, recorded: int, losses: Losses) -> NDArray[Any] | None:
+    """Return the states `[N + 1, D]`; where the last was not recorded, the one before stands for it."""
+    if not has(demo, "states"):
+        return None
+    states = _numbers(demo, "states")
+    if states.ndim != 2 or len(states) not in (recorded, recorded + 1):
+        losses[f"states, of another length than actions ({states.shape})"] += 1
+        return None
+    return np.asarray(np.concatenate([states, states[-1:]])[: steps + 1])
+
+
+def _attributes(demo: h5py.Group, losses: Losses) -> dict[str, str]:
+    """Return the attributes that are text, but for those that have a place of their own."""
+    attributes = {}
+    for name in demo.attrs:
+        if name in ("num_samples", "notes"):
+            continue
+        kind = demo.attrs.get_id(name)
+        if isinstance(name, str) and kind.shape == () and h5py.check_string_dtype(kind.dtype) is not None:
+            value = demo.attrs[name]
+            attributes[name] = value.decode() if isinstance(value, bytes) else str(value)
+        else:
+            losses[f"attribute {name}"] += 1
+    return attributes

@@ -1,0 +1,287 @@
+"""Read robomimic's HDF5: what others recorded, and what `writer` wrote.
+
+https://robomimic.github.io/docs/datasets/overview.html
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.learning.batch import ActionDim
+from pixelrl.datasets.hdf5.access import (
+    DEFLATED,
+    child,
+    dataset,
+    expect,
+    finite,
+    flags,
+    has,
+    is_array,
+    json_attribute,
+    members,
+    open_file,
+    text_array,
+    where,
+)
+from pixelrl.runtime.errors import DataError
+
+UNFINISHED = "unfinished"
+"""An attribute that `/data` has while its writer is at work, and after the writer was interrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file holds, short of its numbers: enough to plan the memory.
+
+    Attributes:
+        path: the file.
+        demos: demo -> its number of usable transitions N (it has N + 1 frames), in the order of their numbers.
+        pictures: observation key -> (H, W, C) of its uint8 pictures.
+        vectors: observation key -> its length.
+        action: what each dimension of the action means.
+        env_args: robomimic's description of the environment; empty if the file has none.
+        unfinished: whether its writer was interrupted; every demo in it is whole.
+    """
+
+    path: Path
+    demos: Mapping[str, int]
+    pictures: Mapping[str, tuple[int, int, int]]
+    vectors: Mapping[str, int]
+    action: tuple[ActionDim, ...]
+    env_args: Mapping[str, Any]
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The numbers of one demo: `Episode` as a file gives it back.
+
+    Attributes:
+        name: say `demo_3`.
+        sensors: observation key -> `[N + 1, ...]`: uint8 pictures `[H, W, C]`, float32 vectors `[D]`.
+        actions: float32 `[N, A]`.
+        rewards: float32 `[N]`.
+        dones: bool `[N]`, as recorded: in some files they mark the end of every demo, successful or not.
+        notes: whatever the writer noted.
+    """
+
+    name: str
+    sensors: Mapping[str, NDArray[Any]]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    dones: NDArray[np.bool_]
+    notes: Mapping[str, Any]
+
+
+def read_contents(
+    path: Path,
+    *,
+    mask: str | None = None,
+    images: Sequence[str] | None = None,
+    proprio: Sequence[str] | None = None,
+) -> Contents:
+    """Read and check all shapes of a file, and none of its pixels; warn of a file that was left unfinished.
+
+    `mask` names one of the file's filters (a subset of its demos). `images` and `proprio` select observation keys in
+    their order. None means all pictures but depth, and all float vectors but `object...`: what the simulator knows
+    and no robot senses. Old files have no `next_obs`: there the last transition of each demo is dropped.
+
+    Raises:
+        DataError: anything that does not fit, with the file, the demo and the key.
+    """
+    with open_file(path) as file:
+        data = child(file, "data")
+        names = _demo_names(file, mask)
+        first = child(data, names[0])
+        pictures, vectors = _select(first, images, proprio)
+        actions = dataset(first, "actions")
+        if actions.ndim != 2 or not actions.shape[1]:
+            raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
+        env_args = json_attribute(data, "env_args", {})
+        contents = Contents(
+            path=path,
+            demos={name: _check_demo(child(data, name), pictures, vectors, actions.shape[1]) for name in names},
+            pictures=pictures,
+            vectors=vectors,
+            action=_action_dims(data, env_args, actions.shape[1]),
+            env_args=env_args,
+            unfinished=UNFINISHED in data.attrs,
+        )
+    _check_size(contents)
+    if contents.unfinished:
+        done = f"it holds the {len(names)} demos that were whole when its writer was interrupted"
+        warnings.warn(f"{path}: unfinished: {done}", stacklevel=2)
+    return contents
+
+
+def read_demos(contents: Contents, names: Iterable[str] | None = None) -> Iterator[Demo]:
+    """Read the demos named (None: all), one at a time.
+
+    Raises:
+        DataError: a number that is not finite, or a done that is neither 0 nor 1, with its place.
+    """
+    with open_file(contents.path) as file:
+        data = child(file, "data")
+        for name in contents.demos if names is None else names:
+            yield _read_demo(child(data, name), name, contents)
+
+
+def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
+    """Return the datasets that hold the frames of a key: all of the first, then the last row of the second."""
+    if has(demo, "frames"):
+        return dataset(child(demo, "frames"), key), None
+    obs = dataset(child(demo, "obs"), key)
+    return obs, dataset(child(demo, "next_obs"), key) if has(demo, "next_obs") else None
+
+
+def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
+    """Return the demos of a file, or of one of its filters, in the order of their numbers."""
+    data = child(file, "data")
+    names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
+    if mask is not None:
+        masks = child(file, "mask")
+        chosen = set(text_array(masks, mask))
+        if unknown := chosen - set(names):
+            raise DataError(f"{where(masks)}/{mask}: names {min(unknown)[:60]!a}, which /data does not hold")
+        names = [name for name in names if name in chosen]
+    if not names:
+        raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+    return sorted(names, key=lambda name: int(name[5:]))
+
+
+def _select(
+    demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
+    """Choose the observation keys by a demo, and return the shapes of the pictures and of the vectors."""
+    home = next((name for name in ("frames", "obs") if has(demo, name)), None)
+    group = child(demo, home) if home else None
+    held = {key: child(group, key) for key in members(group) if is_array(group, key)} if group is not None else {}
+    pictures = [key for key, item in held.items() if item.ndim == 4]
+    vectors = [key for key, item in held.items() if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f"]
+    if not pictures:
+        raise DataError(
+            f"{where(demo)}: no pictures, it holds {', '.join(vectors) or 'states'} only; expected uint8 (N, H, W, C) "
+            "under obs/ (`pixelrl render` draws them)"
+        )
+    for wanted, offered, kind in ((images, pictures, "pictures"), (proprio, vectors, "float vectors")):
+        for key in wanted or ():
+            if key not in offered:
+                raise DataError(f"{where(demo)}: no {key!r} among its {kind}: {', '.join(offered) or 'there are none'}")
+    images = [key for key in pictures if not key.endswith("_depth")] if images is None else images
+    proprio = [key for key in vectors if not key.startswith("object")] if proprio is None else proprio
+    return {key: held[key].shape[1:] for key in images}, {key: held[key].shape[1] for key in proprio}
+
+
+def _check_demo(
+    demo: h5py.Group, pictures: Mapping[str, tuple[int, int, int]], vectors: Mapping[str, int], actions: int
+) -> int:
+    """Check the shapes and types of a demo, and return its number of usable transitions."""
+    taken = dataset(demo, "actions")
+    steps = len(taken)
+    expect(taken, (steps, actions), "f")
+    for key in ("rewards", "dones"):
+        expect(dataset(demo, key), (steps,), "fiub")
+    noted = demo.attrs.get("num_samples", steps)
+    if not np.array_equal(noted, steps):
+        raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
+    frames = steps + 1 if has(demo, "frames") or has(demo, "next_obs") else steps
+    if frames < 2:
+        raise DataError(f"{where(demo)}: {steps} actions and {frames} frames; expected one transition or more")
+    for key, shape in {**pictures, **{key: (size,) for key, size in vectors.items()}}.items():
+        held, last = sensor(demo, key)
+        for part, rows in ((held, frames - (last is not None)), (last, steps)):
+            if part is not None:
+                expect(part, (rows, *shape), "u" if key in pictures else "f")
+    return frames - 1
+
+
+def _check_size(contents: Contents) -> None:
+    """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
+    frames = sum(contents.demos.values()) + len(contents.demos)
+    claimed = frames * (sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()))
+    held = contents.path.stat().st_size
+    if claimed > DEFLATED * held:
+        raise DataError(f"{contents.path}: claims {claimed} bytes of observations; a file of {held} cannot hold them")
+
+
+def _read_demo(demo: h5py.Group, name: str, contents: Contents) -> Demo:
+    """Read one demo and check its numbers."""
+    steps = contents.demos[name]
+    sensors = {}
+    for key in (*contents.pictures, *contents.vectors):
+        held, last = sensor(demo, key)
+        frames = held[()] if last is None else np.concatenate([held[()], last[-1:]])
+        sensors[key] = frames if key in contents.pictures else finite(frames, where(held))
+    return Demo(
+        name=name,
+        sensors=sensors,
+        actions=finite(dataset(demo, "actions")[:steps], f"{where(demo)}/actions"),
+        rewards=finite(dataset(demo, "rewards")[:steps], f"{where(demo)}/rewards"),
+        dones=flags(dataset(demo, "dones")[:steps], f"{where(demo)}/dones"),
+        notes=json_attribute(demo, "notes", {}),
+    )
+
+
+def _action_dims(data: h5py.Group, env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
+    """Return what the actions mean: as the file says, else as its controller's configuration does, else nameless."""
+    recorded = json_attribute(data, "action_dims", None, list)
+    if recorded is None:
+        return _controller_dims(env_args, size) or tuple(ActionDim(name=f"action_{i}") for i in range(size))
+    if len(recorded) != size:
+        raise DataError(f"{where(data)}: action_dims describes {len(recorded)} dimensions; the actions have {size}")
+    for dim in recorded:
+        if not _describes(dim):
+            said = f"{where(data)}: action_dims holds {str(dim)[:120]!a}"
+            raise DataError(f"{said}; expected name, low, high and unit, low below high")
+    return tuple(ActionDim(**dim) for dim in recorded)
+
+
+def _describes(dim: Any) -> bool:
+    """Tell whether a JSON value describes a dimension of the action."""
+    if not isinstance(dim, dict) or not {"name"} <= set(dim) <= {"name", "low", "high", "unit"}:
+        return False
+    texts, bounds = (dim["name"], dim.get("unit", "")), (dim.get("low", -1.0), dim.get("high", 1.0))
+    if not all(isinstance(text, str) and text.isprintable() for text in texts):
+        return False
+    return _numbers(bounds) and bounds[0] < bounds[1]
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    """Tell whether all of these are numbers that float32 can hold."""
+    return all(type(value) in (int, float) and abs(value) < 1e38 for value in values)
+
+
+def _controller_dims(env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
+    """Return the dimensions of one arm under robosuite's OSC_POSE or OSC_POSITION and a gripper, else nothing.
+
+    Only of commands that are differences: for absolute poses the output range says nothing about what was recorded.
+    """
+    controller: Any = env_args
+    for key in ("env_kwargs", "controller_configs"):
+        controller = controller.get(key) if isinstance(controller, dict) else None
+    if isinstance(controller, dict) and isinstance(parts := controller.get("body_parts"), dict):
+        controller = parts.get("right", controller)  # robosuite 1.5 nests it
+    if not isinstance(controller, dict):
+        return ()
+    if controller.get("input_type", "delta") != "delta" or controller.get("control_delta") is False:
+        return ()
+    known = {"OSC_POSITION": 3, "OSC_POSE": 6}
+    axes = ("dx", "dy", "dz", "drx", "dry", "drz")[: known.get(str(controller.get("type")), 0)]
+    lows, highs = controller.get("output_min"), controller.get("output_max")
+    if not isinstance(lows, list) or not isinstance(highs, list) or not _numbers([*lows, *highs]):
+        return ()
+    if size != len(axes) + 1 or not len(lows) == len(highs) == len(axes):
+        return ()
+    arm = [
+        ActionDim(name=name, low=low, high=high, unit="rad" if name.startswith("dr") else "m")
+        for name, low, high in zip(axes, lows, highs, strict=True)
+    ]
+    return (*arm, ActionDim(name="gripper"))

@@ -1,0 +1,255 @@
+"""Checks on what a file holds: one pure function each, from one demo, or from what is kept of all, to what is wrong."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.learning.batch import ActionDim
+from pixelrl.datasets.inspect.issues import Finding, Level, Symptom
+from pixelrl.datasets.inspect.demo_summary import Glance, Numbers
+from pixelrl.datasets.buffer.transition_table import ROUNDING, ActionRange
+from pixelrl.datasets.inspect.running_statistics import Actions, Record, position_keys
+
+RUN = 3
+"""So many pictures alike are a frozen camera, if the robot moves meanwhile."""
+
+MOVED = 0.1
+"""The robot moves if it ends so far from where it was, relative to its range in the file (the longest axis)."""
+
+COMMANDED = 0.1
+"""Where nobody measures the robot, it moves if every action of a long run has a component at least this large."""
+
+Role = Literal["task", "prior", "data"]
+"""What a file is given as; `data`: nobody has said."""
+
+Range = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def finite(numbers: Numbers) -> Iterator[Symptom]:
+    """Find NaN and infinities."""
+    arrays = {"actions": numbers.actions, "rewards": numbers.rewards}
+    arrays |= {f"obs/{key}": rows for key, rows in numbers.vectors.items()}
+    for where, rows in arrays.items():
+        bad = ~np.isfinite(rows).reshape(len(rows), -1)
+        if bad.any():
+            row = int(bad.any(axis=1).argmax())
+            detail = f"{rows.reshape(len(rows), -1)[row][bad[row]][0]}"
+            message = "NaN or infinite; expected finite numbers"
+            yield _symptom("finite", "error", where, message, numbers.name, bad.any(axis=1), detail)
+
+
+def action_range(numbers: Numbers, actions: ActionRange) -> Iterator[Symptom]:
+    """Find actions outside [-1, 1]; no error if they are to be normalised."""
+    size = np.where(np.isfinite(numbers.actions), np.abs(numbers.actions), 0)
+    outside = (size > 1 + ROUNDING).any(axis=1)
+    if outside.any():
+        row = int(outside.argmax())
+        dim = int(size[row].argmax())
+        message = "outside [-1, 1]; expected normalised actions (--actions min-max normalises them)"
+        level: Level = "error" if actions == "unit" else "note"
+        detail = f"dimension {dim} is {numbers.actions[row, dim]:.4g}; largest {size.max():.4g}"
+        yield _symptom("action-range", level, "actions", message, numbers.name, outside, detail)
+
+
+def action_use(actions: Actions, dims: Sequence[ActionDim], file: str) -> Iterator[Finding]:
+    """Find action dimensions that are always the same, or often at the edge."""
+    for index, dim in enumerate(dims):
+        where, spread = f"actions, {dim.name}", actions.high[index] - actions.low[index]
+        if not actions.count:
+            return
+        if spread < 1e-6:
+            message = f"always {actions.low[index]:g}: a policy cannot learn what it does"
+            yield Finding(check="action-constant", level="warning", where=where, message=message, file=file)
+        elif actions.clipped[index] > 0.3 and spread > 0.1 and not _two_valued(actions, index, dim):
+            message = f"{actions.clipped[index]:.0%} of the steps are at +-1: the speed limit is felt, or the scale "
+            message += "is wrong"
+            yield Finding(check="action-clipped", level="note", where=where, message=message, file=file)
+
+
+def ends(numbers: Numbers) -> Iterator[Symptom]:
+    """Find dones that rewards contradict: time-outs marked as ends, dones a step early or late, goals without end.
+
+    Where rewards are costs (some below 0, none above), they do not tell the goal, and nothing is said.
+    """
+    rewards, dones, name = numbers.rewards, numbers.dones, numbers.name
+    paid = rewards > 0
+    if (rewards < 0).any() and not paid.any():
+        return
+    unpaid = dones & ~paid
+    beside = np.zeros_like(paid)
+    beside[1:] |= paid[:-1] & ~dones[:-1]
+    beside[:-1] |= paid[1:] & ~dones[1:]
+    shifted, timed_out = unpaid & beside, unpaid & ~beside
+    if shifted.any():
+        message = "set one step beside the reward: shifted against it?"
+        yield _symptom("dones", "warning", "dones", message, name, shifted)
+    if timed_out[:-1].any():
+        message = "set without a reward before the last step, yet the demo goes on"
+        yield _symptom("dones", "warning", "dones", message, name, timed_out & (np.arange(len(dones)) < len(dones) - 1))
+    elif timed_out.any():
+        message = "set without a reward at the last step: a time-out marked as an end (use --ends goal or never)"
+        yield _symptom("time-outs", "warning", "dones", message, name, timed_out)
+    if (paid & ~dones).any() and not shifted.any():
+        message = "not set at a rewarded step: such steps never end an episode"
+        yield _symptom("dones", "note", "dones", message, name, paid & ~dones)
+
+
+def rewards(records: Sequence[Record], role: Role, file: str) -> Iterator[Finding]:
+    """Find a file in which nobody is rewarded; prior data need no reward."""
+    if role != "prior" and records and not any(record.rewarded for record in records):
+        message = "never positive: fit for prior data only (or the rewards were not recorded)"
+        yield Finding(check="rewards", level="warning", where="rewards", message=message, file=file)
+
+
+def blank(glance: Glance) -> Iterator[Symptom]:
+    """Find pictures that are black, or all of one colour, at any step."""
+    for key, pictures in glance.pictures.items():
+        for code, message in ((1, "all black"), (2, "all of one colour")):
+            rows = pictures.blank == code
+            if rows.any():
+                yield _symptom("blank", "warning", f"obs/{key}", message, glance.numbers.name, rows)
+
+
+def frozen(glance: Glance, ranges: Mapping[str, Range]) -> Iterator[Symptom]:
+    """Find cameras that stand still while the robot moves: from start to end, or for a while.
+
+    Pictures are compared by checksum. A run counts only if the robot ends it elsewhere (`MOVED`), so that an arm
+    which rests, however long, raises no alarm; blank pictures are told of by `blank`.
+    """
+    for key, pictures in glance.pictures.items():
+        for start, stop in runs(pictures.checksums):
+            if stop - start < min(RUN, len(pictures.checksums)) or pictures.blank[start]:
+                continue
+            if not moves(glance.numbers, ranges, start, stop):
+                continue
+            whole = stop - start == len(pictures.checksums)
+            yield Symptom(
+                check="frozen",
+                level="warning",
+                where=f"obs/{key}",
+                message="the same picture from start to end" if whole else "the same picture while the robot moves",
+                demo=glance.numbers.name,
+                index=start,
+                places=stop - start,
+                detail="" if whole else f"{stop - start} alike",
+            )
+
+
+def runs(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yield [start, stop) of each longest run of equal values, two or more."""
+    edges = [0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(values)]
+    for start, stop in pairwise(edges):
+        if stop - start > 1:
+            yield start, stop
+
+
+def moves(numbers: Numbers, ranges: Mapping[str, Range], start: int, stop: int) -> bool:
+    """Tell whether the robot is elsewhere at some frame of [start, stop) than at the first: see `MOVED`."""
+    keys = [key for key in position_keys(tuple(numbers.vectors)) if key in ranges]
+    for key in keys:
+        low, high = ranges[key]
+        reach = float((high - low).max(initial=0))
+        rows = numbers.vectors[key][start:stop].astype(np.float64)
+        far = np.abs(rows - rows[:1])
+        if reach > 0 and far.size and float(np.nanmax(np.where(np.isfinite(far), far, 0))) >= MOVED * reach:
+            return True
+    if keys:
+        return False
+    commands = np.abs(numbers.actions[start : stop - 1]).max(axis=1, initial=0)
+    return len(commands) >= 2 * RUN - 2 and bool((commands >= COMMANDED).all())
+
+
+def shifted(glance: Glance) -> Iterator[Symptom]:
+    """Find `next_obs` that are not the frames one step later, and say which they are instead.
+
+    Without `frames` the last row of `next_obs` is itself read as the last frame, so it is compared with nothing.
+    """
+    for key, later in glance.later.items():
+        frames = _frames(glance, key)
+        if not glance.now:
+            frames, later = frames[: len(later)], later[:-1]
+        wrong = ~_same(later, frames, 1)
+        if not wrong.any():
+            continue
+        shifts = {0: "is obs itself, not obs one step later", 2: "is obs two steps later, not one"}
+        known = (shift for shift in shifts if len(frames) > shift and _same(later, frames, shift).all())
+        message = f"{shifts.get(next(known, 1), 'is not obs one step later')} (off by one?)"
+        yield _symptom("next_obs", "warning", f"next_obs/{key}", message, glance.numbers.name, wrong)
+
+
+def astray(glance: Glance) -> Iterator[Symptom]:
+    """Find `obs` that are not the frames that are read."""
+    for key, now in glance.now.items():
+        wrong = ~_same(now, _frames(glance, key), 0)
+        if wrong.any():
+            message = "is not what frames holds (was the demo renamed? frames are what is read)"
+            yield _symptom("obs", "warning", f"obs/{key}", message, glance.numbers.name, wrong)
+
+
+def constant_cameras(sights: Mapping[str, Iterable[int]], file: str) -> Iterator[Finding]:
+    """Find cameras that show one and the same picture in all demos; takes all checksums of each camera."""
+    for key, checksums in sights.items():
+        if len(set(checksums)) == 1:
+            message = "one and the same picture in all demos looked at: the camera shows nothing"
+            yield Finding(check="camera-constant", level="warning", where=f"obs/{key}", message=message, file=file)
+
+
+def constant_sensors(low: Mapping[str, NDArray[Any]], high: Mapping[str, NDArray[Any]], file: str) -> Iterator[Finding]:
+    """Find sensors whose readings never change."""
+    for key in low:
+        if (high[key] == low[key]).all():
+            message = f"always {low[key].tolist()}: it tells nothing"
+            yield Finding(check="sensor-constant", level="note", where=f"obs/{key}", message=message, file=file)
+
+
+def duplicates(demos: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:
+    """Find demos that are there twice, in one file or in two; takes (file, demo, checksum of the content)."""
+    first: dict[str, tuple[str, str]] = {}
+    again: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for file, demo, checksum in demos:
+        if checksum in first:
+            again[file, first[checksum][0]].append((demo, first[checksum][1]))
+        else:
+            first[checksum] = (file, demo)
+    for (file, other), pairs in again.items():
+        copy, original = pairs[0]
+        place = "this file" if file == other else other
+        message = f"copies of demos of {place}: {len(pairs)}; first: {copy} is {original} again"
+        yield Finding(
+            check="duplicates", level="warning", where="data", message=message, file=file, demo=copy, demos=len(pairs)
+        )
+
+
+def _symptom(
+    check: str, level: Level, where: str, message: str, demo: str, rows: NDArray[np.bool_], detail: str = ""
+) -> Symptom:
+    """Return a symptom of the rows that are marked."""
+    index, places = int(rows.argmax()), int(rows.sum())
+    return Symptom(
+        check=check, level=level, where=where, message=message, demo=demo, index=index, places=places, detail=detail
+    )
+
+
+def _frames(glance: Glance, key: str) -> NDArray[Any]:
+    """Return what is read of a key: checksums of pictures `[F]`, or numbers `[F, D]`."""
+    return glance.pictures[key].checksums if key in glance.pictures else glance.numbers.vectors[key]
+
+
+def _same(window: NDArray[Any], frames: NDArray[Any], shift: int) -> NDArray[np.bool_]:
+    """Tell for each row of a window whether it is the frame `shift` later, as far as there are frames."""
+    size = min(len(window), len(frames) - shift)
+    one, other = window[:size], frames[shift : shift + size]
+    if one.shape[1:] != other.shape[1:]:
+        return np.zeros(size, np.bool_)
+    alike = np.isclose(one, other, rtol=1e-5, atol=1e-6, equal_nan=True) if one.dtype.kind == "f" else one == other
+    same: NDArray[np.bool_] = alike.reshape(size, -1).all(axis=1)
+    return same
+
+
+def _two_valued(actions: Actions, index: int, dim: ActionDim) -> bool:
+    """Tell whether a dimension is a switch, as grippers are: nearly all steps are at one edge or the other."""
+    return "grip" in dim.name or bool(actions.histogram[index][1:-1].sum() < 0.05 * actions.count)

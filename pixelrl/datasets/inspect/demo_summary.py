@@ -1,0 +1,242 @@
+"""What the doctor keeps of a demo: all its numbers, and of each picture a checksum, a thumbnail, and if it is blank.
+
+A demo of any length passes through in blocks of frames, so that memory stays flat.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.datasets.inspect.issues import Symptom
+from pixelrl.datasets.hdf5.access import open_file
+from pixelrl.datasets.inspect.outline import DAMAGE, Outline
+from pixelrl.datasets.hdf5.reader import sensor
+
+GRID = 8
+"""Thumbnails are so many cells high and wide, or as large as the picture if that is smaller."""
+
+BLOCK = 2**25
+"""About so many bytes of pictures are in memory at a time."""
+
+Found = TypeVar("Found")
+
+DARK = 2
+"""A picture none of whose values is above this is black."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """The numbers of one demo as they are recorded, finite or not.
+
+    Attributes:
+        name: say `demo_3`.
+        actions: `[N, A]`.
+        rewards: `[N]`.
+        dones: bool `[N]`.
+        vectors: observation key -> `[F, D]`; F is N + 1, or N where the demo holds no frame after the last action.
+        notes: whatever the writer noted.
+    """
+
+    name: str
+    actions: NDArray[Any]
+    rewards: NDArray[Any]
+    dones: NDArray[np.bool_]
+    vectors: Mapping[str, NDArray[Any]]
+    notes: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Return the number of usable transitions: between two frames."""
+        return min([len(self.actions), *(len(rows) - 1 for rows in self.vectors.values())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What is kept of F pictures of one camera.
+
+    Attributes:
+        checksums: uint32 `[F]`.
+        thumbnails: uint8 `[F, G, G, C]`, the means of the cells of a grid.
+        blank: `[F]`: 0: something is to be seen; 1: all black; 2: all of one other colour.
+    """
+
+    checksums: NDArray[np.uint32]
+    thumbnails: NDArray[np.uint8]
+    blank: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """One demo as the checks see it.
+
+    Attributes:
+        numbers: its numbers.
+        pictures: camera -> what is kept of its frames, as they are read for training.
+        now, later: observation key -> what `obs` and `next_obs` hold, `[N]` checksums or `[N, D]` numbers; empty
+            where the demo has no such group, and where `obs` itself is what is read.
+    """
+
+    numbers: Numbers
+    pictures: Mapping[str, Pictures]
+    now: Mapping[str, NDArray[Any]]
+    later: Mapping[str, NDArray[Any]]
+
+
+def read_numbers(outline: Outline, names: Sequence[str]) -> Iterator[Numbers | Symptom]:
+    """Yield the numbers of the demos named, one demo at a time, or what hinders reading them."""
+    return _each(outline.path, names, lambda demo, name: _numbers(demo, name, outline.vectors))
+
+
+def read_glances(
+    outline: Outline, names: Sequence[str], progress: Callable[[int], None] = lambda frames: None
+) -> Iterator[Glance | Symptom]:
+    """Yield what is kept of the demos named, one at a time, or what hinders it; `progress` is told of frames read."""
+    return _each(outline.path, names, lambda demo, name: _demo(demo, name, outline, progress))
+
+
+def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Found]) -> Iterator[Found | Symptom]:
+    """Yield what is read of each demo, or what hinders it; damage in one does not hide the others."""
+    try:
+        with open_file(path) as file:
+            for name in names:
+                try:
+                    found: Found | Symptom = read(file["data"][name], name)
+                except DAMAGE as error:
+                    found = _damaged(name, error)
+                yield found
+    except DAMAGE as error:  # the file is gone, or was changed meanwhile
+        yield _damaged(names[0], error)
+
+
+def _demo(demo: h5py.Group, name: str, outline: Outline, progress: Callable[[int], None]) -> Glance:
+    """Glance at one demo."""
+    cameras, vectors = outline.cameras, outline.vectors
+    numbers = _numbers(demo, name, vectors)
+    pictures = {key: _pictures(demo, key, progress) for key in cameras}
+    windows: dict[str, dict[str, NDArray[Any]]] = {"obs": {}, "next_obs": {}}
+    for group in ("obs", "next_obs") if "frames" in demo else ("next_obs",):
+        for key in (*cameras, *vectors):
+            if group in demo and key in demo[group]:
+                known = pictures[key].checksums if key in pictures else numbers.vectors[key]
+                windows[group][key] = _rows(demo, group, key, known)
+    return Glance(numbers=numbers, pictures=pictures, now=windows["obs"], later=windows["next_obs"])
+
+
+def _damaged(name: str, error: Exception) -> Symptom:
+    return Symptom(check="structure", level="error", where=".", message="cannot be read", demo=name, detail=f"{error}")
+
+
+def shrink(frames: NDArray[Any], cells: int) -> NDArray[np.uint8]:
+    """Return the means over a grid: `[F, H, W, C]` -> uint8 `[F, min(cells, H), min(cells, W), C]`."""
+    sums: NDArray[Any] = frames
+    areas: NDArray[Any] = np.ones((1, 1, 1, 1), np.uint32)
+    for axis in (1, 2):
+        size = frames.shape[axis]
+        edges = np.arange(min(cells, size)) * size // min(cells, size)
+        sums = np.add.reduceat(sums, edges, axis=axis, dtype=np.uint32)
+        widths = np.diff(edges, append=size).astype(np.uint32)
+        areas = areas * np.expand_dims(widths, tuple(other for other in range(4) if other != axis))
+    means: NDArray[np.uint8] = (sums // areas).astype(np.uint8)
+    return means
+
+
+def notes_of(demo: h5py.Group) -> Mapping[str, Any]:
+    """Return the writer's notes; where they are broken the reader says so."""
+    try:
+        notes = json.loads(demo.attrs.get("notes", "{}"))
+    except (TypeError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _numbers(demo: h5py.Group, name: str, vectors: Sequence[str]) -> Numbers:
+    """Read the numbers of a demo."""
+    return Numbers(
+        name=name,
+        actions=demo["actions"][()],
+        rewards=demo["rewards"][()],
+        dones=demo["dones"][()].astype(bool),
+        vectors={key: _vector(demo, key) for key in vectors},
+        notes=notes_of(demo),
+    )
+
+
+def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
+    """Read all frames of a vector."""
+    held, last = sensor(demo, key)
+    rows: NDArray[Any] = held[()]
+    return rows if last is None or not len(last) else np.concatenate([rows, last[-1:]])
+
+
+def _pictures(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> Pictures:
+    """Glance at all frames of a camera, as they are read for training."""
+    held, last = sensor(demo, key)
+    parts = [_glance(frames, progress) for frames in _blocks(held)]
+    if last is not None:
+        parts.append(_glance(last[-1:], progress))
+    return Pictures(
+        checksums=np.concatenate([part.checksums for part in parts]),
+        thumbnails=np.concatenate([part.thumbnails for part in parts]),
+        blank=np.concatenate([part.blank for part in parts]),
+    )
+
+
+def _glance(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> Pictures:
+    """Take from each picture what is kept of it."""
+    thumbnails = shrink(frames, GRID)
+    blank = np.zeros(len(frames), np.uint8)
+    flat = (thumbnails == thumbnails[:, :1, :1]).all(axis=(1, 2, 3))
+    for index in np.flatnonzero(flat):  # a blank picture has a blank thumbnail: the rest need no second look
+        frame = frames[index]
+        if (frame <= DARK).all():
+            blank[index] = 1
+        elif (frame == frame[:1, :1]).all():
+            blank[index] = 2
+    progress(len(frames))
+    return Pictures(checksums=_checksums(frames), thumbnails=thumbnails, blank=blank)
+
+
+def _checksums(frames: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return a CRC of each picture: neighbours that differ share one once in 2^32."""
+    return np.array([zlib.crc32(np.ascontiguousarray(frame).data) for frame in frames], np.uint32)
+
+
+def _blocks(held: h5py.Dataset) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an array in blocks that hold whole chunks, so that none is unpacked twice."""
+    row = max(1, held.dtype.itemsize * int(np.prod(held.shape[1:])))
+    chunk = held.chunks[0] if held.chunks else 1
+    rows = max(1, BLOCK // row // chunk) * chunk
+    for start in range(0, len(held), rows):
+        yield held[start : start + rows]
+
+
+def _rows(demo: h5py.Group, group: str, key: str, known: NDArray[Any]) -> NDArray[Any]:
+    """Return what `obs` or `next_obs` hold of a key; a view on the frames that are known needs no reading."""
+    item = demo[group][key]
+    start = _view(item, demo)
+    if start is not None and start + len(item) <= len(known):
+        return known[start : start + len(item)]
+    if item.ndim != 4:
+        rows: NDArray[Any] = item[()]
+        return rows
+    return np.concatenate([_checksums(frames) for frames in _blocks(item)])
+
+
+def _view(item: h5py.Dataset, demo: h5py.Group) -> int | None:
+    """Return the row where a virtual dataset begins in the demo's own frames, or None if it is no such window."""
+    if not item.is_virtual:
+        return None
+    sources = item.virtual_sources()
+    key = item.name.rsplit("/", 1)[-1]
+    if len(sources) != 1 or sources[0].dset_name != f"{demo.name}/frames/{key}":
+        return None
+    low, high = sources[0].src_space.get_select_bounds()
+    whole = low[1:] == (0,) * (item.ndim - 1) and tuple(h + 1 for h in high[1:]) == item.shape[1:]
+    return int(low[0]) if whole and high[0] - low[0] + 1 == len(item) else None

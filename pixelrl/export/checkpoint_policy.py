@@ -1,0 +1,62 @@
+"""A training run's networks as a policy: sensor readings in, actions out."""
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelrl.export.runtime import Input, checked
+from pixelrl.learning.batch import Observation, Spec
+from pixelrl.learning.networks import Networks
+from pixelrl.runtime.interfaces import Sensors
+
+
+class TorchPolicy:
+    """Act by the mode of a run's policy, in fp32.
+
+    Args:
+        networks: moved to `device` and put in evaluation mode.
+        spec: shapes of the data that they were trained on.
+        device: where to compute.
+    """
+
+    def __init__(self, networks: Networks, spec: Spec, device: torch.device) -> None:
+        self.networks, self.spec, self.device = networks.to(device).eval(), spec, device
+        self._inputs = {key: Input("uint8", (h, w, c)) for key, (c, h, w) in spec.stacks.items()}
+        self._inputs |= {key: Input("float32", (size,)) for key, size in spec.proprio.items()}
+
+    @torch.inference_mode()
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Return `[B, A]` actions in [-1, 1]; keys that the policy does not know are ignored.
+
+        Raises:
+            PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
+        """
+        action: NDArray[np.float32] = self.networks.policy(self._observation(sensors)).mode.cpu().numpy()
+        return action
+
+    @torch.inference_mode()
+    def values(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Return what each of the E critics thinks of the policy's own action, Q(s, mode of pi(s)), `[B, E]`.
+
+        Raises:
+            PixelrlError: there are no critics, or as for acting.
+        """
+        obs = self._observation(sensors)
+        action, critic = self.networks.policy(obs).mode, self.networks.critic
+        value: NDArray[np.float32] = critic.judge(critic.situate(critic.encode(obs)), action).value.T.cpu().numpy()
+        return value
+
+    def _observation(self, sensors: Sensors) -> Observation:
+        """Check readings and lay them out as the networks see them."""
+        readings = checked(sensors, self._inputs)
+        rows = len(next(iter(readings.values())))
+        images = {key: rearrange(self._tensor(readings[key]), "b h w c -> b c h w") for key in self.spec.images}
+        vectors = [self._tensor(readings[key]) for key in self.spec.proprio]
+        proprio = torch.cat([torch.empty(rows, 0, device=self.device), *vectors], dim=-1)
+        return Observation(images=images, proprio=proprio)
+
+    def _tensor(self, value: NDArray[np.generic]) -> Tensor:
+        """Move an array to the device; it may be a flipped view, which torch does not know."""
+        return torch.from_numpy(np.ascontiguousarray(value)).to(self.device)

@@ -1,0 +1,230 @@
+"""The verbs that make, look at and change data: what `pixelrl VERB` takes, and nothing else."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console
+from tyro.conf import Positional, arg
+
+from pixelrl.launch.arguments import Drawing, Out, counted, pairs
+from pixelrl.launch.engine import Engine, cluster_for
+
+
+def collect(
+    task: Positional[str],
+    part: Positional[str],
+    /,
+    out: Out,
+    episodes: int = 300,
+    seed: int = 0,
+    workers: int | None = None,
+    size: int | None = None,
+    drawing: Drawing | None = None,
+    distractor: bool = False,
+    compress: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
+) -> None:
+    """Collect a data set with a scripted, noisy policy; the file depends on the seed, not on the workers.
+
+    Args:
+        task: pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object.
+        part: prior (the first half of the task, many fail, no reward), task (the second half, which starts where the
+            first ends: with the cube in the gripper, or the drawer open), or oracle (the whole task, without noise).
+        out: HDF5 file to write, in robomimic's format.
+        episodes: how many.
+        seed: of starts and noise.
+        workers: simulator processes; default: one a core.
+        size: height and width of the pictures [px]; default: the task's own.
+        drawing: fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast.
+        distractor: put a second, distracting cube on the table.
+        compress: gzip the pictures, one frame a chunk.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
+    """
+    from pixelrl.launch.commands.collect import collect as run
+
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        run(
+            task,
+            part,
+            out,
+            episodes=episodes,
+            seed=seed,
+            workers=counted(workers),
+            size=size,
+            drawing=drawing,
+            distractor=distractor,
+            compress=compress,
+            cluster=cluster,
+            console=console,
+        )
+
+
+def starts(
+    task: Positional[str],
+    /,
+    out: Out,
+    episodes: int = 100,
+    seed: int = 0,
+    workers: int | None = None,
+    env_options: tuple[str, ...] = (),
+    engine: Engine = "local",
+    ray_address: str = "auto",
+) -> None:
+    """Make a bank of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
+
+    Each start is the simulator's whole state. The same seed gives the starts that `evaluate --seed` has; in a file they
+    stay what they are even where another version of the task would place things otherwise.
+
+    Args:
+        task: name of a task, say pick-place-tray or Lift, or a data set, for the environment that it names.
+        out: HDF5 file to write.
+        episodes: how many.
+        seed: of the starts.
+        workers: simulator processes; default: one a core.
+        env_options: of the environment, say distractor=true.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
+    """
+    from pixelrl.launch.commands.starts import starts as go
+
+    options = pairs("--env-options", env_options)
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        asked = partial(go, episodes=episodes, seed=seed, workers=counted(workers), options=options)
+        asked(task, out, cluster=cluster, console=console)
+
+
+def render(
+    raw: Positional[Path],
+    /,
+    out: Out,
+    cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
+    size: tuple[int, int] = (84, 84),
+    drawing: Drawing | None = None,
+    demos: int | None = None,
+    workers: int | None = None,
+    replay: bool = True,
+    compress: bool = False,
+    engine: Engine = "local",
+    ray_address: str = "auto",
+) -> None:
+    """Draw the pictures that a raw robosuite or robomimic file lacks, and tell how far its actions stray when replayed.
+
+    Every recorded state is put back into the recorded scene and looked at. After an interruption the same command goes
+    on. Recordings of robosuite 1.4 come out in the words of 1.5.
+
+    Args:
+        raw: HDF5 file with states, actions and model_file; pictures in it are ignored.
+        out: HDF5 file to write, in robomimic's format.
+        cameras: to draw; the names are those of the scene.
+        size: height and width of the pictures [px].
+        drawing: stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file
+            names, else stock.
+        demos: only the first so many.
+        workers: simulator processes; default: one a core.
+        replay: play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is
+            known of the state after the last action, which is dropped.
+        compress: gzip the pictures, one frame a chunk.
+        engine: ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node.
+        ray_address: HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine.
+    """
+    from pixelrl.launch.commands.render import render as run
+
+    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+        run(
+            raw,
+            out,
+            cameras=cameras,
+            size=size,
+            drawing=drawing,
+            demos=demos,
+            workers=counted(workers),
+            replay=replay,
+            compress=compress,
+            cluster=cluster,
+            console=console,
+        )
+
+
+def inspect(
+    files: Positional[tuple[Path, ...]] = (),
+    /,
+    task: tuple[Path, ...] = (),
+    prior: tuple[Path, ...] = (),
+    reference: Path | None = None,
+    return_range: tuple[float, float] | None = None,
+    sample: int | None = None,
+    actions: Literal["unit", "min-max"] = "unit",
+    json: bool = False,
+    html: bool = False,
+    sheet: bool = True,
+) -> None:
+    """Tell what is in data sets and what is wrong with them; with --task and --prior also whether they fit together.
+
+    Errors: training may not start, and the exit code is 1. Warnings: it may, and what comes out may be spoilt.
+
+    Args:
+        files: robomimic HDF5 files, each looked at by itself (and searched for copies of the others' demos).
+        task: files as `train --task` takes them; with --prior they are compared with each other.
+        prior: files as `train --prior` takes them.
+        reference: a file, say of an expert, that trajectory quality (TQ) and coverage (SACo) are relative to.
+        return_range: mean returns of a random policy and of an expert, for TQ.
+        sample: look at the pictures of so many demos of each file, evenly spaced; default: of all, up to 4 GiB of
+            pictures a file. Numbers are always read from all demos.
+        actions: min-max: they are to be normalised, so a range beyond [-1, 1] is no error.
+        json: print JSON on the standard output and nothing else.
+        html: write FILE.inspection.html, one page with figures and contact sheets, beside the first file.
+        sheet: write a contact sheet, FILE.inspection.png, beside each file.
+    """
+    from pixelrl.launch.commands.inspect import inspect as run
+
+    run(
+        files,
+        task=task,
+        prior=prior,
+        reference=reference,
+        return_range=return_range,
+        sample=sample,
+        actions=actions,
+        as_json=json,
+        html=html,
+        sheet=sheet,
+        console=Console(),
+    )
+
+
+def convert(
+    source: Annotated[Positional[Path], arg(metavar="FROM")],
+    target: Annotated[Positional[Path], arg(metavar="TO")],
+    /,
+    from_format: Literal["hdf5", "lerobot", "minari", "cog"] | None = None,
+    to_format: Literal["hdf5", "lerobot", "minari"] | None = None,
+    images: Literal["png", "video"] = "png",
+    compress: bool = False,
+    fps: float | None = None,
+    task: str | None = None,
+    last_step: Literal["drop", "repeat"] = "drop",
+) -> None:
+    """Convert a data set to another format, read it back, and compare every array by its hash.
+
+    FROM is COG's .npy buffer, robomimic's .hdf5, a LeRobotDataset v3.0 or a Minari data set, with pictures; TO is any
+    of them but COG's. TO appears when it is whole; TO.convert.json says what arrived and what was left behind.
+
+    Args:
+        source: NAME.npy, NAME.hdf5, or a folder of LeRobot's or Minari's.
+        target: NAME.hdf5 is HDF5, NAME-v0 (a folder) Minari's, any other folder LeRobot's.
+        from_format: default: guessed from FROM.
+        to_format: default: guessed from TO.
+        images: for LeRobot: png is exact; video is H.264, small and lossy.
+        compress: for HDF5: gzip the pictures, one frame a chunk.
+        fps: for LeRobot: how often the robot acted [Hz]; default: what the data say.
+        task: for LeRobot: what the robot was told to do; default: what the data say.
+        last_step: from LeRobot, which keeps no picture after the last step: drop the step, or repeat its own picture.
+    """
+    from pixelrl.launch.commands.convert import Options
+    from pixelrl.launch.commands.convert import convert as go
+
+    options = Options(images=images, compress=compress, fps=fps, task=task, last_step=last_step)
+    go(source, target, source_format=from_format, target_format=to_format, options=options, console=Console())

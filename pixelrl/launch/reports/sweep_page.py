@@ -1,0 +1,142 @@
+"""What a sweep tells: a table, a figure with a plot for each perturbation, and a page with what the policy saw."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from pixelrl.runtime.files import atomic_path
+from pixelrl.launch.reports.markup import figure, name_of, origin, picture, table, text, write_document
+
+COLUMNS = 4
+COLOURS = {"better": "#1e8a4e", "worse": "#c83834", "undetermined": "#2b6cb0"}
+BASE = "unperturbed"
+
+Cell = Mapping[str, Any]
+
+
+def view_path(home: Path, key: str) -> Path:
+    """Return where the first picture of a cell is."""
+    return home / "sweep" / f"{key}.png"
+
+
+def by_kind(result: Mapping[str, Any]) -> dict[str, list[Cell]]:
+    """Return perturbation -> its cells by level."""
+    cells = [cell for key, cell in result["cells"].items() if key != BASE]
+    names = list(dict.fromkeys(cell["perturbation"] for cell in cells))
+    ordered = sorted(cells, key=lambda cell: (names.index(cell["perturbation"]), cell["level"]))
+    return {name: list(group) for name, group in groupby(ordered, key=lambda cell: str(cell["perturbation"]))}
+
+
+def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
+    """Draw success against level, a plot for each perturbation, as one PNG, atomically."""
+    kinds, base = by_kind(result), result["cells"][BASE]
+    columns = min(COLUMNS, max(1, len(kinds)))
+    rows = max(1, -(-len(kinds) // columns))
+    drawn = Figure(figsize=(3.1 * columns + 0.3, 2.5 * rows + 0.7), layout="constrained")
+    axes = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[len(kinds) :]:
+        axis.set_axis_off()
+    for axis, (name, cells) in zip(axes, kinds.items(), strict=False):
+        points = sorted([{**base, "level": 0.0}, *cells], key=lambda cell: cell["level"])
+        axis.axhspan(*base["success_interval_95"], color="#8a8d91", alpha=0.15, linewidth=0)
+        axis.plot([p["level"] for p in points], [p["success_rate"] for p in points], color="#8a8d91", linewidth=1)
+        for point in points:
+            rate, (low, high) = point["success_rate"], point["success_interval_95"]
+            colour = COLOURS[point.get("verdict", "undetermined")]
+            error = [[rate - low], [high - rate]]
+            axis.errorbar(point["level"], rate, error, fmt="o", markersize=5, color=colour, capsize=3)
+        axis.set_title(name, size=11, weight="bold")
+        axis.set_xlabel(cells[0]["unit"], size=9)
+        axis.set(ylim=(-0.04, 1.04), xticks=[p["level"] for p in points])
+        axis.set_xticks(axis.get_xticks(), [f"{p['level']:g}" for p in points], size=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    drawn.suptitle(
+        f"Success of {base['episodes']} episodes, the same starts everywhere, with 95 % intervals; "
+        "red: worse than unperturbed (grey band)",
+        size=10,
+    )
+    with atomic_path(path) as temporary:
+        drawn.savefig(temporary, dpi=110)
+
+
+def row_of(cell: Cell) -> tuple[str, ...]:
+    """Return what a table says of a cell, as plain text."""
+    low, high = cell["success_interval_95"]
+    rate = f"{cell['successes']}/{cell['episodes']}", f"{low:.0%}-{high:.0%}"
+    if "perturbation" not in cell:
+        return BASE, "", *rate, "", "", ""
+    test = cell["against_unperturbed"]
+    level = f"{cell['level']:g}"
+    return (
+        cell["perturbation"],
+        level,
+        *rate,
+        f"+{test['won']} -{test['lost']}",
+        f"{cell['p_adjusted']:.2g}",
+        (cell["verdict"]),
+    )
+
+
+HEAD = ("perturbation", "level", "success", "95 % interval", "starts", "p (Holm)", "verdict")
+
+
+def tell(result: Mapping[str, Any], console: Console) -> None:
+    """Print the table."""
+    shown = Table(*HEAD)
+    shown.add_row(*row_of(result["cells"][BASE]))
+    for cells in by_kind(result).values():
+        shown.add_section()
+        for cell in cells:
+            shown.add_row(*row_of(cell))
+    console.print(shown)
+
+
+def write_sweep_page(home: Path, result: Mapping[str, Any]) -> None:
+    """Write `sweep.html`: the figure, what the policy saw, the table."""
+    base, left_out = result["cells"][BASE], result["left_out"].items()
+    title = f"Robustness of {name_of(result)}"
+    verdict = f"{base['successes']} of {base['episodes']} episodes succeed where nothing differs"
+    rows = [row_of(base), *(row_of(cell) for cells in by_kind(result).values() for cell in cells)]
+    parts = [
+        f"<h1>{text(title)}</h1><div class=verdict>{text(verdict)}</div>",
+        origin(result),
+        f"<p class=soft>{text(_SAID)}</p>",
+        picture((home / "sweep.png").read_bytes(), "success against level"),
+        "<h2>What the policy saw first</h2>",
+        *_views(home, result),
+        "<h2>Every cell</h2>",
+        table(HEAD, [[text(word) for word in row] for row in rows]),
+        *(f"<p class=soft>Left out: {text(name)}; it takes {text(lack)}.</p>" for name, lack in left_out),
+    ]
+    write_document(home / "sweep.html", title, parts)
+
+
+_SAID = (
+    "Each perturbation alone. Wilson intervals; the exact McNemar test against the unperturbed episodes on the same "
+    "starts (+ solved only so, - only unperturbed), p adjusted for the number of cells (Holm). Directions and noise "
+    "are drawn for each episode from its seed; clutter and texture are drawn, but touch nothing."
+)
+
+
+def _views(home: Path, result: Mapping[str, Any]) -> list[str]:
+    """Return the first picture of the first episode under each perturbation that shows, beside the unperturbed one."""
+    plain = view_path(home, BASE)
+    if not plain.is_file():
+        return []
+    usual, parts = plain.read_bytes(), []
+    for name, cells in by_kind(result).items():
+        views = [figure(picture(usual, BASE), BASE)]
+        for cell in cells:
+            path = view_path(home, f"{name}_{cell['level']:g}")
+            if path.is_file() and (seen := path.read_bytes()) != usual:
+                views.append(figure(picture(seen, name), f"{cell['level']:g}"))
+        if len(views) > 1:
+            parts.append(
+                f"<h3>{text(name)} [{text(cells[0]['unit'])}]</h3><div class='row views'>{''.join(views)}</div>"
+            )
+    return parts

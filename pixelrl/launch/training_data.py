@@ -1,0 +1,72 @@
+"""The data of a training, as its recipe wants them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from pixelrl.learning.recipe import Recipe
+from pixelrl.datasets.buffer.mixture import Mixture
+from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.memory_plan import Memory
+from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.buffer.transition_table import ActionRange
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.launch.console import progress_bar
+from pixelrl.launch.provenance import cores
+from pixelrl.runtime.distributed import ALONE, Ranks
+
+
+def load(
+    device: torch.device,
+    recipe: Recipe,
+    sources: Sequence[Source],
+    *,
+    actions: ActionRange = "unit",
+    memory: Memory = "auto",
+    cache_dir: Path | None = None,
+    ranks: Ranks = ALONE,
+    console: Console,
+) -> Mixture:
+    """Read the data as a recipe wants them, for our share of each batch, and say where their frames live.
+
+    Raises:
+        PixelrlError: data that do not fit, or that a critic cannot learn a value from.
+    """
+    if recipe.batch_size % ranks.count:
+        raise PixelrlError(
+            f"--batch-size {recipe.batch_size} cannot be shared equally by {ranks.count} ranks; give a multiple of them"
+        )
+    if memory == "gpu" and device.type != "cuda":
+        raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
+    with progress_bar(console) as bar:
+        job = bar.add_task("read", total=None, note="")
+        mixture, plan = open_mixture(
+            sources,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            gamma=recipe.gamma,
+            n_step=recipe.n_step,
+            ends=recipe.ends,
+            history=recipe.history,
+            images=recipe.images,
+            proprio=recipe.proprio,
+            actions=actions,
+            memory=memory,
+            cache_dir=cache_dir,
+            device=device,
+            workers=cores(),
+            rank=ranks.rank,
+            ranks=ranks.count,
+            copies=ranks.here,
+            progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
+        )
+    console.print(plan.reason, highlight=False)
+    store = mixture.store
+    if recipe.critic and not store.reward[store.source == 0].any():
+        raise PixelrlError(
+            f"{sources[0].files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
+            "from; give data with successes, or use a recipe without a critic, such as bc"
+        )
+    return mixture

@@ -1,0 +1,1 @@
+"""One gradient step: batch, networks, what terms share, objectives, the learner."""

@@ -1,0 +1,86 @@
+"""What happens inside the critic: measured always, whatever the terms."""
+
+import torch
+from torch import Tensor
+
+from pixelrl.learning.batch import Metrics
+from pixelrl.learning.context import Update
+from pixelrl.learning.noise import draw
+from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.terms.cql import CQL
+
+SRANK_DELTA = 0.01
+GAP = CQL(uniform=4, policy=4, next_policy=4)
+"""How the conservative gap is measured, whatever term is trained with."""
+
+
+def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
+    """Return the effective rank of `[B, F]` features (srank, arXiv 2010.14498).
+
+    The least k for which the k largest singular values hold 1 - delta of their sum: at most min(B, F), 0 if all
+    features are 0, and NaN if one of them is not finite.
+    """
+    singular = torch.linalg.svdvals(features.float().nan_to_num(0.0, 0.0, 0.0))
+    held: Tensor = singular.cumsum(0)
+    rank = ((held < (1 - delta) * held[-1]).sum() + (held[-1] > 0)).float()
+    return torch.where(features.isfinite().all(), rank, torch.nan)
+
+
+def dead_share(features: Tensor) -> Tensor:
+    """Return the share of the F units of `[B, F]` non-negative features that are 0 for every row."""
+    dead: Tensor = (features <= 0).all(0)
+    return dead.float().mean()
+
+
+def diagnose(update: Update, sources: tuple[str, ...], ranks: Ranks = ALONE) -> Metrics:
+    """Measure the critics on one batch, with the rows of all ranks; each figure is a mean over the ensemble.
+
+    Returns:
+        `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/srank`,
+        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error` (whatever `target_range` says),
+        `q/policy_minus_data` (above zero the critics prefer unseen actions), `q/cql_gap`. Those with one value a row
+        come once more for each source, as `q/data@task`.
+    """
+    with torch.no_grad():
+        batch = update.batch
+        here, there = update.data.features.float(), update.next_judgement.features.float()
+        norm = here.norm(dim=-1)
+        dot = (here * there).sum(-1)
+        cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
+        random = draw(torch.rand, batch.action.shape, update.generator, rows=0) * 2 - 1
+        own = update.policy.actions(1, update.generator)
+        sampled = update.judge(torch.cat([own, random.unsqueeze(0)])).value
+        q_data = update.data.value
+        proposed, log_density = GAP.propose(update)
+        soft_maximum = GAP.soft_maximum(update.judge(proposed).value, log_density)
+        rows = {
+            "features/dot": dot,
+            "features/cosine": cosine,
+            "features/norm": norm,
+            "q/data": q_data,
+            "q/policy": sampled[:, 0],
+            "q/random": sampled[:, 1],
+            "q/td_error": (q_data - update.td_target).abs(),
+            "q/policy_minus_data": sampled[:, 0] - q_data,
+            "q/cql_gap": soft_maximum - q_data,
+        }
+        gathered = ranks.gather(torch.stack(list(rows.values())), -1)
+        rows = dict(zip(rows, gathered, strict=True))
+        here, source = ranks.gather(here, 1), ranks.gather(batch.source, 0)
+        metrics: Metrics = {
+            "features/srank": torch.stack([srank(member) for member in here]).mean(),
+            "features/dead": torch.stack([dead_share(member) for member in here]).mean(),
+        }
+        for name, value in rows.items():
+            metrics[name] = value.mean()
+        return metrics | by_source(rows, source, sources)
+
+
+def by_source(rows: dict[str, Tensor], source: Tensor, sources: tuple[str, ...]) -> Metrics:
+    """Average each `[E, B]` measurement over the rows of each source, NaN where the batch has none of it."""
+    metrics: Metrics = {}
+    for index, label in enumerate(sources):
+        mask = (source == index).float()
+        for name, value in rows.items():
+            metrics[f"{name}@{label}"] = (value.mean(0) * mask).sum() / mask.sum()
+    return metrics

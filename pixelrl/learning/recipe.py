@@ -1,0 +1,166 @@
+"""One run as one frozen value, to and from JSON."""
+
+import importlib
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from pixelrl.learning.context import Term
+from pixelrl.learning.weights import AtMost
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.interfaces import EncoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is learned, from what, and how: the terms are the algorithm."""
+
+    critic: tuple[Term, ...]
+    """terms of the critic's loss (none: no critic is learned)"""
+    actor: tuple[Term, ...]
+    """terms of the actor's loss"""
+    warmup: tuple[Term, ...] = ()
+    """terms of the actor's loss in the first `warmup_steps` steps"""
+    warmup_steps: int = 0
+    """how long the actor follows `warmup`"""
+
+    encoder: EncoderConfig
+    """the network between pictures and features"""
+    shared_encoder: bool = False
+    """one encoder for critics and actor, trained by the critic's terms; else one per network, as COG"""
+    ensemble: int = 2
+    """number of Q-functions"""
+    critic_hidden: tuple[int, ...] = (1024, 512, 256)
+    """widths of the critic's hidden layers; the last one is phi"""
+    actor_hidden: tuple[int, ...] = (1024, 512, 256, 256, 256, 256)
+    """widths of the actor's hidden layers"""
+    layer_norm: bool = False
+    """LayerNorm in the critic's hidden layers (SEEM, arXiv 2310.04411)"""
+
+    steps: int
+    """gradient steps; with `final_lr` below 1 also the length of the cosine, when more are asked for later too"""
+    batch_size: int = 256
+    """transitions a step"""
+    critic_lr: float = 3e-4
+    """Adam's learning rate for the critic and a shared encoder"""
+    actor_lr: float = 1e-4
+    """Adam's learning rate for the actor"""
+    final_lr: float = 1.0
+    """factor on both learning rates at the last step, reached along a half cosine; 1: they stay"""
+    tau: float = 0.005
+    """how far the target network follows in a step"""
+    shift: int = 4
+    """random-shift augmentation: at most so many pixels; 0: none"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """arithmetic of the networks; auto: bf16 on CUDA, fp32 elsewhere; losses are always reduced in fp32"""
+
+    gamma: float = 0.99
+    """discount per step"""
+    n_step: int = 1
+    """rewards summed before bootstrapping"""
+    ends: Literal["never", "goal", "dones"] = "never"
+    """what ends an episode for the value: nothing (COG), reaching the goal, or the file's dones; time-outs never do"""
+    reward_scale: float = 1.0
+    """factor on the task data's rewards (the prior data's are zero)"""
+    task_share: float | None = None
+    """share of the task data in each batch; None: all transitions alike, as COG"""
+    images: tuple[str, ...] | None = None
+    """observation keys of the cameras; None: all there are"""
+    history: int = 1
+    """frames that each observation shows of every camera, this one and those before it"""
+    proprio: tuple[str, ...] | None = None
+    """observation keys of the proprioception; None: all that a robot could know"""
+
+    seed: int = 0
+    """of initial weights, batches and noise"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot.
+
+        Raises:
+            PixelrlError: names the option, what came, and what would be right.
+        """
+        for name, allowed, rule in (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("ensemble", self.ensemble >= 1, "at least 1"),
+            ("n_step", self.n_step >= 1, "at least 1"),
+            ("history", self.history >= 1, "at least 1 frame"),
+            ("critic_hidden", min(self.critic_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
+            ("actor_hidden", min(self.actor_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
+            ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),
+            ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
+            ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),
+            ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
+            ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
+            ("shift", self.shift >= 0, "at least 0 pixels"),
+            ("reward_scale", math.isfinite(self.reward_scale), "a number"),
+            (
+                "task_share",
+                self.task_share is None or 0 < self.task_share < 1,
+                "between 0 and 1, both excluded, or None",
+            ),
+            ("warmup_steps", self.warmup_steps >= 0, "at least 0"),
+            ("warmup_steps", bool(self.warmup) or not self.warmup_steps, "0 without warm-up terms"),
+            (
+                "shared_encoder",
+                bool(self.critic) or not self.shared_encoder,
+                "False without critic terms: nothing would train the shared encoder",
+            ),
+        ):
+            if not allowed:
+                raise PixelrlError(f"recipe: {name} is {getattr(self, name)}; it must be {rule}")
+        for name in ("critic", "actor", "warmup"):
+            kinds = [type(term).__name__ for term in getattr(self, name)]
+            if repeated := {kind for kind in kinds if kinds.count(kind) > 1}:
+                raise PixelrlError(f"recipe: {name} has {min(repeated)} twice; give one term the sum of both weights")
+        bounds: dict[str, AtMost] = {}
+        for term in (*self.warmup, *self.actor):
+            kind, weight = type(term).__name__, term.weight
+            if isinstance(weight, AtMost) and bounds.setdefault(kind, weight) != weight:
+                raise PixelrlError(
+                    f"recipe: {kind} has one bound in warmup and another in actor; it has one multiplier"
+                )
+
+
+def to_json(value: Any) -> Any:
+    """Return JSON values; a dataclass becomes a mapping with its class under `is`."""
+    if is_dataclass(value) and not isinstance(value, type):
+        body = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+        return {"is": f"{type(value).__module__}.{type(value).__qualname__}", **body}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """Rebuild what `to_json` wrote; lists become tuples.
+
+    Only dataclasses of pixelrl are ever constructed, so a configuration from a stranger runs no foreign code.
+
+    Raises:
+        PixelrlError: an unknown class or option.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    body = {key: from_json(item) for key, item in value.items() if key != "is"}
+    if "is" not in value:
+        return body
+    name = str(value["is"])
+    module, _, label = name.rpartition(".")
+    if not module.startswith("pixelrl."):
+        raise PixelrlError(f"configuration: {name!r} is not a class of pixelrl")
+    try:
+        kind = getattr(importlib.import_module(module), label)
+    except (ImportError, AttributeError) as error:
+        raise PixelrlError(f"configuration: this version of pixelrl has no {name!r}") from error
+    if not isinstance(kind, type) or not is_dataclass(kind):
+        raise PixelrlError(f"configuration: {name!r} is not a configuration class")
+    known = {field.name for field in fields(kind)}
+    if unknown := sorted(set(body) - known):
+        raise PixelrlError(f"configuration: {label} has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    return kind(**body)

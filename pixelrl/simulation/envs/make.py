@@ -1,0 +1,86 @@
+"""One door to every environment: robosuite's tasks, ours among them, and whatever Gymnasium can make."""
+
+import copy
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from pixelrl.runtime.errors import SimulationError
+from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymEnv, make_gym_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+
+GYM = 2
+"""robomimic's `type` of an environment that is Gymnasium's."""
+
+PREFIX = "gym:"
+
+
+def open_env(env_args: Mapping[str, Any]) -> RobosuiteEnv | GymEnv:
+    """Make the environment that a data set was recorded in; see `make_env` and `make_gym_env`.
+
+    Raises:
+        SimulationError: it does not exist, cannot be made with these options, or cannot be drawn here.
+    """
+    return make_gym_env(env_args) if env_args.get("type", 1) == GYM else make_env(env_args)
+
+
+def named(name: str, **options: Any) -> dict[str, Any]:
+    """Return the `env_args` of an environment by name.
+
+    Args:
+        name: `gym:ID` or `gym:MODULE:ID`, the module being one that registers the id; else a task of ours or
+            robosuite's.
+        options: for `gymnasium.make`, or of the task.
+
+    Raises:
+        SimulationError: if robosuite has no such task.
+    """
+    if not name.startswith(PREFIX):
+        return default_env_args(name, **options)
+    version = importlib.metadata.version("gymnasium")
+    return {"env_name": name.removeprefix(PREFIX), "type": GYM, "env_version": version, "env_kwargs": options}
+
+
+def with_cameras(
+    env_args: Mapping[str, Any], pictures: Mapping[str, tuple[int, int]], sources: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the `env_args` of the same environment with other cameras.
+
+    Args:
+        env_args: of the environment.
+        pictures: observation key, `NAME_image`, -> (height, width). [px]
+        sources: camera -> what the environment calls it, where the names differ. Gymnasium's environments only.
+
+    Raises:
+        SimulationError: a key is not a camera's, or a source is none of the pictures'.
+    """
+    result = copy.deepcopy(dict(env_args))
+    for key in pictures:
+        if not key.endswith(SUFFIX):
+            raise SimulationError(f"{key}: not a camera of a simulator, whose pictures are called NAME{SUFFIX}")
+    sizes = {key.removesuffix(SUFFIX): size for key, size in pictures.items()}
+    if unknown := set(sources) - set(sizes):
+        raise SimulationError(f"there is no camera {min(unknown)!r} to find a source for, but: {', '.join(sizes)}")
+    if result.get("type", 1) == GYM:
+        known = result.get("cameras") or {}
+        result["cameras"] = {
+            name: {**known.get(name, {}), **({"source": sources[name]} if name in sources else {})}
+            | {"height": height, "width": width}
+            for name, (height, width) in sizes.items()
+        }
+        return result
+    if sources:
+        raise SimulationError(f"{result['env_name']}: the cameras of robosuite's tasks go by their own names")
+    options = result.setdefault("env_kwargs", {})
+    options["use_camera_obs"] = True
+    options["camera_names"] = list(sizes)
+    options["camera_heights"] = [height for height, _ in sizes.values()]
+    options["camera_widths"] = [width for _, width in sizes.values()]
+    return result
+
+
+def control_rate(env_args: Mapping[str, Any]) -> float | None:
+    """Return how often an environment acts [Hz], if its description tells."""
+    options = env_args.get("env_kwargs")
+    rate = env_args.get("control_freq", options.get("control_freq") if isinstance(options, Mapping) else None)
+    return float(rate) if isinstance(rate, int | float) else None

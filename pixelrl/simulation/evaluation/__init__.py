@@ -1,0 +1,1 @@
+"""Policies tried in simulation, and how sure the figures are."""

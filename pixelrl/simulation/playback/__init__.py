@@ -1,0 +1,1 @@
+"""Raw recordings of states, drawn as pictures."""

@@ -1,0 +1,1 @@
+"""Scripted policies that collect data."""

@@ -1,0 +1,104 @@
+"""Collect scripted episodes in parallel; what comes out does not depend on how many processes work."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import SimulationError
+from pixelrl.runtime.seeding import derive
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, make_env
+from pixelrl.simulation.evaluation.team import Team, in_order
+from pixelrl.simulation.tasks.scripted.registry import scripts
+
+AFTER_SUCCESS = 3
+"""Steps that an episode goes on after its first success, so that goal states are seen as observations too."""
+
+
+def collect(
+    env_args: Mapping[str, Any],
+    part: str,
+    *,
+    episodes: int,
+    seed: int,
+    workers: int = 2,
+    start: int = 0,
+    team: Team | None = None,
+) -> Generator[Episode, None, None]:
+    """Yield the episodes of one part of the data, in order; episode i is a pure function of (seed, part, i).
+
+    Each worker is a spawned process with an environment of its own. Closing the iterator, an error or Ctrl-C ends the
+    workers.
+
+    Args:
+        env_args: of one of our tasks, as `make_env` takes them.
+        part: `prior`, `task` or `oracle`.
+        episodes: how many the whole collection has.
+        seed: of the whole collection.
+        workers: how many processes.
+        start: the first one to yield; those before it are there already.
+        team: records them instead of `workers` processes on this machine.
+
+    Raises:
+        SimulationError: if there is no script for the task or the part, or a worker fails or dies.
+    """
+    known = scripts(env_args["env_name"])
+    if part not in known:
+        raise SimulationError(f"there is no part {part!r} of the data; there are: {', '.join(known)}")
+    if workers < 1:
+        raise SimulationError(f"workers is {workers}; it must be at least 1")
+    jobs = ((f"episode {index} of part {part}", derive(seed, part, index)) for index in range(start, episodes))
+    yield from (team or partial(in_order, workers=workers))(partial(_record_all, dict(env_args), part), jobs)
+
+
+def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
+    """Play one scripted episode.
+
+    Args:
+        env: of one of our tasks.
+        part: `prior`, `task` or `oracle`.
+        seed: decides the start and the script's noise.
+    """
+    script = scripts(type(env.robosuite).__name__)[part]
+    observation, _ = env.reset(seed=seed, options={"start": script.start})
+    held = env.robosuite.holds_object()
+    rng = np.random.default_rng(derive(seed, "script"))
+    observations, states = [observation], [env.state()]
+    actions: list[NDArray[np.float32]] = []
+    rewards: list[float] = []
+    dones: list[bool] = []
+    last, succeeded = script.steps, False
+    for action in script.act(env.robosuite, rng):
+        observation, reward, success, _, _ = env.step(action)
+        if success and not any(dones):
+            last = len(actions) + 1 + AFTER_SUCCESS
+        observations.append(observation)
+        states.append(env.state())
+        actions.append(action)
+        rewards.append(reward)
+        dones.append(success)
+        succeeded = succeeded or bool(script.succeeded(env.robosuite))
+        if len(actions) == last:
+            break
+    whole = any(dones) and script.start == env.robosuite.starts[0]
+    return Episode(
+        sensors={key: np.stack([each[key] for each in observations]) for key in observation},
+        actions=np.stack(actions),
+        rewards=np.array(rewards, np.float32),
+        dones=np.array(dones, np.bool_),
+        states=np.stack(states),
+        notes={"seed": seed, "part": part, "success": succeeded, "held_at_start": held, "whole_task": whole},
+    )
+
+
+def _record_all(env_args: Mapping[str, Any], part: str, seeds: Iterable[int]) -> Iterator[Episode]:
+    """Do one worker's share: play the episodes of these seeds in an environment of its own."""
+    env = make_env(env_args)
+    try:
+        for seed in seeds:
+            yield record(env, part, seed)
+    finally:
+        env.close()

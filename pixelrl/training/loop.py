@@ -1,0 +1,63 @@
+"""The loop: a generator of reports. Logging, checkpoints and progress bars stand outside it."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pixelrl.learning.batch import Batch
+from pixelrl.learning.execution import Capture, updater
+from pixelrl.learning.learner import Learner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a step tells: its number, the seconds of training so far, and figures if they were measured."""
+
+    step: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+def train(
+    learner: Learner,
+    batch_at: Callable[[int], Batch],
+    steps: int,
+    *,
+    measure_every: int,
+    seconds: float = 0.0,
+    capture: Capture = "auto",
+) -> Iterator[Report]:
+    """Train until `learner.step == steps`, and report after every step.
+
+    The device is waited for only where figures are measured: every `measure_every` steps and at the last one.
+
+    Args:
+        learner: fresh, or read from a checkpoint.
+        batch_at: the batch of a step, a pure function of its number.
+        steps: where to stop, counted from the very beginning.
+        measure_every: how often to run the diagnostics; they also tell `time/data_wait`, the share of the time since
+            the last measurement in which the learner waited for its batches.
+        seconds: what the run has taken before.
+        capture: whether steps are recorded and replayed.
+
+    Raises:
+        DivergenceError: seen at a measured step: some step since the last one went wrong.
+    """
+    start = time.perf_counter() - seconds
+    since, waited = time.perf_counter(), 0.0
+    update = updater(learner, capture)
+    while learner.step < steps:
+        asked = time.perf_counter()
+        batch = batch_at(learner.step).to(learner.device)
+        waited += time.perf_counter() - asked
+        last = learner.step + 1 == steps
+        measure = last or (learner.step + 1) % measure_every == 0
+        tensors = update(batch, measure=measure)
+        metrics: dict[str, float] = {}
+        if measure:
+            learner.check()
+            metrics = {name: float(value) for name, value in tensors.items()}
+            now = time.perf_counter()
+            metrics["time/data_wait"] = waited / (now - since)
+            since, waited = now, 0.0
+        yield Report(step=learner.step, seconds=time.perf_counter() - start, metrics=metrics)

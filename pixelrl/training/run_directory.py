@@ -1,0 +1,104 @@
+"""A run's directory: `config.json` tells the whole of it, `last.safetensors` is where it stands.
+
+RUN/config.json          recipe, shapes, environment, data files
+RUN/last.safetensors     the latest checkpoint, from which it resumes
+RUN/snapshots/N.safetensors   the networks alone after N steps, if asked for
+RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pixelrl.learning.batch import Spec
+from pixelrl.learning.learner import build_networks
+from pixelrl.learning.networks import Networks
+from pixelrl.learning.recipe import Recipe, from_json, to_json
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import write_json
+from pixelrl.training.checkpoint import load_networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The whole configuration of a run.
+
+    Attributes:
+        recipe: what was learned and how.
+        spec: shapes and scales of the data.
+        data: source -> its files.
+        sources: source -> how it is sampled and rewarded, as JSON values; empty in runs of older versions.
+        fingerprint: of the transitions that were learned from, whatever their files are called.
+        actions: how recorded actions were normalised.
+        env_args: robomimic's description of the environment that the task data come from; empty if unknown.
+        threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU, or an older run.
+        onednn: whether oneDNN takes matrix products, which decides them too; None likewise.
+    """
+
+    recipe: Recipe
+    spec: Spec
+    data: Mapping[str, tuple[str, ...]]
+    fingerprint: str
+    actions: str
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    env_args: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+    onednn: bool | None = None
+
+    def write(self, directory: Path) -> None:
+        """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""
+        write_json(directory / "config.json", to_json(self) | {"env_args": dict(self.env_args)})
+
+
+def checkpoint_path(directory: Path, step: int | None = None) -> Path:
+    """Return the latest checkpoint of a run, or its snapshot of a step."""
+    return directory / "last.safetensors" if step is None else directory / "snapshots" / f"{step}.safetensors"
+
+
+def read_run(directory: Path) -> Run:
+    """Read `config.json`.
+
+    Raises:
+        PixelrlError: there is none, or it is not one of ours.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise PixelrlError(f"{directory}: not a run of `pixelrl train`: it has no config.json")
+    try:
+        body = json.loads(path.read_text())
+        env_args = body.pop("env_args", {}) if isinstance(body, dict) else {}
+        run = from_json(body)
+    except (ValueError, TypeError) as error:
+        raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
+    if not (isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)):
+        raise PixelrlError(f"{path}: not the configuration of a run")
+    return replace(run, env_args=env_args)
+
+
+def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networks, int]:
+    """Read a run and its trained networks on the CPU, and the step that they are from."""
+    run = read_run(directory)
+    networks = build_networks(run.recipe, run.spec)
+    found = load_networks(checkpoint_path(directory, step), networks)
+    return run, networks.eval().requires_grad_(False), found
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is CUDA where there is one.
+
+    Raises:
+        PixelrlError: there is no such device, or none here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise PixelrlError(f"--device {name}: torch knows no such device; use auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise PixelrlError(f"--device {name}: torch finds no CUDA device; use --device cpu")
+    return device

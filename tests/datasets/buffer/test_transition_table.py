@@ -1,0 +1,186 @@
+"""The store: each frame once, at the place that index arithmetic expects."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+
+from pixelrl.datasets.buffer.frame_storage import Progress, settle
+from pixelrl.datasets.buffer.read_transitions import check_alike, load
+from pixelrl.datasets.buffer.frame_index import lay_out
+from pixelrl.datasets.buffer.memory_plan import Memory
+from pixelrl.datasets.buffer.recorded_file import Request, open_recording
+from pixelrl.datasets.hdf5.reader import read_contents
+from pixelrl.datasets.buffer.transition_table import ActionRange, Store
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.runtime.errors import DataError
+
+ALL = Request(mask=None, images=None, proprio=None)
+
+
+def opened(
+    *sources: list[Path], actions: ActionRange = "unit", memory: Memory = "ram", progress: Progress | None = None
+) -> Store:
+    """Return the store of some files."""
+    recordings = [[open_recording(path, ALL) for path in source] for source in sources]
+    parts, frames = lay_out(recording for each in recordings for recording in each)
+    cpu = torch.device("cpu")
+    _, images = settle([*parts.values()], frames, memory=memory, device=cpu, workers=1, progress=progress)
+    return load(recordings, parts, images, actions=actions)
+
+
+@pytest.mark.parametrize("memory", ["ram", "gpu", "cache", "file"])
+def test_every_frame_lies_once_where_the_transitions_look(tmp_path: Path, memory: Memory) -> None:
+    prior = [write_dots(tmp_path / f"{seed}.h5", "prior", 2, seed=seed) for seed in (0, 1)]
+    task = [write_dots(tmp_path / "task.h5", "task", 3)]
+    seen: list[tuple[int, int]] = []
+    store = opened(prior, task, memory=memory, progress=lambda more, total: seen.append((more, total)))
+    episodes = [*dot_episodes("prior", 2), *dot_episodes("prior", 2, seed=1), *dot_episodes("task", 3)]
+
+    assert len(store) == sum(len(episode) for episode in episodes)
+    assert len(store.proprio) == len(store) + len(episodes)
+    if memory != "file":
+        assert sum(more for more, _ in seen) == len(store.proprio) and {total for _, total in seen} == {
+            len(store.proprio)
+        }
+    held = store.images[CAMERA].take(torch.arange(len(store.proprio)))
+    transition = 0
+    for number, episode in enumerate(episodes):
+        pictures = rearrange(episode.sensors[CAMERA], "n h w c -> n c h w")
+        for step in range(len(episode)):
+            frame = int(store.frame[transition])
+            for offset in (0, 1):
+                np.testing.assert_array_equal(held[frame + offset], pictures[step + offset])
+                np.testing.assert_array_equal(store.proprio[frame + offset], episode.sensors[POSITION][step + offset])
+            assert frame == int(store.first[transition]) + step
+            assert store.reward[transition] == episode.rewards[step]
+            assert store.done[transition] == episode.dones[step]
+            assert store.last[transition] == (step == len(episode) - 1)
+            assert (int(store.demo[transition]), int(store.source[transition])) == (number, int(number >= 4))
+            torch.testing.assert_close(store.action[transition], torch.from_numpy(episode.actions[step]))
+            transition += 1
+
+
+def plainly(path: Path, next_obs: bool) -> None:
+    """Make a file hold its frames as robomimic writes them: `obs`, and a full shifted copy or none."""
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            frames = {key: value[()] for key, value in demo["frames"].items()}
+            for group in ("frames", "obs", "next_obs"):
+                del demo[group]
+            for key, value in frames.items():
+                demo[f"obs/{key}"] = value[:-1]
+                if next_obs:
+                    demo[f"next_obs/{key}"] = value[1:]
+
+
+@pytest.mark.parametrize("memory", ["ram", "cache", "file"])
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_frames_of_robomimics_own_files(tmp_path: Path, memory: Memory, next_obs: bool) -> None:
+    plainly(write_dots(tmp_path / "a.h5", "task", 3), next_obs)
+    store = opened([tmp_path / "a.h5"], memory=memory)
+    dropped = 0 if next_obs else 1  # nobody recorded what follows the last action
+    frames = [episode.sensors[CAMERA][: len(episode.sensors[CAMERA]) - dropped] for episode in dot_episodes("task", 3)]
+    held = store.images[CAMERA].take(torch.arange(len(store.proprio)))
+    np.testing.assert_array_equal(rearrange(held, "n c h w -> n h w c"), np.concatenate(frames))
+
+
+def test_min_max_stretches_actions_and_says_what_they_mean(tmp_path: Path) -> None:
+    episode = next(dot_episodes("task", 1))
+    actions = np.zeros_like(episode.actions)
+    actions[:3, 0] = (0.5, 2.0, 3.5)  # recorded units; 1 is 0.1 m
+    actions[:, 0] = np.maximum(actions[:, 0], 0.5)
+    write_episodes(tmp_path / "a.h5", [replace(episode, actions=actions)], env_args=ENV_ARGS, action_dims=ACTION)
+    with pytest.raises(DataError, match=r"demo_0/actions\[2, 0\] is 3\.5, 2\.5 outside \[-1, 1\]; .*--actions min-max"):
+        opened([tmp_path / "a.h5"])
+
+    store = opened([tmp_path / "a.h5"], actions="min-max")
+    assert store.action[:3, 0].tolist() == [-1, 0, 1]
+    assert not store.action[:, 1].any()  # constant
+    assert (store.dims[0].low, store.dims[0].high) == pytest.approx((0.05, 0.35))
+    assert store.dims[0].unit == "m"
+
+
+def test_files_must_be_alike(tmp_path: Path) -> None:
+    small = read_contents(write_dots(tmp_path / "small.h5", "task", 1))
+    large = read_contents(write_dots(tmp_path / "large.h5", "task", 1, size=32))
+    with pytest.raises(DataError, match=r"large\.h5: agentview_image is \(32, 32, 3\); expected \(24, 24, 3\), as in"):
+        check_alike([small, large])
+    with h5py.File(tmp_path / "small.h5", "a") as file:
+        del file["data"].attrs["action_dims"]
+    with pytest.raises(DataError, match=r"action 0 is action_0 \[-1\.0, 1\.0\] 1; expected x \[-0\.1, 0\.1\] m"):
+        check_alike([small, read_contents(tmp_path / "small.h5")])
+
+
+LOAD = """
+import resource, sys
+from pathlib import Path
+from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.sources import Source
+
+def status(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+def load(path, memory="auto"):
+    return open_mixture([Source(name="task", files=(Path(path),))], batch_size=32, seed=0, gamma=0.9, memory=memory)
+
+room = int(sys.argv[3])
+load(sys.argv[1], "cache" if room else "ram")[0].batch(0)  # what libraries take once, whatever the data
+before = status("VmHWM:")
+if room:
+    resource.setrlimit(resource.RLIMIT_DATA, (status("VmData:") + room, resource.RLIM_INFINITY))
+mixture, plan = load(sys.argv[2])
+for step in range(200 if room else 0):
+    mixture.batch(step)
+print(plan.place, status("VmHWM:") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]:
+    """Return a file of one demo, a file of many, and how many bytes the frames of the many are."""
+    folder = tmp_path_factory.mktemp("large")
+    episode = next(dot_episodes("task", 1))
+    steps = 60
+    many = replace(
+        episode,
+        sensors={CAMERA: np.ones((steps + 1, 96, 96, 3), np.uint8), POSITION: np.ones((steps + 1, 2), np.float32)},
+        actions=np.zeros((steps, 2), np.float32),
+        rewards=np.ones(steps, np.float32),
+        dones=np.zeros(steps, np.bool_),
+        states=np.zeros((steps + 1, 4)),
+    )
+    write_episodes(folder / "one.h5", [many], env_args=ENV_ARGS, action_dims=ACTION)
+    write_episodes(folder / "many.h5", [many] * 120, env_args=ENV_ARGS, action_dims=ACTION)
+    return folder / "one.h5", folder / "many.h5", 120 * sum(value.nbytes for value in many.sensors.values())
+
+
+def loaded(one: Path, many: Path, room: int = 0) -> tuple[str, int]:
+    """Return where a process of its own put the frames, and how far its memory grew, at its peak."""
+    words = [sys.executable, "-c", LOAD, str(one), str(many), str(room)]
+    place, grown = subprocess.check_output(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True).split()
+    return place, int(grown)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")
+def test_loading_takes_little_more_than_the_bytes_of_the_frames(large: tuple[Path, Path, int]) -> None:
+    one, many, unique = large
+    place, grown = loaded(one, many)
+    assert place == "ram" and 0.9 < grown / unique < 1.05
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")
+def test_data_ten_times_larger_than_the_memory_given_run_in_flat_memory(large: tuple[Path, Path, int]) -> None:
+    one, many, unique = large
+    room = unique // 10
+    for state in ("building the cache", "with the cache"):
+        place, grown = loaded(one, many, room)
+        assert place == "cache" and grown < 2 * room, state  # the frames of 200 batches are twice all there are

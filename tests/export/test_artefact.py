@@ -1,0 +1,296 @@
+"""An exported policy acts as its checkpoint does, or is not written."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.functional import interpolate
+
+from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.encoders.conv import SmallCNN
+from pixelrl.encoders.impala import ImpalaCNN
+from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
+from pixelrl.export import artefact
+from pixelrl.export.artefact import Artefact, Resize, export, resampling, write_onnx
+from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.parity import check_parity
+from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.learning.batch import ActionDim, Spec
+from pixelrl.learning.networks import Networks
+from pixelrl.runtime.errors import PixelrlError
+from tests.tiny import observation
+
+SPEC = Spec(
+    images={"front_image": (3, 48, 48), "wrist_image": (3, 32, 40)},
+    proprio={"position": 3, "gripper": 1},
+    action=(
+        ActionDim(name="dx", low=-0.05, high=0.05, unit="m"),
+        ActionDim(name="dz", low=-0.5, high=1.5, unit="rad"),
+        ActionDim(name="gripper"),
+    ),
+    sources=("task",),
+    proprio_mean=(0.1, 0.2, 0.8, 0.04),
+    proprio_std=(0.1, 0.2, 0.1, 0.01),
+)
+CAMERA = {"front_image": (120, 160)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_networks(spec: Spec = SPEC, *, shared: bool = True, seed: int = 0) -> Networks:
+    """Return networks whose actions depend on all that they see; fresh actors hardly look."""
+    torch.manual_seed(seed)
+    networks = Networks(
+        spec, SmallCNN(), shared=shared, ensemble=2, critic_hidden=(32, 16), actor_hidden=(64, 64), layer_norm=False
+    )
+    nn.init.normal_(networks.actor.last.weight)
+    return networks
+
+
+def make_frames(count: int, sizes: dict[str, tuple[int, int]] | None = None, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return readings with large dark and bright areas, as pictures of things have."""
+    random = np.random.default_rng(seed)
+    frames: dict[str, np.ndarray] = {}
+    for key, (c, *trained) in SPEC.images.items():
+        height, width = (sizes or {}).get(key, trained)
+        coarse = random.integers(0, 256, (count, 8, 8, c), dtype=np.uint8)
+        frames[key] = coarse[:, np.arange(height) * 8 // height][:, :, np.arange(width) * 8 // width]
+    for key, size in SPEC.proprio.items():
+        frames[key] = random.normal(0.2, 0.2, (count, size)).astype(np.float32)
+    return frames
+
+
+def go(networks: Networks, out: Path, **options: Any) -> dict[str, Any]:
+    """Export with everything that does not matter here filled in; the test's own file stands for the checkpoint."""
+    given = {"spec": SPEC, "frames": make_frames(20), "camera_sizes": CAMERA} | options
+    env_args = {"env_name": "Lift", "type": 1, "env_kwargs": {}}
+    return export(networks, out=out, control_freq=20.0, env_args=env_args, checkpoint=Path(__file__), step=7, **given)
+
+
+@dataclass
+class Exported:
+    networks: Networks
+    directory: Path
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=["shared", "separate"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    networks = make_networks(shared=request.param == "shared")
+    out = tmp_path_factory.mktemp(request.param) / "export"
+    return Exported(networks, out, go(networks, out, provenance={"recipe": "quick_cog"}))
+
+
+def test_two_cameras_and_proprioception_agree_with_the_checkpoint(exported: Exported) -> None:
+    assert list(exported.directory.parent.iterdir()) == [exported.directory]
+    assert sorted(path.name for path in exported.directory.iterdir()) == ["policy.json", "policy.onnx"]
+    for source in ("data", "random"):
+        assert exported.result["parity"][source]["normalised"] < 1e-5
+        assert exported.result["parity"][source]["robot"] < 1e-5
+    names = [weight.name for weight in onnx.load(exported.directory / "policy.onnx").graph.initializer]
+    assert any("actor.trunk" in name for name in names)
+    assert not [name for name in names if "head" in name or "target" in name], "only the actor's path leaves"
+
+
+def test_the_contract_tells_what_a_robot_must_know(exported: Exported) -> None:
+    contract = ExportedPolicy(exported.directory).contract
+    front = contract["inputs"]["front_image"]
+    assert (front["dtype"], front["shape"], front["trained_at"]) == ("uint8", ["B", 120, 160, 3], [48, 48])
+    assert contract["inputs"]["gripper"] == {"dtype": "float32", "shape": ["B", 1], "mean": [0.04], "std": [0.01]}
+    assert contract["outputs"]["action"]["dims"][1] == {"name": "dz", "unit": "rad", "low": -0.5, "high": 1.5}
+    assert contract["control_freq"] == 20.0
+    assert contract["env_args"]["env_name"] == "Lift"
+    assert contract["checkpoint"]["step"] == 7 and len(contract["checkpoint"]["sha256"]) == 64
+    assert contract["provenance"] == {"recipe": "quick_cog"}
+    assert contract["parity"] == exported.result["parity"]
+
+
+def test_one_reading_and_a_batch_of_them_give_the_same_action_in_the_robots_units(exported: Exported) -> None:
+    policy = ExportedPolicy(exported.directory)
+    sensors = make_frames(5, CAMERA)
+    actions, normalised = policy.act(sensors), policy(sensors)
+    assert actions.dtype == np.float32 and actions.shape == (5, 3)
+    assert np.ptp(normalised, axis=0).min() > 0.1, "these networks would not notice other pictures"
+    low, high = np.array([-0.05, -0.5, -1]), np.array([0.05, 1.5, 1])
+    np.testing.assert_allclose(actions, low + (normalised + 1) / 2 * (high - low), atol=1e-6)
+    for row in range(5):
+        single = policy.act({key: value[row] for key, value in sensors.items()})
+        np.testing.assert_allclose(single, actions[row], atol=1e-6)
+
+
+def test_a_policy_that_is_sent_to_another_process_acts_alike(exported: Exported) -> None:
+    policy = ExportedPolicy(exported.directory)
+    sent = pickle.loads(pickle.dumps(policy))
+    np.testing.assert_array_equal(sent(make_frames(5, CAMERA)), policy(make_frames(5, CAMERA)))
+    assert sent.contract == policy.contract
+
+
+def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
+    spec = Spec(
+        images={"front_image": (3, 48, 48)},
+        proprio={},
+        action=SPEC.action,
+        sources=SPEC.sources,
+        proprio_mean=(),
+        proprio_std=(),
+    )
+    networks = make_networks(spec)
+    go(networks, tmp_path / "export", spec=spec, camera_sizes=None)
+    frames = make_frames(4)
+    expected = TorchPolicy(networks, spec, torch.device("cpu"))(frames)
+    np.testing.assert_allclose(ExportedPolicy(tmp_path / "export")(frames), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [ImpalaCNN(), ResNet18(), RobomimicResNet18()])
+def test_published_encoders_agree_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
+    spec = replace(SPEC, images={"front_image": (3, 48, 48)})
+    torch.manual_seed(0)
+    networks = Networks(
+        spec, encoder, shared=False, ensemble=1, critic_hidden=(8,), actor_hidden=(8,), layer_norm=False
+    )
+    nn.init.normal_(networks.actor.last.weight)
+    networks.policy(observation(size=4, spec=spec))  # BatchNorm's running statistics are not what they start with
+    result = go(networks, tmp_path / "artefact", spec=spec, camera_sizes=None)
+    assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
+
+
+def test_a_history_is_kept_by_the_exported_policy_as_in_training(tmp_path: Path) -> None:
+    spec = replace(SPEC, history=3)
+    networks = make_networks(spec)
+    frames = make_frames(12)
+    stacked = frames | {
+        key: np.concatenate([frames[key][np.maximum(np.arange(12) - back, 0)] for back in (2, 1, 0)], axis=-1)
+        for key in spec.images
+    }
+    result = go(networks, tmp_path / "export", spec=spec, frames=stacked, camera_sizes=None)
+    assert result["parity"]["data"]["robot"] < 1e-5 and result["parity"]["random"]["robot"] < 1e-5
+    policy = ExportedPolicy(tmp_path / "export")
+    assert policy.contract["history"] == 3
+    assert policy.contract["inputs"]["front_image"]["shape"] == ["B", 48, 48, 9]
+    assert policy.contract["inputs"]["front_image"]["channels"].startswith("the last 3 pictures, the oldest first")
+    expected = TorchPolicy(networks, spec, torch.device("cpu"))(stacked)
+    np.testing.assert_allclose(policy(stacked), expected, atol=1e-5)
+    low, high = np.array([-0.05, -0.5, -1]), np.array([0.05, 1.5, 1])
+    for _ in range(2):  # two episodes alike
+        policy.reset()
+        for step in range(12):
+            action = policy.act({key: value[step] for key, value in frames.items()})
+            np.testing.assert_allclose(action, low + (expected[step] + 1) / 2 * (high - low), atol=1e-5)
+    with pytest.raises(
+        PixelrlError, match=r"front_image is uint8 \[1, 48, 48, 9\]; the policy takes uint8 \[B, 48, 48, 3\]"
+    ):
+        policy.act({key: value[:1] for key, value in stacked.items()})
+
+
+def test_a_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:
+    for name in ("policy.onnx", "policy.json"):
+        (tmp_path / name).write_bytes((exported.directory / name).read_bytes())
+    content = bytearray((tmp_path / "policy.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "policy.onnx").write_bytes(content)
+    with pytest.raises(PixelrlError, match=r"policy.onnx: was changed after the export"):
+        ExportedPolicy(tmp_path)
+
+
+def test_a_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PixelrlError, match=r"not an exported policy"):
+        ExportedPolicy(tmp_path)
+    (tmp_path / "policy.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(PixelrlError, match=r"has format 99; .* reads 1"):
+        ExportedPolicy(tmp_path)
+
+
+@pytest.mark.parametrize("exported", ["shared"], indirect=True)
+def test_an_artefact_with_other_weights_is_not_written(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_a_little_wrong(path: Path, artefact: Artefact) -> None:
+        bias = artefact.networks.actor.last.bias.data
+        bias += 1e-3
+        write_onnx(path, artefact)
+        bias -= 1e-3
+
+    monkeypatch.setattr(artefact, "write_onnx", write_a_little_wrong)
+    with pytest.raises(PixelrlError, match=r"differs from the checkpoint by .* in action .* of the data frames"):
+        go(exported.networks, tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    before = {path: path.read_bytes() for path in exported.directory.iterdir()}
+    with pytest.raises(PixelrlError):
+        go(exported.networks, exported.directory)
+    assert {path: path.read_bytes() for path in exported.directory.parent.rglob("*") if path.is_file()} == before
+
+
+def test_the_policy_of_another_run_is_told_apart(exported: Exported) -> None:
+    other = TorchPolicy(make_networks(seed=1), SPEC, torch.device("cpu"))
+    sizes = {"front_image": CAMERA["front_image"], "wrist_image": (32, 40)}
+    resize = {"front_image": Resize((120, 160), (48, 48)), "wrist_image": Resize((32, 40), (32, 40))}
+    with pytest.raises(PixelrlError, match=r"at most 1e-04 passes"):
+        check_parity(ExportedPolicy(exported.directory), other, resize, sizes, make_frames(3))
+    resize["front_image"].rows = resize["front_image"].rows.roll(1, dims=1)
+    with pytest.raises(PixelrlError, match=r"resized pictures of front_image are off"):
+        check_parity(ExportedPolicy(exported.directory), other, resize, sizes, make_frames(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"camera_sizes": {"side_image": (48, 48)}}, r"'side_image': the policy has no such camera, but front_image"),
+        ({"camera_sizes": {"front_image": (0, 48)}}, r"'front_image': 0 x 48"),
+        ({"frames": {}}, r"no recorded frames of 'front_image'"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PixelrlError, match=message):
+        go(make_networks(), tmp_path / "export", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("before", "after"), [(480, 84), (96, 48), (50, 48), (48, 48), (48, 64), (7, 3)])
+def test_resampling_is_torchs_antialiased_interpolation(before: int, after: int) -> None:
+    impulses = torch.eye(before, dtype=torch.float64)[None, None]
+    expected = interpolate(impulses, (after, before), mode="bilinear", antialias=True)[0, 0]
+    torch.testing.assert_close(resampling(before, after), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("camera", [(96, 96), (480, 640), (100, 60), (30, 40)])
+def test_resized_pictures_are_what_image_libraries_give(camera: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*camera, 3), dtype=np.uint8)
+    channels = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    resized = Resize(camera, (48, 64))(channels)
+    assert resized.dtype == torch.uint8 and resized.shape == (1, 3, 48, 64)
+    exact = interpolate(channels.double(), (48, 64), mode="bilinear", antialias=True)
+    assert (resized - exact).abs().max() <= 0.5 + 1e-3
+    pillow = np.asarray(Image.fromarray(picture).resize((64, 48), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(resized[0].permute(1, 2, 0).numpy() - pillow).max() <= 1, "Pillow rounds after each axis"
+
+
+def test_the_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
+    sensors = {key: value[0] for key, value in make_frames(1, CAMERA).items()}
+    np.savez(tmp_path / "sensors.npz", **sensors)
+    script = (
+        "import sys, numpy; from pixelrl.export.runtime import ExportedPolicy;"
+        "action = ExportedPolicy(sys.argv[1]).act(dict(numpy.load(sys.argv[2])));"
+        "heavy = {'torch', 'onnx', 'onnxscript', 'einops', 'scipy', 'h5py', 'mujoco'} & set(sys.modules);"
+        "print(sorted(heavy), action.tolist())"
+    )
+    command = [sys.executable, "-c", script, str(exported.directory), str(tmp_path / "sensors.npz")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    action = ExportedPolicy(exported.directory).act(sensors)
+    assert printed.strip() == f"[] {action.tolist()}"

@@ -1,0 +1,110 @@
+"""`pixelrl evaluate` in strangers' environments and from banks of starts, as a user types it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelrl.simulation.evaluation.initial_states import read_bank
+from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.launch.arguments import pairs
+from pixelrl.launch.loaded_policy import check_rate
+from pixelrl.launch.commands.starts import chosen
+from pixelrl.runtime.seeding import derive
+from pixelrl.simulation.envs.make import named, open_env, with_cameras
+from pixelrl.simulation.envs.gymnasium_env import GymEnv
+
+Pixelrl = Callable[..., tuple[int, str]]
+TOY = "gym:tests.toy_gym:Toy/Reach-v0"
+
+
+def wander(env: GymEnv, episodes: int) -> Iterator[Episode]:
+    """Record random episodes through the door."""
+    for seed in range(episodes):
+        random = np.random.default_rng(seed)
+        sensors, _ = env.reset(seed=seed)
+        steps: list[tuple[Any, ...]] = []
+        while not steps or not (steps[-1][3] or steps[-1][4]):
+            action = random.uniform([0.2, -0.9], 0.9).astype(np.float32)
+            steps.append((action, *env.step(action)))
+        seen = [sensors, *(step[1] for step in steps)]
+        yield Episode(
+            sensors={key: np.stack([each[key] for each in seen]) for key in sensors},
+            actions=np.stack([step[0] for step in steps]),
+            rewards=np.array([step[2] for step in steps], np.float32),
+            dones=np.array([step[3] for step in steps]),
+        )
+
+
+def test_a_policy_is_trained_and_evaluated_in_a_strangers_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    data, run = tmp_path / "data.hdf5", tmp_path / "run"
+    env = open_env(with_cameras(named(TOY), {"pixels_front_image": (32, 48)}, {}))
+    assert isinstance(env, GymEnv)
+    write_episodes(data, wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
+    code, said = pixelrl(
+        "train", "quick_bc", "--task", data, "--out", run, "--steps", 4, "--batch-size", 16, "--device", "cpu",
+        "--actor-hidden", 16, "--log-every", 2,
+    )  # fmt: skip
+    assert code == 0, said
+    code, said = pixelrl("evaluate", run, "--episodes", 3, "--workers", 2, "--video", "--films", 1)
+    assert code == 0 and "of 3 episodes succeed" in said, said
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["env_args"] == env.env_args and evaluation["restarts"] == 0
+    assert [each["seed"] for each in evaluation["outcomes"]] == [derive(0, "evaluate", index) for index in range(3)]
+    assert all(1 <= each["length"] <= 12 for each in evaluation["outcomes"])
+    assert (run / "evaluation.mp4").stat().st_size > 0
+    code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
+    assert code == 0 and json.loads((tmp_path / "artefact/policy.json").read_text())["control_freq"] == 5, said
+    other = ("--env", TOY, "--env-options", "says=success", "--camera-sources", "pixels_front=render")
+    code, said = pixelrl("evaluate", tmp_path / "artefact", "--episodes", 1, *other)
+    assert code == 0 and "of 1 episodes succeed" in said, said
+    for words, expected in (
+        (("--env", TOY, "--env-options", "kind=blind"), "no camera 'pixels_front'; it has: render"),
+        (("--env", TOY, "--env-options", "kind"), "--env-options: 'kind' is not KEY=VALUE"),
+        (("--env", "gym:Nope-v0"), "gym:Nope-v0: cannot be made: Environment `Nope` doesn't exist"),
+        (("--env", "gym:tests.toy_gym:Toy/Slow-v0"), "acts at 5 Hz and tests.toy_gym:Toy/Slow-v0 at 2 Hz"),
+        (("--env", "gym:tests.toy_gym:Toy/Screen-v0"), "cannot draw here (No available video device)"),
+        (("--drawing", "fast"), "--drawing fast: tests.toy_gym:Toy/Reach-v0 is Gymnasium's"),
+        (("--time-limit", 0), "the time limit of a step is 0 s"),
+        (("--starts", data), "not a bank of starts"),
+        (("--starts", data, "--seed", 1), "has its own seed and environment; leave --seed"),
+    ):
+        code, said = pixelrl("evaluate", run, "--episodes", 1, "--workers", 1, *words)
+        assert code == 1 and expected in said and "Traceback" not in said, said
+
+
+def test_a_bank_holds_the_starts_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    path = tmp_path / "bank.hdf5"
+    command = ("starts", "pick-place-tray", "--out", path, "--episodes", 3, "--seed", 4, "--workers", 1)
+    code, said = pixelrl(*command, "--env-options", "distractor=true")
+    assert code == 0 and "3 starts of PickPlaceTray" in said, said
+    bank, episodes, seed = chosen(path, None, None)
+    assert bank is not None and (episodes, seed, bank.env_args["env_kwargs"]["distractor"]) == (3, 4, True)
+    assert [state.seed for state in bank.starts] == [derive(4, "evaluate", index) for index in range(3)]
+    assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == read_bank(path).sha256
+    assert chosen(path, 2, None)[1] == 2 and chosen(None, None, None) == (None, 100, 0)
+    for words, expected in (
+        (command, "exists already; choose another --out"),
+        (("starts", TOY, "--out", tmp_path / "toy.hdf5"), "keeps its state where nobody sees it; evaluate by --seed"),
+        (("starts", "Lifft", "--out", tmp_path / "x.hdf5"), "no task 'Lifft'; did you mean one of: Lift"),
+    ):
+        code, said = pixelrl(*words)
+        assert code == 1 and expected in said, said
+
+
+def test_rates_agree_or_are_unknown() -> None:
+    for policy, env in ((None, 5.0), (5.0, None), (20.0, 20.000001)):
+        check_rate(policy, env, {"env_name": "Lift"})
+    with pytest.raises(PixelrlError, match=r"the policy acts at 10 Hz and Lift at 20 Hz; .*control_freq=10"):
+        check_rate(10.0, 20.0, {"env_name": "Lift"})
+
+
+def test_options_are_read_as_json_or_as_text() -> None:
+    assert pairs("--x", ("a=1", "b=true", "c=red", 'd={"e": 2}', "f=x=y")) == {
+        "a": 1, "b": True, "c": "red", "d": {"e": 2}, "f": "x=y",
+    }  # fmt: skip

@@ -1,0 +1,204 @@
+"""`pixelrl inspect` as a user types it."""
+
+import base64
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import h5py
+import pytest
+from tests.arm import FRONT, write_arm
+from rich.console import Console
+
+import pixelrl.datasets.inspect.crash_probe as probe
+import pixelrl.launch.commands.inspect as inspection
+from pixelrl.datasets.inspect.inspector import examine
+from pixelrl.datasets.inspect.crash_probe import deadly
+from tests.dots import CAMERA, write_dots
+from pixelrl.launch.cli import main
+from pixelrl.launch.reports.inspection_figures import bars, counts, curve, heat
+
+
+def pixelrl(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> tuple[int, str, str]:
+    """Run a command line in this process, and return its exit code and what it printed where."""
+    monkeypatch.setattr(sys, "argv", ["pixelrl", "inspect", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "200")
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_what_a_person_reads(tmp_path: Path) -> None:
+    text = StringIO()
+    diagnosis = examine([(write_dots(tmp_path / "a.h5", "prior", 5), "data")])
+    inspection.print_report(diagnosis.reports[0], Console(file=text, width=150))
+    for words in (CAMERA, "(24, 24, 3)", "uint8", 'part: "prior" (5)', "warning rewards: never positive", "SACo 1.000"):
+        assert words in text.getvalue()
+    assert "pictures of 5 of 5 demos, 65" in text.getvalue()
+    assert inspection.verdict(diagnosis) == "training may start: 0 errors, 1 warnings, 0 notes"
+
+
+def test_task_and_prior_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_dots(tmp_path / "prior.h5", "prior", 6)
+    code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior)
+    assert code == 0 and "training may start: 0 errors, 0 warnings, 0 notes" in out
+    told = json.loads((tmp_path / "prior.inspection.json").read_text())
+    assert (told["demos"], told["role"], told["findings"]) == (6, "prior", [])
+    assert told["command"][:2] == ["pixelrl", "inspect"]
+    assert (tmp_path / "task.inspection.png").stat().st_size > 0
+
+
+def test_task_and_prior_that_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_arm(tmp_path / "prior.h5")
+    code, out, err = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior, "--no-sheet")
+    assert code == 1
+    (line,) = err.strip().splitlines()
+    assert line.startswith("pixelrl: training may not start (") and "prior.h5: obs/" in line
+    assert f"error {prior}: actions: 4 dimensions; expected 2, as in {task}" in out
+    assert not (tmp_path / "task.inspection.png").exists()
+    code, out, _ = pixelrl(monkeypatch, capsys, task, prior)
+    assert code == 0  # each by itself is good
+
+
+def test_json_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_arm(tmp_path / "a.h5")
+    code, out, _ = pixelrl(monkeypatch, capsys, path, "--json")
+    told = json.loads(out)
+    assert (code, told["fit"], told["reports"][0]["demos"], told["between"]) == (0, True, 8, [])
+    assert told["reports"][0]["coverage"]["saco"] == 1.0
+    with h5py.File(path, "a") as file:
+        file["data/demo_2/actions"][3, 1] = 9.0
+    code, out, err = pixelrl(monkeypatch, capsys, path, "--json", "--no-sheet")
+    told = json.loads(out)
+    assert (code, told["fit"]) == (1, False)
+    (finding,) = told["reports"][0]["findings"]
+    assert (finding["level"], finding["check"], finding["demo"], finding["index"]) == (
+        "error", "action-range", "demo_2", 3,
+    )  # fmt: skip
+    assert "training may not start (1 errors, 0 warnings, 0 notes)" in err
+
+
+class Reader(HTMLParser):
+    """Gathers the tags that are open, and everything that a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_one_page_that_needs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_arm(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file[f"data/demo_4/obs/{FRONT}"][6] = 0
+        file["data"].attrs["env_args"] = json.dumps({"env_name": "<script>alert(1)</script>"})
+    code, out, _ = pixelrl(monkeypatch, capsys, path, write_arm(tmp_path / "b.h5", seed=1), "--html", "--no-sheet")
+    assert code == 0 and f"{tmp_path}/a.inspection.html" in out
+    page = (tmp_path / "a.inspection.html").read_text()
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == [] and "script" not in reader.tags and "link" not in reader.tags
+    assert len(reader.fetched) == 2 and all(value.startswith("data:image/png;base64,") for value in reader.fetched)
+    assert base64.b64decode(reader.fetched[0].partition(",")[2]).startswith(b"\x89PNG")
+    assert not re.search(r"url\(|@import|https?:", page)
+    assert "prefers-color-scheme: dark" in page
+    assert page.count("<svg") == 2 * (4 + 4)  # of each file: lengths, returns, coverage, map, and four actions
+    assert f"/data/demo_4/obs/{FRONT}[6]" in page and "&lt;script&gt;" in page
+    assert not (tmp_path / "a.inspection.png").exists()
+
+
+def test_a_page_on_a_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.h5").write_text("hello")
+    code, _, err = pixelrl(monkeypatch, capsys, tmp_path / "a.h5", "--html")
+    assert code == 1 and err.count("a.h5") == 1
+    assert "not an HDF5 file" in (tmp_path / "a.inspection.html").read_text()
+    assert not (tmp_path / "a.inspection.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no files to look at"),
+        (("a.h5", "--sample", "0"), "--sample is 0"),
+        (("a.h5", "--return-range", "1", "1"), "--return-range is (1.0, 1.0)"),
+        (("a.h5", "--reference", "gone.h5"), "gone.h5: no reference"),
+    ],
+)
+def test_options_that_cannot_be(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_arm(tmp_path / "a.h5")
+    code, _, err = pixelrl(monkeypatch, capsys, *words)
+    assert code == 1 and said in err
+
+
+def test_a_folder_where_nobody_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*words: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(inspection, "write_json", refuse)
+    monkeypatch.setattr(inspection, "contact_sheet", refuse)
+    code, out, _ = pixelrl(monkeypatch, capsys, write_arm(tmp_path / "a.h5"))
+    assert code == 0 and "nothing written beside it: Permission denied" in out
+
+
+def test_figures() -> None:
+    assert bars([0, 5, 10], "-1", "1").count("class=b") == 2  # nothing is drawn for none
+    assert counts([3, 3, 5]).count("class=b") == 2 and ">3<" in counts([3, 3, 5]) and ">5<" in counts([3, 3, 5])
+    assert counts([2.0]).count("class=b") == 1
+    assert counts([0.1, 0.2, 7.3]).count("class=b") == 2
+    assert "points='0.0,96.0 240.0,49.0'" in curve([(0, 0), (10, 5)])
+    assert heat([[0, 1], [4, 0]]).count("fill-opacity") == 2
+
+
+def test_a_file_that_crashes_the_library_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 2)
+    assert deadly([good, other]) == {}
+    crash = "import os, sys; print(0, flush=True); 'b.h5' in sys.argv[1] and os.abort(); print(1); os.abort()"
+    real = probe.subprocess.run
+    monkeypatch.setattr(
+        probe.subprocess,
+        "run",
+        lambda command, **options: real([command[0], "-c", crash, *command[3:]], **options),
+    )
+    assert deadly([good, other]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
+    code, _, err = pixelrl(monkeypatch, capsys, other, "--no-sheet")
+    assert code == 1 and f"{other}: badly damaged" in err

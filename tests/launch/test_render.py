@@ -1,0 +1,260 @@
+"""`pixelrl render`: raw files become pixel data sets, whoever wrote them and however often it was interrupted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pixelrl.simulation.playback.raw_hdf5 import read_raw, read_recording
+from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path, write_episodes
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import DataError, PixelrlError, SimulationError
+from pixelrl.launch.commands.render import render
+from pixelrl.simulation.tasks.scripted.collect import record
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_env
+
+ARGS = default_env_args("pick-place-tray", size=32)
+SEEDS = (3, 4, 5)
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of ours: with pictures and rewards, and without scenes, which the tray's episodes share."""
+    path = tmp_path_factory.mktemp("ours") / "ours.hdf5"
+    env = make_env(ARGS)
+    try:
+        episodes = [record(env, "task", seed) for seed in SEEDS]
+        write_episodes(path, episodes, env_args=ARGS, action_dims=env.action_dims)
+        with h5py.File(path, "a") as file:
+            file["mask/train"] = np.array([b"demo_2", b"demo_0"])
+            file["data/demo_0"].attrs["scene_for_test"] = env.robosuite.sim.model.get_xml()
+    finally:
+        env.close()
+    return path
+
+
+@pytest.fixture
+def raw(ours: Path, tmp_path: Path) -> Path:
+    """The same as robosuite's own script leaves it."""
+    path = tmp_path / "demo.hdf5"
+    with h5py.File(ours) as source, h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env"] = "PickPlaceTray"
+        data.attrs["repository_version"] = "1.5.2"
+        data.attrs["env_info"] = json.dumps({"env_name": "PickPlaceTray", "robots": ["Panda"], "control_freq": 5})
+        for index in range(2):
+            demo = data.create_group(f"demo_{index + 1}")
+            demo.attrs["model_file"] = source["data/demo_0"].attrs["scene_for_test"]
+            for key in ("states", "actions"):
+                demo[key] = source[f"data/demo_{index}/{key}"][()]
+    return path
+
+
+def run(source: Path, out: Path, **options: Any) -> dict[str, Any]:
+    options = {"cameras": ("agentview",), "size": (32, 32), "workers": 1, "console": Console(quiet=True)} | options
+    return render(source, out, **options)
+
+
+def test_a_file_of_ours_is_drawn_again_as_it_was(
+    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again.hdf5"
+    result = run(ours, out, workers=2, console=Console(width=200))
+    with h5py.File(ours) as before, h5py.File(out) as after:
+        assert sorted(after["mask/train"][()]) == [b"demo_0", b"demo_2"]
+        assert dict(json.loads(after["data"].attrs["env_args"])["env_kwargs"])["control_freq"] == 5
+        for demo in before["data"]:
+            for key in ("actions", "rewards", "dones", "states", "frames/agentview_image", "frames/robot0_eef_pos"):
+                np.testing.assert_array_equal(before[f"data/{demo}/{key}"], after[f"data/{demo}/{key}"], key)
+    assert result["replay"] == {
+        "instants": result["transitions"] - len(SEEDS),
+        "exact": 3,
+        "far": [],
+        "qpos_max": 0.0,
+        "qpos_mean": 0.0,
+        "eef_max": 0.0,
+        "eef_mean": 0.0,
+    }
+    assert json.loads((tmp_path / "again.render.json").read_text()) == result
+    assert {"command", "version", "machine"} <= set(result)
+    assert "3 of 3 replays meet every recorded state exactly" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
+    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, resumed = tmp_path / "whole.hdf5", tmp_path / "resumed.hdf5"
+    expected = run(ours, whole, workers=2)
+    add: Callable[[EpisodeWriter, Episode], str] = EpisodeWriter.add
+
+    def add_one(writer: EpisodeWriter, episode: Episode) -> str:
+        if writer.count:
+            raise KeyboardInterrupt
+        return add(writer, episode)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EpisodeWriter, "add", add_one)
+        run(ours, resumed)
+    assert unfinished_path(resumed).exists() and not resumed.exists()
+    with pytest.raises(PixelrlError, match=r"begun from other data or with other options; remove it"):
+        run(ours, resumed, replay=False)
+    with pytest.raises(DataError, match=r"begun with another env_args"):
+        run(ours, resumed, size=(32, 40))
+    result = run(ours, resumed)
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert result["demos"] == expected["demos"] and result["replay"] == expected["replay"]
+    with pytest.raises(PixelrlError, match=r"resumed.hdf5: exists already"):
+        run(ours, resumed)
+
+
+def test_robosuites_own_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(raw, "a") as file:
+        file["data/demo_2/actions"][0, :3] = (1, 1, 1)
+    out = tmp_path / "pixels.hdf5"
+    result = run(raw, out, cameras=("frontview", "agentview"), size=(24, 40), console=Console(width=200))
+    contents = read_contents(out)
+    assert contents.pictures == {"frontview_image": (24, 40, 3), "agentview_image": (24, 40, 3)}
+    assert [dim.name for dim in contents.action] == ["dx", "dy", "dz", "gripper"]
+    assert contents.env_args["env_version"] == "1.5.2"
+    first = next(iter(read_demos(contents)))
+    np.testing.assert_array_equal(first.rewards, first.dones)
+    assert result["demos"][0]["success"] == first.dones.any()
+    assert [demo["source"] for demo in result["demos"]] == ["demo_1", "demo_2"]
+    assert result["demos"][1]["eef_max"] > 0.01 and "demo_2" in result["replay"]["far"]
+    said = capsys.readouterr().out
+    assert "warning: in " in said and "strays more than 10 mm" in said
+    with h5py.File(out) as file:
+        assert file["data/demo_0"].attrs["model_file"].startswith("<mujoco")
+
+
+def test_both_layouts_and_all_notes_are_read(raw: Path, ours: Path) -> None:
+    robosuites, robomimics = read_raw(raw), read_raw(ours)
+    assert robosuites.demos == ("demo_1", "demo_2") and robosuites.action_dim == 4
+    assert robosuites.env_args == {
+        "env_name": "PickPlaceTray",
+        "type": 1,
+        "env_version": "1.5.2",
+        "env_kwargs": {"robots": ["Panda"], "control_freq": 5},
+    }
+    assert robomimics.env_args["env_kwargs"]["camera_names"] == ["agentview"]
+    assert robomimics.masks == {"train": ("demo_2", "demo_0")}
+    with h5py.File(raw, "a") as file:
+        file["data/demo_1"].attrs["ep_meta"] = json.dumps({"lang": "pick it up"})
+        del file["data"].attrs["repository_version"]
+    assert read_recording(read_raw(raw), "demo_1").meta == {"lang": "pick it up"}
+    assert read_recording(robosuites, "demo_2").rewards is None
+    kept = read_recording(robomimics, "demo_1")
+    assert kept.rewards is not None and kept.notes["seed"] == SEEDS[1] and kept.scene is None
+    assert "env_version" not in read_raw(raw).env_args
+
+
+def drop(name: str) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+
+    return change
+
+
+def put(name: str, value: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        if name in file:
+            del file[name]
+        file[name] = value
+
+    return change
+
+
+def attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        file["data"].attrs[name] = value
+
+    return change
+
+
+def swell(file: h5py.File) -> None:
+    del file["data/demo_1/actions"]
+    file["data/demo_1"].create_dataset("actions", (2**30, 4), "f8", chunks=(1024, 4))
+
+
+def forget(file: h5py.File) -> None:
+    del file["data"].attrs["env_info"]
+
+
+def link(file: h5py.File) -> None:
+    del file["data/demo_1/states"]
+    file["data/demo_1/states"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop("data/demo_1/states"), r"demo.hdf5: /data/demo_1: no states, it holds actions"),
+        (drop("data"), r"no 'data' in it"),
+        (put("data", np.zeros(3)), r"/data: expected a group, came <HDF5 dataset"),
+        (put("data/demo_1", np.zeros(3)), r"/data/demo_1: expected a group"),
+        (put("mask", np.zeros(3)), r"/mask: expected a group"),
+        (drop("data/demo_1/actions"), r"no 'actions'"),
+        (forget, r"no environment; expected the attribute env_args \(robomimic\), or env and env_info"),
+        (attribute("env_info", "{"), r"'env_info' is not JSON"),
+        (attribute("env_args", "{}"), r"env_args has no env_name"),
+        (put("data/demo_1/states", np.zeros((3, 32))), r"3 states beside \d+ actions; expected"),
+        (put("data/demo_1/states", np.zeros(3)), r"states: float64 \(3,\); expected floats"),
+        (put("data/demo_1/actions", np.zeros((1, 7))), r"states beside 1 actions"),
+        (put("data/demo_1/rewards", np.zeros(1)), r"rewards: shape \(1,\)"),
+        (put("mask/valid", np.array([b"demo_9"])), r"mask/valid: names 'demo_9'"),
+        (link, r"states: a link"),
+        (swell, r"actions: float64, .*: more than the file can hold"),
+    ],
+)
+def test_damaged_files_are_named_before_anything_is_simulated(
+    raw: Path, tmp_path: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    with h5py.File(raw, "a") as file:
+        change(file)
+    with pytest.raises(DataError, match=message):
+        run(raw, tmp_path / "out.hdf5")
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.hdf5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (attribute("env", "Kitchen"), {}, r"there is no task 'Kitchen'"),
+        (None, {"cameras": ("wrist",)}, r"PickPlaceTray has no camera 'wrist'; it has: .*agentview"),
+        (None, {"demos": 0}, r"--demos 0"),
+        (None, {"size": (0, 32)}, r"--size \(0, 32\)"),
+        (None, {"cameras": ()}, r"--cameras \(\)"),
+        (put("data/demo_1/states", np.full((1, 32), np.nan)), {}, r"nan"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(
+    raw: Path, tmp_path: Path, change: Callable[[h5py.File], None] | None, options: dict[str, Any], message: str
+) -> None:
+    with h5py.File(raw, "a") as file:
+        if change is not None:
+            change(file)
+        if "nan" in message:
+            del file["data/demo_1/actions"]
+            file["data/demo_1/actions"] = np.zeros((1, 4))
+    with pytest.raises(PixelrlError, match=message):
+        run(raw, tmp_path / "out.hdf5", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.hdf5"]
+
+
+def test_a_demo_that_does_not_fit_is_named_and_those_before_it_stay(raw: Path, tmp_path: Path) -> None:
+    with h5py.File(raw, "a") as file:
+        states = file["data/demo_2/states"][:, :-1]
+        del file["data/demo_2/states"]
+        file["data/demo_2/states"] = states
+    out = tmp_path / "out.hdf5"
+    with pytest.raises(SimulationError, match=r"demo\.hdf5: demo_2: a state of 31 numbers; the model has 32"):
+        run(raw, out)
+    with h5py.File(unfinished_path(out)) as file:
+        assert list(file["data"]) == ["demo_0"]
+    assert [demo["source"] for demo in run(raw, out, demos=1)["demos"]] == ["demo_1"], "that much was done before"

@@ -1,0 +1,111 @@
+"""A sweep and an evaluation's page, as a user asks for them, of a policy that has learned nothing."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pixelrl.learning.batch import ActionDim, Spec
+from pixelrl.training.checkpoint import save_networks
+from pixelrl.encoders.conv import CogCNN
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.launch.commands.evaluate import evaluate
+from pixelrl.launch.recipes import quick_cog
+from pixelrl.launch.commands.sweep import judged, key_of, sweep
+from pixelrl.launch.reports.sweep_page import view_path
+from pixelrl.learning.learner import build_networks
+from pixelrl.training.run_directory import Run, checkpoint_path
+from pixelrl.simulation.envs.robosuite_env import default_env_args
+from pixelrl.simulation.evaluation.perturbations import Perturbation
+
+MOVES = tuple(ActionDim(name=axis, low=-0.05, high=0.05, unit="m") for axis in ("dx", "dy", "dz"))
+SPEC = Spec(
+    images={"agentview_image": (3, 48, 48)},
+    proprio={},
+    action=(*MOVES, ActionDim(name="gripper")),
+    sources=("task",),
+    proprio_mean=(),
+    proprio_std=(),
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return the directory of a run whose task ends after 5 steps."""
+    recipe = replace(quick_cog(), encoder=CogCNN(channels=2), critic_hidden=(16, 8), actor_hidden=(16,))
+    env_args = default_env_args("pick-place-tray", horizon=5)
+    whole = Run(recipe=recipe, spec=SPEC, data={}, fingerprint="", actions="unit", env_args=env_args)
+    directory = tmp_path / "fresh"
+    whole.write(directory)
+    save_networks(checkpoint_path(directory), build_networks(recipe, SPEC), 0)
+    return directory
+
+
+def test_a_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "console": Console(quiet=True)}
+    first = sweep(run, only=["blur"], levels=[2], **options)
+    assert list(first["cells"]) == ["unperturbed", "blur_2"]
+    assert view_path(run, "unperturbed").read_bytes() != view_path(run, "blur_2").read_bytes()
+    played: list[str] = []
+
+    def play(cell: Perturbation, *others: Any, **options: Any) -> dict[str, Any]:
+        played.append(key_of(cell))
+        if cell.level == 2:
+            raise KeyboardInterrupt
+        view_path(run, key_of(cell)).write_bytes(view_path(run, "unperturbed").read_bytes())
+        return {"perturbation": cell.name, "unit": cell.unit, "level": cell.level, "outcomes": [True, False]}
+
+    monkeypatch.setattr("pixelrl.launch.commands.sweep.tried", play)
+    for levels in ([1, 2], [1, 3]):
+        with suppress(KeyboardInterrupt):
+            sweep(run, only=["action-delay"], levels=levels, **options)
+    assert played == ["action-delay_1", "action-delay_2", "action-delay_3"], "a cell was played twice"
+    found = json.loads((run / "sweep.json").read_text())["cells"]
+    assert list(found) == ["unperturbed", "blur_2", "action-delay_1", "action-delay_3"]
+    page = (run / "sweep.html").read_text()
+    assert "blur [pixels" in page and "action-delay [" not in page, "only what shows is shown"
+    assert (run / "sweep.png").stat().st_size > 0
+    with pytest.raises(PixelrlError, match="holds a sweep with another seed; choose another --out"):
+        sweep(run, only=["blur"], **options | {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["fog"]}, "--only fog: there is no such perturbation, but: camera-moved, "),
+        ({"levels": [1.0]}, "--levels are of one perturbation; name it"),
+        ({"only": ["distractor"], "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
+    ],
+)
+def test_a_sweep_that_cannot_be(run: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PixelrlError, match=message):
+        sweep(run, episodes=1, seed=0, workers=1, console=Console(quiet=True), **options)
+
+
+def test_cells_are_tested_against_the_unperturbed_one_by_pairs() -> None:
+    cells = {
+        "unperturbed": {"outcomes": [True] * 10},
+        "blur_1": {"perturbation": "blur", "level": 1, "outcomes": [True] * 9 + [False]},
+        "blur_2": {"perturbation": "blur", "level": 2, "outcomes": [False] * 10},
+    }
+    found = judged(cells)["cells"]
+    assert found["blur_1"]["against_unperturbed"] == {"won": 0, "lost": 1, "p": 1.0}
+    assert found["blur_2"]["against_unperturbed"]["p"] == pytest.approx(2 / 2**10)
+    assert found["blur_2"]["p_adjusted"] == pytest.approx(2 * 2 / 2**10), "two tests, not three"
+    assert [cell.get("verdict") for cell in found.values()] == [None, "undetermined", "worse"]
+
+
+def test_an_evaluation_films_the_failures_that_it_had_not_filmed(run: Path) -> None:
+    options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "films": 1}
+    result = evaluate(run, **options, html=True, console=Console(quiet=True))
+    assert [each["success"] for each in json.loads((run / "evaluation.json").read_text())["outcomes"]] == [False] * 2
+    assert sorted(path.name for path in (run / "videos").iterdir()) == [
+        f"episode_00{index}_failure.mp4" for index in range(2)
+    ]
+    page = (run / "evaluation.html").read_text()
+    assert page.count("<video") == 2 and result["policy"]["sha256"] in page
+    assert (run / "failures.png").stat().st_size > 0

@@ -1,0 +1,167 @@
+"""The scratch pad of one step."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
+from pixelrl.learning.batch import Observation
+from pixelrl.learning.context import Update
+from pixelrl.learning.networks import Networks
+from pixelrl.terms.bc import BC
+from pixelrl.terms.cql import CQL
+from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.td import TD
+from tests.tiny import gradients, make_learner, make_networks, moved, seeded, shrink, transitions
+
+RESULTS = ["encoding", "next_encoding", "data", "policy_judgement", "next_judgement"]
+
+
+def leaf(update: Update, name: str) -> torch.Tensor:
+    result = getattr(update, name)
+    return result if isinstance(result, torch.Tensor) else result.features
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_asked_for_first_without_gradient_still_has_one(name: str, shared: bool) -> None:
+    networks = make_networks(shared=shared)
+    update = Update(networks, transitions(), seeded(), shift=1)
+    with torch.no_grad():
+        first = leaf(update, name)
+    assert leaf(update, name) is first
+    assert moved(gradients(first.square().sum(), networks.critic))
+
+
+def test_the_policy_and_its_action_keep_their_gradient_too() -> None:
+    networks = make_networks()
+    update = Update(networks, transitions(), seeded())
+    with torch.no_grad():
+        action, log_prob = update.policy_action
+    assert moved(gradients(action.sum(), networks.actor)) and moved(gradients(log_prob.sum(), networks.actor))
+    assert moved(gradients(update.policy_judgement.value.sum(), networks.actor))
+
+
+def test_what_lies_beyond_the_backup_has_no_gradient() -> None:
+    update = Update(make_networks(shared=True), transitions(), seeded())
+    for tensor in (update.next_action, update.next_value, update.td_target):
+        assert not tensor.requires_grad
+
+
+def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None:
+    networks = make_networks()
+    for parameter in networks.target.head.parameters():
+        parameter.data *= 1.5  # so that it is not the critic's
+    update = Update(networks, transitions(), seeded())
+    target = networks.target
+    first, second = target.judge(target.situate(target.encode(update.batch.next_obs)), update.next_action).value
+    assert (first < second).any() or (first > second).any()
+    expected = update.batch.reward + update.batch.discount * torch.minimum(first, second)
+    torch.testing.assert_close(update.td_target, expected)
+    ends = update.batch.discount == 0
+    assert ends.any() and torch.equal(update.td_target[ends], update.batch.reward[ends])
+
+
+def test_all_terms_see_the_same_shifted_pictures() -> None:
+    update = Update(make_networks(), transitions(), seeded(), shift=2)
+    assert update.obs is update.obs and update.next_obs is update.next_obs
+    assert not torch.equal(update.obs.images["front_image"], update.batch.obs.images["front_image"] / 255)
+    torch.testing.assert_close(update.encoding, update.networks.critic.encode(update.obs))
+
+
+def test_a_shared_encoder_gives_the_policy_the_critics_encoding() -> None:
+    networks = make_networks(shared=True)
+    update = Update(networks, transitions(), seeded(), shift=1)
+    torch.testing.assert_close(update.policy.mean, networks.policy(update.obs).mean)
+    torch.testing.assert_close(update.next_policy.mean, networks.policy(update.next_obs).mean)
+
+
+def test_imitation_among_the_critics_terms_shapes_a_shared_encoder_only() -> None:
+    shared, apart = make_networks(shared=True), make_networks(shared=False)
+    loss, _ = BC()(Update(shared, transitions(), seeded()))
+    assert moved(gradients(loss, shared.critic.encoders))
+    assert not moved(gradients(loss, shared.critic.head))
+    loss, _ = BC()(Update(apart, transitions(), seeded()))
+    assert not moved(gradients(loss, apart.critic))
+    loss, _ = TD()(Update(apart, transitions(), seeded()))
+    assert moved(gradients(loss, apart.critic.encoders))
+
+
+def count_encodings(networks: Networks) -> Counter[str]:
+    """Count the pictures' rows that each encoder is shown, call by call."""
+    seen: Counter[str] = Counter()
+
+    def watch(name: str, encoder: nn.Module) -> None:
+        def note(module: nn.Module, inputs: object, result: torch.Tensor) -> None:
+            seen[name] += result.shape[0]
+            assert result.shape[0] in (6, 12)  # s, s' or both; never tiled for sampled actions
+
+        encoder.register_forward_hook(note)
+
+    for name, critic in (("critic", networks.critic), ("target", networks.target)):
+        for index, encoder in enumerate(critic.encoders):
+            watch(f"{name}{index}", encoder)
+    if networks.actor.encoder is not None:
+        watch("actor", networks.actor.encoder)
+    return seen
+
+
+@pytest.mark.parametrize("measure", [False, True])
+@pytest.mark.parametrize(
+    ("recipe", "critic"),
+    [(cog(), 1), (cog_dr3(), 2), (quick_cog(), 2), (quick_cog_dr3(), 2)],  # s; and s' for DR3 or a shared encoder
+    ids=["cog", "cog_dr3", "quick_cog", "quick_cog_dr3"],
+)
+def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: int, measure: bool) -> None:
+    learner = make_learner(shrink(recipe, warmup_steps=0))  # type: ignore[arg-type]
+    seen = count_encodings(learner.networks)
+    learner.update(transitions(), measure=measure)
+    if measure:
+        critic = 2
+    if learner.recipe.shared_encoder:
+        assert seen == {"critic0": 6 * critic, "target0": 6}
+    else:
+        assert seen == {"critic0": 6 * critic, "critic1": 6 * critic, "target0": 6, "target1": 6, "actor": 12}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_s_and_next_s_give_the_same_together_and_apart(shared: bool) -> None:
+    networks = make_networks(shared=shared)
+    one, other = (Update(networks, transitions(), seeded(), shift=2, together=both) for both in (True, False))
+    terms = (TD(), CQL(), DR3(weight=0.1), BC())
+    losses = [sum((term(update)[0] for term in terms), torch.zeros(())) for update in (one, other)]
+    torch.testing.assert_close(*losses)
+    for a, b in zip(*(gradients(loss, networks.critic) for loss in losses), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_encoding_once_is_what_the_naive_form_computes(shared: bool) -> None:
+    """COG's code repeats the pictures for every sampled action, encodes each copy, and appends the action to it."""
+    networks, batch, count = make_networks(shared=shared), transitions(), 5
+    action = torch.rand(count, 6, 3, generator=seeded(3)) * 2 - 1
+
+    def naive() -> torch.Tensor:
+        images = {key: value.repeat(count, 1, 1, 1) for key, value in batch.obs.images.items()}
+        tiled = Observation(images=images, proprio=batch.obs.proprio.repeat(count, 1))
+        head, values = networks.critic.head, []
+        for member in range(2):
+            encoder = networks.critic.encoders[0 if shared else member]
+            x = torch.cat([encoder(tiled), action.flatten(0, 1)], dim=1)
+            first = torch.cat([head.from_state.weight[member], head.from_action.weight[member]])
+            x = torch.relu(x @ first + head.from_state.bias[member])  # type: ignore[index]
+            for layer in head.layers:
+                x = torch.relu(x @ layer.weight[member] + layer.bias[member])  # type: ignore[index,operator]
+            values.append((x @ head.last.weight[member] + head.last.bias[member]).view(count, 6))  # type: ignore[index]
+        return torch.stack(values)
+
+    once, tiled = Update(networks, batch, seeded()).judge(action).value, naive()
+    torch.testing.assert_close(once, tiled, rtol=1e-5, atol=1e-5)
+    for one, other in zip(
+        gradients(once.logsumexp(1).mean(), networks.critic),
+        gradients(tiled.logsumexp(1).mean(), networks.critic),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

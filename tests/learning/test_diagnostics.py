@@ -1,0 +1,106 @@
+"""What is measured inside the critic."""
+
+import math
+
+import pytest
+import torch
+
+from pixelrl.launch.recipes import quick_cog, quick_cog_dr3
+from pixelrl.learning.context import Update
+from pixelrl.learning.diagnostics import by_source, dead_share, diagnose, srank
+from pixelrl.learning.networks import Judgement
+from tests.tiny import known, make_learner, make_networks, seeded, shrink, transitions
+
+
+def with_singular_values(*values: float) -> torch.Tensor:
+    """Return an [8, F] matrix with these singular values."""
+    generator = seeded()
+    left = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0][:, : len(values)]
+    right = torch.linalg.qr(torch.randn(len(values), len(values), generator=generator))[0]
+    return left @ torch.diag(torch.tensor(values)) @ right
+
+
+@pytest.mark.parametrize(
+    ("values", "delta", "rank"),
+    [
+        ((5.0, 0.0, 0.0), 0.01, 1),
+        ((1.0, 1.0, 1.0, 1.0), 0.01, 4),
+        ((98.0, 0.5, 0.8, 0.7), 0.01, 3),  # 98, 98.8, 99.5 %
+        ((98.0, 1.5, 0.3, 0.2), 0.01, 2),  # 98, 99.5 %
+        ((60.0, 30.0, 10.0), 0.2, 2),
+    ],
+)
+def test_srank_counts_singular_values_up_to_their_share(values: tuple[float, ...], delta: float, rank: int) -> None:
+    assert srank(with_singular_values(*values), delta).item() == rank
+
+
+def test_srank_of_dead_features_is_not_the_highest() -> None:
+    assert srank(torch.zeros(8, 4)).item() <= 1
+
+
+def test_dead_units_are_zero_in_every_row() -> None:
+    features = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]])
+    assert dead_share(features).item() == 0.5
+
+
+def test_rows_are_averaged_by_their_source() -> None:
+    rows = {"q/data": torch.tensor([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])}  # means over the ensemble: 2, 3, 4
+    metrics = by_source(rows, torch.tensor([0, 1, 0]), ("task", "prior", "other"))
+    assert metrics["q/data@task"].item() == 3
+    assert metrics["q/data@prior"].item() == 3
+    assert math.isnan(metrics["q/data@other"].item())
+    uneven = by_source(rows, torch.tensor([1, 1, 0]), ("task", "prior"))
+    assert (uneven["q/data@task"].item(), uneven["q/data@prior"].item()) == (4, 2.5)
+
+
+def test_figures_by_hand() -> None:
+    # phi and phi' of two critics on two rows
+    here = torch.tensor([[[3.0, 4.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 0.0]]])
+    there = torch.tensor([[[4.0, 3.0], [2.0, 0.0]], [[2.0, 0.0], [0.0, 5.0]]])
+    update = known(
+        transitions(size=2),
+        make_networks(),
+        data=Judgement(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), here),
+        next_judgement=Judgement(torch.zeros(2, 2), there),
+        td_target=torch.tensor([2.0, 2.0]),
+    )
+    metrics = {name: value.item() for name, value in diagnose(update, ("task", "prior")).items()}
+    assert metrics["features/dot"] == pytest.approx((24 + 0 + 2 + 0) / 4)
+    assert metrics["features/cosine"] == pytest.approx((24 / 25 + 0 + 1 + 0) / 4)
+    assert metrics["features/norm"] == pytest.approx((5 + 2 + 1 + 1) / 4)
+    assert metrics["features/dead"] == pytest.approx((0 + 0.5) / 2)
+    assert metrics["features/srank"] == pytest.approx((2 + 1) / 2)
+    assert metrics["q/data"] == pytest.approx(2.5)
+    assert metrics["q/td_error"] == pytest.approx((1 + 0 + 1 + 2) / 4)
+    assert metrics["q/data@task"] == pytest.approx(2) and metrics["q/data@prior"] == pytest.approx(3)
+    assert metrics["q/policy_minus_data"] == pytest.approx(metrics["q/policy"] - 2.5)
+
+
+def test_policy_and_random_actions_are_told_apart() -> None:
+    # a critic that likes what the policy does: Q = relu(a_0) in both members
+    networks = make_networks()
+    networks.actor.last.weight.data.zero_()
+    networks.actor.last.bias.data.copy_(torch.tensor([5.0, 0, 0, -5, -5, -5]))  # a_0 = 1
+    head = networks.critic.head
+    for parameter in head.parameters():
+        parameter.data.zero_()
+    head.from_action.weight.data[:, 0, 0] = 1
+    head.layers[0].weight.data[:, 0, 0] = 1
+    head.last.weight.data[:, 0, 0] = 1
+    metrics = diagnose(Update(networks, transitions(size=600), seeded()), ("task", "prior"))
+    assert metrics["q/policy"].item() == pytest.approx(1, abs=1e-3)
+    assert metrics["q/random"].item() == pytest.approx(0.25, abs=0.03)  # E[relu(U(-1, 1))]
+
+
+def test_they_are_logged_with_and_without_dr3() -> None:
+    names = []
+    for recipe in (quick_cog(), quick_cog_dr3()):
+        found = make_learner(shrink(recipe)).update(transitions(), measure=True)
+        names.append({name for name in found if name.startswith(("features/", "q/"))})
+    assert names[0] == names[1]
+    assert {"features/dot", "features/srank", "q/cql_gap@prior", "features/dot@task"} <= names[0]
+    assert not any("/" in name and name.startswith(("features/", "q/")) for name in unmeasured())
+
+
+def unmeasured() -> list[str]:
+    return list(make_learner(shrink(quick_cog())).update(transitions()))

@@ -1,0 +1,114 @@
+"""The watch for values that explode."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pixelrl.launch.recipes import quick_bc, quick_cog
+from pixelrl.learning.context import Update
+from pixelrl.learning.divergence import Guard, largest_q
+from pixelrl.learning.networks import Judgement
+from pixelrl.runtime.errors import DivergenceError
+from pixelrl.training import checkpoint
+from tests.tiny import CPU, known, learn, make_learner, shrink, transitions
+
+NOTHING = torch.empty(0)
+
+
+def judged(*value: float) -> Update:
+    """Return an update in which two critics say this of each row; sources take turns."""
+    rows = torch.tensor(value)
+    return known(transitions(size=len(value)), data=Judgement(torch.stack([rows, 0 * rows]), NOTHING))
+
+
+def guard() -> Guard:
+    watch = Guard(["critic/td", "critic/dr3", "critic/td"], ("task", "prior"), CPU)
+    watch.limit = 50.0
+    return watch
+
+
+def parts(td: float, dr3: float) -> dict[str, torch.Tensor]:
+    return {"critic/td": torch.tensor(td), "critic/dr3": torch.tensor(dr3)}
+
+
+def test_what_rewards_allow() -> None:
+    assert largest_q(0.95, 10.0) == pytest.approx(1e3 * 200)
+    assert largest_q(0.99, 0.001) == 1e4
+    assert largest_q(1.0, 1.0) == 1e6
+
+
+def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
+    watch = guard()
+    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2)))
+    watch.check(7)
+    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2)))
+    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1)))
+    expected = r"step 8: \|Q\| is 51, and beyond 50 .* most of the loss is critic/dr3, in rows of prior \(1\)"
+    for _ in range(2):
+        with pytest.raises(DivergenceError, match=expected):
+            watch.check(9)
+
+
+def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
+    watch = guard()
+    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf)))
+    with pytest.raises(DivergenceError, match=r"step 1: critic/dr3 is inf, in rows of no one source"):
+        watch.check(1)
+
+
+@pytest.mark.parametrize("name", ["td_target", "log_prob"])
+def test_targets_and_densities_count_too(name: str) -> None:
+    watch, update = guard(), judged(1, 2, 3)
+    vars(update)[name] = torch.tensor([1.0, 2.0, math.nan])
+    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}))  # dr3 was not evaluated
+    with pytest.raises(DivergenceError, match=r"step 1: \|Q\| is .* in rows of task \(1\)"):
+        watch.check(1)
+
+
+def test_values_within_bounds_pass_for_every_kind_of_recipe() -> None:
+    for recipe in (quick_cog(), quick_bc()):
+        learn(make_learner(shrink(recipe)), 3).check()
+
+
+def test_no_checkpoint_holds_weights_that_nobody_looked_at(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(shrink(quick_cog(), warmup_steps=0)), 2)
+    checkpoint.save(path, learner)
+    before = path.read_bytes()
+    learner.actor.flat.whole.data[5] = math.nan  # by the last step, so that no loss has shown it
+    with pytest.raises(DivergenceError, match=r"step 2: networks\.actor\.\S+ holds numbers that are not finite"):
+        checkpoint.save(path, learner)
+    with pytest.raises(DivergenceError, match=r"networks\.actor"):
+        checkpoint.save_networks(tmp_path / "2.safetensors", learner.networks, 2)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_waits_for_the_losses(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(shrink(quick_cog(), critic_lr=0.0)), 2)
+    checkpoint.save(path, learner)
+    batch = transitions(2)
+    learner.update(replace(batch, reward=batch.reward * 1e7))  # nothing is measured, and no weight has moved far
+    with (
+        pytest.raises(
+            DivergenceError, match=r"step 3: \|Q\| .* rows of prior.*checkpoint is .*last.safetensors, step 2"
+        ),
+        checkpoint.naming_last_good(path),
+    ):
+        checkpoint.save(path, learner)
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DivergenceError, match="bad; the last good checkpoint was never saved"),
+        checkpoint.naming_last_good(tmp_path / "last.safetensors"),
+    ):
+        raise DivergenceError("bad")
+
+
+def test_an_overflow_leaves_learned_weights_of_terms_alone() -> None:
+    learner = make_learner(shrink(quick_cog(), warmup_steps=0))
+    multiplier = learner.actor.multipliers["keepentropy"]
+    (slope,) = torch.autograd.grad(multiplier.ascend(torch.tensor(math.inf)), multiplier.log)
+    assert slope == 0

@@ -1,0 +1,226 @@
+"""Ranks that share every batch learn what one alone learns; here they are threads, and talk through gloo."""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from pixelrl.encoders.resnet import RobomimicResNet18
+from pixelrl.launch.recipes import cog_dr3, quick_awr_dr3, quick_cog_dr3
+from pixelrl.learning.augment import random_shift
+from pixelrl.learning.batch import Batch, Observation
+from pixelrl.learning.learner import Learner
+from pixelrl.learning.noise import SharedGenerator, draw
+from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.weights import AtMost
+from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
+from pixelrl.terms.cql import CQL
+from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.td import TD
+from tests.tiny import CPU, SPEC, same, seeded, shrink, transitions
+
+Result = TypeVar("Result")
+SIZE = 12
+
+
+@pytest.fixture(params=[2, 3], ids="{} ranks".format)
+def ranks(request: pytest.FixtureRequest) -> list[Ranks]:
+    return joined(request.param)
+
+
+def joined(count: int, patience: float = 20) -> list[Ranks]:
+    """Return all ranks of a group, in this process; they wait for each other so long [s]."""
+    store = dist.HashStore()
+
+    def join(rank: int) -> Ranks:
+        group = dist.ProcessGroupGloo(store, rank, count, timedelta(seconds=patience))
+        return Ranks(rank=rank, count=count, group=group, store=store)
+
+    return each(range(count), join)
+
+
+def each(items: Sequence[Any], work: Callable[[Any], Result]) -> list[Result]:
+    """Do work for each item at the same time; an error in one is what comes back for it."""
+    found: dict[int, Any] = {}
+
+    def run(index: int, item: Any) -> None:
+        try:
+            found[index] = work(item)
+        except BaseException as error:
+            found[index] = error
+
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(items)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return [found[index] for index in range(len(items))]
+
+
+def share(batch: Batch, ranks: Ranks) -> Batch:
+    """Return our rows of a batch, as `Mixture` gives them."""
+
+    def ours(value: Any) -> Any:
+        if isinstance(value, Observation):
+            return Observation(
+                images={key: ours(image) for key, image in value.images.items()}, proprio=ours(value.proprio)
+            )
+        return value[ranks.rank :: ranks.count]
+
+    return Batch(**{key: ours(value) for key, value in vars(batch).items()})
+
+
+def learners(recipe: Recipe, ranks: Sequence[Ranks]) -> list[Learner]:
+    return [Learner(recipe, SPEC, CPU, place) for place in ranks]
+
+
+def enlarge(learner: Learner) -> None:
+    """Let the last layers be as large as the others: nearly zero as they start, they would hide most of a gradient."""
+    for layer in (learner.networks.critic.head.last, learner.networks.target.head.last, learner.networks.actor.last):
+        for parameter in layer.parameters():
+            parameter.data *= 3e3
+
+
+def learn(learner: Learner, steps: int) -> dict[str, torch.Tensor]:
+    """Take steps, and return what the last one measured."""
+    found: dict[str, torch.Tensor] = {}
+    for _ in range(steps):
+        batch = share(transitions(learner.step, size=SIZE), learner.ranks)
+        found = learner.update(batch, measure=True)
+        learner.check()
+    return found
+
+
+LAGRANGE = replace(cog_dr3(), critic=(TD(), CQL(weight=AtMost(bound=1.0)), DR3(weight=0.01)))
+
+
+@pytest.mark.parametrize("recipe", [LAGRANGE, quick_cog_dr3(), quick_awr_dr3()], ids=["cog", "quick", "awr"])
+def test_ranks_learn_and_measure_what_one_does(recipe: Recipe, ranks: list[Ranks]) -> None:
+    small = shrink(recipe, batch_size=SIZE, warmup_steps=1)
+    alone, *others = learners(small, [ALONE, *ranks])
+    for learner in (alone, *others):
+        enlarge(learner)
+    expected = learn(alone, 4)
+    for learner, found in zip(others, each(others, lambda learner: learn(learner, 4)), strict=True):
+        assert not isinstance(found, BaseException), found
+        assert same(learner.networks, others[0].networks), "bit for bit"
+        assert torch.equal(learner.generator.get_state(), alone.generator.get_state())
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=name)
+        for ours, theirs in ((learner.critic, alone.critic), (learner.actor, alone.actor)):
+            torch.testing.assert_close(ours.flat.whole, theirs.flat.whole, rtol=0, atol=1e-6)
+            slope, right = ours.flat.whole.grad, theirs.flat.whole.grad
+            assert slope is not None and right is not None and (slope - right).norm() <= 1e-5 * right.norm() > 0
+            for name, multiplier in theirs.multipliers.items():
+                torch.testing.assert_close(ours.multipliers[name].log, multiplier.log, rtol=1e-6, atol=1e-7)
+                assert multiplier.value != multiplier.rule.start
+
+
+def test_noise_is_that_of_our_rows() -> None:
+    everything = torch.randn(4, 6, 3, generator=seeded(7))
+    for rank in range(3):
+        generator = SharedGenerator()
+        generator.manual_seed(7)
+        generator.ranks = Ranks(rank=rank, count=3)
+        assert torch.equal(draw(torch.randn, (4, 2, 3), generator, rows=1), everything[:, rank::3])
+        assert torch.equal(torch.randn(5, generator=generator), torch.randn(5, generator=after(everything)))
+
+
+def after(drawn: torch.Tensor) -> torch.Generator:
+    """Return a generator that has drawn these normal numbers."""
+    generator = seeded(7)
+    torch.randn(drawn.shape, generator=generator)
+    return generator
+
+
+def test_pictures_are_shifted_as_one_rank_would() -> None:
+    pictures = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=seeded())
+    everything = random_shift(pictures, 3, seeded(1))
+    for rank in range(2):
+        generator = SharedGenerator()
+        generator.manual_seed(1)
+        generator.ranks = Ranks(rank=rank, count=2)
+        assert torch.equal(random_shift(pictures[rank::2], 3, generator), everything[rank::2])
+
+
+def test_what_goes_wrong_on_one_rank_stops_all_in_the_same_words() -> None:
+    learners_ = learners(shrink(quick_cog_dr3(), batch_size=SIZE), joined(2))
+
+    def spoilt(learner: Learner) -> None:
+        batch = transitions(size=SIZE)
+        reward = batch.reward.clone()
+        reward[7] = math.nan  # a row of rank 1 and of the prior data
+        learner.update(share(replace(batch, reward=reward), learner.ranks))
+        learner.check()
+
+    first, second = each(learners_, spoilt)
+    assert isinstance(first, DivergenceError) and str(first) == str(second)
+    assert "step 1: critic/td is nan, in rows of prior (1)" in str(first)
+
+
+def test_an_overflow_on_one_rank_is_skipped_by_all() -> None:
+    pair = learners(shrink(quick_cog_dr3(), batch_size=SIZE, precision="fp16", warmup_steps=0), joined(2))
+    before = pair[0].critic.flat.whole.detach().clone()
+
+    def overflowing(learner: Learner) -> int:
+        batch = share(transitions(size=SIZE), learner.ranks)
+        learner.differentiate(batch)
+        slope = learner.critic.flat.whole.grad
+        assert slope is not None
+        if learner.ranks.rank == 1:
+            slope[3] = math.inf
+        learner.ranks.average(learner.slopes)
+        learner.advance()
+        return learner.skipped()
+
+    assert each(pair, overflowing) == [1, 1]
+    for learner in pair:
+        assert torch.equal(learner.critic.flat.whole, before) and learner.scaler.get_scale() == 2.0**15
+        assert same(learner.networks, pair[0].networks)
+
+
+def test_a_lost_rank_leaves_the_last_whole_step() -> None:
+    ranks = joined(2, patience=2)
+    one, other = learners(shrink(quick_cog_dr3(), batch_size=SIZE), ranks)
+    each([one, other], lambda learner: learn(learner, 2))
+    weights = one.critic.flat.whole.detach().clone()
+    noise = one.generator.get_state()
+    with pytest.raises(LostRankError, match=r"another rank is gone, as rank 0 of 2 noticed: .*imed out"):
+        learn(one, 1)  # the other does not come
+    assert one.step == 2 and torch.equal(one.critic.flat.whole, weights)
+    assert torch.equal(one.generator.get_state(), noise)
+    assert [place.speaks() for place in ranks] == [True, False]
+
+
+def test_work_that_fails_on_some_ranks_is_told_by_the_first_of_them(ranks: list[Ranks]) -> None:
+    def work(place: Ranks) -> int:
+        return place.together(lambda: 6 // (len(ranks) - 1 - place.rank))
+
+    *quiet, loud = each(ranks, work)
+    assert isinstance(loud, ZeroDivisionError)
+    assert all(isinstance(end, SystemExit) and end.code == 1 for end in quiet)
+    assert each(ranks, lambda place: place.together(lambda: place.rank)) == list(range(len(ranks)))
+
+
+def test_ranks_agree(ranks: list[Ranks]) -> None:
+    assert each(ranks, lambda place: place.any(place.rank == 1)) == [True] * len(ranks)
+    assert each(ranks, lambda place: place.any(False)) == [False] * len(ranks)
+    assert each(ranks, lambda place: place.tell(f"I am {place.rank}"))[0] == [f"I am {n}" for n in range(len(ranks))]
+    assert each(ranks, lambda place: place.check_alike("step 5")) == [None] * len(ranks)
+    loud, *quiet = each(ranks, lambda place: place.check_alike(f"step {place.rank * 5}"))
+    assert str(loud) == "rank 1 is at step 5, rank 0 at step 0; expected the same everywhere"
+    assert all(isinstance(end, SystemExit) for end in quiet)
+
+
+def test_batch_norm_is_refused() -> None:
+    recipe = shrink(cog_dr3(), encoder=RobomimicResNet18())
+    with pytest.raises(PixelrlError, match="BatchNorm mixes the pictures of a batch, and 2 ranks"):
+        Learner(recipe, replace(SPEC, images={"front_image": (3, 64, 64)}), CPU, Ranks(count=2))

@@ -1,0 +1,205 @@
+"""A state put back anywhere has the same future, bit for bit."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pixelrl.runtime.errors import DataError, SimulationError
+from pixelrl.runtime.interfaces import Sensors
+from pixelrl.simulation.envs.make import open_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.state import State
+from pixelrl.simulation.evaluation.initial_states import Bank, read_bank, write_bank
+from pixelrl.simulation.evaluation.rollout import ROWS, rollout
+from pixelrl.simulation.evaluation.team import in_order
+
+TASKS = {"pick-place-tray": "held", "drawer-blocked-drawer": None, "Lift": None}
+SEED, AMID, END = 7, 4, 8
+
+
+@pytest.fixture(scope="module")
+def envs() -> Iterator[dict[str, RobosuiteEnv]]:
+    made = {task: make_env(default_env_args(task, size=32)) for task in TASKS}
+    yield made
+    for env in made.values():
+        env.close()
+
+
+def play(env: RobosuiteEnv, steps: range) -> list[str]:
+    """Return a digest of all that is sensed, paid and true after each step."""
+    digests = []
+    for step in steps:
+        action = np.random.default_rng(step).uniform(-1, 1, env.action_space.shape)
+        sensors, *rest = env.step(action)
+        digests.append(look(sensors) + repr(rest) + hashlib.sha256(env.state()).hexdigest())
+    return digests
+
+
+def look(sensors: Sensors) -> str:
+    return hashlib.sha256(b"".join(sensors[key].tobytes() for key in sorted(sensors))).hexdigest()
+
+
+def elsewhere(folder: Path, tasks: Iterable[str]) -> Iterator[list[list[str]]]:
+    """In another process, after another episode: what is sensed in each state of the banks, and what comes after."""
+    for task in tasks:
+        env = make_env(default_env_args(task, size=32))
+        env.step(np.ones(env.action_space.shape))
+        futures = []
+        for state in read_bank(folder / f"{task}.hdf5").starts:
+            sensors, _ = env.reset(seed=99, options={"state": state})
+            futures.append([look(sensors), *play(env, range(state.steps, END))])
+        yield futures
+        env.close()
+
+
+def test_a_state_has_one_future_in_any_process_after_any_history_and_amid_an_episode(
+    envs: dict[str, RobosuiteEnv], tmp_path: Path
+) -> None:
+    expected = []
+    for task, start in TASKS.items():
+        env = envs[task]
+        sensors, _ = env.reset(seed=SEED, options={"start": start})
+        begun, first = env.snapshot(), look(sensors)
+        before = play(env, range(AMID))
+        amid = env.snapshot()
+        after = play(env, range(AMID, END))
+        bank = Bank(env_args=default_env_args(task), seed=SEED, starts=(amid, begun))
+        write_bank(tmp_path / f"{task}.hdf5", bank)
+        expected.append([[before[-1][:64], *after], [first, *before, *after]])
+    found = list(in_order(partial(elsewhere, tmp_path), ((task, task) for task in TASKS), workers=1))
+    assert found == expected
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_state_decides_and_not_the_seed(envs: dict[str, RobosuiteEnv], task: str) -> None:
+    """Another seed has other places, and another size of Lift's cube: as if robosuite drew other numbers."""
+    env = envs[task]
+    env.reset(seed=SEED)
+    play(env, range(1))
+    state = env.snapshot()
+    expected = play(env, range(1, END))
+    env.reset(options={"state": replace(state, seed=SEED + 1)})
+    assert play(env, range(1, END)) == expected
+    if task == "pick-place-tray":
+        env.reset(options={"state": replace(state, memory=())})
+        assert play(env, range(1, END)) != expected, "grippers and controllers have a memory"
+
+
+def test_a_state_leaves_no_trace_and_changes_no_option(envs: dict[str, RobosuiteEnv]) -> None:
+    """Say it comes from a version of the task with another cube."""
+    env = envs["pick-place-tray"]
+    sensors, _ = env.reset(seed=SEED)
+    expected = [look(sensors), *play(env, range(END))]
+    state = env.snapshot()
+    other = {name: value + 0.01 * name.startswith(("geom_size", "body_mass")) for name, value in state.model.items()}
+    for _ in range(2):
+        env.reset(options={"state": replace(state, model=other)})
+        sensors, _ = env.reset(seed=SEED)
+        assert [look(sensors), *play(env, range(END))] == expected
+    assert {path[0] for path, _ in state.memory} & {"robots", "timestep", "rng"} == {"robots", "timestep", "rng"}
+    assert not {path[0] for path, _ in state.memory} & {"horizon", "control_freq", "render_visual_mesh", "distractor"}
+
+
+def test_a_state_of_another_task_is_refused(envs: dict[str, RobosuiteEnv]) -> None:
+    state = envs["Lift"].snapshot()
+    with pytest.raises(SimulationError, match="no start 'table'; it has: blocked, open"):
+        envs["drawer-blocked-drawer"].reset(options={"state": replace(state, start="table")})
+    with pytest.raises(SimulationError, match=r"not one of this PickPlaceTray: its model's \w+ is \[.*, here it is \["):
+        envs["pick-place-tray"].reset(options={"state": state})
+    env = envs["pick-place-tray"]
+    env.reset(seed=0)
+    state = env.snapshot()
+    with pytest.raises(SimulationError, match="it has 3 numbers, not"):
+        env.reset(options={"state": replace(state, physics=np.zeros(3))})
+    with pytest.raises(SimulationError, match="here is no robots/5/done"):
+        env.reset(options={"state": replace(state, memory=((("robots", 5, "done"), True),))})
+
+
+def test_a_bank_is_read_as_it_was_written(envs: dict[str, RobosuiteEnv], tmp_path: Path) -> None:
+    env = envs["pick-place-tray"]
+    states = []
+    for seed in (1, 2):
+        env.reset(seed=seed)
+        states.append(env.snapshot())
+    bank = Bank(env_args=default_env_args("pick-place-tray"), seed=3, starts=tuple(states))
+    path = tmp_path / "bank.hdf5"
+    assert write_bank(path, bank) == bank.sha256
+    again = read_bank(path)
+    assert again.sha256 == bank.sha256 and (again.env_args, again.seed) == (bank.env_args, 3)
+    for one, other in zip(bank.starts, again.starts, strict=True):
+        assert_same(one, other)
+    assert replace(bank, starts=tuple(states[::-1])).sha256 != bank.sha256
+
+
+def assert_same(one: State, other: State) -> None:
+    np.testing.assert_array_equal(one.physics, other.physics)
+    for mine, its in ((one.model, other.model), (one.accelerations, other.accelerations)):
+        assert {key: (value.dtype, value.tobytes()) for key, value in mine.items()} == {
+            key: (value.dtype, value.tobytes()) for key, value in its.items()
+        }
+    assert [path for path, _ in one.memory] == [path for path, _ in other.memory]
+    for (path, value), (_, came) in zip(one.memory, other.memory, strict=True):
+        assert type(value) is type(came), path
+        np.testing.assert_array_equal(value, came, str(path))
+
+
+def test_what_is_no_bank_or_was_changed_is_refused(envs: dict[str, RobosuiteEnv], tmp_path: Path) -> None:
+    import h5py
+
+    env = envs["pick-place-tray"]
+    env.reset(seed=1)
+    path = tmp_path / "bank.hdf5"
+
+    def fresh() -> h5py.File:
+        write_bank(path, Bank(env_args=default_env_args("pick-place-tray"), seed=3, starts=(env.snapshot(),)))
+        return h5py.File(path, "r+")
+
+    with fresh() as file:
+        file["starts/0/physics"][3] += 1e-9
+    with pytest.raises(DataError, match="changed or damaged since it was written"):
+        read_bank(path)
+    with fresh() as file:
+        del file["starts/0/accelerations/qacc"]
+    with pytest.raises(DataError, match=r"damaged one .*qacc"):
+        read_bank(path)
+    with fresh() as file:
+        file.attrs["format"] = 9
+    with pytest.raises(DataError, match="has format 9; this version of pixelrl reads 1"):
+        read_bank(path)
+    with h5py.File(path, "w") as file:
+        file["data"] = 1
+    with pytest.raises(DataError, match="not a bank of starts; `pixelrl starts TASK --out FILE` writes one"):
+        read_bank(path)
+
+
+def wander(sensors: Sensors) -> NDArray[np.float32]:
+    """Act by what is seen, so that any difference grows."""
+    shade = sensors["agentview_image"].mean(axis=(1, 2)) / 128 - 1
+    return np.concatenate([np.sin(40 * shade), shade[:, :1]], axis=1).astype(np.float32).reshape(ROWS, 4)
+
+
+def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers(
+    envs: dict[str, RobosuiteEnv], tmp_path: Path
+) -> None:
+    args: dict[str, Any] = default_env_args("pick-place-tray", size=16, horizon=6)
+    make = partial(open_env, args)
+    options: dict[str, Any] = {"episodes": 3, "seed": 5}
+    by_seed = sorted(rollout(wander, make, workers=1, **options), key=lambda each: each.index)
+    env = envs["pick-place-tray"]
+    starts = []
+    for outcome in by_seed:
+        env.reset(seed=outcome.seed)
+        starts.append(env.snapshot())
+    write_bank(tmp_path / "bank.hdf5", Bank(env_args=args, seed=5, starts=tuple(starts)))
+    banked = read_bank(tmp_path / "bank.hdf5").starts
+    found = list(rollout(wander, make, workers=2, starts=banked, **options))
+    assert sorted(found, key=lambda each: each.index) == by_seed
+    with pytest.raises(SimulationError, match="3 episodes are to begin from 2 starts"):
+        list(rollout(wander, make, workers=2, starts=banked[:2], **options))

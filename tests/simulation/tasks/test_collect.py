@@ -1,0 +1,161 @@
+"""Scripted data: as good and as bad as they should be, and the same for any number of workers."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import pixelrl.launch.commands.collect as launch
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import PixelrlError, SimulationError
+from pixelrl.runtime.seeding import derive
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.tasks.scripted.collect import collect, record
+from tests.dots import ACTION, dot_episodes
+
+ARGS = default_env_args("pick-place-tray", size=32)
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[RobosuiteEnv]:
+    env = make_env(ARGS)
+    yield env
+    env.close()
+
+
+def assert_same(one: Episode, other: Episode) -> None:
+    assert one.notes == other.notes
+    for name in ("actions", "rewards", "dones", "states"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    for key in one.sensors:
+        np.testing.assert_array_equal(one.sensors[key], other.sensors[key])
+
+
+def test_episodes_do_not_depend_on_workers_process_or_history(env: RobosuiteEnv) -> None:
+    alone = list(collect(ARGS, "task", episodes=5, seed=1, workers=1))
+    endless = collect(ARGS, "task", episodes=10**6, seed=1, workers=2, start=2)
+    together = list(islice(endless, 3))
+    assert len(multiprocessing.active_children()) == 2
+    endless.close()
+    assert not multiprocessing.active_children(), "closing the iterator ends the workers"
+    assert [e.notes["seed"] for e in alone] == [derive(1, "task", i) for i in range(5)]
+    for one, other in zip(alone[2:], together, strict=True):
+        assert_same(one, other)
+    record(env, "prior", 0)
+    assert_same(record(env, "task", derive(1, "task", 3)), alone[3])
+
+
+def test_prior_picks_mostly_but_not_always_and_is_never_rewarded(env: RobosuiteEnv) -> None:
+    episodes = [record(env, "prior", seed) for seed in range(30)]
+    assert 15 <= sum(e.notes["success"] for e in episodes) <= 28
+    assert all(e.rewards.sum() == 0 and not e.dones.any() and len(e) == 24 for e in episodes)
+    for episode in episodes:
+        if episode.notes["success"]:  # what is lifted comes to where the task data begin
+            back = np.linalg.norm(episode.sensors["robot0_eef_pos"][6:] - env.robosuite.neutral_pos, axis=1)
+            assert back.min() < 0.05
+
+
+def test_task_places_mostly_and_goes_on_after_success(env: RobosuiteEnv) -> None:
+    episodes = [record(env, "task", seed) for seed in range(30)]
+    successes = [e for e in episodes if e.notes["success"]]
+    assert 20 <= len(successes) <= 29
+    assert all(len(e) <= 16 + 3 for e in episodes)
+    for episode in successes:
+        first = int(episode.dones.argmax())
+        assert len(episode) == first + 4
+        np.testing.assert_array_equal(episode.rewards, episode.dones.astype(np.float32))
+
+
+def test_an_episode_has_the_promised_shapes(env: RobosuiteEnv) -> None:
+    episode = record(env, "task", 0)
+    n = len(episode)
+    assert episode.actions.dtype == np.float32 and episode.actions.shape == (n, 4)
+    assert np.abs(episode.actions).max() <= np.float32(0.9)
+    assert episode.sensors["agentview_image"].shape == (n + 1, 32, 32, 3)
+    assert episode.states is not None
+    assert episode.states.shape == (n + 1, env.state().size) and episode.states.dtype == np.float64
+    assert episode.rewards.dtype == np.float32 and episode.dones.dtype == np.bool_
+
+
+def test_a_worker_that_dies_is_one_clear_error() -> None:
+    episodes = collect(ARGS, "prior", episodes=1000, seed=0, workers=1)
+    next(episodes)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(SimulationError, match=r"episode .* of part prior: its worker died with exit code -9"):
+        list(episodes)
+
+
+def test_an_error_in_a_worker_arrives_as_it_was() -> None:
+    broken = default_env_args("pick-place-tray", camera_names=["front"])
+    with pytest.raises(SimulationError, match=r"episode 0 of part prior: .*no camera 'front'"):
+        list(collect(broken, "prior", episodes=2, seed=0, workers=1))
+    assert not multiprocessing.active_children()
+
+
+def test_what_cannot_be_collected_is_named() -> None:
+    with pytest.raises(SimulationError, match=r"no part 'placing'.*prior, task, oracle"):
+        next(collect(ARGS, "placing", episodes=1, seed=0))
+    with pytest.raises(SimulationError, match=r"for pick-place-tray, drawer-grasp, .* only, not for Lift"):
+        next(collect(default_env_args("Lift"), "prior", episodes=1, seed=0))
+    with pytest.raises(SimulationError, match=r"workers is 0"):
+        next(collect(ARGS, "prior", episodes=1, seed=0, workers=0))
+
+
+def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With episodes that need no simulator: that real ones depend on seed, part and index alone is tested above."""
+    said = StringIO()
+    asked: dict[str, Any] = {"episodes": 5, "seed": 1, "workers": 2, "size": 32}
+    asked["console"] = Console(file=said, width=300)
+    stop_after = 5
+
+    def dots(_: Any, part: str, *, episodes: int, seed: int, start: int, **others: Any) -> Iterator[Episode]:
+        for index in range(start, episodes):
+            if index == start + stop_after:
+                raise KeyboardInterrupt
+            episode = next(dot_episodes("task", 1, seed=derive(seed, part, index)))
+            notes = {"seed": derive(seed, part, index), "part": part, "held_at_start": index < 2, "whole_task": False}
+            yield replace(episode, notes={**episode.notes, **notes})
+
+    monkeypatch.setattr(launch, "make_env", lambda _: SimpleNamespace(action_dims=ACTION, close=lambda: None))
+    monkeypatch.setattr(launch, "episodes_of", dots)
+    straight = launch.collect("pick-place-tray", "task", tmp_path / "a.hdf5", **asked)
+    path = tmp_path / "b.hdf5"
+
+    stop_after = 2
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            launch.collect("pick-place-tray", "task", path, **asked)
+        assert not path.exists()
+    stop_after = 5
+    assert "b.unfinished.hdf5: holds 4 episodes; the same command goes on with it" in said.getvalue()
+
+    for part, other, message in (
+        ("task", {"seed": 2}, r"b\.unfinished\.hdf5: episode 0 is of seed \d+; the one to be collected, of \d+: give"),
+        ("prior", {}, r"b\.unfinished\.hdf5: episode 0 is of part task; the one to be collected, of prior: give"),
+        ("task", {"size": 40}, r"b\.unfinished\.hdf5: was begun with another env_args"),
+        ("task", {"episodes": 3}, r"b\.unfinished\.hdf5: holds 4 episodes already; expected at most --episodes 3"),
+    ):
+        with pytest.raises(PixelrlError, match=message):
+            launch.collect("pick-place-tray", part, path, **{**asked, **other})
+
+    resumed = launch.collect("pick-place-tray", "task", path, **{**asked, "workers": 1})
+    assert "goes on behind the 4 episodes that it holds" in said.getvalue()
+    assert path.read_bytes() == (tmp_path / "a.hdf5").read_bytes()
+    assert resumed["resumed_behind"] == 4
+    tallies = ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "transitions")
+    assert {key: resumed[key] for key in tallies} == {key: straight[key] for key in tallies}
+    assert sorted(each.name for each in tmp_path.glob("b*")) == ["b.collection.json", "b.hdf5"]

@@ -1,0 +1,250 @@
+"""Save, load, continue = never stopped."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+
+from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
+from pixelrl.learning.learner import Learner
+from pixelrl.learning.weights import AtMost
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.terms.bc import BC
+from pixelrl.terms.cql import CQL
+from pixelrl.terms.sac import KeepEntropy
+from pixelrl.terms.td import TD
+from pixelrl.training import checkpoint
+from tests.tiny import learn, make_learner, make_networks, same, shrink, transitions
+
+LEARNED = shrink(
+    quick_cog_dr3(),
+    critic=(TD(), CQL(weight=AtMost(bound=0.5, rate=0.1)), BC()),
+    warmup=(BC(), KeepEntropy()),
+    warmup_steps=3,
+)
+
+
+def everything(learner: Learner) -> dict[str, torch.Tensor]:
+    """Return all that a learner remembers, by name."""
+    found = {f"networks.{key}": value for key, value in learner.networks.state_dict().items()}
+    found["generator"] = learner.generator.get_state()
+    for side in (learner.critic, learner.actor):
+        for key, multiplier in side.multipliers.items():
+            found[f"{side.name}.{key}"] = multiplier.log
+        found |= {f"{side.name}.{key}": value for key, value in checkpoint.moments(side).items()}
+        if side.dual_optimiser is not None:
+            for index, entries in side.dual_optimiser.state_dict()["state"].items():
+                found |= {f"{side.name}.dual.{index}.{key}": value for key, value in entries.items()}
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("stop", [2, 3, 5])  # within the warm-up, at its end, after it
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path, stop: int, precision: str) -> None:
+    recipe = replace(LEARNED, precision=precision)  # type: ignore[arg-type]
+    first = learn(make_learner(recipe), stop)
+    checkpoint.save(tmp_path / "last.safetensors", first)
+    never_stopped = learn(first, 3)
+
+    again = make_learner(recipe)
+    learn(again, 1)  # whatever it held is forgotten
+    checkpoint.load(tmp_path / "last.safetensors", again)
+    assert again.step == stop
+    learn(again, 3)
+
+    one, other = everything(never_stopped), everything(again)
+    assert one.keys() == other.keys() and len(one) > 100
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+    assert again.step == stop + 3
+    assert never_stopped.scaler.state_dict() == again.scaler.state_dict()
+
+
+def test_saving_changes_nothing(tmp_path: Path) -> None:
+    saved, unsaved = make_learner(LEARNED), make_learner(LEARNED)
+    for _ in range(3):
+        learn(saved, 1)
+        checkpoint.save(tmp_path / "last.safetensors", saved)
+    assert same(saved.networks, learn(unsaved, 3).networks)
+
+
+@pytest.mark.parametrize("make", [quick_bc, quick_cog, cog])
+def test_recipes_of_every_kind_can_be_kept(tmp_path: Path, make: Callable) -> None:
+    learner = learn(make_learner(shrink(make())), 2)
+    checkpoint.save(tmp_path / "a.safetensors", learner)
+    other = make_learner(shrink(make(), seed=5))
+    checkpoint.load(tmp_path / "a.safetensors", other)
+    assert same(other.networks, learner.networks)
+
+
+def test_the_file_is_plain_safetensors_with_a_json_header(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "last.safetensors"
+    learner = learn(make_learner(LEARNED), 4)
+    checkpoint.save(path, learner)
+    tensors = safetensors.torch.load_file(path)
+    assert torch.equal(tensors["networks.actor.last.weight"], learner.networks.actor.last.weight)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["pixelrl"])
+    assert header["step"] == 4
+    assert [each.name for each in path.parent.iterdir()] == ["last.safetensors"]
+
+
+def test_a_snapshot_holds_the_networks_alone(tmp_path: Path) -> None:
+    path, networks = tmp_path / "3.safetensors", make_networks(seed=1)
+    checkpoint.save_networks(path, networks, 3)
+    other = make_networks(seed=2)
+    assert checkpoint.load_networks(path, other) == 3
+    assert same(networks, other)
+    assert all(name.startswith("networks.") for name in safetensors.torch.load_file(path))
+
+
+def test_networks_are_read_from_a_whole_checkpoint_too(tmp_path: Path) -> None:
+    learner = learn(make_learner(shrink(cog())), 1)
+    checkpoint.save(tmp_path / "last.safetensors", learner)
+    networks = make_learner(shrink(cog(), seed=9)).networks
+    assert checkpoint.load_networks(tmp_path / "last.safetensors", networks) == 1
+    assert same(networks, learner.networks)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, learner = tmp_path / "last.safetensors", make_learner(LEARNED)
+    checkpoint.save(path, learner)
+    before = path.read_bytes()
+
+    def disk_full(tensors: object, file: Path, metadata: object) -> None:
+        Path(file).write_bytes(before[:100])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", disk_full)
+    with pytest.raises(PixelrlError, match=r"last\.safetensors: cannot be written \(no space"):
+        checkpoint.save(path, learn(learner, 1))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, learn(make_learner(shrink(quick_cog())), 1))
+    with safetensors.safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["pixelrl"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert header.pop("format") == 2
+    safetensors.torch.save_file(tensors, path, {"pixelrl": json.dumps(header)})
+    for read in (checkpoint.load, lambda path, learner: checkpoint.load_networks(path, learner.networks)):
+        with pytest.raises(PixelrlError, match=r"last.safetensors: format 1, .* orders features otherwise; expected 2"):
+            read(path, make_learner(shrink(quick_cog())))
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garbled(path: Path) -> None:
+    path.write_bytes(b"\xff" * 100)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    safetensors.torch.save_file({"weight": torch.ones(2)}, path)
+
+
+def pickled(path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, path)
+
+
+def without_json(path: Path) -> None:
+    safetensors.torch.save_file({"weight": torch.ones(2)}, path, {"pixelrl": "{"})
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [truncated, garbled, emptied, foreign, pickled, without_json, removed])
+def test_a_file_that_is_not_whole_and_ours_is_named(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    path, learner = tmp_path / "last.safetensors", make_learner(LEARNED)
+    checkpoint.save(path, learner)
+    harm(path)
+    for read in (lambda: checkpoint.load(path, learner), lambda: checkpoint.load_networks(path, learner.networks)):
+        with pytest.raises(PixelrlError, match=r"last\.safetensors: (not a checkpoint of pixelrl|there is no such)"):
+            read()
+
+
+def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, make_learner(LEARNED))
+    for other in (replace(LEARNED, critic_hidden=(16, 9)), replace(LEARNED, shared_encoder=False)):
+        with pytest.raises(PixelrlError, match=r"last\.safetensors: belongs to other networks: .*"):
+            checkpoint.load(path, make_learner(other))
+
+
+def test_a_checkpoint_without_the_learned_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, make_learner(replace(LEARNED, critic=(TD(), CQL(weight=0.1), BC()))))
+    with pytest.raises(PixelrlError, match=r"last\.safetensors: belongs to other networks: .*cql\.log"):
+        checkpoint.load(path, make_learner(LEARNED))
+
+
+def test_a_snapshot_is_no_checkpoint_to_resume_from(tmp_path: Path) -> None:
+    learner = make_learner(LEARNED)
+    checkpoint.save_networks(tmp_path / "3.safetensors", learner.networks, 3)
+    with pytest.raises(PixelrlError, match=r"3\.safetensors: "):
+        checkpoint.load(tmp_path / "3.safetensors", learner)
+
+
+def test_a_checkpoint_from_another_kind_of_device_is_named(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", make_learner(LEARNED)
+    checkpoint.save(path, learner)
+    tensors, header = checkpoint.read(path)
+    checkpoint.write(path, tensors | {"generator": torch.zeros(16, dtype=torch.uint8)}, header)
+    with pytest.raises(PixelrlError, match=r"last\.safetensors: "):
+        checkpoint.load(path, learner)
+
+
+def test_a_checkpoint_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, learn(make_learner(replace(LEARNED, critic=(TD(), CQL(weight=0.1), BC()))), 1))
+    learner, fresh = make_learner(LEARNED), make_learner(LEARNED)
+    with pytest.raises(PixelrlError):
+        checkpoint.load(path, learner)
+    assert same(learner.networks, fresh.networks)
+
+
+def test_missing_moments_of_the_optimiser_are_named(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(LEARNED), 2)
+    checkpoint.save(path, learner)
+    tensors, header = checkpoint.read(path)
+    kept = {key: value for key, value in tensors.items() if not key.startswith("critic.optimiser.")}
+    checkpoint.write(path, kept, header)
+    with pytest.raises(PixelrlError, match=r"last\.safetensors: "):
+        checkpoint.load(path, learner)
+
+
+def test_adams_memory_is_kept_by_parameter_as_older_versions_did(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(LEARNED), 3)
+    checkpoint.save(path, learner)
+    tensors, header = checkpoint.read(path)
+    for index, parameter in enumerate(learner.critic.flat.parameters):
+        assert tensors[f"critic.optimiser.{index}.exp_avg"].shape == parameter.shape
+        tensors[f"critic.optimiser.{index}.step"] = torch.tensor(3.0)  # they kept it once a parameter
+    checkpoint.write(path, tensors, header | {"tensors": len(tensors)})
+    other = make_learner(LEARNED)
+    checkpoint.load(path, other)
+    assert same(learn(other, 2).networks, learn(learner, 2).networks)
+
+
+def test_resuming_at_the_same_step_draws_the_same_noise(tmp_path: Path) -> None:
+    learner = learn(make_learner(LEARNED), 2)
+    checkpoint.save(tmp_path / "a.safetensors", learner)
+    other = make_learner(LEARNED)
+    checkpoint.load(tmp_path / "a.safetensors", other)
+    assert learner.update(transitions(2))["critic/cql"] == other.update(transitions(2))["critic/cql"]
