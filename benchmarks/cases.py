@@ -8,8 +8,9 @@ from torch import Tensor
 
 from benchmarks.robomimic_cql import robomimics_recipe
 from pixelrl.launch.recipes import ENCODERS, RECIPES
-from pixelrl.learning.batch import ActionDim, Batch, Observation, Spec
+from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.seeding import derive
 
 Part = Literal["prior", "task"]

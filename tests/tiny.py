@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.learning.batch import ActionDim, Batch, Observation, Spec
+from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.learning.context import Update
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.actions import ActionDim
 
 CPU = torch.device("cpu")
 SPEC = Spec(

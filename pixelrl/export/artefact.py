@@ -20,6 +20,7 @@ from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import CONTRACT, FORMAT, MODEL, ExportedPolicy
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
+from pixelrl.runtime.actions import action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path, write_json
 from pixelrl.runtime.interfaces import Sensors
@@ -88,8 +89,8 @@ class Artefact(nn.Module):
         super().__init__()
         self.networks, self.spec, self.sizes = networks, spec, sizes
         self.resize = nn.ModuleDict({key: Resize(sizes[key], (h, w)) for key, (_, h, w) in spec.images.items()})
-        self.register_buffer("low", torch.tensor([dim.low for dim in spec.action], dtype=torch.float32))
-        self.register_buffer("high", torch.tensor([dim.high for dim in spec.action], dtype=torch.float32))
+        for name, limits in zip(("low", "high"), action_limits(spec.action), strict=True):
+            self.register_buffer(name, torch.from_numpy(limits).float())
 
     def forward(self, *sensors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the action in the robot's units and in [-1, 1], both `[B, A]`.
@@ -102,7 +103,7 @@ class Artefact(nn.Module):
         none = torch.empty(sensors[0].shape[0], 0)
         proprio = torch.cat([none, *(named[key] for key in self.spec.proprio)], dim=-1)
         normalised = self.networks.policy(Observation(images=images, proprio=proprio)).mode
-        return torch.lerp(self.low, self.high, (normalised + 1) / 2), normalised
+        return to_units(normalised, self.low, self.high), normalised
 
 
 def export(

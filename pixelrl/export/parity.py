@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 from pixelrl.export.checkpoint_policy import TorchPolicy
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
+from pixelrl.runtime.actions import action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.runtime.seeding import derive
@@ -88,9 +89,7 @@ def differences(
     policy frame by frame, as a robot gives it.
     """
     expected = checkpoint(seen).astype(np.float64)
-    low = np.array([dim.low for dim in checkpoint.spec.action])
-    high = np.array([dim.high for dim in checkpoint.spec.action])
-    expected_robot = low + (expected + 1) / 2 * (high - low)
+    expected_robot = to_units(expected, *action_limits(checkpoint.spec.action))
     exported.reset()
     history = checkpoint.spec.history
     for back in range(history):

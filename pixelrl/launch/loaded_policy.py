@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.runtime.interfaces import Policy, Sensors
@@ -158,12 +158,10 @@ def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:
     )
     if [(dim.low, dim.high) for dim in own] == [(dim.low, dim.high) for dim in dims]:
         return policy
-    low, high = np.array([dim.low for dim in own]), np.array([dim.high for dim in own])
-    floor, ceiling = np.array([dim.low for dim in dims]), np.array([dim.high for dim in dims])
+    mine, its = action_limits(own), action_limits(dims)
 
     def act(sensors: Sensors) -> NDArray[np.float32]:
-        physical = low + (policy(sensors) + 1) / 2 * (high - low)
-        scaled = 2 * (physical - floor) / (ceiling - floor) - 1
+        scaled = from_units(to_units(policy(sensors), *mine), *its)
         return np.asarray(np.clip(scaled, -1, 1), np.float32)
 
     return act

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pixelrl.runtime.actions import ActionDim
+
 Metrics = dict[str, Tensor]
 """Name -> scalar tensor, left on its device until somebody reads it."""
 
@@ -82,16 +84,6 @@ class Batch:
         found: list[Tensor] = []
         self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
         return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionDim:
-    """One dimension of the robot's action: the normalised range [-1, 1] maps linearly to [low, high] `unit`."""
-
-    name: str
-    low: float = -1.0
-    high: float = 1.0
-    unit: str = "1"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from pixelrl.learning.batch import ActionDim, Batch, Observation, Spec
+from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.actions import ActionDim
 
 pytest.importorskip("robomimic", reason="robomimic is not installed")
 

@@ -26,8 +26,9 @@ from pixelrl.export.artefact import Artefact, Resize, export, resampling, write_
 from pixelrl.export.checkpoint_policy import TorchPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import ExportedPolicy
-from pixelrl.learning.batch import ActionDim, Spec
+from pixelrl.learning.batch import Spec
 from pixelrl.learning.networks import Networks
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from tests.tiny import observation
 

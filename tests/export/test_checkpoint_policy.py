@@ -8,8 +8,9 @@ import torch
 
 from pixelrl.encoders.conv import SmallCNN
 from pixelrl.export.checkpoint_policy import TorchPolicy
-from pixelrl.learning.batch import ActionDim, Observation, Spec
+from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
 

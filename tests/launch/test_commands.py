@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 import pixelrl.launch.commands.training as train_module
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from tests.dots import write_dots
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors

@@ -14,7 +14,7 @@ from tests.buffers import trajectory, write_buffer
 from rich.console import Console
 
 import pixelrl.launch.commands.convert as module
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.interchange import Interchange, Losses, fingerprint
 from pixelrl.datasets.convert.robomimic import read_recording, write_recording
 from pixelrl.datasets.hdf5.reader import read_contents

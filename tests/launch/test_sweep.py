@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pixelrl.learning.batch import ActionDim, Spec
+from pixelrl.learning.batch import Spec
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.training.checkpoint import save_networks
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.runtime.errors import PixelrlError

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import to_units
 from pixelrl.datasets.buffer.frames import Frames
 from pixelrl.datasets.buffer.frame_index import Part
 from pixelrl.datasets.buffer.recorded_file import Recording
@@ -130,12 +130,8 @@ def _normalised(store: Store) -> Store:
     half = ((high - low) / 2).clamp(min=1e-6)  # a constant dimension becomes 0
     middle = (high + low) / 2
     dims = tuple(
-        replace(dim, low=_physical(dim, float(m - h)), high=_physical(dim, float(m + h)))
+        replace(dim, low=to_units(float(m - h), dim.low, dim.high), high=to_units(float(m + h), dim.low, dim.high))
         for dim, m, h in zip(store.dims, middle, half, strict=True)
     )
     return replace(store, action=store.action.sub_(middle).div_(half).clamp_(-1, 1), dims=dims, actions="min-max")
 
-
-def _physical(dim: ActionDim, value: float) -> float:
-    """Return what a recorded action means, in the unit of its dimension."""
-    return dim.low + (value + 1) / 2 * (dim.high - dim.low)

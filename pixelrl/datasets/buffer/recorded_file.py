@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.buffer.cache import Cache, Unit
 from pixelrl.datasets.hdf5.access import open_file
 from pixelrl.datasets.buffer.memory_plan import ram_room

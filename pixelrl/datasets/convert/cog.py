@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.interchange import Interchange, Losses
 from pixelrl.datasets.convert.object_arrays import Array, Progress, load_object_array
 from pixelrl.datasets.episode import Episode

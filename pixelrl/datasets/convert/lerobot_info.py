@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.lerobot_format import DATA_PATH, INFO_PATH, PICTURE, PRIVILEGED, VERSION, VIDEO_PATH
 from pixelrl.datasets.convert.image_codec import MODES
 from pixelrl.runtime.errors import DataError

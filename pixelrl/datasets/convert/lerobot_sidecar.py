@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.hdf5.access import child, dataset, has, json_attribute, members, where
 from pixelrl.datasets.convert.interchange import Interchange
 from pixelrl.datasets.episode import Episode

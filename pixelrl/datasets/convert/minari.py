@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.hdf5.access import child, dataset, flags, has, json_attribute, members, open_file, where
 from pixelrl.datasets.convert.interchange import Interchange, Losses
 from pixelrl.datasets.convert.image_codec import MODES, decode_picture, encode_png

@@ -16,7 +16,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.hdf5.growing import GrowingFile
 from pixelrl.datasets.hdf5.reader import UNFINISHED
 from pixelrl.datasets.episode import Episode

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect.issues import Finding, Level, Symptom
 from pixelrl.datasets.inspect.demo_summary import Glance, Numbers
 from pixelrl.datasets.buffer.transition_table import ROUNDING, ActionRange

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect.checks import Role
 from pixelrl.datasets.inspect.issues import Finding
 from pixelrl.datasets.inspect.running_statistics import Actions

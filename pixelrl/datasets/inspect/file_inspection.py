@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect.checks import Role
 from pixelrl.datasets.inspect.comparison import Traits
 from pixelrl.datasets.inspect.report import ActionSummary, Key, Report

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect import checks
 from pixelrl.datasets.inspect import comparison
 from pixelrl.datasets.inspect import image_checks as looks

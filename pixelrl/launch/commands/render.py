@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.hdf5.access import json_attribute, open_file
 from pixelrl.simulation.playback.raw_hdf5 import RawFile, read_raw, read_recording, redrawn
 from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path

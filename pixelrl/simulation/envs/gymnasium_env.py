@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,12 +11,10 @@ from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelrl.runtime.actions import ActionDim, to_units
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.robosuite_import import before_drawing
-
-if TYPE_CHECKING:
-    from pixelrl.learning.batch import ActionDim
 
 RENDERED = "render"
 """The source of pictures that an environment draws but does not observe."""
@@ -77,10 +75,8 @@ class GymEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         )
 
     @property
-    def action_dims(self) -> "tuple[ActionDim, ...]":
+    def action_dims(self) -> tuple[ActionDim, ...]:
         """Return what [-1, 1] means for each dimension of the action: the bounds of the environment's Box."""
-        from pixelrl.learning.batch import ActionDim  # brings torch, which a worker can do without
-
         bounds = zip(self._low, self._high, strict=True)
         return tuple(ActionDim(name=f"action_{i}", low=float(lo), high=float(hi)) for i, (lo, hi) in enumerate(bounds))
 
@@ -100,7 +96,7 @@ class GymEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         action = np.asarray(action, np.float64)
         if action.shape != self.action_space.shape:
             raise SimulationError(f"{self._name}: the action has shape {action.shape}, not {self.action_space.shape}")
-        scaled = self._low + (np.clip(action, -1, 1) + 1) / 2 * (self._high - self._low)
+        scaled = to_units(np.clip(action, -1, 1), self._low, self._high)
         shaped = scaled.reshape(self._bounds.shape).astype(self._bounds.dtype)
         observation, reward, terminated, truncated, info = self._env.step(shaped)
         success = self._succeeded(info)

@@ -3,22 +3,20 @@
 import difflib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.controllers import action_ranges, translated
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
 from pixelrl.simulation.envs.robosuite_import import before_drawing, cannot_draw, robosuite
 from pixelrl.simulation.envs.state import Arrays, State, alter, options_of, put, take
-
-if TYPE_CHECKING:
-    from pixelrl.learning.batch import ActionDim
 
 TASK_NAMES = {
     "pick-place-tray": "PickPlaceTray",
@@ -62,10 +60,8 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.observation_space: Any = Dict({key: _space(value) for key, value in observation.items()})
 
     @property
-    def action_dims(self) -> "tuple[ActionDim, ...]":
+    def action_dims(self) -> tuple[ActionDim, ...]:
         """Return what [-1, 1] means for each dimension of the action, in the robot's units."""
-        from pixelrl.learning.batch import ActionDim  # brings torch, which a collector's process can do without
-
         return tuple(ActionDim(name=n, low=lo, high=hi, unit=unit) for n, lo, hi, unit in action_ranges(self.robosuite))
 
     def reset(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.interchange import Interchange, check_kinds, fingerprint
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError

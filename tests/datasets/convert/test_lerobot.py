@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert import lerobot_writer
 from pixelrl.datasets.convert.interchange import Interchange, Losses, fingerprint
 from pixelrl.datasets.convert.lerobot_reader import read_recording

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.interchange import Interchange, Losses, fingerprint
 from pixelrl.datasets.convert.minari import FILE, METADATA, read_recording, write_recording
 from pixelrl.datasets.episode import Episode

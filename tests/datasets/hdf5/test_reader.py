@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.hdf5.writer import write_episodes

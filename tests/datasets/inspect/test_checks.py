@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixelrl.learning.batch import ActionDim
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect import checks
 from pixelrl.datasets.inspect.comparison import merged
 from pixelrl.datasets.inspect.issues import Finding, Symptom, gather

@@ -66,9 +66,7 @@ def test_actions_are_in_the_units_of_the_box() -> None:
     assert env._env.unwrapped.action.tolist() == [1.0, 0.0]  # type: ignore[attr-defined]
     env.step(np.array([7.0, 0.25]))
     assert env._env.unwrapped.action.tolist() == [2.0, 2.5]  # type: ignore[attr-defined]
-    with pytest.raises(
-        SimulationError, match=r"Toy/Reach-v0: the action has shape \(3,\), not \(2,\)"
-    ):
+    with pytest.raises(SimulationError, match=r"Toy/Reach-v0: the action has shape \(3,\), not \(2,\)"):
         env.step(np.zeros(3))
 
 

@@ -1,0 +1,33 @@
+"""What each number of an action means, and the one map between [-1, 1] and the robot's units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionDim:
+    """One dimension of the robot's action: the normalised range [-1, 1] maps linearly to [low, high] `unit`."""
+
+    name: str
+    low: float = -1.0
+    high: float = 1.0
+    unit: str = "1"
+
+
+def action_limits(dims: Sequence[ActionDim]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what -1 and 1 mean in each dimension, `[A]` each."""
+    return np.array([dim.low for dim in dims]), np.array([dim.high for dim in dims])
+
+
+def to_units(action: Any, low: Any, high: Any) -> Any:
+    """Return actions in [-1, 1], `[..., A]` of numpy or torch, in the robot's units."""
+    return low + (action + 1) / 2 * (high - low)
+
+
+def from_units(action: Any, low: Any, high: Any) -> Any:
+    """Return actions in the robot's units in [-1, 1]; the inverse of `to_units`, where low < high."""
+    return 2 * (action - low) / (high - low) - 1
