@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import pixelrl
-from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import CONTRACT, FORMAT, MODEL, ExportedPolicy
 from pixelrl.learning.batch import Observation, Spec
@@ -144,7 +144,7 @@ def export(
     start = time.perf_counter()
     sizes = _camera_sizes(spec, camera_sizes or {})
     _check(spec, out)
-    policy = TorchPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
+    policy = CheckpointPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
     artefact = Artefact(policy.networks, spec, sizes).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:

@@ -6,13 +6,13 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.export.runtime import Input, checked
+from pixelrl.export.runtime import InputSpec, check_sensors
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.interfaces import Sensors
 
 
-class TorchPolicy:
+class CheckpointPolicy:
     """Act by the mode of a run's policy, in fp32.
 
     Args:
@@ -23,8 +23,8 @@ class TorchPolicy:
 
     def __init__(self, networks: Networks, spec: Spec, device: torch.device) -> None:
         self.networks, self.spec, self.device = networks.to(device).eval(), spec, device
-        self._inputs = {key: Input("uint8", (h, w, c)) for key, (c, h, w) in spec.stacks.items()}
-        self._inputs |= {key: Input("float32", (size,)) for key, size in spec.proprio.items()}
+        self._inputs = {key: InputSpec("uint8", (h, w, c)) for key, (c, h, w) in spec.stacks.items()}
+        self._inputs |= {key: InputSpec("float32", (size,)) for key, size in spec.proprio.items()}
 
     @torch.inference_mode()
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
@@ -50,7 +50,7 @@ class TorchPolicy:
 
     def _observation(self, sensors: Sensors) -> Observation:
         """Check readings and lay them out as the networks see them."""
-        readings = checked(sensors, self._inputs)
+        readings = check_sensors(sensors, self._inputs)
         rows = len(next(iter(readings.values())))
         images = {key: rearrange(self._tensor(readings[key]), "b h w c -> b c h w") for key in self.spec.images}
         vectors = [self._tensor(readings[key]) for key in self.spec.proprio]

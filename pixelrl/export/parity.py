@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
 from pixelrl.runtime.actions import action_limits, to_units
@@ -41,7 +41,7 @@ RANDOM = 32
 
 def check_parity(
     exported: ExportedPolicy,
-    checkpoint: TorchPolicy,
+    checkpoint: CheckpointPolicy,
     resize: Mapping[str, Callable[[Tensor], Tensor]],
     sizes: Mapping[str, tuple[int, int]],
     frames: Sensors,
@@ -81,7 +81,7 @@ def check_parity(
 
 
 def differences(
-    exported: ExportedPolicy, checkpoint: TorchPolicy, sensed: Sensors, seen: Sensors
+    exported: ExportedPolicy, checkpoint: CheckpointPolicy, sensed: Sensors, seen: Sensors
 ) -> NDArray[np.float64]:
     """Return |exported - checkpoint|, `[2, B, A]`: in normalised units and in the robot's.
 

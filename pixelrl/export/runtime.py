@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Input:
+class InputSpec:
     """What a policy takes under one observation key.
 
     Attributes:
@@ -68,12 +68,12 @@ class ExportedPolicy:
     def _load(self, contract: dict[str, Any], model: bytes, threads: int) -> None:
         self.contract, self._model, self._threads = contract, model, threads
         self._inputs = {
-            key: Input(entry["dtype"], tuple(entry["shape"][1:])) for key, entry in self.contract["inputs"].items()
+            key: InputSpec(entry["dtype"], tuple(entry["shape"][1:])) for key, entry in self.contract["inputs"].items()
         }
         history = int(self.contract.get("history", 1))
         self._history = History(history)
         self._sensed = {
-            key: Input("uint8", (*each.shape[:2], each.shape[2] // history)) if each.dtype == "uint8" else each
+            key: InputSpec("uint8", (*each.shape[:2], each.shape[2] // history)) if each.dtype == "uint8" else each
             for key, each in self._inputs.items()
         }
         options = onnxruntime.SessionOptions()
@@ -103,7 +103,7 @@ class ExportedPolicy:
         )
         if single:
             sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self._sensed}
-        action = self._run("action", self._history(checked(sensors, self._sensed)))
+        action = self._run("action", self._history(check_sensors(sensors, self._sensed)))
         return np.asarray(action[0]) if single else action
 
     def reset(self) -> None:
@@ -112,14 +112,14 @@ class ExportedPolicy:
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
         """Return normalised actions `[B, A]` in [-1, 1] for B readings with their histories; checks as `act` does."""
-        return self._run("normalised", checked(sensors, self._inputs))
+        return self._run("normalised", check_sensors(sensors, self._inputs))
 
     def _run(self, output: str, sensors: Sensors) -> NDArray[np.float32]:
         (action,) = self._session.run([output], dict(sensors))
         return np.asarray(action, dtype=np.float32)
 
 
-def checked(sensors: Sensors, inputs: Mapping[str, Input]) -> dict[str, NDArray[Any]]:
+def check_sensors(sensors: Sensors, inputs: Mapping[str, InputSpec]) -> dict[str, NDArray[Any]]:
     """Return the readings that a policy takes, `[B, ...]` each, and no others.
 
     Raises:

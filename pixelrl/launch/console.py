@@ -48,7 +48,7 @@ def progress_bar(console: Console) -> Progress:
 def deferred_interrupt() -> Iterator[list[int]]:
     """Yield a list that Ctrl-C and SIGTERM append to, so that no step is torn; a second Ctrl-C interrupts at once.
 
-    SIGTERM is what machines send (SLURM, torchrun, `train_together`), and maybe twice.
+    SIGTERM is what machines send (SLURM, torchrun, `run_trainings`), and maybe twice.
     """
     pressed: list[int] = []
 

@@ -15,14 +15,14 @@ from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_uni
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.runtime.interfaces import Policy, Sensors
-from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.training.run_directory import checkpoint_path, read_networks
 from pixelrl.simulation.envs.make import GYM, control_rate, named, with_cameras
 from pixelrl.simulation.envs.robosuite_env import drawing_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class LoadedPolicy:
     """A policy, what it was made for, and where it comes from.
 
     Attributes:
@@ -46,24 +46,24 @@ class Candidate:
     values: Callable[[Sensors], NDArray[np.float32]] | None = None
 
 
-def find(directory: Path, step: int | None) -> Candidate:
+def load_policy(directory: Path, step: int | None) -> LoadedPolicy:
     """Open an exported policy, or the policy of a run.
 
     Raises:
         PixelrlError: no policy there, or a step is asked of an exported one.
     """
     if not (directory / CONTRACT).is_file():
-        return trained(directory, step)
+        return load_trained(directory, step)
     if step is not None:
         raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
-    return exported(directory)
+    return load_exported(directory)
 
 
-def exported(directory: Path) -> Candidate:
+def load_exported(directory: Path) -> LoadedPolicy:
     """Open an exported policy."""
     policy = ExportedPolicy(directory)
     inputs, outputs = policy.contract["inputs"], policy.contract["outputs"]
-    return Candidate(
+    return LoadedPolicy(
         policy=policy,
         env_args=policy.contract["env_args"],
         pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
@@ -74,14 +74,14 @@ def exported(directory: Path) -> Candidate:
     )
 
 
-def trained(directory: Path, step: int | None) -> Candidate:
+def load_trained(directory: Path, step: int | None) -> LoadedPolicy:
     """Open the policy of a run."""
     run, networks, found = read_networks(directory, step)
     torch.set_num_threads(1)  # the cores belong to the simulators
-    policy = TorchPolicy(networks, run.spec, torch.device("cpu"))
+    policy = CheckpointPolicy(networks, run.spec, torch.device("cpu"))
     with checkpoint_path(directory, step).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Candidate(
+    return LoadedPolicy(
         policy=policy,
         env_args=run.env_args,
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
@@ -93,8 +93,8 @@ def trained(directory: Path, step: int | None) -> Candidate:
     )
 
 
-def environment(
-    candidate: Candidate,
+def environment_for(
+    loaded: LoadedPolicy,
     env: str | None,
     options: Mapping[str, Any] | None = None,
     sources: Mapping[str, str] | None = None,
@@ -103,7 +103,7 @@ def environment(
     """Return the description of the environment to use: its cameras are those that the policy takes.
 
     Args:
-        candidate: the policy.
+        loaded: the policy.
         env: name of the environment; None: the one of its data.
         options: of the environment, instead of the usual ones, or of those of the data.
         sources: camera -> what a Gymnasium environment calls it.
@@ -112,7 +112,7 @@ def environment(
     Raises:
         PixelrlError: none is known, or a camera is not one of a simulator.
     """
-    env_args = candidate.env_args if env is None else named(env)
+    env_args = loaded.env_args if env is None else named(env)
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
     env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
@@ -120,10 +120,10 @@ def environment(
         raise PixelrlError(f"--drawing {drawing}: {env_args['env_name']} is Gymnasium's, and draws in its own way")
     if drawing is not None:
         env_args["drawing"] = drawing
-    return with_cameras(env_args, candidate.pictures, sources or {})
+    return with_cameras(env_args, loaded.pictures, sources or {})
 
 
-def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:
+def check_control_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:
     """Raise if a policy acts at another rate [Hz] than its environment; None: unknown."""
     if policy is not None and env is not None and abs(policy - env) > 1e-3 * policy:
         raise PixelrlError(
@@ -132,17 +132,17 @@ def check_rate(policy: float | None, env: float | None, env_args: Mapping[str, A
         )
 
 
-def warn_of_drawing(candidate: Candidate, env_args: Mapping[str, Any], console: Console) -> None:
+def warn_about_drawing(loaded: LoadedPolicy, env_args: Mapping[str, Any], console: Console) -> None:
     """Warn if the policy is shown pictures of another kind than its data's."""
-    known = candidate.env_args.get("type") == env_args.get("type") == 1  # else they are no simulator's, or nobody knows
-    if known and (data := drawing_of(candidate.env_args)) != (now := drawing_of(env_args)):
+    known = loaded.env_args.get("type") == env_args.get("type") == 1  # else they are no simulator's, or nobody knows
+    if known and (data := drawing_of(loaded.env_args)) != (now := drawing_of(env_args)):
         console.print(
             f"warning: the policy's data are drawn {data}, and what it is shown now {now}: that looks otherwise",
             style="bold yellow",
         )
 
 
-def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:
+def in_environment_units(dims: tuple[ActionDim, ...], loaded: LoadedPolicy) -> Policy:
     """Return the policy with its [-1, 1] as the environment's: they differ if the data's actions were rescaled.
 
     Where the units differ (the data may not say what their actions mean), a recorded action is the environment's own.
@@ -150,7 +150,7 @@ def in_units_of(dims: tuple[ActionDim, ...], candidate: Candidate) -> Policy:
     Raises:
         PixelrlError: the environment takes another number of actions.
     """
-    own, policy = candidate.action, candidate.policy
+    own, policy = loaded.action, loaded.policy
     if len(own) != len(dims):
         raise PixelrlError(f"the policy gives {len(own)} actions and its environment takes {len(dims)}")
     dims = tuple(

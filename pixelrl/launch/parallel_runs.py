@@ -60,7 +60,7 @@ class Training:
         )
 
 
-def train_together(
+def run_trainings(
     trainings: Sequence[Training], *, workers: int, console: Console, spare_others: bool = False
 ) -> None:
     """Run trainings, at most `workers` at a time in the order given, and go on with those that had begun.

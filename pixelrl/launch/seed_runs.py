@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.provenance import cores
-from pixelrl.launch.parallel_runs import Training, train_together
+from pixelrl.launch.parallel_runs import Training, run_trainings
 from pixelrl.training.run_directory import checkpoint_path, pick_device
 
 
@@ -65,7 +65,7 @@ def train_seeds(
     workers = cores() if threads == "auto" else max(1, cores() // int(threads))
     if places != ["cpu"]:
         workers = max(workers, len(seeds))
-    train_together(trainings, workers=workers, console=console, spare_others=True)
+    run_trainings(trainings, workers=workers, console=console, spare_others=True)
     console.print(f"{out}: {len(seeds)} seeds trained, each in a folder of its own: {out}/seed*")
 
 

@@ -23,7 +23,7 @@ from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.export import artefact
 from pixelrl.export.artefact import Artefact, Resize, export, resampling, write_onnx
-from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
@@ -155,7 +155,7 @@ def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
     networks = make_networks(spec)
     go(networks, tmp_path / "export", spec=spec, camera_sizes=None)
     frames = make_frames(4)
-    expected = TorchPolicy(networks, spec, torch.device("cpu"))(frames)
+    expected = CheckpointPolicy(networks, spec, torch.device("cpu"))(frames)
     np.testing.assert_allclose(ExportedPolicy(tmp_path / "export")(frames), expected, atol=1e-5)
 
 
@@ -186,7 +186,7 @@ def test_a_history_is_kept_by_the_exported_policy_as_in_training(tmp_path: Path)
     assert policy.contract["history"] == 3
     assert policy.contract["inputs"]["front_image"]["shape"] == ["B", 48, 48, 9]
     assert policy.contract["inputs"]["front_image"]["channels"].startswith("the last 3 pictures, the oldest first")
-    expected = TorchPolicy(networks, spec, torch.device("cpu"))(stacked)
+    expected = CheckpointPolicy(networks, spec, torch.device("cpu"))(stacked)
     np.testing.assert_allclose(policy(stacked), expected, atol=1e-5)
     low, high = np.array([-0.05, -0.5, -1]), np.array([0.05, 1.5, 1])
     for _ in range(2):  # two episodes alike
@@ -239,7 +239,7 @@ def test_an_artefact_with_other_weights_is_not_written(
 
 
 def test_the_policy_of_another_run_is_told_apart(exported: Exported) -> None:
-    other = TorchPolicy(make_networks(seed=1), SPEC, torch.device("cpu"))
+    other = CheckpointPolicy(make_networks(seed=1), SPEC, torch.device("cpu"))
     sizes = {"front_image": CAMERA["front_image"], "wrist_image": (32, 40)}
     resize = {"front_image": Resize((120, 160), (48, 48)), "wrist_image": Resize((32, 40), (32, 40))}
     with pytest.raises(PixelrlError, match=r"at most 1e-04 passes"):

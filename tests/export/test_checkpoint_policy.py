@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pixelrl.encoders.conv import SmallCNN
-from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import ActionDim
@@ -25,13 +25,13 @@ SPEC = Spec(
 
 
 @pytest.fixture(scope="module")
-def policy() -> TorchPolicy:
+def policy() -> CheckpointPolicy:
     torch.manual_seed(0)
     networks = Networks(
         SPEC, SmallCNN(), shared=True, ensemble=2, critic_hidden=(8, 8), actor_hidden=(16,), layer_norm=False
     )
     torch.nn.init.normal_(networks.actor.last.weight)  # a fresh actor hardly looks at what it is shown
-    return TorchPolicy(networks, SPEC, torch.device("cpu"))
+    return CheckpointPolicy(networks, SPEC, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def sensors() -> dict[str, np.ndarray]:
     }
 
 
-def test_it_acts_by_the_mode_of_the_networks_policy(policy: TorchPolicy, sensors: Sensors) -> None:
+def test_it_acts_by_the_mode_of_the_networks_policy(policy: CheckpointPolicy, sensors: Sensors) -> None:
     obs = Observation(
         images={"front_image": torch.from_numpy(sensors["front_image"].transpose(0, 3, 1, 2).copy())},
         proprio=torch.from_numpy(np.concatenate([sensors["position"], sensors["gripper"]], axis=1)),
@@ -58,7 +58,7 @@ def test_it_acts_by_the_mode_of_the_networks_policy(policy: TorchPolicy, sensors
     assert np.ptp(action, axis=0).min() > 0.01
 
 
-def test_its_critics_judge_its_own_actions(policy: TorchPolicy, sensors: Sensors) -> None:
+def test_its_critics_judge_its_own_actions(policy: CheckpointPolicy, sensors: Sensors) -> None:
     obs = Observation(
         images={"front_image": torch.from_numpy(sensors["front_image"].transpose(0, 3, 1, 2).copy())},
         proprio=torch.from_numpy(np.concatenate([sensors["position"], sensors["gripper"]], axis=1)),
@@ -73,7 +73,7 @@ def test_its_critics_judge_its_own_actions(policy: TorchPolicy, sensors: Sensors
     assert np.ptp(values, axis=1).min() > 1e-4, "the critics are one and the same"
 
 
-def test_it_acts_and_judges_alike_in_another_process(policy: TorchPolicy, sensors: Sensors) -> None:
+def test_it_acts_and_judges_alike_in_another_process(policy: CheckpointPolicy, sensors: Sensors) -> None:
     """It goes to a cluster by value, together with its critics."""
     act, judge = pickle.loads(pickle.dumps((policy, policy.values)))
     np.testing.assert_array_equal(act(sensors), policy(sensors))
@@ -81,7 +81,7 @@ def test_it_acts_and_judges_alike_in_another_process(policy: TorchPolicy, sensor
     assert judge.__self__ is act
 
 
-def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: TorchPolicy, sensors: Sensors) -> None:
+def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: CheckpointPolicy, sensors: Sensors) -> None:
     picture = sensors["front_image"]
     stored = np.ascontiguousarray(picture[:, ::-1])
     np.testing.assert_array_equal(policy({**sensors, "front_image": stored[:, ::-1]}), policy(sensors))
@@ -101,7 +101,7 @@ def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: TorchPolicy, se
     ],
 )
 def test_wrong_readings_are_refused_by_name(
-    policy: TorchPolicy, sensors: dict[str, np.ndarray], key: str, value: np.ndarray | None, message: str
+    policy: CheckpointPolicy, sensors: dict[str, np.ndarray], key: str, value: np.ndarray | None, message: str
 ) -> None:
     del sensors[key]
     with pytest.raises(PixelrlError, match=message):

@@ -18,7 +18,7 @@ from pixelrl.runtime.actions import ActionDim
 from tests.dots import write_dots
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.launch.loaded_policy import Candidate, environment, in_units_of
+from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units
 from pixelrl.launch.commands.demo import Plan, demo
 from pixelrl.learning.learner import Learner
 from pixelrl.training.loop import Report
@@ -367,8 +367,8 @@ def test_inspect_looks_at_a_file_and_writes_beside_it(dots: tuple[Path, Path], p
 def test_an_environment_draws_what_the_policy_takes() -> None:
     pictures = {"agentview_image": (60, 80), "robot0_eye_in_hand_image": (48, 48)}
     recorded = {"env_name": "Stack", "type": 1, "env_kwargs": {"camera_names": "frontview", "control_freq": 10}}
-    candidate = Candidate(policy=lambda sensors: None, env_args=recorded, pictures=pictures, action=(), origin={})  # type: ignore[arg-type,return-value]
-    found = environment(candidate, None)
+    loaded = LoadedPolicy(policy=lambda sensors: None, env_args=recorded, pictures=pictures, action=(), origin={})  # type: ignore[arg-type,return-value]
+    found = environment_for(loaded, None)
     assert found["env_kwargs"].pop("use_camera_obs") is True
     cameras = {
         "camera_names": ["agentview", "robot0_eye_in_hand"],
@@ -377,13 +377,13 @@ def test_an_environment_draws_what_the_policy_takes() -> None:
     }
     assert found == {"env_name": "Stack", "type": 1, "env_kwargs": {**cameras, "control_freq": 10}}
     assert recorded["env_kwargs"] == {"camera_names": "frontview", "control_freq": 10}
-    assert environment(candidate, None, {"control_freq": 20})["env_kwargs"]["control_freq"] == 20
-    by_name = environment(replace(candidate, env_args={}), "Lift")
+    assert environment_for(loaded, None, {"control_freq": 20})["env_kwargs"]["control_freq"] == 20
+    by_name = environment_for(replace(loaded, env_args={}), "Lift")
     assert by_name["env_name"] == "Lift" and cameras.items() <= by_name["env_kwargs"].items()
     with pytest.raises(PixelrlError, match="name one, say --env Lift"):
-        environment(replace(candidate, env_args={}), None)
+        environment_for(replace(loaded, env_args={}), None)
     with pytest.raises(PixelrlError, match="rgb: not a camera"):
-        environment(replace(candidate, pictures={"rgb": (48, 48)}), None)
+        environment_for(replace(loaded, pictures={"rgb": (48, 48)}), None)
 
 
 def test_actions_are_translated_between_data_and_environment() -> None:
@@ -393,13 +393,13 @@ def test_actions_are_translated_between_data_and_environment() -> None:
 
     data = ActionDim(name="dx", low=-0.02, high=0.02, unit="m")
     robot = ActionDim(name="dx", low=-0.05, high=0.05, unit="m")
-    candidate = Candidate(policy=full_speed, env_args={}, pictures={}, action=(data,), origin={})
-    np.testing.assert_allclose(in_units_of((robot,), candidate)({}), [[0.4], [-0.2]], atol=1e-6)
-    assert in_units_of((data,), candidate) is full_speed
-    nameless = replace(candidate, action=(ActionDim(name="action_0"),))
-    assert in_units_of((robot,), nameless) is full_speed  # nobody knows better than the recorded action itself
+    loaded = LoadedPolicy(policy=full_speed, env_args={}, pictures={}, action=(data,), origin={})
+    np.testing.assert_allclose(in_environment_units((robot,), loaded)({}), [[0.4], [-0.2]], atol=1e-6)
+    assert in_environment_units((data,), loaded) is full_speed
+    nameless = replace(loaded, action=(ActionDim(name="action_0"),))
+    assert in_environment_units((robot,), nameless) is full_speed  # nobody knows better than the recorded action itself
     with pytest.raises(Exception, match="gives 1 actions and its environment takes 2"):
-        in_units_of((robot, robot), candidate)
+        in_environment_units((robot, robot), loaded)
 
 
 def test_more_sources_and_globs_and_fractions_and_a_history(

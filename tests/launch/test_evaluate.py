@@ -13,7 +13,7 @@ from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.arguments import pairs
-from pixelrl.launch.loaded_policy import check_rate
+from pixelrl.launch.loaded_policy import check_control_rate
 from pixelrl.launch.commands.starts import chosen
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import named, open_env, with_cameras
@@ -99,9 +99,9 @@ def test_a_bank_holds_the_starts_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -
 
 def test_rates_agree_or_are_unknown() -> None:
     for policy, env in ((None, 5.0), (5.0, None), (20.0, 20.000001)):
-        check_rate(policy, env, {"env_name": "Lift"})
+        check_control_rate(policy, env, {"env_name": "Lift"})
     with pytest.raises(PixelrlError, match=r"the policy acts at 10 Hz and Lift at 20 Hz; .*control_freq=10"):
-        check_rate(10.0, 20.0, {"env_name": "Lift"})
+        check_control_rate(10.0, 20.0, {"env_name": "Lift"})
 
 
 def test_options_are_read_as_json_or_as_text() -> None:

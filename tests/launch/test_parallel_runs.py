@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.dots import write_dots
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.launch.parallel_runs import Training, steps_done, train_together
+from pixelrl.launch.parallel_runs import Training, steps_done, run_trainings
 
 QUIET = Console(quiet=True)
 
@@ -28,7 +28,7 @@ def training(folder: Path, recipe: str, steps: int, task: Path | None = None) ->
 
 def test_all_are_trained(tmp_path: Path) -> None:
     trainings = [training(tmp_path, recipe, 10) for recipe in ("quick_cog", "quick_bc")]
-    train_together(trainings, workers=2, console=QUIET)
+    run_trainings(trainings, workers=2, console=QUIET)
     for each in trainings:
         assert json.loads((each.out / "training.json").read_text())["steps"] == steps_done(each.out) == 10
 
@@ -37,7 +37,7 @@ def test_a_failure_stops_the_others_and_is_told_in_their_words(tmp_path: Path) -
     endless = training(tmp_path, "quick_bc", 50_000)
     failing = training(tmp_path, "quick_cog", 10, task=tmp_path / "missing.hdf5")
     with pytest.raises(PixelrlError, match=r"quick_cog: .*missing\.hdf5: no such file"):
-        train_together([endless, failing], workers=2, console=QUIET)
+        run_trainings([endless, failing], workers=2, console=QUIET)
     assert not (endless.out / "training.json").exists()
 
 
@@ -59,6 +59,6 @@ def test_an_interrupt_keeps_what_was_trained(tmp_path: Path, interruptible: None
 
     threading.Thread(target=press, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        train_together([endless], workers=1, console=QUIET)
+        run_trainings([endless], workers=1, console=QUIET)
     reached = steps_done(endless.out)
     assert reached >= 5

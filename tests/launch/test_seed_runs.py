@@ -49,7 +49,7 @@ def test_each_seed_is_what_it_is_alone_and_a_failure_takes_no_other_along(
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Return the trainings that would be run."""
     trainings: list[Training] = []
-    monkeypatch.setattr(module, "train_together", lambda each, **_: trainings.extend(each))
+    monkeypatch.setattr(module, "run_trainings", lambda each, **_: trainings.extend(each))
     return trainings
 
 

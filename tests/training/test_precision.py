@@ -11,7 +11,7 @@ from pixelrl.datasets.buffer.load_dataset import open_mixture
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.export.checkpoint_policy import TorchPolicy
+from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.launch.recipes import quick_cog_dr3
 from pixelrl.learning.execution import updater
 from pixelrl.learning.learner import Learner
@@ -63,7 +63,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
 
 def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:
     """Return the share of starts near the middle of the table from which the dot reaches the goal."""
-    policy = TorchPolicy(copy.deepcopy(learner.networks).to(CPU), learner.spec, CPU)
+    policy = CheckpointPolicy(copy.deepcopy(learner.networks).to(CPU), learner.spec, CPU)
     positions = np.random.default_rng(0).normal(MIDDLE, 0.1, (starts, 2))
     reached = np.zeros(starts, dtype=bool)
     for _ in range(horizon):

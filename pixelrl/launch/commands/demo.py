@@ -19,7 +19,7 @@ from pixelrl.launch.commands.export import export
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.reports.demo_summary import draw, last_figures, tell
-from pixelrl.launch.parallel_runs import Training, train_together
+from pixelrl.launch.parallel_runs import Training, run_trainings
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import TASK_NAMES
 from pixelrl.simulation.evaluation.statistics import mcnemar
@@ -175,7 +175,7 @@ class Demo:
         ]
         if trainings:
             self.console.rule("train", align="left")
-            train_together(trainings, workers=self.workers, console=self.console)
+            run_trainings(trainings, workers=self.workers, console=self.console)
 
     def judged(self, name: str) -> dict[str, Any]:
         """Evaluate a recipe's policy, and return its successes beside what was measured in training."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
-from pixelrl.launch.loaded_policy import check_rate, environment, find, in_units_of, warn_of_drawing
+from pixelrl.launch.loaded_policy import check_control_rate, environment_for, load_policy, in_environment_units, warn_about_drawing
 from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.reports.evaluation_page import FAILURES, film_path, write_evaluation_page
@@ -59,22 +59,22 @@ def evaluate(
     provenance = Provenance(seed=seed)
     if until is not None and not 0 < until < 1:
         raise PixelrlError(f"--until is {until}; it is a success rate, so it must lie between 0 and 1")
-    candidate = find(directory, step)
-    known = candidate if bank is None else replace(candidate, env_args=bank.env_args)
-    env_args = environment(known, env, env_options, camera_sources, drawing)
-    warn_of_drawing(candidate, env_args, console)
+    loaded = load_policy(directory, step)
+    known = loaded if bank is None else replace(loaded, env_args=bank.env_args)
+    env_args = environment_for(known, env, env_options, camera_sources, drawing)
+    warn_about_drawing(loaded, env_args, console)
     make = partial(open_env, env_args)
     with closing(make()) as opened:
-        policy, rate = in_units_of(opened.action_dims, candidate), opened.control_freq
-    check_rate(candidate.control_freq, rate, env_args)
-    judge = candidate.values if html else None
-    playing = partial(rollout, policy, make, history=candidate.history, judge=judge, time_limit=time_limit)
+        policy, rate = in_environment_units(opened.action_dims, loaded), opened.control_freq
+    check_control_rate(loaded.control_freq, rate, env_args)
+    judge = loaded.values if html else None
+    playing = partial(rollout, policy, make, history=loaded.history, judge=judge, time_limit=time_limit)
     playing = partial(playing, episodes=episodes, seed=seed, workers=workers, starts=bank.starts if bank else ())
     if cluster is not None:
         playing = partial(playing, engine=partial(cluster.play, time_limit=time_limit))
     with closing(playing(films=films)) as played:
         outcomes = watched(played, episodes, until, console)
-    result = summarise(outcomes) | {"policy": candidate.origin, "env_args": env_args}
+    result = summarise(outcomes) | {"policy": loaded.origin, "env_args": env_args}
     result |= nodes_of(cluster) | provenance.record()
     if bank is not None:
         result |= {"starts": {"file": str(starts), "sha256": bank.sha256}}

@@ -15,7 +15,7 @@ from rich.console import Console
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path, write_json
 from pixelrl.runtime.interfaces import Policy
-from pixelrl.launch.loaded_policy import Candidate, environment, find, in_units_of
+from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, load_policy, in_environment_units
 from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
@@ -90,25 +90,25 @@ def sweep(
     kinds = chosen(only)
     if levels and len(kinds) != 1:
         raise PixelrlError(f"--levels are of one perturbation; name it, say --only {kinds[0].name}")
-    candidate = find(directory, step)
-    env_args = environment(candidate, env)
+    loaded = load_policy(directory, step)
+    env_args = environment_for(loaded, env)
     home = directory if out is None else out
     with closing(open_env(env_args)) as opened:
-        policy = in_units_of(opened.action_dims, candidate)
+        policy = in_environment_units(opened.action_dims, loaded)
         lacks = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(opened)) is not None}
     for name, lack in lacks.items():
         if only:
             raise PixelrlError(f"--only {name}: {env_args['env_name']} cannot have it; it takes {lack}")
         console.print(f"{name}: left out; it takes {lack}")
     cells = [kind(level=level) for kind in kinds if kind.name not in lacks for level in levels or kind.levels]
-    asked = {"sha256": candidate.origin["sha256"], "env_args": env_args, "episodes": episodes, "seed": seed}
+    asked = {"sha256": loaded.origin["sha256"], "env_args": env_args, "episodes": episodes, "seed": seed}
     done = finished(home / "sweep.json", asked)
     for cell in (None, *cells):
         if key_of(cell) in done:
             continue
         options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "cluster": cluster}
-        done[key_of(cell)] = tried(cell, candidate, policy, env_args, home=home, console=console, **options)
-        result = {"asked": asked, "policy": candidate.origin, "left_out": lacks} | judged(done)
+        done[key_of(cell)] = tried(cell, loaded, policy, env_args, home=home, console=console, **options)
+        result = {"asked": asked, "policy": loaded.origin, "left_out": lacks} | judged(done)
         result |= nodes_of(cluster) | provenance.record()
         write_json(home / "sweep.json", result)
     result = json.loads((home / "sweep.json").read_text())
@@ -158,7 +158,7 @@ def finished(path: Path, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def tried(
     cell: Perturbation | None,
-    candidate: Candidate,
+    loaded: LoadedPolicy,
     policy: Policy,
     env_args: Mapping[str, Any],
     *,
@@ -171,7 +171,7 @@ def tried(
 ) -> dict[str, Any]:
     """Play the episodes of one cell, keep the first picture of the first, and return who succeeded."""
     make = partial(make_perturbed, env_args, () if cell is None else (cell,))
-    options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "history": candidate.history}
+    options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "history": loaded.history}
     options["engine"] = None if cluster is None else cluster.play
     successes = [False] * episodes
     with progress_bar(console) as bar, closing(rollout(policy, make, **options)) as played:
@@ -179,8 +179,8 @@ def tried(
         for outcome in played:
             successes[outcome.index] = outcome.success
             bar.update(job, advance=1, note=f"{sum(successes)} succeed")
-    if candidate.pictures:
-        seen = first_sight(make, seed, next(iter(candidate.pictures)))
+    if loaded.pictures:
+        seen = first_sight(make, seed, next(iter(loaded.pictures)))
         with atomic_path(view_path(home, key_of(cell))) as temporary:
             Image.fromarray(seen).save(temporary)
     if cell is None:

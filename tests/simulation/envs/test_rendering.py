@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from pixelrl.launch.loaded_policy import Candidate, environment, warn_of_drawing
+from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, warn_about_drawing
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.rendering import simplified
 from pixelrl.simulation.envs.robosuite_env import default_env_args, drawing_of, make_env
@@ -103,11 +103,11 @@ def test_older_files_mean_what_they_meant() -> None:
 def test_a_policy_that_is_shown_other_pictures_than_its_datas_is_warned_of() -> None:
     data = default_env_args("pick-place-tray")
     data.pop("drawing")
-    candidate = Candidate(policy=lambda sensors: None, env_args=data, pictures={}, action=(), origin={})  # type: ignore[arg-type,return-value]
+    loaded = LoadedPolicy(policy=lambda sensors: None, env_args=data, pictures={}, action=(), origin={})  # type: ignore[arg-type,return-value]
 
     def told(drawing: str | None) -> str:
         console = Console(file=io.StringIO(), width=200)
-        warn_of_drawing(candidate, environment(candidate, None, drawing=drawing), console)
+        warn_about_drawing(loaded, environment_for(loaded, None, drawing=drawing), console)
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
