@@ -320,7 +320,7 @@ def judge(path: Path, inspect: bool) -> str:
     if inspect:
         report = inspect_file(path)
         json.dumps(asdict(report))
-        assert all(finding.message.isprintable() for finding in report.findings), report.findings
+        assert all(finding.message.isprintable() for finding in report.issues), report.issues
     return outcome
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 import pixelrl.datasets.inspect.crash_probe as probe
 import pixelrl.launch.commands.inspect as inspection
-from pixelrl.datasets.inspect.inspector import examine
-from pixelrl.datasets.inspect.crash_probe import deadly
+from pixelrl.datasets.inspect.inspector import inspect_files
+from pixelrl.datasets.inspect.crash_probe import crashing_files
 from tests.dots import CAMERA, write_dots
 from pixelrl.launch.cli import main
 from pixelrl.launch.reports.inspection_figures import bars, counts, curve, heat
@@ -39,12 +39,12 @@ def pixelrl(
 
 def test_what_a_person_reads(tmp_path: Path) -> None:
     text = StringIO()
-    diagnosis = examine([(write_dots(tmp_path / "a.h5", "prior", 5), "data")])
-    inspection.print_report(diagnosis.reports[0], Console(file=text, width=150))
+    whole = inspect_files([(write_dots(tmp_path / "a.h5", "prior", 5), "data")])
+    inspection.print_report(whole.reports[0], Console(file=text, width=150))
     for words in (CAMERA, "(24, 24, 3)", "uint8", 'part: "prior" (5)', "warning rewards: never positive", "SACo 1.000"):
         assert words in text.getvalue()
     assert "pictures of 5 of 5 demos, 65" in text.getvalue()
-    assert inspection.verdict(diagnosis) == "training may start: 0 errors, 1 warnings, 0 notes"
+    assert inspection.verdict(whole) == "training may start: 0 errors, 1 warnings, 0 notes"
 
 
 def test_task_and_prior_that_fit(
@@ -54,7 +54,7 @@ def test_task_and_prior_that_fit(
     code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior)
     assert code == 0 and "training may start: 0 errors, 0 warnings, 0 notes" in out
     told = json.loads((tmp_path / "prior.inspection.json").read_text())
-    assert (told["demos"], told["role"], told["findings"]) == (6, "prior", [])
+    assert (told["demos"], told["role"], told["issues"]) == (6, "prior", [])
     assert told["command"][:2] == ["pixelrl", "inspect"]
     assert (tmp_path / "task.inspection.png").stat().st_size > 0
 
@@ -86,8 +86,8 @@ def test_json_and_nothing_else(
     code, out, err = pixelrl(monkeypatch, capsys, path, "--json", "--no-sheet")
     told = json.loads(out)
     assert (code, told["fit"]) == (1, False)
-    (finding,) = told["reports"][0]["findings"]
-    assert (finding["level"], finding["check"], finding["demo"], finding["index"]) == (
+    (issue,) = told["reports"][0]["issues"]
+    assert (issue["level"], issue["check"], issue["demo"], issue["index"]) == (
         "error", "action-range", "demo_2", 3,
     )  # fmt: skip
     assert "training may not start (1 errors, 0 warnings, 0 notes)" in err
@@ -191,7 +191,7 @@ def test_a_file_that_crashes_the_library_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, other = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 2)
-    assert deadly([good, other]) == {}
+    assert crashing_files([good, other]) == {}
     crash = "import os, sys; print(0, flush=True); 'b.h5' in sys.argv[1] and os.abort(); print(1); os.abort()"
     real = probe.subprocess.run
     monkeypatch.setattr(
@@ -199,6 +199,6 @@ def test_a_file_that_crashes_the_library_is_not_opened(
         "run",
         lambda command, **options: real([command[0], "-c", crash, *command[3:]], **options),
     )
-    assert deadly([good, other]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
+    assert crashing_files([good, other]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
     code, _, err = pixelrl(monkeypatch, capsys, other, "--no-sheet")
     assert code == 1 and f"{other}: badly damaged" in err

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.inspect.issues import Finding, Level, Symptom
-from pixelrl.datasets.inspect.demo_summary import Glance, Numbers
+from pixelrl.datasets.inspect.issues import Issue, Level, Occurrence
+from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers
 from pixelrl.datasets.buffer.transition_table import ROUNDING, ActionRange
-from pixelrl.datasets.inspect.running_statistics import Actions, Record, position_keys
+from pixelrl.datasets.inspect.running_statistics import Actions, DemoRecord, position_keys
 
 RUN = 3
 """So many pictures alike are a frozen camera, if the robot moves meanwhile."""
@@ -29,7 +29,7 @@ Role = Literal["task", "prior", "data"]
 Range = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def finite(numbers: Numbers) -> Iterator[Symptom]:
+def finite(numbers: DemoNumbers) -> Iterator[Occurrence]:
     """Find NaN and infinities."""
     arrays = {"actions": numbers.actions, "rewards": numbers.rewards}
     arrays |= {f"obs/{key}": rows for key, rows in numbers.vectors.items()}
@@ -39,10 +39,10 @@ def finite(numbers: Numbers) -> Iterator[Symptom]:
             row = int(bad.any(axis=1).argmax())
             detail = f"{rows.reshape(len(rows), -1)[row][bad[row]][0]}"
             message = "NaN or infinite; expected finite numbers"
-            yield _symptom("finite", "error", where, message, numbers.name, bad.any(axis=1), detail)
+            yield _occurrence("finite", "error", where, message, numbers.name, bad.any(axis=1), detail)
 
 
-def action_range(numbers: Numbers, actions: ActionRange) -> Iterator[Symptom]:
+def action_range(numbers: DemoNumbers, actions: ActionRange) -> Iterator[Occurrence]:
     """Find actions outside [-1, 1]; no error if they are to be normalised."""
     size = np.where(np.isfinite(numbers.actions), np.abs(numbers.actions), 0)
     outside = (size > 1 + ROUNDING).any(axis=1)
@@ -52,10 +52,10 @@ def action_range(numbers: Numbers, actions: ActionRange) -> Iterator[Symptom]:
         message = "outside [-1, 1]; expected normalised actions (--actions min-max normalises them)"
         level: Level = "error" if actions == "unit" else "note"
         detail = f"dimension {dim} is {numbers.actions[row, dim]:.4g}; largest {size.max():.4g}"
-        yield _symptom("action-range", level, "actions", message, numbers.name, outside, detail)
+        yield _occurrence("action-range", level, "actions", message, numbers.name, outside, detail)
 
 
-def action_use(actions: Actions, dims: Sequence[ActionDim], file: str) -> Iterator[Finding]:
+def action_use(actions: Actions, dims: Sequence[ActionDim], file: str) -> Iterator[Issue]:
     """Find action dimensions that are always the same, or often at the edge."""
     for index, dim in enumerate(dims):
         where, spread = f"actions, {dim.name}", actions.high[index] - actions.low[index]
@@ -63,14 +63,14 @@ def action_use(actions: Actions, dims: Sequence[ActionDim], file: str) -> Iterat
             return
         if spread < 1e-6:
             message = f"always {actions.low[index]:g}: a policy cannot learn what it does"
-            yield Finding(check="action-constant", level="warning", where=where, message=message, file=file)
+            yield Issue(check="action-constant", level="warning", where=where, message=message, file=file)
         elif actions.clipped[index] > 0.3 and spread > 0.1 and not _two_valued(actions, index, dim):
             message = f"{actions.clipped[index]:.0%} of the steps are at +-1: the speed limit is felt, or the scale "
             message += "is wrong"
-            yield Finding(check="action-clipped", level="note", where=where, message=message, file=file)
+            yield Issue(check="action-clipped", level="note", where=where, message=message, file=file)
 
 
-def ends(numbers: Numbers) -> Iterator[Symptom]:
+def ends(numbers: DemoNumbers) -> Iterator[Occurrence]:
     """Find dones that rewards contradict: time-outs marked as ends, dones a step early or late, goals without end.
 
     Where rewards are costs (some below 0, none above), they do not tell the goal, and nothing is said.
@@ -86,38 +86,38 @@ def ends(numbers: Numbers) -> Iterator[Symptom]:
     shifted, timed_out = unpaid & beside, unpaid & ~beside
     if shifted.any():
         message = "set one step beside the reward: shifted against it?"
-        yield _symptom("dones", "warning", "dones", message, name, shifted)
+        yield _occurrence("dones", "warning", "dones", message, name, shifted)
     if timed_out[:-1].any():
         message = "set without a reward before the last step, yet the demo goes on"
-        yield _symptom("dones", "warning", "dones", message, name, timed_out & (np.arange(len(dones)) < len(dones) - 1))
+        yield _occurrence("dones", "warning", "dones", message, name, timed_out & (np.arange(len(dones)) < len(dones) - 1))
     elif timed_out.any():
         message = "set without a reward at the last step: a time-out marked as an end (use --ends goal or never)"
-        yield _symptom("time-outs", "warning", "dones", message, name, timed_out)
+        yield _occurrence("time-outs", "warning", "dones", message, name, timed_out)
     if (paid & ~dones).any() and not shifted.any():
         message = "not set at a rewarded step: such steps never end an episode"
-        yield _symptom("dones", "note", "dones", message, name, paid & ~dones)
+        yield _occurrence("dones", "note", "dones", message, name, paid & ~dones)
 
 
-def rewards(records: Sequence[Record], role: Role, file: str) -> Iterator[Finding]:
+def rewards(records: Sequence[DemoRecord], role: Role, file: str) -> Iterator[Issue]:
     """Find a file in which nobody is rewarded; prior data need no reward."""
     if role != "prior" and records and not any(record.rewarded for record in records):
         message = "never positive: fit for prior data only (or the rewards were not recorded)"
-        yield Finding(check="rewards", level="warning", where="rewards", message=message, file=file)
+        yield Issue(check="rewards", level="warning", where="rewards", message=message, file=file)
 
 
-def blank(glance: Glance) -> Iterator[Symptom]:
+def blank(glance: DemoSummary) -> Iterator[Occurrence]:
     """Find pictures that are black, or all of one colour, at any step."""
     for key, pictures in glance.pictures.items():
         for code, message in ((1, "all black"), (2, "all of one colour")):
             rows = pictures.blank == code
             if rows.any():
-                yield _symptom("blank", "warning", f"obs/{key}", message, glance.numbers.name, rows)
+                yield _occurrence("blank", "warning", f"obs/{key}", message, glance.numbers.name, rows)
 
 
-def frozen(glance: Glance, ranges: Mapping[str, Range]) -> Iterator[Symptom]:
+def frozen(glance: DemoSummary, ranges: Mapping[str, Range]) -> Iterator[Occurrence]:
     """Find cameras that stand still while the robot moves: from start to end, or for a while.
 
-    Pictures are compared by checksum. A run counts only if the robot ends it elsewhere (`MOVED`), so that an arm
+    CameraSummary are compared by checksum. A run counts only if the robot ends it elsewhere (`MOVED`), so that an arm
     which rests, however long, raises no alarm; blank pictures are told of by `blank`.
     """
     for key, pictures in glance.pictures.items():
@@ -127,7 +127,7 @@ def frozen(glance: Glance, ranges: Mapping[str, Range]) -> Iterator[Symptom]:
             if not moves(glance.numbers, ranges, start, stop):
                 continue
             whole = stop - start == len(pictures.checksums)
-            yield Symptom(
+            yield Occurrence(
                 check="frozen",
                 level="warning",
                 where=f"obs/{key}",
@@ -147,7 +147,7 @@ def runs(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
             yield start, stop
 
 
-def moves(numbers: Numbers, ranges: Mapping[str, Range], start: int, stop: int) -> bool:
+def moves(numbers: DemoNumbers, ranges: Mapping[str, Range], start: int, stop: int) -> bool:
     """Tell whether the robot is elsewhere at some frame of [start, stop) than at the first: see `MOVED`."""
     keys = [key for key in position_keys(tuple(numbers.vectors)) if key in ranges]
     for key in keys:
@@ -163,7 +163,7 @@ def moves(numbers: Numbers, ranges: Mapping[str, Range], start: int, stop: int) 
     return len(commands) >= 2 * RUN - 2 and bool((commands >= COMMANDED).all())
 
 
-def shifted(glance: Glance) -> Iterator[Symptom]:
+def shifted(glance: DemoSummary) -> Iterator[Occurrence]:
     """Find `next_obs` that are not the frames one step later, and say which they are instead.
 
     Without `frames` the last row of `next_obs` is itself read as the last frame, so it is compared with nothing.
@@ -178,35 +178,35 @@ def shifted(glance: Glance) -> Iterator[Symptom]:
         shifts = {0: "is obs itself, not obs one step later", 2: "is obs two steps later, not one"}
         known = (shift for shift in shifts if len(frames) > shift and _same(later, frames, shift).all())
         message = f"{shifts.get(next(known, 1), 'is not obs one step later')} (off by one?)"
-        yield _symptom("next_obs", "warning", f"next_obs/{key}", message, glance.numbers.name, wrong)
+        yield _occurrence("next_obs", "warning", f"next_obs/{key}", message, glance.numbers.name, wrong)
 
 
-def astray(glance: Glance) -> Iterator[Symptom]:
+def astray(glance: DemoSummary) -> Iterator[Occurrence]:
     """Find `obs` that are not the frames that are read."""
     for key, now in glance.now.items():
         wrong = ~_same(now, _frames(glance, key), 0)
         if wrong.any():
             message = "is not what frames holds (was the demo renamed? frames are what is read)"
-            yield _symptom("obs", "warning", f"obs/{key}", message, glance.numbers.name, wrong)
+            yield _occurrence("obs", "warning", f"obs/{key}", message, glance.numbers.name, wrong)
 
 
-def constant_cameras(sights: Mapping[str, Iterable[int]], file: str) -> Iterator[Finding]:
+def constant_cameras(sights: Mapping[str, Iterable[int]], file: str) -> Iterator[Issue]:
     """Find cameras that show one and the same picture in all demos; takes all checksums of each camera."""
     for key, checksums in sights.items():
         if len(set(checksums)) == 1:
             message = "one and the same picture in all demos looked at: the camera shows nothing"
-            yield Finding(check="camera-constant", level="warning", where=f"obs/{key}", message=message, file=file)
+            yield Issue(check="camera-constant", level="warning", where=f"obs/{key}", message=message, file=file)
 
 
-def constant_sensors(low: Mapping[str, NDArray[Any]], high: Mapping[str, NDArray[Any]], file: str) -> Iterator[Finding]:
+def constant_sensors(low: Mapping[str, NDArray[Any]], high: Mapping[str, NDArray[Any]], file: str) -> Iterator[Issue]:
     """Find sensors whose readings never change."""
     for key in low:
         if (high[key] == low[key]).all():
             message = f"always {low[key].tolist()}: it tells nothing"
-            yield Finding(check="sensor-constant", level="note", where=f"obs/{key}", message=message, file=file)
+            yield Issue(check="sensor-constant", level="note", where=f"obs/{key}", message=message, file=file)
 
 
-def duplicates(demos: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:
+def duplicates(demos: Iterable[tuple[str, str, str]]) -> Iterator[Issue]:
     """Find demos that are there twice, in one file or in two; takes (file, demo, checksum of the content)."""
     first: dict[str, tuple[str, str]] = {}
     again: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
@@ -219,22 +219,22 @@ def duplicates(demos: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:
         copy, original = pairs[0]
         place = "this file" if file == other else other
         message = f"copies of demos of {place}: {len(pairs)}; first: {copy} is {original} again"
-        yield Finding(
+        yield Issue(
             check="duplicates", level="warning", where="data", message=message, file=file, demo=copy, demos=len(pairs)
         )
 
 
-def _symptom(
+def _occurrence(
     check: str, level: Level, where: str, message: str, demo: str, rows: NDArray[np.bool_], detail: str = ""
-) -> Symptom:
-    """Return a symptom of the rows that are marked."""
+) -> Occurrence:
+    """Return a occurrence of the rows that are marked."""
     index, places = int(rows.argmax()), int(rows.sum())
-    return Symptom(
+    return Occurrence(
         check=check, level=level, where=where, message=message, demo=demo, index=index, places=places, detail=detail
     )
 
 
-def _frames(glance: Glance, key: str) -> NDArray[Any]:
+def _frames(glance: DemoSummary, key: str) -> NDArray[Any]:
     """Return what is read of a key: checksums of pictures `[F]`, or numbers `[F, D]`."""
     return glance.pictures[key].checksums if key in glance.pictures else glance.numbers.vectors[key]
 

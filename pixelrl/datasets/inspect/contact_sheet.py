@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pixelrl.datasets.inspect import structure
 from pixelrl.datasets.inspect.demo_summary import notes_of
 from pixelrl.datasets.hdf5.access import open_file
-from pixelrl.datasets.inspect.outline import DAMAGE, read_outline
+from pixelrl.datasets.inspect.outline import DAMAGE, read_structure
 from pixelrl.datasets.hdf5.reader import sensor
 from pixelrl.simulation.evaluation.video import Row
 
 SHOWN = 8
-"""Pictures of a strip."""
+"""CameraSummary of a strip."""
 
 
 def contact_rows(path: Path, demos: int = 6) -> list[Row]:
@@ -29,9 +29,9 @@ def contact_rows(path: Path, demos: int = 6) -> list[Row]:
     Raises:
         DataError: the file cannot be read.
     """
-    outline = read_outline(path)
-    symptoms = [*structure.structure(outline), *structure.dtypes(outline), *structure.lengths(outline)]
-    names = spaced(structure.sound(outline, symptoms), demos)
+    outline = read_structure(path)
+    occurrences = [*structure.structure(outline), *structure.dtypes(outline), *structure.lengths(outline)]
+    names = spaced(structure.sound(outline, occurrences), demos)
     rows = []
     with open_file(path) as file:
         for name in names if outline.cameras else ():

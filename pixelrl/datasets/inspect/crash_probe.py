@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 
 
-def deadly(paths: Sequence[Path]) -> dict[Path, str]:
+def crashing_files(paths: Sequence[Path]) -> dict[Path, str]:
     """Return the files that crash the HDF5 library when they are opened, and how."""
     left, found = list(paths), dict[Path, str]()
     while left:

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect.issues import Symptom
+from pixelrl.datasets.inspect.issues import Occurrence
 from pixelrl.datasets.hdf5.access import open_file
-from pixelrl.datasets.inspect.outline import DAMAGE, Outline
+from pixelrl.datasets.inspect.outline import DAMAGE, FileStructure
 from pixelrl.datasets.hdf5.reader import sensor
 
 GRID = 8
@@ -32,7 +32,7 @@ DARK = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers:
+class DemoNumbers:
     """The numbers of one demo as they are recorded, finite or not.
 
     Attributes:
@@ -58,7 +58,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class CameraSummary:
     """What is kept of F pictures of one camera.
 
     Attributes:
@@ -73,7 +73,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glance:
+class DemoSummary:
     """One demo as the checks see it.
 
     Attributes:
@@ -83,31 +83,31 @@ class Glance:
             where the demo has no such group, and where `obs` itself is what is read.
     """
 
-    numbers: Numbers
-    pictures: Mapping[str, Pictures]
+    numbers: DemoNumbers
+    pictures: Mapping[str, CameraSummary]
     now: Mapping[str, NDArray[Any]]
     later: Mapping[str, NDArray[Any]]
 
 
-def read_numbers(outline: Outline, names: Sequence[str]) -> Iterator[Numbers | Symptom]:
+def read_numbers(outline: FileStructure, names: Sequence[str]) -> Iterator[DemoNumbers | Occurrence]:
     """Yield the numbers of the demos named, one demo at a time, or what hinders reading them."""
     return _each(outline.path, names, lambda demo, name: _numbers(demo, name, outline.vectors))
 
 
-def read_glances(
-    outline: Outline, names: Sequence[str], progress: Callable[[int], None] = lambda frames: None
-) -> Iterator[Glance | Symptom]:
+def read_summaries(
+    outline: FileStructure, names: Sequence[str], progress: Callable[[int], None] = lambda frames: None
+) -> Iterator[DemoSummary | Occurrence]:
     """Yield what is kept of the demos named, one at a time, or what hinders it; `progress` is told of frames read."""
     return _each(outline.path, names, lambda demo, name: _demo(demo, name, outline, progress))
 
 
-def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Found]) -> Iterator[Found | Symptom]:
+def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Found]) -> Iterator[Found | Occurrence]:
     """Yield what is read of each demo, or what hinders it; damage in one does not hide the others."""
     try:
         with open_file(path) as file:
             for name in names:
                 try:
-                    found: Found | Symptom = read(file["data"][name], name)
+                    found: Found | Occurrence = read(file["data"][name], name)
                 except DAMAGE as error:
                     found = _damaged(name, error)
                 yield found
@@ -115,8 +115,8 @@ def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Fo
         yield _damaged(names[0], error)
 
 
-def _demo(demo: h5py.Group, name: str, outline: Outline, progress: Callable[[int], None]) -> Glance:
-    """Glance at one demo."""
+def _demo(demo: h5py.Group, name: str, outline: FileStructure, progress: Callable[[int], None]) -> DemoSummary:
+    """DemoSummary at one demo."""
     cameras, vectors = outline.cameras, outline.vectors
     numbers = _numbers(demo, name, vectors)
     pictures = {key: _pictures(demo, key, progress) for key in cameras}
@@ -126,11 +126,11 @@ def _demo(demo: h5py.Group, name: str, outline: Outline, progress: Callable[[int
             if group in demo and key in demo[group]:
                 known = pictures[key].checksums if key in pictures else numbers.vectors[key]
                 windows[group][key] = _rows(demo, group, key, known)
-    return Glance(numbers=numbers, pictures=pictures, now=windows["obs"], later=windows["next_obs"])
+    return DemoSummary(numbers=numbers, pictures=pictures, now=windows["obs"], later=windows["next_obs"])
 
 
-def _damaged(name: str, error: Exception) -> Symptom:
-    return Symptom(check="structure", level="error", where=".", message="cannot be read", demo=name, detail=f"{error}")
+def _damaged(name: str, error: Exception) -> Occurrence:
+    return Occurrence(check="structure", level="error", where=".", message="cannot be read", demo=name, detail=f"{error}")
 
 
 def shrink(frames: NDArray[Any], cells: int) -> NDArray[np.uint8]:
@@ -156,9 +156,9 @@ def notes_of(demo: h5py.Group) -> Mapping[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
-def _numbers(demo: h5py.Group, name: str, vectors: Sequence[str]) -> Numbers:
+def _numbers(demo: h5py.Group, name: str, vectors: Sequence[str]) -> DemoNumbers:
     """Read the numbers of a demo."""
-    return Numbers(
+    return DemoNumbers(
         name=name,
         actions=demo["actions"][()],
         rewards=demo["rewards"][()],
@@ -175,20 +175,20 @@ def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
     return rows if last is None or not len(last) else np.concatenate([rows, last[-1:]])
 
 
-def _pictures(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> Pictures:
-    """Glance at all frames of a camera, as they are read for training."""
+def _pictures(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> CameraSummary:
+    """DemoSummary at all frames of a camera, as they are read for training."""
     held, last = sensor(demo, key)
     parts = [_glance(frames, progress) for frames in _blocks(held)]
     if last is not None:
         parts.append(_glance(last[-1:], progress))
-    return Pictures(
+    return CameraSummary(
         checksums=np.concatenate([part.checksums for part in parts]),
         thumbnails=np.concatenate([part.thumbnails for part in parts]),
         blank=np.concatenate([part.blank for part in parts]),
     )
 
 
-def _glance(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> Pictures:
+def _glance(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> CameraSummary:
     """Take from each picture what is kept of it."""
     thumbnails = shrink(frames, GRID)
     blank = np.zeros(len(frames), np.uint8)
@@ -200,7 +200,7 @@ def _glance(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> Pictu
         elif (frame == frame[:1, :1]).all():
             blank[index] = 2
     progress(len(frames))
-    return Pictures(checksums=_checksums(frames), thumbnails=thumbnails, blank=blank)
+    return CameraSummary(checksums=_checksums(frames), thumbnails=thumbnails, blank=blank)
 
 
 def _checksums(frames: NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect.checks import Role
 from pixelrl.datasets.inspect.comparison import Traits
-from pixelrl.datasets.inspect.report import ActionSummary, Key, Report
-from pixelrl.datasets.inspect.issues import Finding, Symptom, gather, ordered
+from pixelrl.datasets.inspect.report import ActionSummary, Key, FileReport
+from pixelrl.datasets.inspect.issues import Issue, Occurrence, gather, ordered
 from pixelrl.datasets.inspect.quality import Coverage, Quality, coverage, trajectory_quality
-from pixelrl.datasets.inspect.outline import Outline
-from pixelrl.datasets.inspect.running_statistics import Tally
+from pixelrl.datasets.inspect.outline import FileStructure
+from pixelrl.datasets.inspect.running_statistics import RunningStatistics
 
 MAP = 24
 """The map of where the hand was is so many cells wide and high."""
@@ -24,18 +24,18 @@ PICTORIAL = ("blank", "frozen", "next_obs", "obs", "camera-swapped", "colour-ord
 
 
 @dataclass(kw_only=True)
-class Patient:
+class FileInspection:
     """One file while it is examined."""
 
     path: Path
     role: Role
-    outline: Outline | None = None
+    outline: FileStructure | None = None
     names: list[str] = field(default_factory=list)
     dims: tuple[ActionDim, ...] = ()
     named: bool = False
-    symptoms: list[Symptom] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    tally: Tally = field(default_factory=lambda: Tally(0))
+    occurrences: list[Occurrence] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    tally: RunningStatistics = field(default_factory=lambda: RunningStatistics(0))
     looked: list[str] = field(default_factory=list)
     frames: int = 0
     sights: dict[str, set[int]] = field(default_factory=dict)
@@ -46,17 +46,17 @@ class Patient:
 
 
 def report_on(
-    patient: Patient, able: Sequence[Patient], others: Sequence[Patient], return_range: tuple[float, float] | None
-) -> Report:
+    inspection: FileInspection, able: Sequence[FileInspection], others: Sequence[FileInspection], return_range: tuple[float, float] | None
+) -> FileReport:
     """Put everything about a file together."""
-    path, outline, tally = str(patient.path), patient.outline, patient.tally
-    report = Report(path=path, role=patient.role)
-    looked = len(patient.looked) or len(patient.names)
+    path, outline, tally = str(inspection.path), inspection.outline, inspection.tally
+    report = FileReport(path=path, role=inspection.role)
+    looked = len(inspection.looked) or len(inspection.names)
     total = len(outline.demos) if outline is not None else 0
-    seen = [symptom for symptom in patient.symptoms if symptom.check in PICTORIAL]
-    rest = [symptom for symptom in patient.symptoms if symptom.check not in PICTORIAL]
-    findings = [*patient.findings, *gather(rest, file=path, looked=total), *gather(seen, file=path, looked=looked)]
-    report = replace(report, findings=ordered(findings))
+    seen = [occurrence for occurrence in inspection.occurrences if occurrence.check in PICTORIAL]
+    rest = [occurrence for occurrence in inspection.occurrences if occurrence.check not in PICTORIAL]
+    issues = [*inspection.issues, *gather(rest, file=path, looked=total), *gather(seen, file=path, looked=looked)]
+    report = replace(report, issues=ordered(issues))
     if outline is None:
         return report
     report = replace(
@@ -64,11 +64,11 @@ def report_on(
         bytes=outline.bytes,
         environment=str(outline.env_args.get("env_name", "")),
         demos=total,
-        looked_demos=len(patient.looked),
-        looked_frames=patient.frames,
+        looked_demos=len(inspection.looked),
+        looked_frames=inspection.frames,
         keys=_keys(outline),
         notes=tally.few_notes(),
-        map=tuple(map(tuple, patient.map.tolist())) if patient.map.any() else (),
+        map=tuple(map(tuple, inspection.map.tolist())) if inspection.map.any() else (),
     )
     if not tally.records:
         return report
@@ -82,23 +82,23 @@ def report_on(
         all_lengths=lengths,
         all_returns=returns,
         success=float(np.mean([record.rewarded for record in tally.records])),
-        actions=_summaries(patient),
+        actions=_summaries(inspection),
         quality=_quality(returns, able, others, return_range) if returns else None,
-        coverage=_coverage(patient, able, others),
+        coverage=_coverage(inspection, able, others),
     )
 
 
 def _quality(
     returns: Sequence[float],
-    able: Sequence[Patient],
-    others: Sequence[Patient],
+    able: Sequence[FileInspection],
+    others: Sequence[FileInspection],
     return_range: tuple[float, float] | None,
 ) -> Quality:
     """Return TQ of these returns relative to what is known: see `measures`."""
     if return_range is not None:
         return trajectory_quality(returns, *return_range, "the returns given")
-    everything = [r.total for patient in able for r in patient.tally.records if np.isfinite(r.total)]
-    experts = [r.total for patient in others for r in patient.tally.records if np.isfinite(r.total)]
+    everything = [r.total for inspection in able for r in inspection.tally.records if np.isfinite(r.total)]
+    experts = [r.total for inspection in others for r in inspection.tally.records if np.isfinite(r.total)]
     if experts:
         expert = float(np.mean(experts))
         reference = f"the lowest return of any demo, and the mean return of {others[0].path.name}"
@@ -107,36 +107,36 @@ def _quality(
     return trajectory_quality(returns, min(everything), max(everything), reference)
 
 
-def _coverage(patient: Patient, able: Sequence[Patient], others: Sequence[Patient]) -> Coverage | None:
+def _coverage(inspection: FileInspection, able: Sequence[FileInspection], others: Sequence[FileInspection]) -> Coverage | None:
     """Return SACo of a file relative to what is known: see `measures`."""
-    if not patient.pairs:
+    if not inspection.pairs:
         return None
     against = others or able
     unique = len(np.unique(np.concatenate([pair for other in against for pair in other.pairs])))
     reference = others[0].path.name if others else "all files given together" if len(able) > 1 else "the file itself"
-    return coverage(np.concatenate(patient.pairs), unique, reference)
+    return coverage(np.concatenate(inspection.pairs), unique, reference)
 
 
-def traits_of(patient: Patient) -> Traits:
+def traits_of(inspection: FileInspection) -> Traits:
     """Return what a file is compared by."""
-    outline = patient.outline
+    outline = inspection.outline
     assert outline is not None
     rows = {name.partition("/")[2]: row for name, (row, _) in outline.usual.items()}
     return Traits(
-        file=str(patient.path),
-        role=patient.role,
+        file=str(inspection.path),
+        role=inspection.role,
         pictures={key: rows[key] for key in outline.cameras},
         vectors={key: rows[key][0] for key in outline.vectors},
-        dims=patient.dims,
-        named=patient.named,
+        dims=inspection.dims,
+        named=inspection.named,
         env_args=outline.env_args,
-        actions=patient.tally.actions(),
-        gripper=patient.tally.gripper(),
-        rewarded=any(record.rewarded for record in patient.tally.records),
+        actions=inspection.tally.actions(),
+        gripper=inspection.tally.gripper(),
+        rewarded=any(record.rewarded for record in inspection.tally.records),
     )
 
 
-def _keys(outline: Outline) -> tuple[Key, ...]:
+def _keys(outline: FileStructure) -> tuple[Key, ...]:
     """Describe every array that is observed, also those that nobody learns from."""
     frames = sum(demo.arrays["actions"].shape[0] + 1 for demo in outline.demos.values() if "actions" in demo.arrays)
     first = next(iter(outline.demos.values()))
@@ -153,9 +153,9 @@ def _keys(outline: Outline) -> tuple[Key, ...]:
     )
 
 
-def _summaries(patient: Patient) -> tuple[ActionSummary, ...]:
+def _summaries(inspection: FileInspection) -> tuple[ActionSummary, ...]:
     """Describe every dimension of the action over all demos."""
-    found = patient.tally.actions()
+    found = inspection.tally.actions()
     if not found.count:
         return ()
     return tuple(
@@ -169,7 +169,7 @@ def _summaries(patient: Patient) -> tuple[ActionSummary, ...]:
             clipped=float(found.clipped[i]),
             histogram=tuple(found.histogram[i].tolist()),
         )
-        for i, dim in enumerate(patient.dims)
+        for i, dim in enumerate(inspection.dims)
     )
 
 

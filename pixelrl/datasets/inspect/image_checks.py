@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect.issues import Finding, Symptom
+from pixelrl.datasets.inspect.issues import Issue, Occurrence
 from pixelrl.datasets.inspect.demo_summary import GRID
 
 FLOOR = 6.0
@@ -59,14 +59,14 @@ def suspicions(
         yield "upside-down", f"obs/{key}", "the pictures are upside down beside the others", which
 
 
-def within(looks: Looks, demos: Sequence[str]) -> Iterator[Symptom]:
+def within(looks: Looks, demos: Sequence[str]) -> Iterator[Occurrence]:
     """Find demos of one file that look otherwise than the rest."""
     for check, where, message, which in suspicions(looks):
         for index in np.flatnonzero(which):
-            yield Symptom(check=check, level="warning", where=where, message=message, demo=demos[index])
+            yield Occurrence(check=check, level="warning", where=where, message=message, demo=demos[index])
 
 
-def between(looks: Sequence[Looks], files: Sequence[str]) -> Iterator[Finding]:
+def between(looks: Sequence[Looks], files: Sequence[str]) -> Iterator[Issue]:
     """Find files that look otherwise than the first one: swapped, other colours, upside down, brighter, darker."""
     shared = [key for key in looks[0] if all(key in each and each[key].shape[1:] == looks[0][key].shape[1:]
                                              for each in looks)]  # fmt: skip
@@ -74,13 +74,13 @@ def between(looks: Sequence[Looks], files: Sequence[str]) -> Iterator[Finding]:
     for check, where, message, which in suspicions(usual):
         for index in np.flatnonzero(which):
             said = f"{message} Compared with {files[0]}"
-            yield Finding(check=check, level="warning", where=where, message=said, file=files[index])
+            yield Issue(check=check, level="warning", where=where, message=said, file=files[index])
     for key, thumbnails in usual.items():
         light = thumbnails.mean(axis=(1, 2, 3))
         for index in np.flatnonzero(np.abs(light - light[0]) > BRIGHTNESS):
             message = f"mean brightness {light[index]:.0f} of 255, but {light[0]:.0f} in {files[0]}: other light, "
             message += "exposure or camera?"
-            yield Finding(check="brightness", level="warning", where=f"obs/{key}", message=message, file=files[index])
+            yield Issue(check="brightness", level="warning", where=f"obs/{key}", message=message, file=files[index])
 
 
 def look(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What the doctor says: symptoms, each at one place of a demo, and findings, which gather alike symptoms of a file."""
+"""What the doctor says: occurrences, each at one place of a demo, and issues, which gather alike occurrences of a file."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Symptom:
+class Occurrence:
     """Something wrong in one demo.
 
     Attributes:
         check: the name of the check that saw it.
-        level: as `Finding.level`.
+        level: as `Issue.level`.
         where: the key in the demo, say `obs/agentview_image`.
         message: what is wrong, the same words for every demo that has it.
         demo: say `demo_3`.
@@ -34,7 +34,7 @@ class Symptom:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Issue:
     """Something to know before training: errors stop it, warnings may spoil it, notes are good to know.
 
     Attributes:
@@ -70,28 +70,28 @@ class Finding:
         return f"/data/{self.demo}/{self.where}{row}" if self.demo else self.where
 
 
-def gather(symptoms: Iterable[Symptom], *, file: str, looked: int) -> list[Finding]:
-    """Gather alike symptoms into findings: the first place, and how many demos and rows have it."""
-    groups: dict[tuple[str, Level, str, str], list[Symptom]] = {}
-    for symptom in symptoms:
-        groups.setdefault((symptom.check, symptom.level, symptom.where, symptom.message), []).append(symptom)
-    return [_finding(group, file, looked) for group in groups.values()]
+def gather(occurrences: Iterable[Occurrence], *, file: str, looked: int) -> list[Issue]:
+    """Gather alike occurrences into issues: the first place, and how many demos and rows have it."""
+    groups: dict[tuple[str, Level, str, str], list[Occurrence]] = {}
+    for occurrence in occurrences:
+        groups.setdefault((occurrence.check, occurrence.level, occurrence.where, occurrence.message), []).append(occurrence)
+    return [_issue(group, file, looked) for group in groups.values()]
 
 
-def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def ordered(issues: Iterable[Issue]) -> tuple[Issue, ...]:
     """Return the worst first; those alike keep their order."""
-    return tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
+    return tuple(sorted(issues, key=lambda issue: LEVELS.index(issue.level)))
 
 
-def _finding(group: Sequence[Symptom], file: str, looked: int) -> Finding:
-    """Say in one line what a group of alike symptoms has in common, and where the first of them is."""
+def _issue(group: Sequence[Occurrence], file: str, looked: int) -> Issue:
+    """Say in one line what a group of alike occurrences has in common, and where the first of them is."""
     first = group[0]
-    demos = len({symptom.demo for symptom in group})
-    places = sum(symptom.places for symptom in group)
+    demos = len({occurrence.demo for occurrence in group})
+    places = sum(occurrence.places for occurrence in group)
     start = first.demo if first.index is None else f"{first.demo}[{first.index}]"
     start = f"{start} ({first.detail})" if first.detail else start
     rows = f", {places} rows" if first.index is not None and places > 1 else ""
-    return Finding(
+    return Issue(
         check=first.check,
         level=first.level,
         where=first.where,

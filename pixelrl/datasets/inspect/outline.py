@@ -45,7 +45,7 @@ class Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoOutline:
+class DemoStructure:
     """What one demo holds.
 
     Attributes:
@@ -70,7 +70,7 @@ class DemoOutline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outline:
+class FileStructure:
     """What a file holds, as far as it can be told.
 
     Attributes:
@@ -86,7 +86,7 @@ class Outline:
 
     path: Path
     bytes: int
-    demos: Mapping[str, DemoOutline]
+    demos: Mapping[str, DemoStructure]
     strangers: tuple[str, ...]
     total: int | None
     unfinished: str
@@ -119,7 +119,7 @@ class Outline:
         return {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
 
 
-def read_outline(path: Path) -> Outline:
+def read_structure(path: Path) -> FileStructure:
     """Read the outline of a file.
 
     Raises:
@@ -132,7 +132,7 @@ def read_outline(path: Path) -> Outline:
         names = [name for name in data if re.fullmatch(r"demo_[0-9]+", name)]
         if not names:
             raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
-        return Outline(
+        return FileStructure(
             path=path,
             bytes=path.stat().st_size,
             demos={name: _demo(data, name) for name in sorted(names, key=lambda name: int(name[5:]))},
@@ -144,7 +144,7 @@ def read_outline(path: Path) -> Outline:
         )
 
 
-def _demo(data: h5py.Group, name: str) -> DemoOutline:
+def _demo(data: h5py.Group, name: str) -> DemoStructure:
     """Look at everything in a demo that training might read."""
     arrays: dict[str, Array] = {}
     refused: dict[str, str] = {}
@@ -153,7 +153,7 @@ def _demo(data: h5py.Group, name: str) -> DemoOutline:
         held = list(demo)
         samples = _whole(demo.attrs.get("num_samples"))
     except DAMAGE as error:
-        return DemoOutline(arrays={}, samples=None, refused={"": f"{error}"})
+        return DemoStructure(arrays={}, samples=None, refused={"": f"{error}"})
     for group in ("", *GROUPS):
         if group and group not in held:
             continue
@@ -170,7 +170,7 @@ def _demo(data: h5py.Group, name: str) -> DemoOutline:
             except DAMAGE as error:
                 if place in NUMBERS or not _text(home, key):
                     refused[place] = f"{error}"
-    return DemoOutline(arrays=arrays, samples=samples, refused=refused)
+    return DemoStructure(arrays=arrays, samples=samples, refused=refused)
 
 
 def _text(home: h5py.Group, key: str) -> bool:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect.demo_summary import Glance, shrink
+from pixelrl.datasets.inspect.demo_summary import DemoSummary, shrink
 from pixelrl.datasets.inspect.running_statistics import position_keys
 
 CELLS, LEVELS = 4, 4
@@ -105,7 +105,7 @@ def state_keys(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*position_keys(keys), *grippers)))
 
 
-def pairs(glance: Glance, cameras: Sequence[str], ranges: Mapping[str, Range]) -> NDArray[np.uint64]:
+def pairs(glance: DemoSummary, cameras: Sequence[str], ranges: Mapping[str, Range]) -> NDArray[np.uint64]:
     """Return a hash of the discretised state and action of each transition of a demo, uint64 `[N]`.
 
     `ranges` holds the range of every vector that counts as state.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pixelrl.datasets.inspect.checks import Role
-from pixelrl.datasets.inspect.issues import Finding, ordered
+from pixelrl.datasets.inspect.issues import Issue, ordered
 from pixelrl.datasets.inspect.quality import Coverage, Quality
 
 
@@ -34,7 +34,7 @@ class ActionSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class FileReport:
     """What a file holds. Triples are (min, median, max); `asdict` makes it JSON.
 
     Attributes:
@@ -45,7 +45,7 @@ class Report:
         demos: their number.
         transitions: the number of those that can be learned from, in demos that can be read.
         looked_demos, looked_frames: how many demos had their pictures looked at, and how many frames that were, over
-            all cameras. Numbers are read from all demos.
+            all cameras. DemoNumbers are read from all demos.
         lengths: of the demos [steps].
         returns: undiscounted sums of rewards.
         all_lengths, all_returns: of each demo.
@@ -56,7 +56,7 @@ class Report:
         quality: TQ, and what it is relative to.
         coverage: SACo, and what it is relative to.
         map: how often the hand was in each cell, rows along its second axis, over the range of all files.
-        findings: the worst first.
+        issues: the worst first.
     """
 
     path: str
@@ -78,29 +78,29 @@ class Report:
     quality: Quality | None = None
     coverage: Coverage | None = None
     map: tuple[tuple[int, ...], ...] = ()
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnosis:
+class InspectionReport:
     """Reports on files, and what is wrong between them.
 
     Attributes:
         reports: one a file.
-        between: findings that concern several files.
+        between: issues that concern several files.
     """
 
-    reports: tuple[Report, ...]
-    between: tuple[Finding, ...]
+    reports: tuple[FileReport, ...]
+    between: tuple[Issue, ...]
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Return all findings, the worst first."""
-        return ordered([*(finding for report in self.reports for finding in report.findings), *self.between])
+    def issues(self) -> tuple[Issue, ...]:
+        """Return all issues, the worst first."""
+        return ordered([*(issue for report in self.reports for issue in report.issues), *self.between])
 
     def count(self, level: str) -> int:
-        """Return how many findings are of a level."""
-        return sum(finding.level == level for finding in self.findings)
+        """Return how many issues are of a level."""
+        return sum(issue.level == level for issue in self.issues)
 
     @property
     def fit(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect.demo_summary import Glance, Numbers
+from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers
 
 NEAR_EDGE = 0.999
 """An action at least this large counts as clipped."""
@@ -20,7 +20,7 @@ BINS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class DemoRecord:
     """What is kept of one demo.
 
     Attributes:
@@ -54,8 +54,8 @@ class Actions:
     histogram: NDArray[np.int64]
 
 
-class Tally:
-    """Numbers of one file, added demo by demo; memory does not grow with the steps.
+class RunningStatistics:
+    """DemoNumbers of one file, added demo by demo; memory does not grow with the steps.
 
     Attributes:
         records: of the demos, in order.
@@ -65,7 +65,7 @@ class Tally:
 
     def __init__(self, size: int) -> None:
         """Take the number of action dimensions."""
-        self.records: list[Record] = []
+        self.records: list[DemoRecord] = []
         self.low: dict[str, NDArray[np.float64]] = {}
         self.high: dict[str, NDArray[np.float64]] = {}
         self.notes: dict[str, Counter[str]] = {}
@@ -75,12 +75,12 @@ class Tally:
         self._histogram = np.zeros((size, BINS), np.int64)
         self._gripper = np.zeros((2, size))
 
-    def add(self, numbers: Numbers) -> None:
+    def add(self, numbers: DemoNumbers) -> None:
         """Add one demo."""
         steps = numbers.steps
         rewards = numbers.rewards[:steps].astype(np.float64)
         self.records.append(
-            Record(
+            DemoRecord(
                 name=numbers.name,
                 steps=steps,
                 total=float(rewards.sum()),
@@ -139,7 +139,7 @@ class Tally:
         for dim in range(actions.shape[1]):
             self._histogram[dim] += np.bincount(bars[:, dim], minlength=BINS)
 
-    def _add_gripper(self, numbers: Numbers, steps: int) -> None:
+    def _add_gripper(self, numbers: DemoNumbers, steps: int) -> None:
         keys = [key for key in numbers.vectors if "gripper" in key and "vel" not in key]
         if not keys:
             return
@@ -149,7 +149,7 @@ class Tally:
         self._gripper += np.stack([product.sum(axis=0), np.abs(product).sum(axis=0)])
 
 
-def digest(numbers: Numbers) -> str:
+def digest(numbers: DemoNumbers) -> str:
     """Return a checksum of what a demo did: its actions and vectors, as float32."""
     found = hashlib.blake2b(digest_size=16)
     for rows in (numbers.actions, *(numbers.vectors[key] for key in sorted(numbers.vectors))):
@@ -157,7 +157,7 @@ def digest(numbers: Numbers) -> str:
     return found.hexdigest()
 
 
-def content(glance: Glance) -> str:
+def content(glance: DemoSummary) -> str:
     """Return a checksum of a demo's numbers and pictures; rewards may differ, as in data that were labelled anew."""
     found = hashlib.blake2b(digest(glance.numbers).encode(), digest_size=16)
     for key in sorted(glance.pictures):

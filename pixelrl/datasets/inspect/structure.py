@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from shlex import quote
 
-from pixelrl.datasets.inspect.issues import Finding, Symptom
+from pixelrl.datasets.inspect.issues import Issue, Occurrence
 from pixelrl.datasets.hdf5.access import CHANNELS
-from pixelrl.datasets.inspect.outline import NUMBERS, Array, DemoOutline, Outline
+from pixelrl.datasets.inspect.outline import NUMBERS, Array, DemoStructure, FileStructure
 
 SLOW, VERY_SLOW = 2.0, 4.0
 """Reading one compressed picture unpacks so many times its bytes."""
@@ -18,7 +18,7 @@ Form = tuple[tuple[int, ...], str]
 """The shape of a row, and the type."""
 
 
-def structure(outline: Outline) -> Iterator[Symptom]:
+def structure(outline: FileStructure) -> Iterator[Occurrence]:
     """Find arrays that are missing, that cannot be looked into, or that most demos do not have."""
     usual = outline.usual
     for name, demo in outline.demos.items():
@@ -31,16 +31,16 @@ def structure(outline: Outline) -> Iterator[Symptom]:
                 yield from _missing(outline, demo, name, key)
         for key in sorted(demo.arrays.keys() - usual.keys() - set(NUMBERS)):
             message = "held by the fewer demos, so not read"
-            yield Symptom(check="structure", level="warning", where=key, message=message, demo=name)
+            yield Occurrence(check="structure", level="warning", where=key, message=message, demo=name)
         if not demo.later:
             message = "missing: the last transition is dropped, and its reward with it,"
-            yield Symptom(check="next_obs", level="warning", where="next_obs", message=message, demo=name)
+            yield Occurrence(check="next_obs", level="warning", where="next_obs", message=message, demo=name)
         if demo.samples is None:
             message = "no attribute num_samples (robomimic wants it)"
-            yield Symptom(check="structure", level="note", where=".", message=message, demo=name)
+            yield Occurrence(check="structure", level="note", where=".", message=message, demo=name)
 
 
-def _missing(outline: Outline, demo: DemoOutline, name: str, key: str) -> Iterator[Symptom]:
+def _missing(outline: FileStructure, demo: DemoStructure, name: str, key: str) -> Iterator[Occurrence]:
     """Say what an array that is not there means: some are read for training, some by others, some by nobody."""
     group, _, sensor = key.partition("/")
     if key in NUMBERS:
@@ -51,10 +51,10 @@ def _missing(outline: Outline, demo: DemoOutline, name: str, key: str) -> Iterat
         yield _error("structure", key, "missing (most demos have it)", name)
     else:
         message = "missing (most demos have it); not needed here, but others may read it"
-        yield Symptom(check="structure", level="note", where=key, message=message, demo=name)
+        yield Occurrence(check="structure", level="note", where=key, message=message, demo=name)
 
 
-def dtypes(outline: Outline) -> Iterator[Symptom]:
+def dtypes(outline: FileStructure) -> Iterator[Occurrence]:
     """Find pictures that are not bytes, actions that are not floats, and rows of unusual shape or type."""
     usual = outline.usual
     pictures, vectors = outline.cameras, outline.vectors
@@ -77,7 +77,7 @@ def dtypes(outline: Outline) -> Iterator[Symptom]:
                 yield _error("dtypes", place, f"has the absurd shape {array.shape}", name)
 
 
-def lengths(outline: Outline) -> Iterator[Symptom]:
+def lengths(outline: FileStructure) -> Iterator[Occurrence]:
     """Find arrays whose rows do not match the actions, demos without a transition, and arrays never written."""
     read = {*outline.cameras, *outline.vectors}
     for name, demo in outline.demos.items():
@@ -101,7 +101,7 @@ def lengths(outline: Outline) -> Iterator[Symptom]:
                 yield _error("lengths", place, "was never written (it reads as zeros)", name)
 
 
-def compression(outline: Outline) -> Iterator[Finding]:
+def compression(outline: FileStructure) -> Iterator[Issue]:
     """Find pictures whose chunks span several frames: to read one frame, all chunks that touch it are unpacked."""
     slow: dict[str, tuple[float, Array, str, int]] = {}
     for name, demo in outline.demos.items():
@@ -112,7 +112,7 @@ def compression(outline: Outline) -> Iterator[Finding]:
                 slow[key] = (max(cost, slow[key][0]) if key in slow else cost, array, first, count + 1)
     for key, (cost, array, first, count) in slow.items():
         home = outline.demos[first].home
-        yield Finding(
+        yield Issue(
             check="compression",
             level="warning" if cost >= VERY_SLOW else "note",
             where=f"{home}/{key}",
@@ -134,45 +134,45 @@ def unpacked(array: Array) -> float:
     return touched * math.prod(array.chunks) / max(1, math.prod(array.shape[1:]))
 
 
-def attributes(outline: Outline) -> Iterator[Finding]:
+def attributes(outline: FileStructure) -> Iterator[Issue]:
     """Find an unfinished file, a wrong total, members that are no demos, and filters that name demos wrongly."""
     file = str(outline.path)
     if outline.unfinished:
         message = f"the file says that it is {outline.unfinished}: whoever wrote it was interrupted; its"
         message += f" {len(outline.demos)} demos are read"
-        yield Finding(check="unfinished", level="warning", where="file", message=message, file=file)
+        yield Issue(check="unfinished", level="warning", where="file", message=message, file=file)
     steps = [demo.arrays["actions"].shape[0] if "actions" in demo.arrays else None for demo in outline.demos.values()]
     known = [count for count in steps if count is not None]
     if len(known) == len(steps) and outline.total not in (None, sum(known)):
         message = f"the attribute total is {outline.total}; the demos hold {sum(known)} actions (demos lost or added?)"
-        yield Finding(check="lengths", level="warning", where="data", message=message, file=file)
+        yield Issue(check="lengths", level="warning", where="data", message=message, file=file)
     if outline.strangers:
         message = f"{', '.join(outline.strangers[:5])}: not read; demos are named demo_0, demo_1, ..."
-        yield Finding(check="structure", level="warning", where="data", message=message, file=file)
+        yield Issue(check="structure", level="warning", where="data", message=message, file=file)
     for mask, names in outline.masks.items():
         if gone := sorted(set(names) - set(outline.demos)):
             message = f"names {len(gone)} demos that are not there, say {gone[0]}: it cannot be used"
-            yield Finding(check="masks", level="warning", where=f"mask/{mask}", message=message, file=file)
+            yield Issue(check="masks", level="warning", where=f"mask/{mask}", message=message, file=file)
     for one, other in (("train", "valid"), ("train", "test")):
         if both := sorted(set(outline.masks.get(one, ())) & set(outline.masks.get(other, ()))):
             message = f"{len(both)} demos are in mask/{one} too, say {both[0]}"
-            yield Finding(check="masks", level="warning", where=f"mask/{other}", message=message, file=file)
+            yield Issue(check="masks", level="warning", where=f"mask/{other}", message=message, file=file)
 
 
-def sound(outline: Outline, symptoms: Iterator[Symptom] | list[Symptom]) -> list[str]:
-    """Return the demos whose arrays can be read: those without an error among these symptoms."""
-    sick = {symptom.demo for symptom in symptoms if symptom.level == "error"}
+def sound(outline: FileStructure, occurrences: Iterator[Occurrence] | list[Occurrence]) -> list[str]:
+    """Return the demos whose arrays can be read: those without an error among these occurrences."""
+    sick = {occurrence.demo for occurrence in occurrences if occurrence.level == "error"}
     return [name for name in outline.demos if name not in sick]
 
 
-def picture_bytes(demo: DemoOutline, keys: tuple[str, ...]) -> int:
+def picture_bytes(demo: DemoStructure, keys: tuple[str, ...]) -> int:
     """Return the bytes of a demo's pictures, unpacked."""
     held = (demo.arrays.get(f"{demo.home}/{key}") for key in keys)
     return sum(math.prod(array.shape) for array in held if array is not None)
 
 
-def _error(check: str, where: str, message: str, demo: str, detail: str = "") -> Symptom:
-    return Symptom(check=check, level="error", where=where, message=message, demo=demo, detail=detail)
+def _error(check: str, where: str, message: str, demo: str, detail: str = "") -> Occurrence:
+    return Occurrence(check=check, level="error", where=where, message=message, demo=demo, detail=detail)
 
 
 def _row(shape: tuple[int, ...]) -> str:
@@ -190,7 +190,7 @@ def _hint(array: Array) -> str:
     return " (floats in [0, 1]? multiply by 255)" if array.kind == "f" else ""
 
 
-def _repack(outline: Outline) -> str:
+def _repack(outline: FileStructure) -> str:
     """Return a command that rewrites the file so that it is read fast."""
     rows = {row for row, _ in outline.usual.values() if len(row) == 3}
     target = outline.path.with_suffix(f".repacked{outline.path.suffix}")

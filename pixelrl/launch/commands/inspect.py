@@ -15,15 +15,15 @@ from rich.table import Table
 
 from pixelrl.datasets.inspect.checks import Role
 from pixelrl.datasets.inspect.contact_sheet import contact_rows
-from pixelrl.datasets.inspect.report import Diagnosis, Report
-from pixelrl.datasets.inspect.inspector import Progress, examine
-from pixelrl.datasets.inspect.issues import Finding
-from pixelrl.datasets.inspect.crash_probe import deadly
+from pixelrl.datasets.inspect.report import InspectionReport, FileReport
+from pixelrl.datasets.inspect.inspector import Progress, inspect_files
+from pixelrl.datasets.inspect.issues import Issue
+from pixelrl.datasets.inspect.crash_probe import crashing_files
 from pixelrl.datasets.buffer.transition_table import ActionRange
 from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.launch.console import progress_bar
-from pixelrl.launch.reports.inspection_page import write_page
+from pixelrl.launch.reports.inspection_page import write_inspection_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.evaluation.video import Row, contact_sheet
 
@@ -43,7 +43,7 @@ def inspect(
     html: bool = False,
     sheet: bool = True,
     console: Console,
-) -> Diagnosis:
+) -> InspectionReport:
     """Print a report on each file and what is wrong between them, and write it (and a contact sheet) beside each file.
 
     With `as_json` the console gets JSON and nothing else; progress goes to the standard error.
@@ -62,9 +62,9 @@ def inspect(
     if return_range is not None and not return_range[0] < return_range[1]:
         raise PixelrlError(f"--return-range is {return_range}; the first must be below the second")
     provenance = Provenance()
-    closed = deadly([path for path in (*(path for path, _ in given), reference) if path is not None and path.is_file()])
+    closed = crashing_files([path for path in (*(path for path, _ in given), reference) if path is not None and path.is_file()])
     with _progress(Console(stderr=True) if as_json else console) as progress:
-        diagnosis = examine(
+        found = inspect_files(
             given,
             sample=sample,
             actions=actions,
@@ -75,31 +75,31 @@ def inspect(
         )
     record = provenance.record()
     if as_json:
-        whole = {"fit": diagnosis.fit, "verdict": verdict(diagnosis), **asdict(diagnosis), **record}
+        whole = {"fit": found.fit, "verdict": verdict(found), **asdict(found), **record}
         console.file.write(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     else:
-        for report in diagnosis.reports:
+        for report in found.reports:
             print_report(report, console)
-        print_findings(diagnosis.between, console, files=True)
+        print_issues(found.between, console, files=True)
     said = Console(quiet=True) if as_json else console
-    _write(diagnosis, record, sheet=sheet, html=html, console=said)
-    if not diagnosis.fit:
-        raise DataError(verdict(diagnosis))
-    said.print(verdict(diagnosis), style="bold green", highlight=False, soft_wrap=True)
-    return diagnosis
+    _write(found, record, sheet=sheet, html=html, console=said)
+    if not found.fit:
+        raise DataError(verdict(found))
+    said.print(verdict(found), style="bold green", highlight=False, soft_wrap=True)
+    return found
 
 
-def verdict(diagnosis: Diagnosis) -> str:
+def verdict(found: InspectionReport) -> str:
     """Return one line: whether training may start, and what speaks against it."""
-    counts = ", ".join(f"{diagnosis.count(level)} {level}s" for level in COLOURS)
-    if diagnosis.fit:
+    counts = ", ".join(f"{found.count(level)} {level}s" for level in COLOURS)
+    if found.fit:
         return f"training may start: {counts}"
-    first = diagnosis.findings[0]
+    first = found.issues[0]
     start = "" if first.message.startswith(first.file) else f"{first.file}: {first.where}: "
     return f"training may not start ({counts}): {start}{first.message}"
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: FileReport, console: Console) -> None:
     """Print a report as tables."""
     role = "" if report.role == "data" else f"  [{report.role}]"
     console.print(
@@ -122,10 +122,10 @@ def print_report(report: Report, console: Console) -> None:
             console.print(escape(line), highlight=False)
     for note, values in report.notes.items():
         console.print(f"{escape(note)}: " + ", ".join(f"{escape(value)} ({n})" for value, n in values.items()))
-    print_findings(report.findings, console)
+    print_issues(report.issues, console)
 
 
-def measures(report: Report) -> Iterator[str]:
+def measures(report: FileReport) -> Iterator[str]:
     """Yield lines on what was looked at, TQ and SACo."""
     yield f"looked at: all numbers; pictures of {report.looked_demos} of {report.demos} demos, {report.looked_frames}"
     if report.quality is not None:
@@ -140,20 +140,20 @@ def measures(report: Report) -> Iterator[str]:
         )
 
 
-def print_findings(findings: Sequence[Finding], console: Console, *, files: bool = False) -> None:
-    """Print findings, a line each, and beneath it what helps."""
-    for finding in findings:
-        label = f"[{COLOURS[finding.level]}]{finding.level}[/]"
-        where = f"{finding.file}: {finding.where}" if files else finding.where
-        console.print(f"{label} {escape(where)}: {escape(finding.message)}", soft_wrap=True)
-        if finding.fix:
-            console.print(f"    fix: {escape(finding.fix)}", highlight=False, soft_wrap=True)
+def print_issues(issues: Sequence[Issue], console: Console, *, files: bool = False) -> None:
+    """Print issues, a line each, and beneath it what helps."""
+    for issue in issues:
+        label = f"[{COLOURS[issue.level]}]{issue.level}[/]"
+        where = f"{issue.file}: {issue.where}" if files else issue.where
+        console.print(f"{label} {escape(where)}: {escape(issue.message)}", soft_wrap=True)
+        if issue.fix:
+            console.print(f"    fix: {escape(issue.fix)}", highlight=False, soft_wrap=True)
 
 
-def _write(diagnosis: Diagnosis, record: dict[str, Any], *, sheet: bool, html: bool, console: Console) -> None:
+def _write(found: InspectionReport, record: dict[str, Any], *, sheet: bool, html: bool, console: Console) -> None:
     """Write JSON and contact sheets beside the files, and the page beside the first; where nobody may, say so."""
     sheets: dict[str, bytes] = {}
-    readable = [report for report in diagnosis.reports if report.all_lengths]
+    readable = [report for report in found.reports if report.all_lengths]
     for report in readable:
         path = Path(report.path)
         try:
@@ -162,9 +162,9 @@ def _write(diagnosis: Diagnosis, record: dict[str, Any], *, sheet: bool, html: b
                 sheets[report.path] = _sheet(path, rows, keep=sheet, console=console)
         except OSError as error:
             console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True)
-    if html and diagnosis.reports:
-        page = Path(diagnosis.reports[0].path).with_suffix(".inspection.html")
-        write_page(page, diagnosis, verdict(diagnosis), sheets, record)
+    if html and found.reports:
+        page = Path(found.reports[0].path).with_suffix(".inspection.html")
+        write_inspection_page(page, found, verdict(found), sheets, record)
         console.print(f"{page}: all of this with pictures")
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 WIDTH, HEIGHT, FOOT = 240, 96, 16
 """Of the drawing, and of the line of text below it [px]."""
 
 
-def counts(values: Sequence[float], most: int = 30) -> str:
+def counts(values: Sequence[float], most: int = 30) -> Markup:
     """Draw a histogram of values; whole numbers get a bar each where there is room."""
     data = np.asarray(values, np.float64)
     low, high = float(data.min()), float(data.max())
@@ -17,7 +18,7 @@ def counts(values: Sequence[float], most: int = 30) -> str:
     return bars(np.histogram(data, edges)[0].tolist(), f"{low:.4g}", f"{high:.4g}")
 
 
-def bars(heights: Sequence[int], left: str, right: str) -> str:
+def bars(heights: Sequence[int], left: str, right: str) -> Markup:
     """Draw bars side by side, with what stands at the two ends; the highest fills the figure."""
     top, wide = max(1, *heights), WIDTH / len(heights)
     drawn = "".join(
@@ -29,7 +30,7 @@ def bars(heights: Sequence[int], left: str, right: str) -> str:
     return _svg(drawn, left, right, f"most: {top}")
 
 
-def curve(points: Sequence[tuple[int, int]]) -> str:
+def curve(points: Sequence[tuple[int, int]]) -> Markup:
     """Draw a rising curve through (x, y), from (0, 0), with the diagonal beside it."""
     x, y = max(1, points[-1][0]), max(1, points[-1][1])
     size = max(x, y)
@@ -38,7 +39,7 @@ def curve(points: Sequence[tuple[int, int]]) -> str:
     return _svg(f"{diagonal}<polyline class=l points='{line}' />", "0", f"{x}", f"unique: {y}")
 
 
-def heat(cells: Sequence[Sequence[int]]) -> str:
+def heat(cells: Sequence[Sequence[int]]) -> Markup:
     """Draw how often each cell was visited, the darker the oftener (square root), the first row at the bottom."""
     top, size = max(1, *(count for row in cells for count in row)), HEIGHT / len(cells)
     drawn = "".join(
@@ -52,10 +53,10 @@ def heat(cells: Sequence[Sequence[int]]) -> str:
     return _svg(drawn + frame, "", "", f"most: {top}")
 
 
-def _svg(drawn: str, left: str, right: str, middle: str) -> str:
+def _svg(drawn: str, left: str, right: str, middle: str) -> Markup:
     """Return a drawing above a line of text."""
     low = HEIGHT + FOOT - 3
-    return (
+    return Markup(
         f"<svg role=img width={WIDTH} height={HEIGHT + FOOT} viewBox='0 0 {WIDTH} {HEIGHT + FOOT}'>{drawn}"
         f"<line class=a x1=0 y1={HEIGHT} x2={WIDTH} y2={HEIGHT} /><text x=0 y={low}>{left}</text>"
         f"<text x={WIDTH / 2} y={low} text-anchor=middle>{middle}</text>"

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect import checks
 from pixelrl.datasets.inspect.comparison import merged
-from pixelrl.datasets.inspect.issues import Finding, Symptom, gather
-from pixelrl.datasets.inspect.demo_summary import Glance, Numbers, Pictures
+from pixelrl.datasets.inspect.issues import Issue, Occurrence, gather
+from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers, CameraSummary
 from pixelrl.datasets.inspect.image_checks import odd, within
-from pixelrl.datasets.inspect.outline import Array, DemoOutline, Outline
+from pixelrl.datasets.inspect.outline import Array, DemoStructure, FileStructure
 from pixelrl.datasets.inspect.structure import lengths, unpacked
-from pixelrl.datasets.inspect.running_statistics import Tally, position_keys
+from pixelrl.datasets.inspect.running_statistics import RunningStatistics, position_keys
 
 
 def numbers(
@@ -22,10 +22,10 @@ def numbers(
     dones: list[int] | None = None,
     actions: NDArray[np.float64] | None = None,
     **vectors: list[list[float]],
-) -> Numbers:
+) -> DemoNumbers:
     """Return a demo of a few steps."""
     steps = len(rewards or dones or actions if actions is None else actions)
-    return Numbers(
+    return DemoNumbers(
         name="demo_0",
         actions=np.zeros((steps, 2)) if actions is None else actions,
         rewards=np.array(rewards or [0.0] * steps),
@@ -35,9 +35,9 @@ def numbers(
     )
 
 
-def seen(checksums: list[int], blank: list[int] | None = None) -> Pictures:
+def seen(checksums: list[int], blank: list[int] | None = None) -> CameraSummary:
     count = len(checksums)
-    return Pictures(
+    return CameraSummary(
         checksums=np.array(checksums, np.uint32),
         thumbnails=np.zeros((count, 8, 8, 3), np.uint8),
         blank=np.array(blank or [0] * count, np.uint8),
@@ -59,7 +59,7 @@ def seen(checksums: list[int], blank: list[int] | None = None) -> Pictures:
     ],
 )
 def test_ends(rewards: list[float], dones: list[int], expected: tuple[str, str, int] | None) -> None:
-    told = [(symptom.level, symptom.check, symptom.index) for symptom in checks.ends(numbers(rewards, dones))]
+    told = [(occurrence.level, occurrence.check, occurrence.index) for occurrence in checks.ends(numbers(rewards, dones))]
     assert told == ([] if expected is None else [expected])
 
 
@@ -94,12 +94,12 @@ def test_without_a_sensor_the_actions_tell_who_moves() -> None:
 
 def test_frozen_says_where_and_how_long() -> None:
     demo = numbers(actions=np.ones((5, 2)), robot0_eef_pos=[[x / 5, 0.0] for x in range(6)])
-    glance = Glance(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 3])}, now={}, later={})
+    glance = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 3])}, now={}, later={})
     (told,) = checks.frozen(glance, RANGES)
     assert (told.where, told.index, told.places) == ("obs/a", 1, 3)  # two alike are too few
-    black = Glance(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 4], [0, 1, 1, 1, 0, 0])}, now={}, later={})
+    black = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 4], [0, 1, 1, 1, 0, 0])}, now={}, later={})
     assert not list(checks.frozen(black, RANGES))
-    assert [(symptom.index, symptom.places) for symptom in checks.blank(black)] == [(1, 3)]
+    assert [(occurrence.index, occurrence.places) for occurrence in checks.blank(black)] == [(1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -113,35 +113,35 @@ def test_frozen_says_where_and_how_long() -> None:
 )
 def test_what_next_obs_is(later: list[int], message: str | None) -> None:
     demo = numbers(actions=np.zeros((4, 2)))  # the last frame is next_obs' own last row: nothing else holds it
-    glance = Glance(numbers=demo, pictures={"a": seen([1, 2, 3, 4, 5])}, now={}, later={"a": np.array(later)})
-    told = [symptom.message for symptom in checks.shifted(glance)]
+    glance = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 3, 4, 5])}, now={}, later={"a": np.array(later)})
+    told = [occurrence.message for occurrence in checks.shifted(glance)]
     assert [text.startswith(message or "") for text in told] == ([] if message is None else [True])
 
 
 def test_the_last_row_of_next_obs_is_checked_where_frames_hold_it() -> None:
     demo = numbers(actions=np.zeros((3, 2)))
     frames, now = seen([1, 2, 3, 4]), {"a": np.array([1, 2, 3])}
-    good = Glance(numbers=demo, pictures={"a": frames}, now=now, later={"a": np.array([2, 3, 4])})
-    bad = Glance(numbers=demo, pictures={"a": frames}, now=now, later={"a": np.array([2, 3, 9])})
+    good = DemoSummary(numbers=demo, pictures={"a": frames}, now=now, later={"a": np.array([2, 3, 4])})
+    bad = DemoSummary(numbers=demo, pictures={"a": frames}, now=now, later={"a": np.array([2, 3, 9])})
     assert not list(checks.shifted(good))
-    assert [symptom.index for symptom in checks.shifted(bad)] == [2]
+    assert [occurrence.index for occurrence in checks.shifted(bad)] == [2]
 
 
 def test_static_scenes_are_not_shifted() -> None:
     demo = numbers(actions=np.zeros((3, 2)))
-    glance = Glance(numbers=demo, pictures={"a": seen([7, 7, 7, 7])}, now={}, later={"a": np.array([7, 7, 7])})
+    glance = DemoSummary(numbers=demo, pictures={"a": seen([7, 7, 7, 7])}, now={}, later={"a": np.array([7, 7, 7])})
     assert not list(checks.shifted(glance))
 
 
 def test_switches_are_not_clipped() -> None:
-    tally = Tally(2)
+    tally = RunningStatistics(2)
     tally.add(numbers(actions=np.stack([np.tile([1.0, -1.0], 10), np.tile([1.0, 0.2], 10)], axis=1)))
     dims = (ActionDim(name="a"), ActionDim(name="b"))
-    assert [finding.where for finding in checks.action_use(tally.actions(), dims, "f")] == ["actions, b"]
+    assert [issue.where for issue in checks.action_use(tally.actions(), dims, "f")] == ["actions, b"]
 
 
 def test_statistics_of_actions_by_hand() -> None:
-    tally = Tally(1)
+    tally = RunningStatistics(1)
     tally.add(numbers(actions=np.array([[-1.0], [0.0]])))
     tally.add(numbers(actions=np.array([[1.0], [1.0], [np.nan]])))
     found = tally.actions()
@@ -152,14 +152,14 @@ def test_statistics_of_actions_by_hand() -> None:
 
 
 def test_which_way_the_gripper_goes() -> None:
-    tally = Tally(2)
+    tally = RunningStatistics(2)
     demo = numbers(
         actions=np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]),
         robot0_gripper_qpos=[[0.0, 0.0], [0.2, -0.2], [0.2, -0.2], [0.3, -0.3]],
     )
     tally.add(demo)  # it opens by 0.4, 0 and 0.2: (0.4 - 0.2) / 0.6
     np.testing.assert_allclose(tally.gripper(), [1 / 3, -1 / 3])
-    np.testing.assert_array_equal(Tally(2).gripper(), [0, 0])
+    np.testing.assert_array_equal(RunningStatistics(2).gripper(), [0, 0])
 
 
 def test_copies() -> None:
@@ -170,7 +170,7 @@ def test_copies() -> None:
         ("b", "demo_0", "x"),
         ("b", "demo_1", "x"),
     ]
-    told = [(finding.file, finding.demo, finding.demos) for finding in checks.duplicates(demos)]
+    told = [(issue.file, issue.demo, issue.demos) for issue in checks.duplicates(demos)]
     assert told == [("a", "demo_2", 1), ("b", "demo_0", 2)]
 
 
@@ -192,7 +192,7 @@ def test_of_two_equal_halves_the_first_counts_as_right() -> None:
     looks = {"a": np.full((4, 8, 8, 3), 10.0), "b": np.full((4, 8, 8, 3), 200.0)}
     for key, value in (("a", 200.0), ("b", 10.0)):
         looks[key][2:] = value
-    told = [(symptom.check, symptom.demo) for symptom in within(looks, ["demo_0", "demo_1", "demo_2", "demo_3"])]
+    told = [(occurrence.check, occurrence.demo) for occurrence in within(looks, ["demo_0", "demo_1", "demo_2", "demo_3"])]
     assert told == [("camera-swapped", "demo_2"), ("camera-swapped", "demo_3")]
 
 
@@ -211,25 +211,25 @@ def test_what_is_unpacked_to_read_a_picture() -> None:
 
 def test_demos_without_a_transition_are_too_short() -> None:
     demo = {"actions": array((1, 2)), "rewards": array((1,)), "dones": array((1,)), "obs/a": array((1, 8, 8, 3))}
-    outline = Outline(
+    outline = FileStructure(
         path=Path("f"),
         bytes=1,
-        demos={"demo_0": DemoOutline(arrays=demo, samples=1, refused={})},
+        demos={"demo_0": DemoStructure(arrays=demo, samples=1, refused={})},
         strangers=(),
         total=None,
         unfinished="",
         masks={},
         env_args={},
     )
-    assert [symptom.message for symptom in lengths(outline)] == ["too short: there is no transition in it"]
+    assert [occurrence.message for occurrence in lengths(outline)] == ["too short: there is no transition in it"]
 
 
 def test_symptoms_alike_become_one_finding() -> None:
-    def symptom(demo: str, index: int, message: str = "black") -> Symptom:
-        return Symptom(check="c", level="warning", where="obs/a", message=message, demo=demo, index=index, places=2)
+    def occurrence(demo: str, index: int, message: str = "black") -> Occurrence:
+        return Occurrence(check="c", level="warning", where="obs/a", message=message, demo=demo, index=index, places=2)
 
     first, second = gather(
-        [symptom("demo_3", 5), symptom("demo_4", 1), symptom("demo_9", 0, "odd")], file="f", looked=9
+        [occurrence("demo_3", 5), occurrence("demo_4", 1), occurrence("demo_9", 0, "odd")], file="f", looked=9
     )
     assert first.message == "black in 2 of 9 demos, 4 rows; first: demo_3[5]"
     assert (first.place, first.demos, first.places, first.looked) == ("/data/demo_3/obs/a[5]", 2, 4, 9)
@@ -237,8 +237,8 @@ def test_symptoms_alike_become_one_finding() -> None:
 
 
 def test_findings_alike_of_several_files_become_one() -> None:
-    findings = [Finding(check="c", level="error", where="w", message="bad", file=file) for file in "abc"]
-    (one,) = merged(findings)
+    issues = [Issue(check="c", level="error", where="w", message="bad", file=file) for file in "abc"]
+    (one,) = merged(issues)
     assert (one.file, one.message) == ("a", "bad (and so 2 more)")
 
 

@@ -14,22 +14,22 @@ from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write
 import pixelrl.datasets.inspect.inspector as doctor
 import pixelrl.datasets.inspect.demo_summary as glance
 from pixelrl.datasets.inspect.contact_sheet import contact_rows
-from pixelrl.datasets.inspect.report import Diagnosis, Report
-from pixelrl.datasets.inspect.inspector import examine, inspect_file
-from pixelrl.datasets.inspect.issues import Finding
+from pixelrl.datasets.inspect.report import InspectionReport, FileReport
+from pixelrl.datasets.inspect.inspector import inspect_files, inspect_file
+from pixelrl.datasets.inspect.issues import Issue
 from tests.dots import CAMERA, dot_episodes, write_dots
 from pixelrl.runtime.errors import DataError
 
 
-def found(report: Report | Diagnosis) -> list[tuple[str, str, str]]:
-    """Return (level, check, first place) of every finding."""
-    return [(finding.level, finding.check, finding.place) for finding in report.findings]
+def found(report: FileReport | InspectionReport) -> list[tuple[str, str, str]]:
+    """Return (level, check, first place) of every issue."""
+    return [(issue.level, issue.check, issue.place) for issue in report.issues]
 
 
-def only(report: Report | Diagnosis) -> Finding:
-    """Return the one finding there is."""
-    assert len(report.findings) == 1, found(report)
-    return report.findings[0]
+def only(report: FileReport | InspectionReport) -> Issue:
+    """Return the one issue there is."""
+    assert len(report.issues) == 1, found(report)
+    return report.issues[0]
 
 
 def test_a_healthy_file(tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ def test_a_healthy_file(tmp_path: Path) -> None:
 def test_no_false_alarms_on_dots(tmp_path: Path, compress: bool) -> None:
     task = write_dots(tmp_path / "task.h5", "task", 20, compress=compress)
     prior = write_dots(tmp_path / "prior.h5", "prior", 20, compress=compress)
-    assert found(examine([(task, "task"), (prior, "prior")])) == []
+    assert found(inspect_files([(task, "task"), (prior, "prior")])) == []
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
 def test_no_false_alarms_on_robomimics_files(tmp_path: Path, compression: str | None) -> None:
     one = write_arm(tmp_path / "a.h5", compression=compression)
     two = write_arm(tmp_path / "b.h5", seed=1, compression=compression)
-    assert found(examine([(one, "task"), (two, "prior")])) == []
+    assert found(inspect_files([(one, "task"), (two, "prior")])) == []
 
 
 def test_without_next_obs_the_last_transition_goes(tmp_path: Path) -> None:
@@ -287,10 +287,10 @@ def test_each_illness_is_found_where_it_is_and_nothing_else(tmp_path: Path, name
     spoil, expected = CORRUPTIONS[name]
     with h5py.File(path, "a") as file:
         spoil(file)
-    diagnosis = examine([(path, "data")])
-    assert found(diagnosis) == [expected]
-    assert only(diagnosis).file == str(path)
-    assert diagnosis.fit is (expected[0] != "error")
+    whole = inspect_files([(path, "data")])
+    assert found(whole) == [expected]
+    assert only(whole).file == str(path)
+    assert whole.fit is (expected[0] != "error")
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_the_words_say_what_came_and_how_often(tmp_path: Path, name: str, words:
     path = write_arm(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         CORRUPTIONS[name][0](file)
-    assert words in only(examine([(path, "data")])).message
+    assert words in only(inspect_files([(path, "data")])).message
 
 
 def test_the_fix_of_slow_files_is_a_command(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_file_says_that_it_is_unfinished(tmp_path: Path, value: object, words:
     path = write_arm(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         file["data"].attrs["unfinished"] = value
-    assert [words in finding.message for finding in inspect_file(path).findings] == ([True] if words else [])
+    assert [words in issue.message for issue in inspect_file(path).issues] == ([True] if words else [])
 
 
 def test_all_illnesses_of_a_file_are_told_at_once(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_all_illnesses_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         for name in ("far out", "NaN", "a black frame", "next_obs torn"):
             CORRUPTIONS[name][0](file)
         del file["data/demo_7/rewards"]
-    told = {finding.check for finding in inspect_file(path).findings}
+    told = {issue.check for issue in inspect_file(path).issues}
     assert told == {CORRUPTIONS[name][1][1] for name in names}
 
 
@@ -352,7 +352,7 @@ def test_files_of_ours_are_checked_by_their_frames(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         for old, new in ((0, 9), (1, 0), (9, 1)):
             file.move(f"data/demo_{old}", f"data/demo_{new}")
-    where = {finding.where for finding in inspect_file(path).findings if finding.check == "obs"}
+    where = {issue.where for issue in inspect_file(path).issues if issue.check == "obs"}
     assert f"obs/{CAMERA}" in where
     with h5py.File(write_dots(tmp_path / "b.h5", "task", 4), "a") as file:
         window = h5py.VirtualLayout(file[f"data/demo_2/next_obs/{CAMERA}"].shape, np.uint8)
@@ -360,8 +360,8 @@ def test_files_of_ours_are_checked_by_their_frames(tmp_path: Path) -> None:
         window[:] = h5py.VirtualSource(".", frames.name, frames.shape, frames.dtype)[:-1]
         del file[f"data/demo_2/next_obs/{CAMERA}"]
         file["data/demo_2/next_obs"].create_virtual_dataset(CAMERA, window)
-    finding = only(inspect_file(tmp_path / "b.h5"))
-    assert finding.place == f"/data/demo_2/next_obs/{CAMERA}[0]" and "is obs itself" in finding.message
+    issue = only(inspect_file(tmp_path / "b.h5"))
+    assert issue.place == f"/data/demo_2/next_obs/{CAMERA}[0]" and "is obs itself" in issue.message
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
@@ -388,8 +388,8 @@ def test_damage_in_one_demo_does_not_hide_the_others(tmp_path: Path) -> None:
     raw[start.byte_offset : start.byte_offset + start.size] = b"\xff" * start.size
     path.write_bytes(raw)
     report = inspect_file(path)
-    finding = only(report)
-    assert (finding.level, finding.place) == ("error", "/data/demo_3/.") and "cannot be read" in finding.message
+    issue = only(report)
+    assert (issue.level, issue.place) == ("error", "/data/demo_3/.") and "cannot be read" in issue.message
     assert report.looked_demos == DEMOS - 1
 
 
@@ -398,8 +398,8 @@ def test_a_sample_of_the_demos_is_looked_at_and_said_to_be(tmp_path: Path, monke
     with h5py.File(path, "a") as file:
         for spoiled in ("a black frame", "an end in the middle"):  # in demo_4, which a sample of two does not see
             CORRUPTIONS[spoiled][0](file)
-    assert [finding.check for finding in inspect_file(path).findings] == ["dones", "blank"]
-    report = examine([(path, "data")], sample=2).reports[0]
+    assert [issue.check for issue in inspect_file(path).issues] == ["dones", "blank"]
+    report = inspect_files([(path, "data")], sample=2).reports[0]
     assert (report.looked_demos, report.looked_frames) == (2, 2 * 2 * (STEPS + 1))
     assert only(report).check == "dones"  # numbers are read from all
     assert report.coverage is not None and report.coverage.counted == 2 * STEPS
@@ -425,12 +425,12 @@ def test_memory_does_not_grow_with_the_length_of_a_demo(tmp_path: Path, monkeypa
     tracemalloc.stop()
     assert report.looked_frames == 2001
     assert peak < frames / 4
-    assert {finding.check for finding in report.findings} == {"action-constant"}
+    assert {issue.check for issue in report.issues} == {"action-constant"}
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    examine([(write_arm(tmp_path / "a.h5"), "data")], progress=lambda *words: told.append(words))
+    inspect_files([(write_arm(tmp_path / "a.h5"), "data")], progress=lambda *words: told.append(words))
     assert told[DEMOS - 1] == ("numbers", DEMOS, DEMOS)
     assert told[-1] == ("pictures", DEMOS * 2 * (STEPS + 1), DEMOS * 2 * (STEPS + 1))
 
@@ -442,19 +442,19 @@ def test_copies_between_files(tmp_path: Path) -> None:
         del file["data/demo_6"]
         source.copy("data/demo_1", file["data"], "demo_6")
     for sample in (None, 2):  # without the pictures the numbers tell
-        finding = only(examine([(one, "data"), (two, "data")], sample=sample))
-        assert (finding.check, finding.file, finding.demo) == ("duplicates", str(two), "demo_6")
-        assert f"{one}: 1; first: demo_6 is demo_1 again" in finding.message
+        issue = only(inspect_files([(one, "data"), (two, "data")], sample=sample))
+        assert (issue.check, issue.file, issue.demo) == ("duplicates", str(two), "demo_6")
+        assert f"{one}: 1; first: demo_6 is demo_1 again" in issue.message
 
 
-def across(tmp_path: Path, spoil: Spoil, **options: float) -> Diagnosis:
+def across(tmp_path: Path, spoil: Spoil, **options: float) -> InspectionReport:
     """Spoil the prior file of two that fit together, and compare them."""
     one = write_arm(tmp_path / "a.h5")
     two = write_arm(tmp_path / "b.h5", seed=1, **options)  # type: ignore[arg-type]
     for path, change in ((one, kwargs), (two, both(kwargs, spoil))):
         with h5py.File(path, "a") as file:
             change(file)
-    return examine([(one, "task"), (two, "prior")])
+    return inspect_files([(one, "task"), (two, "prior")])
 
 
 def kwargs(file: h5py.File) -> None:
@@ -521,55 +521,55 @@ def scale(factor: float, shift: float = 0.0) -> Callable[[h5py.Group], None]:
     ],
 )
 def test_task_and_prior_that_do_not_fit(tmp_path: Path, spoil: Spoil, expected: tuple[str, str, str]) -> None:
-    diagnosis = across(tmp_path, spoil)
-    first = [words for words in found(diagnosis) if words[1] == expected[1]]
+    whole = across(tmp_path, spoil)
+    first = [words for words in found(whole) if words[1] == expected[1]]
     assert first == [expected]
-    rest = {words[1] for words in found(diagnosis)} - {expected[1]}
+    rest = {words[1] for words in found(whole)} - {expected[1]}
     assert rest <= {"environment", "brightness"}  # a longer stroke is another controller; what is swapped is brighter
-    assert diagnosis.fit is (expected[0] != "error")
-    assert all(finding.file == str(tmp_path / "b.h5") for finding in diagnosis.findings)
+    assert whole.fit is (expected[0] != "error")
+    assert all(issue.file == str(tmp_path / "b.h5") for issue in whole.issues)
 
 
 def test_a_gripper_with_the_other_sign(tmp_path: Path) -> None:
-    finding = only(across(tmp_path, lambda file: None, opens=-1.0))
-    assert (finding.check, finding.where) == ("gripper-sign", "actions, gripper")
-    assert "a positive action closes the gripper" in finding.message
+    issue = only(across(tmp_path, lambda file: None, opens=-1.0))
+    assert (issue.check, issue.where) == ("gripper-sign", "actions, gripper")
+    assert "a positive action closes the gripper" in issue.message
 
 
 def test_a_gripper_in_other_numbers(tmp_path: Path) -> None:
     def rescale(demo: h5py.Group) -> None:
         demo["actions"][:, 3] = (demo["actions"][:, 3] > 0).astype(float)
 
-    diagnosis = across(tmp_path, every(rescale))
-    assert ("warning", "gripper-range", "actions, gripper") in found(diagnosis)
+    whole = across(tmp_path, every(rescale))
+    assert ("warning", "gripper-range", "actions, gripper") in found(whole)
 
 
 def test_task_data_must_be_rewarded_and_prior_data_need_not(tmp_path: Path) -> None:
     task, prior = write_dots(tmp_path / "task.h5", "task", 8), write_dots(tmp_path / "prior.h5", "prior", 8)
-    assert examine([(task, "task"), (prior, "prior")]).fit
-    diagnosis = examine([(prior, "task"), (task, "prior")])
-    assert not diagnosis.fit
-    assert found(diagnosis)[0] == ("error", "rewards", "rewards")
+    assert inspect_files([(task, "task"), (prior, "prior")]).fit
+    whole = inspect_files([(prior, "task"), (task, "prior")])
+    assert not whole.fit
+    assert found(whole)[0] == ("error", "rewards", "rewards")
 
 
 def test_actions_beyond_one_are_no_error_if_they_are_to_be_normalised(tmp_path: Path) -> None:
     path = write_arm(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         CORRUPTIONS["far out"][0](file)
-    assert only(examine([(path, "data")], actions="min-max")).level == "note"
+    assert only(inspect_files([(path, "data")], actions="min-max")).level == "note"
 
 
 def test_a_reference_sets_the_scale(tmp_path: Path) -> None:
     path, expert = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 8)
-    report = examine([(path, "data")], reference=path).reports[0]
+    report = inspect_files([(path, "data")], reference=path).reports[0]
     assert report.quality is not None and report.coverage is not None
     assert (report.quality.expert, report.quality.tq) == (0.75, 1.0)  # 6 of 8 demos are rewarded, by 1
     assert (report.coverage.saco, report.coverage.reference) == (1.0, "a.h5")
-    report = examine([(path, "data")], return_range=(0.25, 1.25)).reports[0]
+    report = inspect_files([(path, "data")], return_range=(0.25, 1.25)).reports[0]
     assert report.quality is not None and report.quality.tq == 0.5
-    assert examine([(path, "data")], reference=expert).fit  # another robot: nothing is compared but the measures
+    assert inspect_files([(path, "data")], reference=expert).fit  # another robot: nothing is compared but the measures
     with pytest.raises(DataError, match=r"gone.h5: no reference"):
-        examine([(path, "data")], reference=tmp_path / "gone.h5")
+        inspect_files([(path, "data")], reference=tmp_path / "gone.h5")
 
 
 def test_rows_for_a_contact_sheet(tmp_path: Path) -> None:

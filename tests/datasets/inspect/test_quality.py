@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pixelrl.datasets.inspect.demo_summary import Glance, Numbers, Pictures, shrink
+from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers, CameraSummary, shrink
 from pixelrl.datasets.inspect.quality import bins, coverage, hashes, levels, pairs, state_keys, trajectory_quality
 
 
@@ -56,11 +56,11 @@ def test_hashes_tell_rows_apart_and_are_always_the_same() -> None:
     assert hashes(np.array([[1, 0]], np.uint8)) != hashes(np.array([[0, 1]], np.uint8))
 
 
-def glance(positions: list[float], actions: list[float], grey: list[int]) -> Glance:
+def glance(positions: list[float], actions: list[float], grey: list[int]) -> DemoSummary:
     thumbnails = np.stack([np.full((8, 8, 3), value, np.uint8) for value in grey])
     blind = np.zeros(len(grey), np.uint32)
-    return Glance(
-        numbers=Numbers(
+    return DemoSummary(
+        numbers=DemoNumbers(
             name="demo_0",
             actions=np.array(actions)[:, None],
             rewards=np.zeros(len(actions)),
@@ -68,7 +68,7 @@ def glance(positions: list[float], actions: list[float], grey: list[int]) -> Gla
             vectors={"robot0_eef_pos": np.array(positions)[:, None], "robot0_eef_vel": np.array(positions)[:, None]},
             notes={},
         ),
-        pictures={"camera": Pictures(checksums=blind, thumbnails=thumbnails, blank=blind.astype(np.uint8))},
+        pictures={"camera": CameraSummary(checksums=blind, thumbnails=thumbnails, blank=blind.astype(np.uint8))},
         now={},
         later={},
     )

@@ -1,0 +1,36 @@
+"""HTML pages made from the templates beside this module: each stands alone, without a script or a link.
+
+Templates extend `base.html.j2` and import the macros of `macros.html.j2` (tables, figures, pictures and videos as
+data). What they are given is escaped, but for `Markup`.
+"""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.filesize import decimal
+
+from pixelrl.runtime.files import atomic_path
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page.
+
+    Args:
+        template: the name of a file in `templates/`.
+        values: what the template shows.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"base64": lambda data: base64.b64encode(data).decode(), "decimal": decimal}
+    return environment.get_template(template).render(**values)
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Write a page, atomically; arguments as for `render_page`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_page(template, **values), encoding="utf-8")
