@@ -16,9 +16,9 @@ from rich.console import Console
 from benchmarks.ledger import case_record, print_case
 from benchmarks.race import Clock, Contender, Work, load, race
 from benchmarks.robomimic_cql import quiet_robomimic
-from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Place
-from pixelrl.datasets.buffer.prefetch import Loader
+from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.processor import keep_memory
 from pixelrl.runtime.errors import PixelrlError
@@ -108,9 +108,9 @@ def from_place(path: Path, frames: Frames, place: Place, threads: int = 0) -> Wo
     source = Source(name="task", files=(path,))
     device = torch.device("cuda" if place == "gpu" else "cpu")
     size, keys = frames.batch_size, frames.keys
-    mixture, _ = open_mixture([source], seed=0, images=keys, memory=place, device=device, batch_size=size, gamma=0.99)
+    mixture = load_dataset([source], seed=0, images=keys, memory=place, device=device, batch_size=size, gamma=0.99)
     steps = count()
-    batch_at = Loader(mixture.batch, sys.maxsize, threads=threads)  # its threads end with the process
+    batch_at = Prefetcher(mixture.batch, sys.maxsize, threads=threads)  # its threads end with the process
     wait = torch.cuda.synchronize if place == "gpu" else lambda: None
     return Work(unit=lambda: batch_at(next(steps)), wait=wait)
 

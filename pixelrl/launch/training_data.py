@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pixelrl.learning.recipe import Recipe
 from pixelrl.datasets.buffer.mixture import Mixture
-from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.transition_table import ActionRange
@@ -18,7 +18,7 @@ from pixelrl.launch.provenance import cores
 from pixelrl.runtime.distributed import ALONE, Ranks
 
 
-def load(
+def load_training_data(
     device: torch.device,
     recipe: Recipe,
     sources: Sequence[Source],
@@ -42,7 +42,7 @@ def load(
         raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
     with progress_bar(console) as bar:
         job = bar.add_task("read", total=None, note="")
-        mixture, plan = open_mixture(
+        mixture = load_dataset(
             sources,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
@@ -62,9 +62,9 @@ def load(
             copies=ranks.here,
             progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
         )
-    console.print(plan.reason, highlight=False)
-    store = mixture.store
-    if recipe.critic and not store.reward[store.source == 0].any():
+    console.print(mixture.plan.reason, highlight=False)
+    table = mixture.table
+    if recipe.critic and not table.reward[table.source == 0].any():
         raise PixelrlError(
             f"{sources[0].files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
             "from; give data with successes, or use a recipe without a critic, such as bc"

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 from tests import ROOT
 from pixelrl.datasets.inspect.inspector import inspect_file
-from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.buffer.sources import Source
 from tests.dots import ACTION, CAMERA, ENV_ARGS, dot_episodes
@@ -311,7 +311,7 @@ def judge(path: Path, inspect: bool) -> str:
                     assert demo.sensors[key].shape == (steps + 1, size) and np.isfinite(demo.sensors[key]).all()
             json.dumps(contents.env_args, allow_nan=False)
             source = Source(name="task", files=(path,), mask=mask)
-            mixture, _ = open_mixture([source], batch_size=8, seed=0, gamma=0.9, n_step=2, ends="goal")
+            mixture = load_dataset([source], batch_size=8, seed=0, gamma=0.9, n_step=2, ends="goal")
             batch = mixture.batch(3)
             assert bool((batch.action.abs() <= 1).all()) and np.isfinite(mixture.spec.proprio_mean).all()
         except PixelrlError as error:

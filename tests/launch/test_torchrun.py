@@ -21,7 +21,7 @@ from pixelrl.training import checkpoint
 from tests.dots import write_dots
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.cli import main
-from pixelrl.launch.training_data import load
+from pixelrl.launch.training_data import load_training_data
 from pixelrl.launch.torchrun import joined, own_device
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.reports.demo_summary import history
@@ -147,7 +147,7 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
     with pytest.raises(PixelrlError, match="--batch-size 128 cannot be shared equally by 3 ranks; give a multiple"):
-        load(torch.device("cpu"), quick_cog(), [], ranks=Ranks(count=3), console=Console())
+        load_training_data(torch.device("cpu"), quick_cog(), [], ranks=Ranks(count=3), console=Console())
 
 
 @pytest.fixture

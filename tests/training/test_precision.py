@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.encoders.conv import CogCNN
@@ -58,7 +58,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
     task = Source(name="task", files=(write_dots(folder / "task.hdf5", "task", 60, size=SIZE),), reward_scale=10.0)
     prior = Source(name="prior", files=(write_dots(folder / "prior.hdf5", "prior", 120, size=SIZE),), reward_scale=0.0)
     wanted = {"batch_size": RECIPE.batch_size, "seed": 0, "gamma": RECIPE.gamma, "n_step": RECIPE.n_step}
-    return open_mixture([task, prior], ends=RECIPE.ends, **wanted)[0]  # type: ignore[arg-type]
+    return load_dataset([task, prior], ends=RECIPE.ends, **wanted)  # type: ignore[arg-type]
 
 
 def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pixelrl.datasets.buffer.cache import Array
 from pixelrl.datasets.buffer.frames import channels_first, gather
-from pixelrl.datasets.buffer.recorded_file import Recording, picture_rows
+from pixelrl.datasets.buffer.recorded_file import RecordedFile, picture_rows
 from pixelrl.runtime.errors import DataError
 
 
@@ -27,11 +27,11 @@ class Part:
         first: demo -> the number of its first frame; its others follow.
     """
 
-    recording: Recording
+    recording: RecordedFile
     first: Mapping[str, int]
 
 
-def lay_out(recordings: Iterable[Recording]) -> tuple[dict[Path, Part], int]:
+def lay_out(recordings: Iterable[RecordedFile]) -> tuple[dict[Path, Part], int]:
     """Number the frames of all demos, in their order; a demo that is used twice has its frames once.
 
     Returns:

@@ -11,16 +11,16 @@ import torch
 from pixelrl.datasets.buffer.cache import Cache
 from pixelrl.datasets.buffer.frames import Frames, InMemory
 from pixelrl.datasets.buffer.frame_index import InCache, InFile, Part
-from pixelrl.datasets.buffer.memory_plan import Memory, Plan, choose, disk_obstacle, gpu_room, ram_room
+from pixelrl.datasets.buffer.memory_plan import Memory, MemoryPlan, choose, disk_obstacle, gpu_room, ram_room
 from pixelrl.datasets.buffer.recorded_file import frames_of, keep_pictures, kept_pictures, picture_blocks
-from pixelrl.datasets.hdf5.reader import Contents, read_contents
+from pixelrl.datasets.hdf5.reader import FileContents, read_contents
 from pixelrl.runtime.errors import DataError
 
 Progress = Callable[[int, int], None]
 """Called with the frames that came to their home since the last call, and the frames in all; each camera's count."""
 
 
-def settle(
+def place_frames(
     parts: Sequence[Part],
     frames: int,
     *,
@@ -29,7 +29,7 @@ def settle(
     workers: int,
     progress: Progress | None,
     copies: int = 1,
-) -> tuple[Plan, dict[str, Frames]]:
+) -> tuple[MemoryPlan, dict[str, Frames]]:
     """Choose where the frames of all cameras live, and bring them there.
 
     Args:
@@ -96,14 +96,14 @@ def _read(
     return InMemory(pictures, pin=pin and on_cpu)
 
 
-def _lacking(part: Part) -> Contents | None:
+def _lacking(part: Part) -> FileContents | None:
     """Return all demos of a file with the cameras that its cache lacks, or None if it lacks none."""
     contents = part.recording.contents
     keys = [key for key in contents.pictures if kept_pictures(part.recording, key) is None]
     return read_contents(contents.path, images=keys, proprio=()) if keys else None
 
 
-def _obstacle(lacking: Sequence[tuple[Cache, Contents]]) -> str | None:
+def _obstacle(lacking: Sequence[tuple[Cache, FileContents]]) -> str | None:
     """Tell why caches cannot be given what they lack, if they cannot."""
     needed: dict[int, int] = {}  # disk -> bytes
     for kept, whole in lacking:

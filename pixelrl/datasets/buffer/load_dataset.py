@@ -9,21 +9,21 @@ import numpy as np
 import torch
 
 from pixelrl.learning.batch import Spec
-from pixelrl.datasets.buffer.frame_storage import Progress, settle
-from pixelrl.datasets.buffer.read_transitions import check_alike, load
+from pixelrl.datasets.buffer.frame_storage import Progress, place_frames
+from pixelrl.datasets.buffer.read_transitions import check_alike, read_transitions
 from pixelrl.datasets.buffer.mixture import CPU, Mixture
 from pixelrl.datasets.buffer.frame_index import lay_out
-from pixelrl.datasets.buffer.memory_plan import Memory, Plan
-from pixelrl.datasets.buffer.recorded_file import Recording, Request, open_recording
-from pixelrl.datasets.hdf5.reader import Contents
+from pixelrl.datasets.buffer.memory_plan import Memory, MemoryPlan
+from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
+from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.datasets.buffer.sources import Source, check_together
-from pixelrl.datasets.buffer.transition_table import ActionRange, Store
+from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable
 from pixelrl.runtime.seeding import derive
 
 STD_FLOOR = 1e-3
 
 
-def open_mixture(
+def load_dataset(
     sources: Sequence[Source],
     *,
     seed: int,
@@ -38,8 +38,8 @@ def open_mixture(
     progress: Progress | None = None,
     copies: int = 1,
     **sampling: Any,
-) -> tuple[Mixture, Plan]:
-    """Open the files of all sources, and return their mixture and where its frames live.
+) -> Mixture:
+    """Open the files of all sources, and return their mixture.
 
     Args:
         sources: what to mix.
@@ -47,7 +47,7 @@ def open_mixture(
         history: frames that an observation shows; before an episode's first frame that one is repeated.
         images: observation keys of the cameras, as `read_contents` takes them.
         proprio: those of the proprioception.
-        actions: as `load` takes them.
+        actions: as `read_transitions` takes them.
         memory: where frames live.
         cache_dir: where a cache is kept; None: beside each file.
         device: the learner's. Frames may live there; otherwise batches for CUDA lie in page-locked memory.
@@ -60,31 +60,31 @@ def open_mixture(
         DataError: sources that cannot be mixed, or files that cannot be read.
     """
     recordings = _open(sources, images, proprio, cache_dir)
-    used = [part_of(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
+    used = [choose_demos(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
     parts, frames = lay_out(recording for each in used for recording in each)
     files = [*parts.values()]
-    plan, pictures = settle(
+    plan, pictures = place_frames(
         files, frames, memory=memory, device=device, workers=workers, progress=progress, copies=copies
     )
-    store = load(used, parts, pictures, actions=actions)
+    table = read_transitions(used, parts, pictures, actions=actions)
     if plan.place == "cache":
         for recording in (recording for each in recordings for recording in each if recording.kept is None):
             recording.keep_numbers()
     task = next((index for index, source in enumerate(sources) if source.reward_scale), 0)
-    mixture = Mixture(
-        store,
+    return Mixture(
+        table,
         sources,
-        spec=_spec(store, recordings[0][0].contents, sources, history),
+        spec=_spec(table, recordings[0][0].contents, sources, history),
         env_args=recordings[task][0].contents.env_args,
         seed=seed,
         home=device if plan.place == "gpu" else CPU,
         pin=device.type == "cuda",
+        plan=plan,
         **sampling,
     )
-    return mixture, plan
 
 
-def part_of(recordings: Sequence[Recording], source: Source, seed: int) -> list[Recording]:
+def choose_demos(recordings: Sequence[RecordedFile], source: Source, seed: int) -> list[RecordedFile]:
     """Return the files with a source's fraction of their demos, counted over all; those without any are left out."""
     demos = [(index, name) for index, recording in enumerate(recordings) for name in recording.contents.demos]
     count = max(1, int(source.fraction * len(demos) + 0.5))
@@ -102,24 +102,24 @@ def part_of(recordings: Sequence[Recording], source: Source, seed: int) -> list[
 
 def _open(
     sources: Sequence[Source], images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
-) -> list[list[Recording]]:
+) -> list[list[RecordedFile]]:
     """Open the files of all sources, and check that they may be mixed."""
     check_together(sources)
     recordings = []
     for source in sources:
         request = Request(mask=source.mask, images=images, proprio=proprio)
-        recordings.append([open_recording(path, request, cache_dir) for path in source.paths()])
+        recordings.append([open_recorded_file(path, request, cache_dir) for path in source.paths()])
     check_alike([recording.contents for each in recordings for recording in each])
     return recordings
 
 
-def _spec(store: Store, contents: Contents, sources: Sequence[Source], history: int) -> Spec:
-    """Return the shapes and scales of a store."""
-    readings = store.proprio.numpy()
+def _spec(table: TransitionTable, contents: FileContents, sources: Sequence[Source], history: int) -> Spec:
+    """Return the shapes and scales of a table."""
+    readings = table.proprio.numpy()
     return Spec(
         images={key: (c, h, w) for key, (h, w, c) in contents.pictures.items()},
         proprio=contents.vectors,
-        action=store.dims,
+        action=table.dims,
         sources=tuple(source.name for source in sources),
         proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
         proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),

@@ -26,7 +26,7 @@ DISK_SHARE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MemoryPlan:
     """Where frames live, and why.
 
     Attributes:
@@ -42,7 +42,7 @@ class Plan:
 
 def choose(
     memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[[], str | None], copies: int = 1
-) -> Plan:
+) -> MemoryPlan:
     """Choose where `size` bytes of frames are to live.
 
     Args:
@@ -67,7 +67,7 @@ def choose(
     told = f"{decimal(size)} of frames {names[place]}{'' if memory == 'auto' else ', as asked'}"
     room = f"room: GPU {decimal(gpu) if gpu else 'none'}, RAM {decimal(ram)}"
     slow = f"; slow, since {hindrance}: --cache-dir names another place for a cache" if hindrance else ""
-    return Plan(place=place, mapped=size <= ram, reason=f"{told} ({room}{slow})")
+    return MemoryPlan(place=place, mapped=size <= ram, reason=f"{told} ({room}{slow})")
 
 
 def gpu_room(device: torch.device) -> int:

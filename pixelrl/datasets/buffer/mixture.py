@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.datasets.buffer.frames import gather
+from pixelrl.datasets.buffer.memory_plan import MemoryPlan
 from pixelrl.datasets.buffer.sampling import Quotas, before_end, fold, return_to_go
 from pixelrl.datasets.buffer.sources import Ends, Source
-from pixelrl.datasets.buffer.transition_table import Store
+from pixelrl.datasets.buffer.transition_table import TransitionTable
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 
@@ -26,13 +27,14 @@ CPU = torch.device("cpu")
 class Mixture:
     """Batches from one or more sources.
 
-    `open_mixture` makes one of files.
+    `load_dataset` makes one of files.
 
     Args:
-        store: the frames and transitions of all sources.
+        table: the frames and transitions of all sources.
         sources: what they were read from, and by which rules they are sampled and rewarded.
         spec: shapes and scales of the data.
         env_args: robomimic's description of the environment.
+        plan: where its frames live.
         batch_size: B, of all ranks together.
         seed: of the batches.
         gamma: discount per step.
@@ -47,17 +49,18 @@ class Mixture:
         DataError: a batch that cannot be shared.
 
     Attributes:
-        store, sources, spec, env_args: as given.
+        table, sources, spec, env_args, plan: as given.
         largest_reward: of one step, in size, as the sources' rules have it.
     """
 
     def __init__(
         self,
-        store: Store,
+        table: TransitionTable,
         sources: Sequence[Source],
         *,
         spec: Spec,
         env_args: Mapping[str, Any],
+        plan: MemoryPlan,
         batch_size: int,
         seed: int,
         gamma: float,
@@ -70,7 +73,7 @@ class Mixture:
     ) -> None:
         if batch_size % ranks or not 0 <= rank < ranks:
             raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
-        self.store, self.sources, self.spec, self.env_args = store, tuple(sources), spec, env_args
+        self.table, self.sources, self.spec, self.env_args, self.plan = table, tuple(sources), spec, env_args, plan
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
         self._home, self._pin = home, pin
@@ -78,31 +81,31 @@ class Mixture:
 
     def _prepare(self, sources: Sequence[Source], gamma: float, n_step: int, ends: Ends) -> None:
         """Work out what follows each transition, and bring it to where batches are put together."""
-        store = self.store
-        scale = torch.tensor([source.reward_scale for source in sources])[store.source]
-        shift = torch.tensor([source.reward_shift for source in sources])[store.source]
-        reward = store.reward * scale + shift
+        table = self.table
+        scale = torch.tensor([source.reward_scale for source in sources])[table.source]
+        shift = torch.tensor([source.reward_shift for source in sources])[table.source]
+        reward = table.reward * scale + shift
         self.largest_reward = float(reward.abs().max())
-        end = _true_ends(store, scale, [source.ends or ends for source in sources])
-        folded, discount, steps = fold(reward, end, store.last, gamma=gamma, n_step=n_step)
-        following = torch.arange(len(store)) + steps
-        following -= store.last[following - 1].long()  # nothing follows the last action but itself
+        end = _true_ends(table, scale, [source.ends or ends for source in sources])
+        folded, discount, steps = fold(reward, end, table.last, gamma=gamma, n_step=n_step)
+        following = torch.arange(len(table)) + steps
+        following -= table.last[following - 1].long()  # nothing follows the last action but itself
         tables = {
-            "action": store.action,
+            "action": table.action,
             "reward": folded,
             "discount": discount,
-            "return_to_go": return_to_go(reward, end, store.last, gamma=gamma),
-            "source": store.source,
-            "proprio": store.proprio,
-            "frame": store.frame,
-            "first": store.first,
+            "return_to_go": return_to_go(reward, end, table.last, gamma=gamma),
+            "source": table.source,
+            "proprio": table.proprio,
+            "frame": table.frame,
+            "first": table.first,
             "steps": steps,
             "following": following,
         }
         self._tables = {name: table.to(self._home) for name, table in tables.items()}
         self._back = torch.arange(1 - self.spec.history, 1, device=self._home)
-        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, store.demo))
-        self._edges = np.searchsorted(store.source.numpy()[self._live], np.arange(len(sources) + 1))
+        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, table.demo))
+        self._edges = np.searchsorted(table.source.numpy()[self._live], np.arange(len(sources) + 1))
 
     def __len__(self) -> int:
         """Return the number of transitions that are sampled."""
@@ -116,7 +119,7 @@ class Mixture:
         instants = torch.cat([frame, frame + self._rows("steps", index)])
         # one gather for s and s': [2B, k] frames, none of them before the first of its demo
         windows = torch.maximum(instants[:, None] + self._back, first.repeat(2)[:, None]).flatten()
-        images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.store.images.items()}
+        images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.table.images.items()}
         proprio = self._rows("proprio", instants)
         now, later = slice(None, len(index)), slice(len(index), None)
         return Batch(
@@ -158,14 +161,14 @@ class Mixture:
         return rearrange(stacked, "n h w k c -> n (k c) h w")
 
 
-def _true_ends(store: Store, scale: Tensor, ends: Sequence[Ends]) -> Tensor:
+def _true_ends(table: TransitionTable, scale: Tensor, ends: Sequence[Ends]) -> Tensor:
     """Return bool `[T]`: the steps beyond which there is nothing to bootstrap; see `Ends`."""
     rules = {
-        "never": torch.zeros_like(store.done),
-        "dones": store.done,
-        "goal": store.done & (store.reward > 0) & (scale != 0),
+        "never": torch.zeros_like(table.done),
+        "dones": table.done,
+        "goal": table.done & (table.reward > 0) & (scale != 0),
     }
-    end = torch.zeros_like(store.done)
+    end = torch.zeros_like(table.done)
     for source, rule in enumerate(ends):
-        end |= rules[rule] & (store.source == source)
+        end |= rules[rule] & (table.source == source)
     return end

@@ -8,7 +8,7 @@ from types import TracebackType
 from pixelrl.learning.batch import Batch
 
 
-class Loader:
+class Prefetcher:
     """The batch of a step, prepared while earlier steps were learned from.
 
     A batch is a pure function of its step, so results are the same for any number of threads. An error in a thread is
@@ -45,7 +45,7 @@ class Loader:
             future.cancel()
         self._waiting.clear()
 
-    def __enter__(self) -> "Loader":
+    def __enter__(self) -> "Prefetcher":
         """Return the loader itself."""
         return self
 

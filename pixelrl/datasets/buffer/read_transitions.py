@@ -1,4 +1,4 @@
-"""Read the numbers of recordings into a store, beside pictures that are there already."""
+"""Read the numbers of recordings into a table, beside pictures that are there already."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from pixelrl.runtime.actions import to_units
 from pixelrl.datasets.buffer.frames import Frames
 from pixelrl.datasets.buffer.frame_index import Part
-from pixelrl.datasets.buffer.recorded_file import Recording
-from pixelrl.datasets.hdf5.reader import Contents, Demo
-from pixelrl.datasets.buffer.transition_table import ROUNDING, ActionRange, Store
+from pixelrl.datasets.buffer.recorded_file import RecordedFile
+from pixelrl.datasets.hdf5.reader import FileContents, Demo
+from pixelrl.datasets.buffer.transition_table import ROUNDING, ActionRange, TransitionTable
 from pixelrl.runtime.errors import DataError
 
 
-def load(
-    sources: Sequence[Sequence[Recording]],
+def read_transitions(
+    sources: Sequence[Sequence[RecordedFile]],
     parts: Mapping[Path, Part],
     images: Mapping[str, Frames],
     *,
     actions: ActionRange = "unit",
-) -> Store:
-    """Read the numbers of all sources into one preallocated store, demo by demo, beside pictures that are there.
+) -> TransitionTable:
+    """Read the numbers of all sources into one preallocated table, demo by demo, beside pictures that are there.
 
     `actions="min-max"` maps each dimension's range in the data to [-1, 1] and rewrites `dims` accordingly.
 
     Raises:
-        DataError: actions out of range, or whatever `Recording.numbers` finds.
+        DataError: actions out of range, or whatever `RecordedFile.numbers` finds.
     """
     files = [(index, recording) for index, source in enumerate(sources) for recording in source]
-    store = _allocate(files, parts, images)
+    table = _allocate(files, parts, images)
     step = 0
     for _, recording in files:
         contents = recording.contents
@@ -40,9 +40,9 @@ def load(
         for demo in recording.numbers():
             if actions == "unit":
                 check_unit_range(demo, contents.path)
-            _fill(store, demo, contents, part.first[demo.name], step)
+            _fill(table, demo, contents, part.first[demo.name], step)
             step += len(demo.actions)
-    return _normalised(store) if actions == "min-max" else replace(store, action=store.action.clamp_(-1, 1))
+    return _normalised(table) if actions == "min-max" else replace(table, action=table.action.clamp_(-1, 1))
 
 
 def check_unit_range(demo: Demo, path: Path) -> None:
@@ -56,7 +56,7 @@ def check_unit_range(demo: Demo, path: Path) -> None:
         )
 
 
-def check_alike(files: Sequence[Contents]) -> None:
+def check_alike(files: Sequence[FileContents]) -> None:
     """Raise unless files that are read together hold the same keys, shapes and actions.
 
     Raises:
@@ -74,16 +74,16 @@ def check_alike(files: Sequence[Contents]) -> None:
                 )
 
 
-def _traits(contents: Contents) -> dict[str, str]:
+def _traits(contents: FileContents) -> dict[str, str]:
     """Return what files that are read together must share."""
     action = {f"action {i}": f"{d.name} [{d.low}, {d.high}] {d.unit}" for i, d in enumerate(contents.action)}
     return {key: f"{shape}" for key, shape in {**contents.pictures, **contents.vectors}.items()} | action
 
 
 def _allocate(
-    files: Sequence[tuple[int, Recording]], parts: Mapping[Path, Part], images: Mapping[str, Frames]
-) -> Store:
-    """Return a store of the right size; what follows from the lengths is filled in, the rest is not."""
+    files: Sequence[tuple[int, RecordedFile]], parts: Mapping[Path, Part], images: Mapping[str, Frames]
+) -> TransitionTable:
+    """Return a table of the right size; what follows from the lengths is filled in, the rest is not."""
     contents = files[0][1].contents
     frames = sum(
         sum(part.recording.contents.demos.values()) + len(part.recording.contents.demos) for part in parts.values()
@@ -98,7 +98,7 @@ def _allocate(
     begin = (lengths.cumsum() - lengths)[demo]
     last = torch.zeros(total, dtype=torch.bool)
     last[torch.from_numpy(lengths.cumsum() - 1)] = True
-    return Store(
+    return TransitionTable(
         images=images,
         proprio=torch.empty(frames, sum(contents.vectors.values())),
         action=torch.empty(total, len(contents.action)),
@@ -113,25 +113,25 @@ def _allocate(
     )
 
 
-def _fill(store: Store, demo: Demo, contents: Contents, frame: int, step: int) -> None:
+def _fill(table: TransitionTable, demo: Demo, contents: FileContents, frame: int, step: int) -> None:
     """Copy a demo to its place."""
     steps = slice(step, step + len(demo.actions))
     frames = slice(frame, frame + len(demo.actions) + 1)
     if contents.vectors:
-        store.proprio.numpy()[frames] = np.concatenate([demo.sensors[key] for key in contents.vectors], axis=1)
-    store.action.numpy()[steps] = demo.actions
-    store.reward.numpy()[steps] = demo.rewards
-    store.done.numpy()[steps] = demo.dones
+        table.proprio.numpy()[frames] = np.concatenate([demo.sensors[key] for key in contents.vectors], axis=1)
+    table.action.numpy()[steps] = demo.actions
+    table.reward.numpy()[steps] = demo.rewards
+    table.done.numpy()[steps] = demo.dones
 
 
-def _normalised(store: Store) -> Store:
+def _normalised(table: TransitionTable) -> TransitionTable:
     """Map the range of each action dimension to [-1, 1], and say in `dims` what -1 and 1 now mean."""
-    low, high = store.action.amin(0), store.action.amax(0)
+    low, high = table.action.amin(0), table.action.amax(0)
     half = ((high - low) / 2).clamp(min=1e-6)  # a constant dimension becomes 0
     middle = (high + low) / 2
     dims = tuple(
         replace(dim, low=to_units(float(m - h), dim.low, dim.high), high=to_units(float(m + h), dim.low, dim.high))
-        for dim, m, h in zip(store.dims, middle, half, strict=True)
+        for dim, m, h in zip(table.dims, middle, half, strict=True)
     )
-    return replace(store, action=store.action.sub_(middle).div_(half).clamp_(-1, 1), dims=dims, actions="min-max")
+    return replace(table, action=table.action.sub_(middle).div_(half).clamp_(-1, 1), dims=dims, actions="min-max")
 

@@ -25,7 +25,7 @@ from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.buffer.cache import Cache, Unit
 from pixelrl.datasets.hdf5.access import open_file
 from pixelrl.datasets.buffer.memory_plan import ram_room
-from pixelrl.datasets.hdf5.reader import Contents, Demo, read_contents, read_demos, sensor
+from pixelrl.datasets.hdf5.reader import FileContents, Demo, read_contents, read_demos, sensor
 from pixelrl.runtime.errors import DataError
 
 BLOCK = 4 * 2**20
@@ -47,7 +47,7 @@ class Request(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class RecordedFile:
     """A file.
 
     Attributes:
@@ -57,7 +57,7 @@ class Recording:
         kept: its numbers, if they are kept there.
     """
 
-    contents: Contents
+    contents: FileContents
     request: Request
     cache: Cache
     kept: Unit | None = field(default=None, repr=False)
@@ -102,7 +102,7 @@ class Recording:
         self.cache.make(_unit_of(self.request), notes, fill, lambda unit: _answers(unit, whole.path, self.request))
 
 
-def open_recording(path: Path, request: Request, cache_dir: Path | None = None) -> Recording:
+def open_recorded_file(path: Path, request: Request, cache_dir: Path | None = None) -> RecordedFile:
     """Open a file; its cache, if it has one, makes that a matter of milliseconds.
 
     Raises:
@@ -111,7 +111,7 @@ def open_recording(path: Path, request: Request, cache_dir: Path | None = None) 
     cache = Cache(path, cache_dir)
     kept = cache.get(_unit_of(request), lambda unit: _answers(unit, path, request))
     contents = read_contents(path, **request) if kept is None else _whole(path, kept)
-    return Recording(contents=contents, request=request, cache=cache, kept=kept)
+    return RecordedFile(contents=contents, request=request, cache=cache, kept=kept)
 
 
 def _unit_of(request: Request) -> str:
@@ -119,11 +119,11 @@ def _unit_of(request: Request) -> str:
     return f"numbers-{zlib.crc32(json.dumps(request).encode()):08x}"
 
 
-def _whole(path: Path, unit: Unit) -> Contents:
+def _whole(path: Path, unit: Unit) -> FileContents:
     """Return the contents that a unit of numbers is of."""
     held: dict[str, Any] = json.loads(unit.notes["contents"])
     pictures = {key: (h, w, c) for key, (h, w, c) in held["pictures"].items()}
-    return Contents(
+    return FileContents(
         path=path, **held | {"pictures": pictures, "action": tuple(ActionDim(**dim) for dim in held["action"])}
     )
 
@@ -138,12 +138,12 @@ def _answers(unit: Unit, path: Path, request: Request) -> bool:
     return unit.notes["request"] == json.dumps(request) and shapes == expected
 
 
-def frames_of(contents: Contents) -> int:
+def frames_of(contents: FileContents) -> int:
     """Return how many frames a camera has in all demos."""
     return sum(contents.demos.values()) + len(contents.demos)
 
 
-def picture_blocks(contents: Contents, key: str) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
+def picture_blocks(contents: FileContents, key: str) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
     """Yield a camera's pictures in blocks: the demo, the block's first frame in it, and uint8 `[n, H, W, C]`."""
     rows = max(1, BLOCK // math.prod(contents.pictures[key]))
     with open_file(contents.path) as file:
@@ -161,14 +161,14 @@ def picture_rows(demo: h5py.Group, key: str, start: int, stop: int) -> NDArray[n
     return pictures
 
 
-def kept_pictures(recording: Recording, key: str) -> Unit | None:
+def kept_pictures(recording: RecordedFile, key: str) -> Unit | None:
     """Return the unit of a camera, if it is kept and has all the demos that are used."""
     shape, used = recording.contents.pictures[key], recording.contents.demos
     return recording.cache.get(_camera(key), lambda unit: _shows(unit, key, shape, used))
 
 
 def keep_pictures(
-    whole: Contents, cache: Cache, key: str, *, workers: int, progress: Callable[[int], None] | None = None
+    whole: FileContents, cache: Cache, key: str, *, workers: int, progress: Callable[[int], None] | None = None
 ) -> Unit:
     """Keep a camera's pictures of all demos of a file, uint8 `[F, H, W, C]`; several processes copy many.
 
@@ -213,7 +213,7 @@ def _shows(unit: Unit, key: str, shape: tuple[int, int, int], used: Mapping[str,
     return fits and unit.notes["key"] == key and all(demos.get(name) == steps for name, steps in used.items())
 
 
-Task = tuple[Contents, str, Path, int]
+Task = tuple[FileContents, str, Path, int]
 """Some demos of a file, a camera's key, where to write its pictures, and at which byte."""
 
 

@@ -21,7 +21,7 @@ ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Store:
+class TransitionTable:
     """F frames and the T transitions between them; demos lie one after another, sources likewise.
 
     Attributes:

@@ -21,7 +21,7 @@ from pixelrl.datasets.hdf5.access import (
     where,
 )
 from pixelrl.datasets.convert.interchange import Interchange, Losses
-from pixelrl.datasets.hdf5.reader import UNFINISHED, Contents, read_contents, sensor
+from pixelrl.datasets.hdf5.reader import UNFINISHED, FileContents, read_contents, sensor
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
@@ -85,7 +85,7 @@ def write_recording(path: Path, recording: Interchange, *, compress: bool = Fals
             writer.add(episode)
 
 
-def _masks(file: h5py.File, contents: Contents) -> dict[str, tuple[int, ...]]:
+def _masks(file: h5py.File, contents: FileContents) -> dict[str, tuple[int, ...]]:
     """Return the filters of a file, each as indices of its demos."""
     if not has(file, "mask"):
         return {}

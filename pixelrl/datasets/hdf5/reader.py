@@ -38,7 +38,7 @@ UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class FileContents:
     """What a file holds, short of its numbers: enough to plan the memory.
 
     Attributes:
@@ -87,7 +87,7 @@ def read_contents(
     mask: str | None = None,
     images: Sequence[str] | None = None,
     proprio: Sequence[str] | None = None,
-) -> Contents:
+) -> FileContents:
     """Read and check all shapes of a file, and none of its pixels; warn of a file that was left unfinished.
 
     `mask` names one of the file's filters (a subset of its demos). `images` and `proprio` select observation keys in
@@ -106,7 +106,7 @@ def read_contents(
         if actions.ndim != 2 or not actions.shape[1]:
             raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
         env_args = json_attribute(data, "env_args", {})
-        contents = Contents(
+        contents = FileContents(
             path=path,
             demos={name: _check_demo(child(data, name), pictures, vectors, actions.shape[1]) for name in names},
             pictures=pictures,
@@ -122,7 +122,7 @@ def read_contents(
     return contents
 
 
-def read_demos(contents: Contents, names: Iterable[str] | None = None) -> Iterator[Demo]:
+def read_demos(contents: FileContents, names: Iterable[str] | None = None) -> Iterator[Demo]:
     """Read the demos named (None: all), one at a time.
 
     Raises:
@@ -203,7 +203,7 @@ def _check_demo(
     return frames - 1
 
 
-def _check_size(contents: Contents) -> None:
+def _check_size(contents: FileContents) -> None:
     """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
     frames = sum(contents.demos.values()) + len(contents.demos)
     claimed = frames * (sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()))
@@ -212,7 +212,7 @@ def _check_size(contents: Contents) -> None:
         raise DataError(f"{contents.path}: claims {claimed} bytes of observations; a file of {held} cannot hold them")
 
 
-def _read_demo(demo: h5py.Group, name: str, contents: Contents) -> Demo:
+def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
     """Read one demo and check its numbers."""
     steps = contents.demos[name]
     sensors = {}

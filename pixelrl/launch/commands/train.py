@@ -16,7 +16,7 @@ from pixelrl.learning.recipe import Recipe
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.runtime.errors import DataError, PixelrlError
-from pixelrl.launch.training_data import load
+from pixelrl.launch.training_data import load_training_data
 from pixelrl.launch.torchrun import SCRIPTS, joined, speaking
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.commands.training import train
@@ -202,7 +202,7 @@ def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str
                 train_seeds(make.__name__, [*words, *shared], job.seeds, job.out, steps=whole.steps, **kept)
                 return
             kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir}
-            data = partial(load, recipe=whole, sources=sources_of(whole, job), ranks=ranks, **kept, console=console)
+            data = partial(load_training_data, recipe=whole, sources=sources_of(whole, job), ranks=ranks, **kept, console=console)
             if job.profile:
                 from pixelrl.launch.commands.profile import profile_training  # few runs need it
 

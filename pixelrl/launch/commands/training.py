@@ -1,6 +1,6 @@
 """Train a recipe on data: read this file first, then the recipe, then its terms.
 
-files -> Mixture.batch(step) -> Loader -> Learner.update(batch) -> reports, checkpoints, a run's directory
+files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rich.console import Console
 from pixelrl.training import checkpoint
 from pixelrl.learning.execution import Capture, check_capture
 from pixelrl.learning.recipe import Recipe, to_json
-from pixelrl.datasets.buffer.prefetch import Loader
+from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -74,7 +74,7 @@ def train(
     with (
         checkpoint.naming_last_good(path),
         Log(out, saved) if ranks.first else nullcontext() as log,
-        Loader(mixture.batch, recipe.steps, threads=loaders) as batch_at,
+        Prefetcher(mixture.batch, recipe.steps, threads=loaders) as batch_at,
         progress_bar(console) as bar,
         deferred_interrupt() as interrupted,
         outliving(learner, path, seconds),
@@ -134,8 +134,8 @@ def describe(recipe: Recipe, mixture: Mixture, threads: int | None, onednn: bool
         spec=mixture.spec,
         data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in sources},
         sources={source.name: source.rule() for source in sources},
-        fingerprint=mixture.store.fingerprint(),
-        actions=mixture.store.actions,
+        fingerprint=mixture.table.fingerprint(),
+        actions=mixture.table.actions,
         env_args=mixture.env_args,
         threads=threads,
         onednn=onednn,

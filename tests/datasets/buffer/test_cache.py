@@ -18,9 +18,8 @@ from pixelrl.datasets.buffer import recorded_file as recording_module
 from pixelrl.datasets.buffer.cache import Cache
 from pixelrl.datasets.hdf5.file_bytes import Bytes
 from pixelrl.datasets.buffer.mixture import Mixture
-from pixelrl.datasets.buffer.load_dataset import open_mixture
-from pixelrl.datasets.buffer.memory_plan import Plan
-from pixelrl.datasets.buffer.recorded_file import Request, keep_pictures, kept_pictures, open_recording
+from pixelrl.datasets.buffer.load_dataset import load_dataset
+from pixelrl.datasets.buffer.recorded_file import Request, keep_pictures, kept_pictures, open_recorded_file
 from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.datasets.buffer.sources import Source
 from tests.dots import CAMERA, write_dots
@@ -50,13 +49,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return opened
 
 
-def planned(path: Path, memory: str = "cache", cache_dir: Path | None = None, **source: object) -> tuple[Mixture, Plan]:
-    sources = [Source(name="task", files=(path,), **source)]  # type: ignore[arg-type]
-    return open_mixture(sources, batch_size=64, seed=0, gamma=0.9, memory=memory, cache_dir=cache_dir)  # type: ignore[arg-type]
-
-
 def mixture(path: Path, memory: str = "cache", cache_dir: Path | None = None, **source: object) -> Mixture:
-    return planned(path, memory, cache_dir, **source)[0]
+    sources = [Source(name="task", files=(path,), **source)]  # type: ignore[arg-type]
+    return load_dataset(sources, batch_size=64, seed=0, gamma=0.9, memory=memory, cache_dir=cache_dir)  # type: ignore[arg-type]
 
 
 def like_the_file(found: Mixture, path: Path) -> bool:
@@ -77,11 +72,11 @@ def test_a_cache_stands_for_its_file_whole_or_in_part(path: Path, reads: Reads) 
     again = mixture(path)
     assert reads == [], "an opened cache needs nothing of the HDF5 file"
     assert again.spec == built.spec and again.env_args == built.env_args
-    assert again.store.fingerprint() == built.store.fingerprint() == mixture(path, "ram").store.fingerprint()
+    assert again.table.fingerprint() == built.table.fingerprint() == mixture(path, "ram").table.fingerprint()
     reads.clear()
     few = mixture(path, fraction=0.4)
     assert reads == []
-    assert few.store.fingerprint() == mixture(path, "ram", fraction=0.4).store.fingerprint()
+    assert few.table.fingerprint() == mixture(path, "ram", fraction=0.4).table.fingerprint()
     assert not list(path.parent.glob("*.frames/.*.tmp"))
 
 
@@ -194,7 +189,7 @@ def test_an_interrupted_build_leaves_nothing_that_is_trusted(path: Path, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         keep_pictures(whole, Cache(path), CAMERA, workers=1, progress=interrupted)
-    assert calls and kept_pictures(open_recording(path, ALL), CAMERA) is None
+    assert calls and kept_pictures(open_recorded_file(path, ALL), CAMERA) is None
     leftover = path.with_name("a.h5.frames") / f".{recording_module._camera(CAMERA)}.dead.tmp"
     leftover.mkdir()  # what a kill leaves
     assert like_the_file(mixture(path), path)
@@ -296,10 +291,11 @@ def test_a_place_that_cannot_be_written_to_is_named(
     with pytest.raises(DataError, match=r"--memory cache: .*blocked cannot be written to; --cache-dir names another"):
         mixture(path, cache_dir=blocked)
     monkeypatch.setattr("pixelrl.datasets.buffer.frame_storage.ram_room", lambda: 1000)
-    found, plan = planned(path, "auto", cache_dir=blocked)
+    found = mixture(path, "auto", cache_dir=blocked)
+    plan = found.plan
     assert plan.place == "file" and "slow, since" in plan.reason and "--cache-dir" in plan.reason
     assert like_the_file(found, path)
-    assert planned(path, "auto")[1].place == "cache"
+    assert mixture(path, "auto").plan.place == "cache"
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -321,11 +317,11 @@ def test_several_files_and_cameras_are_found_among_their_caches(
                 del demo["frames/wrist"]
     plain = mixture(tmp_path / "*.h5", "ram")
     assert len(plain.spec.images) == 2
-    cached, plan = planned(tmp_path / "*.h5")
-    assert plan.mapped
+    cached = mixture(tmp_path / "*.h5")
+    assert cached.plan.mapped
     monkeypatch.setattr("pixelrl.datasets.buffer.frame_storage.ram_room", lambda: 1)
-    unmapped, plan = planned(tmp_path / "*.h5")
-    assert not plan.mapped
+    unmapped = mixture(tmp_path / "*.h5")
+    assert not unmapped.plan.mapped
     for step in range(3):
         for key, expected in plain.batch(step).next_obs.images.items():
             for found in (cached, unmapped):

@@ -13,7 +13,7 @@ import torch
 
 from pixelrl.learning.batch import Batch
 from pixelrl.datasets.buffer.mixture import Mixture
-from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.sources import Ends, Source
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.hdf5.writer import write_episodes
@@ -33,7 +33,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
             Source(name="prior", files=(prior,), share=prior_share, reward_scale=0.0),
             Source(name="task", files=(task,), share=task_share),
         ]
-        return open_mixture(sources, **{"batch_size": 32, "seed": 0, "gamma": 0.9} | options)[0]
+        return load_dataset(sources, **{"batch_size": 32, "seed": 0, "gamma": 0.9} | options)
 
     return mixture
 
@@ -74,7 +74,7 @@ def test_what_ends_an_episode(tmp_path: Path, ends: Ends, prior: list[float], ta
         Source(name="prior", files=(tmp_path / "a.h5",), reward_scale=0, reward_shift=-1),
         Source(name="task", files=(tmp_path / "a.h5",), reward_scale=10, reward_shift=-1),
     ]
-    mixture, _ = open_mixture(sources, batch_size=200, seed=0, gamma=0.9, ends=ends)
+    mixture = load_dataset(sources, batch_size=200, seed=0, gamma=0.9, ends=ends)
     batch = mixture.batch(0)
     index = mixture._draw(0)
     beyond = {2, 5} if ends == "dones" else set()  # what follows a true end is never drawn
@@ -214,29 +214,29 @@ def test_each_source_may_have_its_own_ends_masks_and_fractions(tmp_path: Path) -
         Source(name="prior", files=(tmp_path / "a.h5",), reward_scale=0, reward_shift=2, share=0.3),
         Source(name="few", files=(tmp_path / "?.h5",), fraction=0.25, pick="first", ends="never", share=0.2),
     ]
-    mixture, _ = open_mixture(sources, batch_size=100, seed=0, gamma=0.9, ends="dones")
+    mixture = load_dataset(sources, batch_size=100, seed=0, gamma=0.9, ends="dones")
     lengths = [len(episode) for episode in dot_episodes("task", 6)]
     trained = [lengths[1], lengths[4], lengths[5]]
     expected = [*trained, *trained, *lengths, *lengths[:3]]
-    assert np.bincount(mixture.store.demo).tolist() == expected
-    assert len(mixture.store.proprio) == 2 * sum(lengths) + 12 - sum(lengths[i] + 1 for i in (0, 2, 3)), (
+    assert np.bincount(mixture.table.demo).tolist() == expected
+    assert len(mixture.table.proprio) == 2 * sum(lengths) + 12 - sum(lengths[i] + 1 for i in (0, 2, 3)), (
         "the frames of a demo lie once, however many sources use it"
     )
     batch = mixture.batch(0)
     assert torch.bincount(batch.source).tolist() == [50, 30, 20]
-    done = mixture.store.done[mixture._draw(0)]
+    done = mixture.table.done[mixture._draw(0)]
     assert done[batch.source == 1].any() and done[batch.source == 0].any()
     ended = (batch.source == 1) & done
     torch.testing.assert_close(batch.discount, torch.where(ended, 0.0, 0.9))
     torch.testing.assert_close(batch.reward[batch.source == 1], torch.full((30,), 2.0))
     for row, transition in enumerate(mixture._draw(0)):
-        frame = int(mixture.store.frame[transition])
-        assert torch.equal(batch.obs.images[CAMERA][row], mixture.store.images[CAMERA].take(torch.tensor([frame]))[0])
+        frame = int(mixture.table.frame[transition])
+        assert torch.equal(batch.obs.images[CAMERA][row], mixture.table.images[CAMERA].take(torch.tensor([frame]))[0])
 
 
 def test_a_glob_that_matches_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"source 'task': no file matches .*\*\.h5"):
-        open_mixture([Source(name="task", files=(tmp_path / "*.h5",))], batch_size=1, seed=0, gamma=0.9)
+        load_dataset([Source(name="task", files=(tmp_path / "*.h5",))], batch_size=1, seed=0, gamma=0.9)
 
 
 @pytest.mark.cuda

@@ -8,7 +8,7 @@ import pytest
 from tests.tiny import learn, make_learner, same, shrink, transitions
 
 from pixelrl.learning.batch import Batch
-from pixelrl.datasets.buffer.prefetch import Loader
+from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.training.loop import train
 
@@ -23,7 +23,7 @@ def test_any_number_of_threads_gives_the_same_batches_in_order(threads: int) -> 
 
     recipe = shrink(quick_cog())
     learner = learn(make_learner(recipe), 2)  # resumed at step 2
-    with Loader(batch_at, 6, threads=threads) as loader:
+    with Prefetcher(batch_at, 6, threads=threads) as loader:
         assert len(list(train(learner, loader, 6, measure_every=10))) == 4
     assert sorted(asked) == [2, 3, 4, 5], "nothing twice, and nothing that is not learned from"
     assert same(learner.networks, learn(make_learner(recipe), 6).networks)
@@ -39,7 +39,7 @@ def test_batches_are_prepared_while_the_learner_is_busy_but_not_without_end() ->
             third.set()
         return transitions(step)
 
-    with Loader(batch_at, 100, threads=1) as loader:
+    with Prefetcher(batch_at, 100, threads=1) as loader:
         loader(0)
         assert third.wait(10), "steps 1 and 2 come without being asked for"
         assert threading.active_count() > 1
@@ -47,7 +47,7 @@ def test_batches_are_prepared_while_the_learner_is_busy_but_not_without_end() ->
 
 
 def test_another_step_than_the_next_is_served_too() -> None:
-    with Loader(transitions, 10, threads=2) as loader:
+    with Prefetcher(transitions, 10, threads=2) as loader:
         for step in (0, 1, 7, 8, 3, 12):
             assert (loader(step).reward == transitions(step).reward).all()
             assert (loader(step).action == transitions(step).action).all()
@@ -60,7 +60,7 @@ def test_an_error_in_a_thread_is_raised_where_its_batch_is_asked_for() -> None:
         return transitions(step)
 
     before = threading.active_count()
-    with pytest.raises(RuntimeError, match="frame 7 is gone"), Loader(batch_at, 10, threads=2) as loader:
+    with pytest.raises(RuntimeError, match="frame 7 is gone"), Prefetcher(batch_at, 10, threads=2) as loader:
         for step in range(10):
             loader(step)
     assert step == 3 and threading.active_count() == before
@@ -68,7 +68,7 @@ def test_an_error_in_a_thread_is_raised_where_its_batch_is_asked_for() -> None:
 
 def test_leaving_early_ends_the_threads() -> None:
     before = threading.active_count()
-    loader = Loader(transitions, 1000, threads=3)
+    loader = Prefetcher(transitions, 1000, threads=3)
     with pytest.raises(KeyboardInterrupt), loader:
         loader(0)
         raise KeyboardInterrupt

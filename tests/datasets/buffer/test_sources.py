@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pixelrl.datasets.buffer.cache import Cache
-from pixelrl.datasets.buffer.load_dataset import part_of
-from pixelrl.datasets.buffer.recorded_file import Recording, Request
-from pixelrl.datasets.hdf5.reader import Contents
+from pixelrl.datasets.buffer.load_dataset import choose_demos
+from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request
+from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.datasets.buffer.sources import Source, check_together
 from pixelrl.runtime.errors import DataError
 
@@ -31,8 +31,8 @@ def test_globs_are_expanded_in_order_and_each_file_comes_once(tmp_path: Path, mo
         found("x*.h5")
 
 
-def recording(name: str, demos: int) -> Recording:
-    contents = Contents(
+def recording(name: str, demos: int) -> RecordedFile:
+    contents = FileContents(
         path=Path(name),
         demos={f"demo_{i}": 5 + i for i in range(demos)},
         pictures={},
@@ -41,12 +41,12 @@ def recording(name: str, demos: int) -> Recording:
         env_args={},
     )
     request = Request(mask=None, images=None, proprio=None)
-    return Recording(contents=contents, request=request, cache=Cache(Path(name)))
+    return RecordedFile(contents=contents, request=request, cache=Cache(Path(name)))
 
 
 def chosen(fraction: float, pick: str = "random", seed: int = 0) -> list[tuple[str, str]]:
     source = Source(name="a", files=(Path("x"),), fraction=fraction, pick=pick)  # type: ignore[arg-type]
-    files = [part.contents for part in part_of([recording("x", 30), recording("y", 10)], source, seed)]
+    files = [part.contents for part in choose_demos([recording("x", 30), recording("y", 10)], source, seed)]
     assert all(steps == 5 + int(name[5:]) for file in files for name, steps in file.demos.items())
     return [(file.path.name, name) for file in files for name in file.demos]
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from einops import rearrange
 
-from pixelrl.datasets.buffer.frame_storage import Progress, settle
-from pixelrl.datasets.buffer.read_transitions import check_alike, load
+from pixelrl.datasets.buffer.frame_storage import Progress, place_frames
+from pixelrl.datasets.buffer.read_transitions import check_alike, read_transitions
 from pixelrl.datasets.buffer.frame_index import lay_out
 from pixelrl.datasets.buffer.memory_plan import Memory
-from pixelrl.datasets.buffer.recorded_file import Request, open_recording
+from pixelrl.datasets.buffer.recorded_file import Request, open_recorded_file
 from pixelrl.datasets.hdf5.reader import read_contents
-from pixelrl.datasets.buffer.transition_table import ActionRange, Store
+from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.runtime.errors import DataError
@@ -28,13 +28,13 @@ ALL = Request(mask=None, images=None, proprio=None)
 
 def opened(
     *sources: list[Path], actions: ActionRange = "unit", memory: Memory = "ram", progress: Progress | None = None
-) -> Store:
+) -> TransitionTable:
     """Return the store of some files."""
-    recordings = [[open_recording(path, ALL) for path in source] for source in sources]
+    recordings = [[open_recorded_file(path, ALL) for path in source] for source in sources]
     parts, frames = lay_out(recording for each in recordings for recording in each)
     cpu = torch.device("cpu")
-    _, images = settle([*parts.values()], frames, memory=memory, device=cpu, workers=1, progress=progress)
-    return load(recordings, parts, images, actions=actions)
+    _, images = place_frames([*parts.values()], frames, memory=memory, device=cpu, workers=1, progress=progress)
+    return read_transitions(recordings, parts, images, actions=actions)
 
 
 @pytest.mark.parametrize("memory", ["ram", "gpu", "cache", "file"])
@@ -123,24 +123,24 @@ def test_files_must_be_alike(tmp_path: Path) -> None:
 LOAD = """
 import resource, sys
 from pathlib import Path
-from pixelrl.datasets.buffer.load_dataset import open_mixture
+from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.sources import Source
 
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
 
 def load(path, memory="auto"):
-    return open_mixture([Source(name="task", files=(Path(path),))], batch_size=32, seed=0, gamma=0.9, memory=memory)
+    return load_dataset([Source(name="task", files=(Path(path),))], batch_size=32, seed=0, gamma=0.9, memory=memory)
 
 room = int(sys.argv[3])
-load(sys.argv[1], "cache" if room else "ram")[0].batch(0)  # what libraries take once, whatever the data
+load(sys.argv[1], "cache" if room else "ram").batch(0)  # what libraries take once, whatever the data
 before = status("VmHWM:")
 if room:
     resource.setrlimit(resource.RLIMIT_DATA, (status("VmData:") + room, resource.RLIM_INFINITY))
-mixture, plan = load(sys.argv[2])
+mixture = load(sys.argv[2])
 for step in range(200 if room else 0):
     mixture.batch(step)
-print(plan.place, status("VmHWM:") - before)
+print(mixture.plan.place, status("VmHWM:") - before)
 """
 
 
