@@ -35,7 +35,7 @@ from benchmarks.robomimic_cql import (
     take_weights,
 )
 from pixelrl.learning.batch import Batch, Metrics, Spec
-from pixelrl.learning.context import Update
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
@@ -51,7 +51,7 @@ class WatchedCQL(CQL):
 
     seen: dict[str, Any] = field(default_factory=dict, compare=False)
 
-    def propose(self, update: Update) -> tuple[Tensor, Tensor]:
+    def propose(self, update: UpdateContext) -> tuple[Tensor, Tensor]:
         """Propose, and remember."""
         action, log_density = super().propose(update)
         self.seen.update(update=update, action=action)
@@ -100,7 +100,7 @@ def compare_losses(recipe: Recipe, spec: Spec, batch: Batch, algo: Any) -> dict[
 
 def _take_multipliers(learner: Learner, algo: Any) -> None:
     """Copy robomimic's temperature and, where it is learned, its conservative weight."""
-    learner.actor.multipliers["keepentropy"].log.data.fill_(algo.log_entropy_weight.item())
+    learner.actor.multipliers["entropy"].log.data.fill_(algo.log_entropy_weight.item())
     if learner.critic.multipliers:
         learner.critic.multipliers["watchedcql"].log.data.fill_(algo.log_cql_weight.item())
 
@@ -122,7 +122,7 @@ def _our_losses(learner: Learner, metrics: Metrics, spec: Spec) -> dict[str, flo
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
 
-    weight = float(metrics["actor/keepentropy/weight"])
+    weight = float(metrics["actor/entropy/weight"])
     return {
         "td": float(metrics["critic/td"]),
         "cql": float(metrics["critic/watchedcql"]),
@@ -153,7 +153,7 @@ def _given(algo: Any, watched: WatchedCQL) -> Iterator[list[float]]:
     Only where the noise comes from is replaced: the actions and their log-densities are computed by robomimic, from
     its own distribution.
     """
-    update: Update = watched.seen["update"]
+    update: UpdateContext = watched.seen["update"]
     uniform, policy, later = torch.split(watched.seen["action"], [getattr(watched, name) for name in COUNTS])
     queue = [update.policy_action[0], update.next_action, policy, later]  # in the order of its calls
     losses: list[float] = []

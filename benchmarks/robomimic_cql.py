@@ -20,7 +20,7 @@ from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.cql import CQL
-from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 
 GAP = 5.0
@@ -36,7 +36,7 @@ def robomimics_recipe(actions: int = 10, batch_size: int = 16, *, learned: bool 
     conservative = CQL(weight=bound if learned else 1.0, uniform=actions, policy=actions, next_policy=actions)
     return Recipe(
         critic=(TD(), conservative),
-        actor=(SeekValue(), KeepEntropy(weight=AtMost(bound=0.0, start=1.0, rate=3e-4))),
+        actor=(MaximizeQ(), Entropy(weight=AtMost(bound=0.0, start=1.0, rate=3e-4))),
         encoder=RobomimicResNet18(),
         critic_hidden=(300, 400),
         actor_hidden=(300, 400),

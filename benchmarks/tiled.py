@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pixelrl.learning.batch import Observation
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.networks import Critic, Judgement
+from pixelrl.learning.networks import Critic, CriticOutput
 
 
 class TiledCritic(Critic):
@@ -25,24 +25,24 @@ class TiledCritic(Critic):
         encoding.obs = obs
         return encoding  # type: ignore[no-any-return]
 
-    def situate(self, encoding: Any) -> Tensor:
+    def embed_state(self, encoding: Any) -> Tensor:
         """Hand on what was encoded."""
-        state: Any = super().situate(encoding)
+        state: Any = super().embed_state(encoding)
         state.obs, state.spent = encoding.obs, False
         return state  # type: ignore[no-any-return]
 
-    def judge(self, state: Any, action: Tensor) -> Judgement:
+    def q_values(self, state: Any, action: Tensor) -> CriticOutput:
         """Judge `[N, B, A]` or `[B, A]` actions, with N B pictures to encode."""
         if action.dim() == 2 and not state.spent:
             state.spent = True
-            return super().judge(state, action)
+            return super().q_values(state, action)
         actions = action if action.dim() == 3 else action.unsqueeze(0)
         count = len(actions)
-        again = super().situate(super().encode(tile(state.obs, count)))
-        value, features = super().judge(again, actions.flatten(0, 1))
+        again = super().embed_state(super().encode(tile(state.obs, count)))
+        value, features = super().q_values(again, actions.flatten(0, 1))
         if action.dim() == 2:
-            return Judgement(value, features)
-        return Judgement(
+            return CriticOutput(value, features)
+        return CriticOutput(
             rearrange(value, "e (n b) -> e n b", n=count), rearrange(features, "e (n b) f -> e n b f", n=count)
         )
 

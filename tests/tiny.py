@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.learning.batch import Batch, Observation, Spec
-from pixelrl.learning.context import Update
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
@@ -104,9 +104,9 @@ def learn(learner: Learner, steps: int, *, measure: bool = False) -> Learner:
     return learner
 
 
-def known(batch: Batch | None = None, networks: Any = None, **values: Any) -> Update:
+def known(batch: Batch | None = None, networks: Any = None, **values: Any) -> UpdateContext:
     """Return a scratch pad on which some entries are filled in by hand."""
-    update = Update(networks, transitions() if batch is None else batch, seeded())
+    update = UpdateContext(networks, transitions() if batch is None else batch, seeded())
     vars(update).update(values)
     return update
 

@@ -45,7 +45,9 @@ class CheckpointPolicy:
         """
         obs = self._observation(sensors)
         action, critic = self.networks.policy(obs).mode, self.networks.critic
-        value: NDArray[np.float32] = critic.judge(critic.situate(critic.encode(obs)), action).value.T.cpu().numpy()
+        value: NDArray[np.float32] = (
+            critic.q_values(critic.embed_state(critic.encode(obs)), action).value.T.cpu().numpy()
+        )
         return value
 
     def _observation(self, sensors: Sensors) -> Observation:

@@ -14,7 +14,7 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.provenance import cores
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.linear import Linear, through_onednn
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 
 Threads = int | str
 """So many, or `auto`."""
@@ -84,10 +84,10 @@ def settle_kernels(recipe: Recipe, device: torch.device, before: bool | None) ->
 
 
 def make_learner(
-    recipe: Recipe, spec: Spec, device: torch.device, onednn: bool | None, ranks: Ranks = ALONE
+    recipe: Recipe, spec: Spec, device: torch.device, onednn: bool | None, distributed: Distributed = SINGLE_PROCESS
 ) -> Learner:
     """Return a fresh learner with the kernels that were settled on."""
-    learner = Learner(recipe, spec, device, ranks)
+    learner = Learner(recipe, spec, device, distributed)
     learner.networks.use_onednn(bool(onednn))
     return learner
 

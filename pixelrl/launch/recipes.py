@@ -16,7 +16,7 @@ from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
-from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from pixelrl.learning.weights import AtMost
 
@@ -32,8 +32,8 @@ def cog() -> Recipe:
     temperature = AtMost(bound=0.0, start=1.0, rate=1e-4)
     return Recipe(
         critic=(TD(), CQL(weight=1.0, uniform=1, policy=1, next_policy=1)),
-        actor=(SeekValue(), KeepEntropy(weight=temperature)),
-        warmup=(BC(), KeepEntropy(weight=temperature)),
+        actor=(MaximizeQ(), Entropy(weight=temperature)),
+        warmup=(BC(), Entropy(weight=temperature)),
         warmup_steps=10_000,
         encoder=CogCNN(),
         critic_hidden=(1024, 512, 256),
@@ -72,7 +72,7 @@ def quick_cog() -> Recipe:
             CQL(weight=0.1, uniform=3, policy=3, next_policy=3),
             BC(weight=1.0),
         ),
-        actor=(SeekValue(), KeepEntropy(), BC(weight=0.5)),
+        actor=(MaximizeQ(), Entropy(), BC(weight=0.5)),
         warmup=(BC(),),
         warmup_steps=300,
         encoder=SmallCNN(),

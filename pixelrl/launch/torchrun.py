@@ -15,7 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 from pixelrl.training import checkpoint
 from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.learning.learner import Learner
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.training.run_directory import pick_device
 
 PATIENCE = timedelta(minutes=15)
@@ -31,7 +31,7 @@ def speaking() -> bool:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+def joined(device: str) -> Iterator[tuple[Distributed, str]]:
     """Join the other ranks, and yield our place among them and our device: a GPU each, or the CPU.
 
     They talk through NCCL where they have GPUs, and through gloo. What ends all of them is told by the first alone.
@@ -44,7 +44,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if "RANK" not in os.environ or count == 1:
-        yield ALONE, device
+        yield SINGLE_PROCESS, device
         return
     here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
     name = own_device(device, int(os.environ.get("LOCAL_RANK", os.environ["RANK"])), here)
@@ -57,12 +57,14 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         dist.init_process_group(backend, store=shared, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise PixelrlError(f"the {count} ranks cannot find each other: {' '.join(str(error).split())}") from error
-    ranks = Ranks(rank=rank, count=count, here=here, group=dist.group.WORLD, store=shared)
+    distributed = Distributed(
+        rank=rank, world_size=count, local_world_size=here, group=dist.group.WORLD, store=shared
+    )
     try:
-        yield ranks, name
+        yield distributed, name
         dist.destroy_process_group()
     except (DivergenceError, KeyboardInterrupt) as error:  # all ranks end like this
-        if ranks.first:
+        if distributed.is_main:
             raise
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
 
@@ -107,9 +109,9 @@ def outliving(learner: Learner, path: Path, seconds: float) -> Iterator[None]:
     try:
         yield
     except LostRankError:
-        if not learner.ranks.speaks():
+        if not learner.distributed.elect_reporter():
             raise SystemExit(1) from None
         if learner.device.type == "cpu":
-            learner.ranks = ALONE
+            learner.distributed = SINGLE_PROCESS
             checkpoint.save(path, learner, time.perf_counter() - began)
         raise

@@ -15,7 +15,7 @@ from pixelrl.datasets.buffer.transition_table import ActionRange
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 
 
 def load_training_data(
@@ -26,7 +26,7 @@ def load_training_data(
     actions: ActionRange = "unit",
     memory: Memory = "auto",
     cache_dir: Path | None = None,
-    ranks: Ranks = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
     console: Console,
 ) -> Mixture:
     """Read the data as a recipe wants them, for our share of each batch, and say where their frames live.
@@ -34,9 +34,9 @@ def load_training_data(
     Raises:
         PixelrlError: data that do not fit, or that a critic cannot learn a value from.
     """
-    if recipe.batch_size % ranks.count:
+    if recipe.batch_size % distributed.world_size:
         raise PixelrlError(
-            f"--batch-size {recipe.batch_size} cannot be shared equally by {ranks.count} ranks; give a multiple of them"
+            f"--batch-size {recipe.batch_size} cannot be shared equally by {distributed.world_size} ranks; give a multiple of them"
         )
     if memory == "gpu" and device.type != "cuda":
         raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")
@@ -57,9 +57,9 @@ def load_training_data(
             cache_dir=cache_dir,
             device=device,
             workers=cores(),
-            rank=ranks.rank,
-            ranks=ranks.count,
-            copies=ranks.here,
+            rank=distributed.rank,
+            ranks=distributed.world_size,
+            copies=distributed.local_world_size,
             progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
         )
     console.print(mixture.plan.reason, highlight=False)

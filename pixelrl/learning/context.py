@@ -10,25 +10,25 @@ from torch import Tensor
 
 from pixelrl.learning.augment import augment
 from pixelrl.learning.batch import Batch, Metrics, Observation
-from pixelrl.learning.networks import Judgement, Networks, SquashedGaussian
+from pixelrl.learning.networks import CriticOutput, Networks, SquashedGaussian
 from pixelrl.learning.weights import Weight
 from pixelrl.runtime.profiling import span
 
 Result = TypeVar("Result")
 
 
-def shared(compute: Callable[["Update"], Result]) -> cached_property[Result]:
+def shared(compute: Callable[["UpdateContext"], Result]) -> cached_property[Result]:
     """Return a property that is computed once, with its graph, whoever asks first; a profiler shows its name."""
 
     @wraps(compute)
-    def once(self: "Update") -> Result:
+    def once(self: "UpdateContext") -> Result:
         with torch.enable_grad(), span(compute.__name__):
             return compute(self)
 
     return cached_property(once)
 
 
-class Update:
+class UpdateContext:
     """What the terms of one step share: computed once, and only if some term asks.
 
     Whoever asks first, even under `no_grad`, the result comes with its graph, since others will want the gradient.
@@ -96,16 +96,16 @@ class Update:
         return self.encodings[1] if self.together else self.networks.critic.encode(self.next_obs)
 
     @shared
-    def both_states(self) -> Tensor:
+    def both_state_embeddings(self) -> Tensor:
         """The part of s, then of s', in the critic's first layer, `[E, 2B, H]`."""
-        return self.networks.critic.situate(self.both_encodings)
+        return self.networks.critic.embed_state(self.both_encodings)
 
     @shared
-    def state(self) -> Tensor:
+    def state_embedding(self) -> Tensor:
         """What all actions in s share: its part of the critic's first layer, `[E, B, H]`."""
         if self.together:
-            return self.both_states.chunk(2, dim=1)[0]
-        return self.networks.critic.situate(self.encoding)
+            return self.both_state_embeddings.chunk(2, dim=1)[0]
+        return self.networks.critic.embed_state(self.encoding)
 
     @shared
     def policy(self) -> SquashedGaussian:
@@ -138,38 +138,38 @@ class Update:
         return self.next_policy.actions(1, self.generator)[0]
 
     @shared
-    def both_judgements(self) -> tuple[Judgement, Judgement]:
+    def q_both(self) -> tuple[CriticOutput, CriticOutput]:
         """Q(s, a) and Q(s', a')."""
         actions = torch.cat([self.batch.action, self.next_action])
-        judgement = self.networks.critic.judge(self.both_states, actions)
-        (value, next_value), (phi, next_phi) = (part.chunk(2, dim=1) for part in judgement)
-        return Judgement(value, phi), Judgement(next_value, next_phi)
+        output = self.networks.critic.q_values(self.both_state_embeddings, actions)
+        (value, next_value), (phi, next_phi) = (part.chunk(2, dim=1) for part in output)
+        return CriticOutput(value, phi), CriticOutput(next_value, next_phi)
 
     @shared
-    def data(self) -> Judgement:
+    def q_data(self) -> CriticOutput:
         """Q(s, a) of the recorded action: value `[E, B]`, phi `[E, B, F]`."""
-        return self.both_judgements[0] if self.together else self.judge(self.batch.action)
+        return self.q_both[0] if self.together else self.q_values(self.batch.action)
 
     @shared
-    def policy_judgement(self) -> Judgement:
+    def q_policy(self) -> CriticOutput:
         """Q(s, a~pi(s)), differentiable in the action."""
-        return self.judge(self.policy_action[0])
+        return self.q_values(self.policy_action[0])
 
     @shared
-    def next_judgement(self) -> Judgement:
+    def q_next(self) -> CriticOutput:
         """Q(s', a') by the *online* critic, with gradient: DR3 needs its phi."""
         if self.together:
-            return self.both_judgements[1]
+            return self.q_both[1]
         critic = self.networks.critic
-        return critic.judge(critic.situate(self.next_encoding), self.next_action)
+        return critic.q_values(critic.embed_state(self.next_encoding), self.next_action)
 
     @shared
     def next_value(self) -> Tensor:
         """min_e of the target critic's Q(s', a'), float32 `[B]`, without gradient."""
         with torch.no_grad():
             target = self.networks.target
-            state = target.situate(target.encode(self.next_obs))
-            value: Tensor = target.judge(state, self.next_action).value.amin(0)
+            state = target.embed_state(target.encode(self.next_obs))
+            value: Tensor = target.q_values(state, self.next_action).value.amin(0)
             return value
 
     @shared
@@ -177,9 +177,9 @@ class Update:
         """The Bellman target, r + discount min_e Q_target(s', a'), float32 `[B]`."""
         return self.batch.reward + self.batch.discount * self.next_value
 
-    def judge(self, action: Tensor) -> Judgement:
+    def q_values(self, action: Tensor) -> CriticOutput:
         """Judge other actions in s, `[N, B, A]` or `[B, A]`; only the critics' perceptrons meet them."""
-        return self.networks.critic.judge(self.state, action)
+        return self.networks.critic.q_values(self.state_embedding, action)
 
 
 def joined(one: Observation, other: Observation) -> Observation:
@@ -210,6 +210,6 @@ class Term:
         """Whether its gradient flows through the critic's view of s', too."""
         return False
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+    def __call__(self, update: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
         raise NotImplementedError

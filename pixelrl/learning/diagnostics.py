@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Update
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.noise import draw
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.terms.cql import CQL
 
 SRANK_DELTA = 0.01
@@ -32,7 +32,7 @@ def dead_share(features: Tensor) -> Tensor:
     return dead.float().mean()
 
 
-def diagnose(update: Update, sources: tuple[str, ...], ranks: Ranks = ALONE) -> Metrics:
+def diagnose(update: UpdateContext, sources: tuple[str, ...], distributed: Distributed = SINGLE_PROCESS) -> Metrics:
     """Measure the critics on one batch, with the rows of all ranks; each figure is a mean over the ensemble.
 
     Returns:
@@ -43,16 +43,16 @@ def diagnose(update: Update, sources: tuple[str, ...], ranks: Ranks = ALONE) -> 
     """
     with torch.no_grad():
         batch = update.batch
-        here, there = update.data.features.float(), update.next_judgement.features.float()
+        here, there = update.q_data.features.float(), update.q_next.features.float()
         norm = here.norm(dim=-1)
         dot = (here * there).sum(-1)
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
         random = draw(torch.rand, batch.action.shape, update.generator, rows=0) * 2 - 1
         own = update.policy.actions(1, update.generator)
-        sampled = update.judge(torch.cat([own, random.unsqueeze(0)])).value
-        q_data = update.data.value
+        sampled = update.q_values(torch.cat([own, random.unsqueeze(0)])).value
+        q_data = update.q_data.value
         proposed, log_density = GAP.propose(update)
-        soft_maximum = GAP.soft_maximum(update.judge(proposed).value, log_density)
+        soft_maximum = GAP.soft_maximum(update.q_values(proposed).value, log_density)
         rows = {
             "features/dot": dot,
             "features/cosine": cosine,
@@ -64,9 +64,9 @@ def diagnose(update: Update, sources: tuple[str, ...], ranks: Ranks = ALONE) -> 
             "q/policy_minus_data": sampled[:, 0] - q_data,
             "q/cql_gap": soft_maximum - q_data,
         }
-        gathered = ranks.gather(torch.stack(list(rows.values())), -1)
+        gathered = distributed.all_gather(torch.stack(list(rows.values())), -1)
         rows = dict(zip(rows, gathered, strict=True))
-        here, source = ranks.gather(here, 1), ranks.gather(batch.source, 0)
+        here, source = distributed.all_gather(here, 1), distributed.all_gather(batch.source, 0)
         metrics: Metrics = {
             "features/srank": torch.stack([srank(member) for member in here]).mean(),
             "features/dead": torch.stack([dead_share(member) for member in here]).mean(),

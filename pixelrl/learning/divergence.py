@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pixelrl.learning.context import Update
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.learning.context import UpdateContext
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import DivergenceError
 
 FACTOR, LEAST, UNBOUNDED = 1e3, 1e4, 1e6
@@ -23,7 +23,7 @@ def largest_q(gamma: float, largest_reward: float) -> float:
     return UNBOUNDED if gamma >= 1 else max(LEAST, FACTOR * largest_reward / (1 - gamma))
 
 
-class Guard:
+class DivergenceMonitor:
     """Remember the first step that went wrong: which term, how large Q was, rows of which source.
 
     A step goes wrong when a term is not finite or, in some row, |Q(s, a)| or its target exceeds `limit` or the
@@ -44,7 +44,7 @@ class Guard:
         # updates at the first wrong one (0: none), largest |Q|, each term's part of the loss, wrong rows per source
         self._notes = torch.zeros(2 + len(self.terms) + len(self.sources), device=device, dtype=torch.float64)
 
-    def look(self, update: Update, parts: Mapping[str, Tensor]) -> Tensor:
+    def look(self, update: UpdateContext, parts: Mapping[str, Tensor]) -> Tensor:
         """Return what there is to note of a step, without waiting for the device.
 
         That is: whether it went wrong, the largest |Q|, the terms, wrong rows per source.
@@ -55,7 +55,7 @@ class Guard:
         """
         with torch.no_grad():
             known, nothing = vars(update), torch.zeros_like(update.batch.reward)
-            size = known["data"].value.abs().amax(0) if "data" in known else nothing
+            size = known["q_data"].value.abs().amax(0) if "q_data" in known else nothing
             if "td_target" in known:
                 size = torch.maximum(size, known["td_target"].abs())
             wrong = ~((size <= self.limit) & known.get("log_prob", nothing).isfinite())
@@ -72,17 +72,18 @@ class Guard:
             first = (seen[0] > 0) & (self._notes[0] == 0)
             self._notes.copy_(torch.where(first, torch.cat([self._updates.view(1), seen[1:]]), self._notes))
 
-    def check(self, step: int, ranks: Ranks = ALONE) -> None:
+    def check(self, step: int, distributed: Distributed = SINGLE_PROCESS) -> None:
         """Raise on all ranks if a step has gone wrong on any; this waits for the device.
 
         Args:
             step: how many steps the run has done.
-            ranks: those that may have noted something. Wrong rows are counted over those that noted the same step.
+            distributed: the ranks that may have noted something.
+                Wrong rows are counted over those that noted the same step.
 
         Raises:
             DivergenceError: names the first such step, the term and the source.
         """
-        notes = ranks.gather(self._notes.unsqueeze(0), 0)
+        notes = distributed.all_gather(self._notes.unsqueeze(0), 0)
         notes = notes[notes[:, 0] > 0]
         if not len(notes):
             return

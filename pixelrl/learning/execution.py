@@ -56,7 +56,7 @@ def updater(learner: Learner, how: Capture) -> Step:
         return Taped(learner)
     learner.networks.use_onednn(False)  # Inductor knows no such kernel
     compiled = Taped(learner, compiled=True)
-    graphs = learner.device.type == "cuda" and learner.ranks.count == 1
+    graphs = learner.device.type == "cuda" and learner.distributed.world_size == 1
     return Captured(learner, cuda_graph(learner), compiled.find) if graphs else compiled
 
 
@@ -66,9 +66,9 @@ def check_capture(learner: Learner, how: Capture) -> None:
     That is a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold; and batch
     statistics, which a compiled step would lose.
     """
-    device, ranks = learner.device, learner.ranks.count
-    if how == "graph" and (device.type != "cuda" or ranks > 1):
-        raise PixelrlError(f"--capture graph, on {device} with {ranks} ranks: it needs CUDA, and one rank")
+    device, world_size = learner.device, learner.distributed.world_size
+    if how == "graph" and (device.type != "cuda" or world_size > 1):
+        raise PixelrlError(f"--capture graph, on {device} with {world_size} ranks: it needs CUDA, and one rank")
     if how == "compile" and any(isinstance(module, nn.BatchNorm2d) for module in learner.networks.modules()):
         raise PixelrlError("--capture compile: this encoder's BatchNorm keeps statistics that it would lose; use tape")
 

@@ -7,19 +7,19 @@ from itertools import chain
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelrl.learning.batch import Batch, Metrics, Spec
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.diagnostics import diagnose
-from pixelrl.learning.divergence import Guard
+from pixelrl.learning.divergence import DivergenceMonitor
 from pixelrl.learning.flat import Flat
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import SharedGenerator
 from pixelrl.learning.objective import Gradients, Objective, term_name
 from pixelrl.learning.recipe import Recipe
-from pixelrl.runtime.distributed import ALONE, Ranks
-from pixelrl.runtime.errors import LostRankError
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
+from pixelrl.runtime.errors import LostRankError, PixelrlError
 from pixelrl.runtime.profiling import span
 from pixelrl.runtime.seeding import derive
 
@@ -51,22 +51,24 @@ class Learner:
         recipe: what to learn and how.
         spec: shapes and scales, read from the data.
         device: where to compute.
-        ranks: our place among those that learn together; every batch is our share of one.
+        distributed: our place among those that learn together; every batch is our share of one.
 
     Raises:
         PixelrlError: an encoder whose numbers depend on who else is in the batch, on several ranks.
     """
 
-    def __init__(self, recipe: Recipe, spec: Spec, device: torch.device, ranks: Ranks = ALONE) -> None:
-        self.recipe, self.spec, self.device, self.ranks = recipe, spec, device, ranks
+    def __init__(
+        self, recipe: Recipe, spec: Spec, device: torch.device, distributed: Distributed = SINGLE_PROCESS
+    ) -> None:
+        self.recipe, self.spec, self.device, self.distributed = recipe, spec, device, distributed
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(derive(recipe.seed, "weights"))
             self.networks = build_networks(recipe, spec).to(device)
         self.generator = SharedGenerator(device)
         self.generator.manual_seed(derive(recipe.seed, "noise"))
-        self.generator.ranks = ranks
+        self.generator.distributed = distributed
         networks = self.networks
-        ranks.check_rows_apart(networks)
+        check_independent_rows(networks, distributed.world_size)
         self.critic = Objective("critic", recipe.critic, networks.critic.parameters(), recipe.critic_lr, device)
         self.target = Flat(networks.target.parameters())
         self.actor = Objective(
@@ -75,7 +77,7 @@ class Learner:
         self.dtype = compute_dtype(recipe.precision, device)
         named = (("critic", recipe.critic), ("actor", recipe.warmup), ("actor", recipe.actor))
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
-        self.guard = Guard(names, spec.sources, device)
+        self.guard = DivergenceMonitor(names, spec.sources, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.together = any(term.reaches_next for term in recipe.critic if term.weight != 0)
         self.step = 0
@@ -93,13 +95,13 @@ class Learner:
         noise = self.generator.get_state()
         try:
             metrics = self.differentiate(batch, measure=measure, derive=derive)
-            self.ranks.average(self.slopes)
+            self.distributed.all_reduce_mean(self.slopes)
         except LostRankError:
             self.generator.set_state(noise)  # the step is not taken: whoever goes on draws the same for it
             raise
         self.advance()
         if measure:
-            metrics = self.ranks.mean(metrics)
+            metrics = self.distributed.mean_metrics(metrics)
         if measure and self.scaler.is_enabled():  # reading them waits for the device
             metrics["precision/loss_scale"] = torch.tensor(self.scaler.get_scale())
             metrics["precision/skipped"] = torch.tensor(float(self.skipped()))
@@ -139,15 +141,15 @@ class Learner:
         if measure and self.recipe.critic:
             noise = self.generator.get_state()
             with self.autocast(), span("diagnostics"):
-                metrics = metrics | diagnose(update, self.spec.sources, self.ranks)
+                metrics = metrics | diagnose(update, self.spec.sources, self.distributed)
             self.generator.set_state(noise)  # so that looking changes nothing that is learned
         return metrics
 
-    def scratch_pad(self, batch: Batch) -> Update:
+    def scratch_pad(self, batch: Batch) -> UpdateContext:
         """Return the scratch pad of one step on a batch."""
-        return Update(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
+        return UpdateContext(self.networks, batch, self.generator, shift=self.recipe.shift, together=self.together)
 
-    def derive(self, update: Update) -> Findings:
+    def derive(self, update: UpdateContext) -> Findings:
         """Evaluate the objectives and their gradients; nothing that outlives the step changes but the generator."""
         with self.autocast():
             losses = [objective.evaluate(terms, update) for objective, terms in self.objectives]
@@ -206,8 +208,8 @@ class Learner:
             self.scaler.update()
 
     def check(self) -> None:
-        """Raise a `DivergenceError` if a step has gone wrong (see `Guard`); this waits for the device."""
-        self.guard.check(self.step, self.ranks)
+        """Raise a `DivergenceError` if a step has gone wrong (see `DivergenceMonitor`); this waits for the device."""
+        self.guard.check(self.step, self.distributed)
 
     def skipped(self) -> int:
         """Return how many steps of an objective were skipped because its fp16 gradient overflowed: Adam's are fewer."""
@@ -240,6 +242,15 @@ def build_networks(recipe: Recipe, spec: Spec) -> Networks:
         actor_hidden=recipe.actor_hidden,
         layer_norm=recipe.layer_norm,
     )
+
+
+def check_independent_rows(networks: Networks, world_size: int) -> None:
+    """Raise a `PixelrlError` if what networks make of a row depends on the other rows, which lie on all ranks."""
+    if world_size > 1 and any(isinstance(module, nn.BatchNorm2d) for module in networks.modules()):
+        raise PixelrlError(
+            f"--encoder: this one's BatchNorm mixes the pictures of a batch, and {world_size} ranks see a part of "
+            "it each; use one without (resnet18 has GroupNorm), or one rank"
+        )
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -1,7 +1,7 @@
 """The critic ensemble and the squashed-Gaussian actor: encoders below, heads above.
 
 Encoders and heads are apart so that each picture is encoded once: sampled actions meet only the critic's head,
-whose first layer is split into a part for the state (`Critic.situate`, computed once) and a part for the action.
+whose first layer is split into a part for the state (`Critic.embed_state`, computed once) and a part for the action.
 """
 
 import math
@@ -18,7 +18,7 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import EncoderConfig
 
 
-class Judgement(NamedTuple):
+class CriticOutput(NamedTuple):
     """What E critics say of state-actions.
 
     Attributes:
@@ -81,7 +81,7 @@ class CriticHead(nn.Module):
         self.norms = nn.ModuleList(EnsembleNorm(ensemble, width) if layer_norm else nn.Identity() for width in hidden)
         self.last = EnsembleLinear(ensemble, hidden[-1], 1, bound=FINAL_LAYER)
 
-    def forward(self, state: Tensor, action: Tensor) -> Judgement:
+    def forward(self, state: Tensor, action: Tensor) -> CriticOutput:
         """Judge N actions of each state.
 
         Args:
@@ -96,7 +96,7 @@ class CriticHead(nn.Module):
             x = torch.relu_(norm(layer(x)))  # in place: nobody wants what was there before
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
             value = self.last(x.float()).reshape(-1, count, batch)
-        return Judgement(value, x.reshape(-1, count, batch, x.shape[-1]))
+        return CriticOutput(value, x.reshape(-1, count, batch, x.shape[-1]))
 
 
 class Critic(nn.Module):
@@ -118,17 +118,17 @@ class Critic(nn.Module):
         encodings = [encoder(obs) for encoder in self.encoders]
         return torch.stack(encodings) if len(encodings) > 1 else encodings[0].unsqueeze(0)  # a view copies nothing
 
-    def situate(self, encoding: Tensor) -> Tensor:
+    def embed_state(self, encoding: Tensor) -> Tensor:
         """Return what all actions in a state share: its part of the head's first layer, `[E, B, H]`."""
         state: Tensor = self.head.from_state(encoding)
         return state
 
-    def judge(self, state: Tensor, action: Tensor) -> Judgement:
-        """Judge `[N, B, A]` or `[B, A]` actions in states from `situate`."""
+    def q_values(self, state: Tensor, action: Tensor) -> CriticOutput:
+        """Judge `[N, B, A]` or `[B, A]` actions in states from `embed_state`."""
         if action.dim() == 3:
-            return Judgement(*self.head(state, action))
+            return CriticOutput(*self.head(state, action))
         value, features = self.head(state, action.unsqueeze(0))
-        return Judgement(value.squeeze(1), features.squeeze(1))
+        return CriticOutput(value.squeeze(1), features.squeeze(1))
 
 
 class SquashedGaussian:

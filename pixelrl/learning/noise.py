@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 
 
 class SharedGenerator(torch.Generator):
     """A generator that knows whose rows are ours.
 
     Attributes:
-        ranks: our place among those that share a batch.
+        distributed: our place among those that share a batch.
     """
 
-    ranks: Ranks = ALONE
+    distributed: Distributed = SINGLE_PROCESS
 
 
 def draw(
@@ -33,7 +33,7 @@ def draw(
         rows: the dimension that counts the rows of a batch.
         options: of `kind`.
     """
-    ranks = generator.ranks if isinstance(generator, SharedGenerator) else ALONE
-    whole = [size * ranks.count if dim == rows else size for dim, size in enumerate(shape)]
+    distributed = generator.distributed if isinstance(generator, SharedGenerator) else SINGLE_PROCESS
+    whole = [size * distributed.world_size if dim == rows else size for dim, size in enumerate(shape)]
     noise = kind(size=whole, generator=generator, device=generator.device, **options)
-    return noise[(slice(None),) * rows + (slice(ranks.rank, None, ranks.count),)]
+    return noise[(slice(None),) * rows + (slice(distributed.rank, None, distributed.world_size),)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.flat import Flat
 from pixelrl.learning.weights import AtMost, Multiplier
 from pixelrl.runtime.errors import UnrecordableError
@@ -45,7 +45,7 @@ class Objective:
         self.multipliers = learned
         self.dual_optimiser = adam(groups, 0.0, device) if groups else None
 
-    def evaluate(self, terms: tuple[Term, ...], update: Update) -> "Loss":
+    def evaluate(self, terms: tuple[Term, ...], update: UpdateContext) -> "Loss":
         """Evaluate terms on a batch."""
         parts: dict[str, Tensor] = {}
         dual: Tensor | None = None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +26,12 @@ class AdvantageWeighted(Term):
     samples: int = 4
     limit: float = 20.0
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the weighted negative log-likelihood."""
         with torch.no_grad():
-            own = update.policy.actions(self.samples, update.generator)
-            value = update.judge(own).value.amin(0).mean(0)
-            advantage = update.data.value.amin(0) - value
+            own = context.policy.actions(self.samples, context.generator)
+            value = context.q_values(own).value.amin(0).mean(0)
+            advantage = context.q_data.value.amin(0) - value
             weight = (advantage / self.temperature).exp().clamp(max=self.limit)
-        loss = -(weight * update.log_prob).mean()
+        loss = -(weight * context.log_prob).mean()
         return loss, {"advantage": advantage.mean(), "weight": weight.mean()}

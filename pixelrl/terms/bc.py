@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class BC(Term):
     critic's objective moves only the critic's parameters, so there it is an auxiliary loss on the features.
     """
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the negative log-likelihood and, to read, the distance between mode and recorded action."""
-        distance = (update.policy.mode.detach() - update.batch.action).abs().mean()
-        return -update.log_prob.mean(), {"distance": distance}
+        distance = (context.policy.mode.detach() - context.batch.action).abs().mean()
+        return -context.log_prob.mean(), {"distance": distance}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.noise import draw
 from pixelrl.runtime.errors import PixelrlError
 
@@ -40,25 +40,25 @@ class CQL(Term):
         if min(self.uniform, self.policy, self.next_policy) < 0 or not self.uniform + self.policy + self.next_policy:
             raise PixelrlError("CQL: uniform, policy and next_policy must be at least 0, and one of them at least 1")
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the conservative gap, summed over the ensemble."""
         with torch.no_grad():
-            action, log_density = self.propose(update)
-        value = update.judge(action).value
+            action, log_density = self.propose(context)
+        value = context.q_values(action).value
         soft_max = self.soft_maximum(value, log_density)
-        gap = (soft_max - update.data.value).mean(-1)
+        gap = (soft_max - context.q_data.value).mean(-1)
         return gap.sum(), {"gap": gap.detach().mean(), "sampled_q": value.detach().mean()}
 
-    def propose(self, update: Update) -> tuple[Tensor, Tensor]:
+    def propose(self, context: UpdateContext) -> tuple[Tensor, Tensor]:
         """Draw `[N, B, A]` actions and return the log-densities `[N, B]` that they were drawn with."""
-        batch, width = update.batch.action.shape
+        batch, width = context.batch.action.shape
         shape = (self.uniform, batch, width)
-        device = update.batch.action.device
-        uniform = draw(torch.rand, shape, update.generator, rows=1) * 2 - 1
+        device = context.batch.action.device
+        uniform = draw(torch.rand, shape, context.generator, rows=1) * 2 - 1
         actions, densities = [uniform], [torch.full(shape[:2], -width * math.log(2.0), device=device)]
         for state, count in (("policy", self.policy), ("next_policy", self.next_policy)):
             if count:
-                sampled, log_prob = getattr(update, state).sample(count, update.generator)
+                sampled, log_prob = getattr(context, state).sample(count, context.generator)
                 actions.append(sampled)
                 densities.append(log_prob)
         return torch.cat(actions), torch.cat(densities)

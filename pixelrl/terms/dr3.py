@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,15 @@ class DR3(Term):
         """Whether phi(s', a') is free."""
         return not self.stop_gradient
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the mean dot product in float32, summed over the ensemble."""
-        here, there = self.features(update)
+        here, there = self.features(context)
         if self.stop_gradient:
             there = there.detach()
         return (here.float() * there.float()).sum(-1).mean(-1).sum(), {}
 
-    def features(self, update: Update) -> tuple[Tensor, Tensor]:
+    def features(self, context: UpdateContext) -> tuple[Tensor, Tensor]:
         """Return phi of s and of s', each `[E, B, F]`."""
         if self.site == "encoding":
-            return update.encoding, update.next_encoding
-        return update.data.features, update.next_judgement.features
+            return context.encoding, context.next_encoding
+        return context.q_data.features, context.q_next.features

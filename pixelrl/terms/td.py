@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,11 @@ class TD(Term):
 
     target_range: tuple[float, float] | None = None
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the squared error, summed over the ensemble."""
-        target = update.td_target
+        target = context.td_target
         if self.target_range is not None:
             target = target.clamp(*self.target_range)
-        error = update.data.value - target
+        error = context.q_data.value - target
         loss = error.square().mean(-1).sum()
         return loss, {"target": target.mean(), "error": error.detach().abs().mean()}

@@ -45,7 +45,7 @@ def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
         "tensors": len(tensors),
     }
     check_finite(tensors, learner.step)
-    learner.ranks.together(lambda: write(path, tensors, header) if learner.ranks.first else None)
+    learner.distributed.run_on_all_ranks(lambda: write(path, tensors, header) if learner.distributed.is_main else None)
 
 
 def load(path: Path, learner: Learner) -> float:

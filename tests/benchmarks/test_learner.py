@@ -101,8 +101,10 @@ def test_encoded_once_or_anew_the_losses_are_the_same(encoder: PixelEncoder) -> 
     critic = learner.networks.critic
     nn.init.normal_(critic.head.last.weight)
     actions = torch.rand(3, 2, SPEC.action_dim) * 2 - 1
-    once = critic.judge(critic.situate(critic.encode(obs)), actions).value
-    anew = critic.judge(critic.situate(critic.encode(tile(obs, 3))), actions.flatten(0, 1)).value.unflatten(1, (3, 2))
+    once = critic.q_values(critic.embed_state(critic.encode(obs)), actions).value
+    anew = critic.q_values(critic.embed_state(critic.encode(tile(obs, 3))), actions.flatten(0, 1)).value.unflatten(
+        1, (3, 2)
+    )
     torch.testing.assert_close(anew, once, atol=1e-4, rtol=1e-4)
     first = next(critic.encoders[0].parameters())
     one, other = (torch.autograd.grad(value.square().sum(), first)[0] for value in (once, anew))

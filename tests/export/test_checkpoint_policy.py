@@ -66,7 +66,7 @@ def test_its_critics_judge_its_own_actions(policy: CheckpointPolicy, sensors: Se
     critic = policy.networks.critic
     torch.nn.init.normal_(critic.head.last.weight)
     with torch.no_grad():
-        expected = critic.judge(critic.situate(critic.encode(obs)), torch.from_numpy(policy(sensors))).value
+        expected = critic.q_values(critic.embed_state(critic.encode(obs)), torch.from_numpy(policy(sensors))).value
     values = policy.values(sensors)
     assert values.dtype == np.float32 and values.shape == (5, 2)
     np.testing.assert_allclose(values, expected.T.numpy(), atol=1e-6)

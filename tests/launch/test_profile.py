@@ -67,7 +67,7 @@ def test_a_profile_of_real_steps(make: Any, tmp_path: Path, capsys: pytest.Captu
     summary = profile_steps(learner, transitions, tmp_path / "run", measure_every=100, console=console)
     assert json.loads((tmp_path / "run/profile.json").read_text()) == summary
     parts = summary["parts"]
-    wanted = {"draw", "transfer", "obs", "encoding", "next_value", "td", "cql", "seekvalue", "guard", "target"}
+    wanted = {"draw", "transfer", "obs", "encoding", "next_value", "td", "cql", "maximizeq", "guard", "target"}
     assert wanted | {"backward critic", "backward actor", "optimise critic", "optimise actor"} <= parts.keys()
     assert sum(part["share"] for part in parts.values()) == pytest.approx(1)
     assert summary["steps"] == 50 and summary["diagnostics_ms"] > 0 and summary["device_busy"] is None

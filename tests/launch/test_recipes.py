@@ -12,7 +12,7 @@ from pixelrl.learning.networks import FINAL_LAYER, Actor
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
-from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from pixelrl.learning.weights import AtMost
 
@@ -23,8 +23,8 @@ def test_cog_is_as_published() -> None:
         TD(target_range=None),
         CQL(weight=1.0, uniform=1, policy=1, next_policy=1, temperature=1.0),
     )
-    assert [type(term) for term in recipe.actor] == [SeekValue, KeepEntropy]
-    assert [type(term) for term in recipe.warmup] == [BC, KeepEntropy] and recipe.warmup_steps == 10_000
+    assert [type(term) for term in recipe.actor] == [MaximizeQ, Entropy]
+    assert [type(term) for term in recipe.warmup] == [BC, Entropy] and recipe.warmup_steps == 10_000
     assert recipe.encoder == CogCNN(channels=16) and not recipe.shared_encoder and recipe.ensemble == 2
     assert recipe.critic_hidden == (1024, 512, 256)
     assert recipe.actor_hidden == (1024, 512, 256, 256, 256, 256)
@@ -36,7 +36,7 @@ def test_cog_is_as_published() -> None:
 
 
 def temperature(recipe: Recipe) -> AtMost:
-    (weight,) = [term.weight for term in recipe.actor if isinstance(term, KeepEntropy)]
+    (weight,) = [term.weight for term in recipe.actor if isinstance(term, Entropy)]
     assert isinstance(weight, AtMost)
     return weight
 

@@ -25,7 +25,7 @@ from pixelrl.launch.training_data import load_training_data
 from pixelrl.launch.torchrun import joined, own_device
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.reports.demo_summary import history
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 
 SCRIPTS = ROOT / "launch/scripts"
 SMALL = ("--batch-size=16", "--critic-hidden", "16", "8", "--actor-hidden", "16", "--final-lr=1", "--log-every=1")
@@ -131,7 +131,7 @@ def ranks(command: list[str]) -> Iterator["list[subprocess.Popen[str]]"]:
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with joined("cpu") as found:
-        assert found == (ALONE, "cpu")
+        assert found == (SINGLE_PROCESS, "cpu")
 
 
 def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
     with pytest.raises(PixelrlError, match="--batch-size 128 cannot be shared equally by 3 ranks; give a multiple"):
-        load_training_data(torch.device("cpu"), quick_cog(), [], ranks=Ranks(count=3), console=Console())
+        load_training_data(torch.device("cpu"), quick_cog(), [], distributed=Distributed(world_size=3), console=Console())
 
 
 @pytest.fixture

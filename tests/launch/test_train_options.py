@@ -15,7 +15,7 @@ from pixelrl.launch.commands import train as options
 from pixelrl.launch.recipes import RECIPES, cog, quick_cog, quick_cog_dr3
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
-from pixelrl.terms.sac import KeepEntropy
+from pixelrl.terms.sac import Entropy
 from pixelrl.terms.td import TD
 from pixelrl.learning.weights import AtMost
 
@@ -70,7 +70,7 @@ def test_every_recipe_takes_its_own_values(parse: Parse, name: str, make: Callab
 def test_a_term_is_reached_by_its_name(parse: Parse) -> None:
     recipe, _ = parse(
         "quick_cog_dr3 --critic.dr3.weight 0.01 --critic.dr3.site encoding --critic.dr3.stop-gradient "
-        "--critic.cql.uniform 5 --critic.td.target-range 0 2 --actor.keepentropy.weight.bound -1 --encoder.features 64"
+        "--critic.cql.uniform 5 --critic.td.target-range 0 2 --actor.entropy.weight.bound -1 --encoder.features 64"
     )
     base = quick_cog_dr3()
     td, cql, imitation, _ = base.critic
@@ -80,7 +80,7 @@ def test_a_term_is_reached_by_its_name(parse: Parse) -> None:
         imitation,
         DR3(weight=0.01, site="encoding", stop_gradient=True),
     )
-    assert recipe.actor[1] == KeepEntropy(weight=AtMost(bound=-1.0))
+    assert recipe.actor[1] == Entropy(weight=AtMost(bound=-1.0))
     assert recipe.encoder == SmallCNN(features=64)
     assert recipe.warmup == base.warmup
 

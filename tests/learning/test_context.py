@@ -8,7 +8,7 @@ from torch import nn
 
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
 from pixelrl.learning.batch import Observation
-from pixelrl.learning.context import Update
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.networks import Networks
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
@@ -16,10 +16,10 @@ from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.td import TD
 from tests.tiny import gradients, make_learner, make_networks, moved, seeded, shrink, transitions
 
-RESULTS = ["encoding", "next_encoding", "data", "policy_judgement", "next_judgement"]
+RESULTS = ["encoding", "next_encoding", "q_data", "q_policy", "q_next"]
 
 
-def leaf(update: Update, name: str) -> torch.Tensor:
+def leaf(update: UpdateContext, name: str) -> torch.Tensor:
     result = getattr(update, name)
     return result if isinstance(result, torch.Tensor) else result.features
 
@@ -28,7 +28,7 @@ def leaf(update: Update, name: str) -> torch.Tensor:
 @pytest.mark.parametrize("shared", [False, True])
 def test_what_is_asked_for_first_without_gradient_still_has_one(name: str, shared: bool) -> None:
     networks = make_networks(shared=shared)
-    update = Update(networks, transitions(), seeded(), shift=1)
+    update = UpdateContext(networks, transitions(), seeded(), shift=1)
     with torch.no_grad():
         first = leaf(update, name)
     assert leaf(update, name) is first
@@ -37,15 +37,15 @@ def test_what_is_asked_for_first_without_gradient_still_has_one(name: str, share
 
 def test_the_policy_and_its_action_keep_their_gradient_too() -> None:
     networks = make_networks()
-    update = Update(networks, transitions(), seeded())
+    update = UpdateContext(networks, transitions(), seeded())
     with torch.no_grad():
         action, log_prob = update.policy_action
     assert moved(gradients(action.sum(), networks.actor)) and moved(gradients(log_prob.sum(), networks.actor))
-    assert moved(gradients(update.policy_judgement.value.sum(), networks.actor))
+    assert moved(gradients(update.q_policy.value.sum(), networks.actor))
 
 
 def test_what_lies_beyond_the_backup_has_no_gradient() -> None:
-    update = Update(make_networks(shared=True), transitions(), seeded())
+    update = UpdateContext(make_networks(shared=True), transitions(), seeded())
     for tensor in (update.next_action, update.next_value, update.td_target):
         assert not tensor.requires_grad
 
@@ -54,9 +54,9 @@ def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None
     networks = make_networks()
     for parameter in networks.target.head.parameters():
         parameter.data *= 1.5  # so that it is not the critic's
-    update = Update(networks, transitions(), seeded())
+    update = UpdateContext(networks, transitions(), seeded())
     target = networks.target
-    first, second = target.judge(target.situate(target.encode(update.batch.next_obs)), update.next_action).value
+    first, second = target.q_values(target.embed_state(target.encode(update.batch.next_obs)), update.next_action).value
     assert (first < second).any() or (first > second).any()
     expected = update.batch.reward + update.batch.discount * torch.minimum(first, second)
     torch.testing.assert_close(update.td_target, expected)
@@ -65,7 +65,7 @@ def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None
 
 
 def test_all_terms_see_the_same_shifted_pictures() -> None:
-    update = Update(make_networks(), transitions(), seeded(), shift=2)
+    update = UpdateContext(make_networks(), transitions(), seeded(), shift=2)
     assert update.obs is update.obs and update.next_obs is update.next_obs
     assert not torch.equal(update.obs.images["front_image"], update.batch.obs.images["front_image"] / 255)
     torch.testing.assert_close(update.encoding, update.networks.critic.encode(update.obs))
@@ -73,19 +73,19 @@ def test_all_terms_see_the_same_shifted_pictures() -> None:
 
 def test_a_shared_encoder_gives_the_policy_the_critics_encoding() -> None:
     networks = make_networks(shared=True)
-    update = Update(networks, transitions(), seeded(), shift=1)
+    update = UpdateContext(networks, transitions(), seeded(), shift=1)
     torch.testing.assert_close(update.policy.mean, networks.policy(update.obs).mean)
     torch.testing.assert_close(update.next_policy.mean, networks.policy(update.next_obs).mean)
 
 
 def test_imitation_among_the_critics_terms_shapes_a_shared_encoder_only() -> None:
     shared, apart = make_networks(shared=True), make_networks(shared=False)
-    loss, _ = BC()(Update(shared, transitions(), seeded()))
+    loss, _ = BC()(UpdateContext(shared, transitions(), seeded()))
     assert moved(gradients(loss, shared.critic.encoders))
     assert not moved(gradients(loss, shared.critic.head))
-    loss, _ = BC()(Update(apart, transitions(), seeded()))
+    loss, _ = BC()(UpdateContext(apart, transitions(), seeded()))
     assert not moved(gradients(loss, apart.critic))
-    loss, _ = TD()(Update(apart, transitions(), seeded()))
+    loss, _ = TD()(UpdateContext(apart, transitions(), seeded()))
     assert moved(gradients(loss, apart.critic.encoders))
 
 
@@ -129,7 +129,7 @@ def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: in
 @pytest.mark.parametrize("shared", [False, True])
 def test_s_and_next_s_give_the_same_together_and_apart(shared: bool) -> None:
     networks = make_networks(shared=shared)
-    one, other = (Update(networks, transitions(), seeded(), shift=2, together=both) for both in (True, False))
+    one, other = (UpdateContext(networks, transitions(), seeded(), shift=2, together=both) for both in (True, False))
     terms = (TD(), CQL(), DR3(weight=0.1), BC())
     losses = [sum((term(update)[0] for term in terms), torch.zeros(())) for update in (one, other)]
     torch.testing.assert_close(*losses)
@@ -157,7 +157,7 @@ def test_encoding_once_is_what_the_naive_form_computes(shared: bool) -> None:
             values.append((x @ head.last.weight[member] + head.last.bias[member]).view(count, 6))  # type: ignore[index]
         return torch.stack(values)
 
-    once, tiled = Update(networks, batch, seeded()).judge(action).value, naive()
+    once, tiled = UpdateContext(networks, batch, seeded()).q_values(action).value, naive()
     torch.testing.assert_close(once, tiled, rtol=1e-5, atol=1e-5)
     for one, other in zip(
         gradients(once.logsumexp(1).mean(), networks.critic),

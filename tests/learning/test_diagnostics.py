@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pixelrl.launch.recipes import quick_cog, quick_cog_dr3
-from pixelrl.learning.context import Update
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.diagnostics import by_source, dead_share, diagnose, srank
-from pixelrl.learning.networks import Judgement
+from pixelrl.learning.networks import CriticOutput
 from tests.tiny import known, make_learner, make_networks, seeded, shrink, transitions
 
 
@@ -60,8 +60,8 @@ def test_figures_by_hand() -> None:
     update = known(
         transitions(size=2),
         make_networks(),
-        data=Judgement(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), here),
-        next_judgement=Judgement(torch.zeros(2, 2), there),
+        q_data=CriticOutput(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), here),
+        q_next=CriticOutput(torch.zeros(2, 2), there),
         td_target=torch.tensor([2.0, 2.0]),
     )
     metrics = {name: value.item() for name, value in diagnose(update, ("task", "prior")).items()}
@@ -87,7 +87,7 @@ def test_policy_and_random_actions_are_told_apart() -> None:
     head.from_action.weight.data[:, 0, 0] = 1
     head.layers[0].weight.data[:, 0, 0] = 1
     head.last.weight.data[:, 0, 0] = 1
-    metrics = diagnose(Update(networks, transitions(size=600), seeded()), ("task", "prior"))
+    metrics = diagnose(UpdateContext(networks, transitions(size=600), seeded()), ("task", "prior"))
     assert metrics["q/policy"].item() == pytest.approx(1, abs=1e-3)
     assert metrics["q/random"].item() == pytest.approx(0.25, abs=0.03)  # E[relu(U(-1, 1))]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pixelrl.launch.recipes import quick_bc, quick_cog
-from pixelrl.learning.context import Update
-from pixelrl.learning.divergence import Guard, largest_q
-from pixelrl.learning.networks import Judgement
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.divergence import DivergenceMonitor, largest_q
+from pixelrl.learning.networks import CriticOutput
 from pixelrl.runtime.errors import DivergenceError
 from pixelrl.training import checkpoint
 from tests.tiny import CPU, known, learn, make_learner, shrink, transitions
@@ -18,14 +18,14 @@ from tests.tiny import CPU, known, learn, make_learner, shrink, transitions
 NOTHING = torch.empty(0)
 
 
-def judged(*value: float) -> Update:
+def judged(*value: float) -> UpdateContext:
     """Return an update in which two critics say this of each row; sources take turns."""
     rows = torch.tensor(value)
-    return known(transitions(size=len(value)), data=Judgement(torch.stack([rows, 0 * rows]), NOTHING))
+    return known(transitions(size=len(value)), q_data=CriticOutput(torch.stack([rows, 0 * rows]), NOTHING))
 
 
-def guard() -> Guard:
-    watch = Guard(["critic/td", "critic/dr3", "critic/td"], ("task", "prior"), CPU)
+def guard() -> DivergenceMonitor:
+    watch = DivergenceMonitor(["critic/td", "critic/dr3", "critic/td"], ("task", "prior"), CPU)
     watch.limit = 50.0
     return watch
 
@@ -109,6 +109,6 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
 
 def test_an_overflow_leaves_learned_weights_of_terms_alone() -> None:
     learner = make_learner(shrink(quick_cog(), warmup_steps=0))
-    multiplier = learner.actor.multipliers["keepentropy"]
+    multiplier = learner.actor.multipliers["entropy"]
     (slope,) = torch.autograd.grad(multiplier.ascend(torch.tensor(math.inf)), multiplier.log)
     assert slope == 0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pixelrl.launch.recipes import RECIPES, cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.batch import Batch, Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.learner import Learner, compute_dtype
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
@@ -21,7 +21,7 @@ from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
-from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from tests.tiny import CPU, SPEC, learn, make_learner, same, shrink, transitions
 
@@ -34,8 +34,8 @@ class Pull(Term):
 
     height: float = 1.0
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
-        return 0 * update.data.value.sum() + self.height, {"twice": torch.tensor(2 * self.height)}
+    def __call__(self, update: UpdateContext) -> tuple[Tensor, Metrics]:
+        return 0 * update.q_data.value.sum() + self.height, {"twice": torch.tensor(2 * self.height)}
 
 
 def critic_only(*terms: Term, **changes: Any) -> Recipe:
@@ -61,7 +61,7 @@ def test_what_has_no_critic_terms_has_no_critics() -> None:
     assert sum(value.numel() for value in learner.networks.critic.parameters()) == 0
     assert learner.networks.policy(transitions().obs).mode.shape == (6, 3)
     with pytest.raises(PixelrlError, match=r"critic is \(\); a term of the actor that asks for Q"):
-        learn(make_learner(shrink(quick_bc(), actor=(SeekValue(),))), 1)
+        learn(make_learner(shrink(quick_bc(), actor=(MaximizeQ(),))), 1)
 
 
 def test_both_gradients_are_taken_at_the_same_parameters() -> None:
@@ -89,8 +89,8 @@ ABSENT = [
     ("critic", TD(weight=0.0)),
     ("critic", BC(weight=0.0)),
     ("critic", CQL(weight=0.0)),
-    ("actor", SeekValue(weight=0.0)),
-    ("actor", KeepEntropy(weight=0.0)),
+    ("actor", MaximizeQ(weight=0.0)),
+    ("actor", Entropy(weight=0.0)),
     ("actor", BC(weight=0.0)),
     ("actor", AdvantageWeighted(weight=0.0)),
 ]
@@ -135,8 +135,8 @@ def test_warm_up_ends_after_its_steps() -> None:
     learner = make_learner(shrink(cog(), warmup_steps=2))
     seen = [learner.update(transitions(step)) for step in range(3)]
     assert ["actor/bc" in metrics for metrics in seen] == [True, True, False]
-    assert ["actor/seekvalue" in metrics for metrics in seen] == [False, False, True]
-    assert all({"actor/keepentropy", "critic/td", "critic/cql"} <= metrics.keys() for metrics in seen)
+    assert ["actor/maximizeq" in metrics for metrics in seen] == [False, False, True]
+    assert all({"actor/entropy", "critic/td", "critic/cql"} <= metrics.keys() for metrics in seen)
     assert learner.step == 3
 
 
@@ -154,12 +154,12 @@ def test_a_multiplier_climbs_above_its_bound_and_falls_below(bound: float, direc
 
 
 def test_a_multiplier_rests_while_its_term_is_not_asked_for() -> None:
-    bounded = KeepEntropy(weight=AtMost(bound=1e3))
+    bounded = Entropy(weight=AtMost(bound=1e3))
     learner = make_learner(shrink(cog(), warmup=(BC(), bounded), warmup_steps=2, actor=(BC(),)))
     values = []
     for _ in range(4):
         learn(learner, 1)
-        values.append(learner.actor.multipliers["keepentropy"].value.item())
+        values.append(learner.actor.multipliers["entropy"].value.item())
     assert values[0] > values[1] == values[2] == values[3]
 
 
@@ -167,12 +167,12 @@ def test_two_multipliers_climb_apart() -> None:
     recipe = shrink(
         cog(),
         critic=(TD(), CQL(weight=AtMost(bound=-1e3))),
-        actor=(SeekValue(), KeepEntropy(weight=AtMost(bound=1e3))),
+        actor=(MaximizeQ(), Entropy(weight=AtMost(bound=1e3))),
         warmup=(),
         warmup_steps=0,
     )
     learner = learn(make_learner(recipe), 2)
-    assert learner.critic.multipliers["cql"].value.item() > 1 > learner.actor.multipliers["keepentropy"].value.item()
+    assert learner.critic.multipliers["cql"].value.item() > 1 > learner.actor.multipliers["entropy"].value.item()
 
 
 def test_the_target_follows_the_stepped_critic() -> None:

@@ -15,17 +15,17 @@ from pixelrl.learning.networks import (
     FINAL_LAYER,
     Critic,
     CriticHead,
+    CriticOutput,
     EnsembleLinear,
-    Judgement,
     Networks,
     SquashedGaussian,
 )
 from tests.tiny import SPEC, gradients, make_networks, moved, observation, same, seeded
 
 
-def judge(critic: Critic, obs: Observation, action: Tensor) -> Judgement:
+def judge(critic: Critic, obs: Observation, action: Tensor) -> CriticOutput:
     """Judge actions in states, from the pictures on."""
-    return critic.judge(critic.situate(critic.encode(obs)), action)
+    return critic.q_values(critic.embed_state(critic.encode(obs)), action)
 
 
 def plain_member(head: CriticHead, member: int, *, layer_norm: bool) -> nn.Sequential:
@@ -79,11 +79,11 @@ def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
     critic = make_networks(shared=shared).critic
     encoding = critic.encode(observation())
     assert encoding.shape[0] == (1 if shared else 2)
-    state = critic.situate(encoding)
+    state = critic.embed_state(encoding)
     actions = torch.rand(4, 6, 3, generator=seeded()) * 2 - 1
-    value, features = critic.judge(state, actions)
+    value, features = critic.q_values(state, actions)
     for n, action in enumerate(actions):
-        alone = critic.judge(state, action)
+        alone = critic.q_values(state, action)
         torch.testing.assert_close(alone.value, value[:, n])
         torch.testing.assert_close(alone.features, features[:, n])
     assert value.std(1).min() > 1e-4  # the action does matter

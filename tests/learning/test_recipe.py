@@ -13,7 +13,7 @@ from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
-from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from tests.tiny import SPEC, learn, make_learner, shrink
 
@@ -42,7 +42,10 @@ def test_the_class_is_named() -> None:
         ("pixelrl", "'pixelrl' is not a class of pixelrl"),
         ("pixelrl.terms.bc.BD", "no 'pixelrl.terms.bc.BD'"),
         ("pixelrl.terms.nowhere.BC", "no 'pixelrl.terms.nowhere.BC'"),
-        ("pixelrl.learning.context.Update", "'pixelrl.learning.context.Update' is not a configuration class"),
+        (
+            "pixelrl.learning.context.UpdateContext",
+            "'pixelrl.learning.context.UpdateContext' is not a configuration class",
+        ),
         ("pixelrl.learning.recipe.importlib", "'pixelrl.learning.recipe.importlib' is not a configuration class"),
     ],
 )
@@ -99,14 +102,14 @@ def test_what_cannot_be_is_refused_before_data_are_read(changes: dict[str, Any])
 
 
 def test_warm_up_may_weigh_a_term_otherwise_than_the_actor_does() -> None:
-    fixed = (SeekValue(), KeepEntropy(weight=0.1))
-    learn(make_learner(shrink(cog(), warmup=(BC(), KeepEntropy()), actor=fixed)), 3)
+    fixed = (MaximizeQ(), Entropy(weight=0.1))
+    learn(make_learner(shrink(cog(), warmup=(BC(), Entropy()), actor=fixed)), 3)
 
 
 def test_two_rules_for_one_multiplier_are_refused_or_obeyed() -> None:
-    rules = {"warmup": (BC(), KeepEntropy(weight=AtMost(bound=0.0, start=0.5))), "actor": (SeekValue(), KeepEntropy())}
+    rules = {"warmup": (BC(), Entropy(weight=AtMost(bound=0.0, start=0.5))), "actor": (MaximizeQ(), Entropy())}
     try:
         learner = make_learner(shrink(cog(), **rules))
     except PixelrlError:
         return
-    assert learner.actor.multipliers["keepentropy"].value.item() == pytest.approx(0.5)
+    assert learner.actor.multipliers["entropy"].value.item() == pytest.approx(0.5)

@@ -18,7 +18,7 @@ from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, Update
+from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.execution import Taped, updater
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
@@ -146,8 +146,8 @@ class Hasty(Term):
 
     how: Callable[[Tensor], Tensor]
 
-    def __call__(self, update: Update) -> tuple[Tensor, Metrics]:
-        return self.how(update.data.value), {}
+    def __call__(self, update: UpdateContext) -> tuple[Tensor, Metrics]:
+        return self.how(update.q_data.value), {}
 
 
 LOOKS = {

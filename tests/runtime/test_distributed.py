@@ -19,7 +19,7 @@ from pixelrl.learning.learner import Learner
 from pixelrl.learning.noise import SharedGenerator, draw
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
@@ -31,17 +31,17 @@ SIZE = 12
 
 
 @pytest.fixture(params=[2, 3], ids="{} ranks".format)
-def ranks(request: pytest.FixtureRequest) -> list[Ranks]:
+def ranks(request: pytest.FixtureRequest) -> list[Distributed]:
     return joined(request.param)
 
 
-def joined(count: int, patience: float = 20) -> list[Ranks]:
+def joined(count: int, patience: float = 20) -> list[Distributed]:
     """Return all ranks of a group, in this process; they wait for each other so long [s]."""
     store = dist.HashStore()
 
-    def join(rank: int) -> Ranks:
+    def join(rank: int) -> Distributed:
         group = dist.ProcessGroupGloo(store, rank, count, timedelta(seconds=patience))
-        return Ranks(rank=rank, count=count, group=group, store=store)
+        return Distributed(rank=rank, world_size=count, group=group, store=store)
 
     return each(range(count), join)
 
@@ -64,7 +64,7 @@ def each(items: Sequence[Any], work: Callable[[Any], Result]) -> list[Result]:
     return [found[index] for index in range(len(items))]
 
 
-def share(batch: Batch, ranks: Ranks) -> Batch:
+def share(batch: Batch, distributed: Distributed) -> Batch:
     """Return our rows of a batch, as `Mixture` gives them."""
 
     def ours(value: Any) -> Any:
@@ -72,12 +72,12 @@ def share(batch: Batch, ranks: Ranks) -> Batch:
             return Observation(
                 images={key: ours(image) for key, image in value.images.items()}, proprio=ours(value.proprio)
             )
-        return value[ranks.rank :: ranks.count]
+        return value[distributed.rank :: distributed.world_size]
 
     return Batch(**{key: ours(value) for key, value in vars(batch).items()})
 
 
-def learners(recipe: Recipe, ranks: Sequence[Ranks]) -> list[Learner]:
+def learners(recipe: Recipe, ranks: Sequence[Distributed]) -> list[Learner]:
     return [Learner(recipe, SPEC, CPU, place) for place in ranks]
 
 
@@ -92,7 +92,7 @@ def learn(learner: Learner, steps: int) -> dict[str, torch.Tensor]:
     """Take steps, and return what the last one measured."""
     found: dict[str, torch.Tensor] = {}
     for _ in range(steps):
-        batch = share(transitions(learner.step, size=SIZE), learner.ranks)
+        batch = share(transitions(learner.step, size=SIZE), learner.distributed)
         found = learner.update(batch, measure=True)
         learner.check()
     return found
@@ -102,9 +102,9 @@ LAGRANGE = replace(cog_dr3(), critic=(TD(), CQL(weight=AtMost(bound=1.0)), DR3(w
 
 
 @pytest.mark.parametrize("recipe", [LAGRANGE, quick_cog_dr3(), quick_awr_dr3()], ids=["cog", "quick", "awr"])
-def test_ranks_learn_and_measure_what_one_does(recipe: Recipe, ranks: list[Ranks]) -> None:
+def test_ranks_learn_and_measure_what_one_does(recipe: Recipe, ranks: list[Distributed]) -> None:
     small = shrink(recipe, batch_size=SIZE, warmup_steps=1)
-    alone, *others = learners(small, [ALONE, *ranks])
+    alone, *others = learners(small, [SINGLE_PROCESS, *ranks])
     for learner in (alone, *others):
         enlarge(learner)
     expected = learn(alone, 4)
@@ -129,7 +129,7 @@ def test_noise_is_that_of_our_rows() -> None:
     for rank in range(3):
         generator = SharedGenerator()
         generator.manual_seed(7)
-        generator.ranks = Ranks(rank=rank, count=3)
+        generator.distributed = Distributed(rank=rank, world_size=3)
         assert torch.equal(draw(torch.randn, (4, 2, 3), generator, rows=1), everything[:, rank::3])
         assert torch.equal(torch.randn(5, generator=generator), torch.randn(5, generator=after(everything)))
 
@@ -147,7 +147,7 @@ def test_pictures_are_shifted_as_one_rank_would() -> None:
     for rank in range(2):
         generator = SharedGenerator()
         generator.manual_seed(1)
-        generator.ranks = Ranks(rank=rank, count=2)
+        generator.distributed = Distributed(rank=rank, world_size=2)
         assert torch.equal(random_shift(pictures[rank::2], 3, generator), everything[rank::2])
 
 
@@ -158,7 +158,7 @@ def test_what_goes_wrong_on_one_rank_stops_all_in_the_same_words() -> None:
         batch = transitions(size=SIZE)
         reward = batch.reward.clone()
         reward[7] = math.nan  # a row of rank 1 and of the prior data
-        learner.update(share(replace(batch, reward=reward), learner.ranks))
+        learner.update(share(replace(batch, reward=reward), learner.distributed))
         learner.check()
 
     first, second = each(learners_, spoilt)
@@ -171,13 +171,13 @@ def test_an_overflow_on_one_rank_is_skipped_by_all() -> None:
     before = pair[0].critic.flat.whole.detach().clone()
 
     def overflowing(learner: Learner) -> int:
-        batch = share(transitions(size=SIZE), learner.ranks)
+        batch = share(transitions(size=SIZE), learner.distributed)
         learner.differentiate(batch)
         slope = learner.critic.flat.whole.grad
         assert slope is not None
-        if learner.ranks.rank == 1:
+        if learner.distributed.rank == 1:
             slope[3] = math.inf
-        learner.ranks.average(learner.slopes)
+        learner.distributed.all_reduce_mean(learner.slopes)
         learner.advance()
         return learner.skipped()
 
@@ -197,25 +197,27 @@ def test_a_lost_rank_leaves_the_last_whole_step() -> None:
         learn(one, 1)  # the other does not come
     assert one.step == 2 and torch.equal(one.critic.flat.whole, weights)
     assert torch.equal(one.generator.get_state(), noise)
-    assert [place.speaks() for place in ranks] == [True, False]
+    assert [place.elect_reporter() for place in ranks] == [True, False]
 
 
-def test_work_that_fails_on_some_ranks_is_told_by_the_first_of_them(ranks: list[Ranks]) -> None:
-    def work(place: Ranks) -> int:
-        return place.together(lambda: 6 // (len(ranks) - 1 - place.rank))
+def test_work_that_fails_on_some_ranks_is_told_by_the_first_of_them(ranks: list[Distributed]) -> None:
+    def work(place: Distributed) -> int:
+        return place.run_on_all_ranks(lambda: 6 // (len(ranks) - 1 - place.rank))
 
     *quiet, loud = each(ranks, work)
     assert isinstance(loud, ZeroDivisionError)
     assert all(isinstance(end, SystemExit) and end.code == 1 for end in quiet)
-    assert each(ranks, lambda place: place.together(lambda: place.rank)) == list(range(len(ranks)))
+    assert each(ranks, lambda place: place.run_on_all_ranks(lambda: place.rank)) == list(range(len(ranks)))
 
 
-def test_ranks_agree(ranks: list[Ranks]) -> None:
+def test_ranks_agree(ranks: list[Distributed]) -> None:
     assert each(ranks, lambda place: place.any(place.rank == 1)) == [True] * len(ranks)
     assert each(ranks, lambda place: place.any(False)) == [False] * len(ranks)
-    assert each(ranks, lambda place: place.tell(f"I am {place.rank}"))[0] == [f"I am {n}" for n in range(len(ranks))]
-    assert each(ranks, lambda place: place.check_alike("step 5")) == [None] * len(ranks)
-    loud, *quiet = each(ranks, lambda place: place.check_alike(f"step {place.rank * 5}"))
+    assert each(ranks, lambda place: place.all_gather_text(f"I am {place.rank}"))[0] == [
+        f"I am {n}" for n in range(len(ranks))
+    ]
+    assert each(ranks, lambda place: place.check_same_state("step 5")) == [None] * len(ranks)
+    loud, *quiet = each(ranks, lambda place: place.check_same_state(f"step {place.rank * 5}"))
     assert str(loud) == "rank 1 is at step 5, rank 0 at step 0; expected the same everywhere"
     assert all(isinstance(end, SystemExit) for end in quiet)
 
@@ -223,4 +225,4 @@ def test_ranks_agree(ranks: list[Ranks]) -> None:
 def test_batch_norm_is_refused() -> None:
     recipe = shrink(cog_dr3(), encoder=RobomimicResNet18())
     with pytest.raises(PixelrlError, match="BatchNorm mixes the pictures of a batch, and 2 ranks"):
-        Learner(recipe, replace(SPEC, images={"front_image": (3, 64, 64)}), CPU, Ranks(count=2))
+        Learner(recipe, replace(SPEC, images={"front_image": (3, 64, 64)}), CPU, Distributed(world_size=2))

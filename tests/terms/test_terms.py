@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Batch
-from pixelrl.learning.context import Update
-from pixelrl.learning.networks import Judgement, SquashedGaussian
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.networks import CriticOutput, SquashedGaussian
 from pixelrl.learning.weights import AtMost
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
-from pixelrl.terms.sac import KeepEntropy, SeekValue
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from tests.tiny import gradients, known, make_networks, moved, seeded, transitions
 
 NOTHING = torch.empty(0)
 
 
-def judged(value: list[list[float]]) -> Judgement:
+def judged(value: list[list[float]]) -> CriticOutput:
     """Return a judgement of E critics on B rows, without features."""
-    return Judgement(torch.tensor(value, dtype=torch.float32, requires_grad=True), NOTHING)
+    return CriticOutput(torch.tensor(value, dtype=torch.float32, requires_grad=True), NOTHING)
 
 
 def gaussian(mean: list[float], std: float, rows: int) -> SquashedGaussian:
@@ -43,9 +43,9 @@ class LinearCritic:
     def critic(self) -> "LinearCritic":
         return self
 
-    def judge(self, state: Tensor, action: Tensor) -> Judgement:
+    def q_values(self, state: Tensor, action: Tensor) -> CriticOutput:
         value = torch.einsum("ea,...a->e...", self.slope, action)
-        return Judgement(value + self.offset.view(-1, *[1] * (value.dim() - 1)), NOTHING)
+        return CriticOutput(value + self.offset.view(-1, *[1] * (value.dim() - 1)), NOTHING)
 
 
 def rows(action: list[list[float]]) -> Batch:
@@ -56,9 +56,9 @@ def rows(action: list[list[float]]) -> Batch:
 # TD
 
 
-def td_update() -> Update:
+def td_update() -> UpdateContext:
     batch = replace(transitions(size=2), reward=torch.tensor([1.0, 0.0]), discount=torch.tensor([0.5, 0.0]))
-    return known(batch, data=judged([[1, 2], [3, 4]]), next_value=torch.tensor([4.0, 100.0]))
+    return known(batch, q_data=judged([[1, 2], [3, 4]]), next_value=torch.tensor([4.0, 100.0]))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_td_is_the_squared_bellman_error(
 
 def test_td_pulls_q_and_not_its_target() -> None:
     networks = make_networks()
-    update = Update(networks, transitions(), seeded())
+    update = UpdateContext(networks, transitions(), seeded())
     loss, _ = TD()(update)
     assert not update.td_target.requires_grad
     assert moved(gradients(loss, networks.critic))
@@ -95,8 +95,8 @@ def test_cql_of_a_constant_q_is_the_volume_of_the_actions(temperature: float) ->
     update = known(
         rows([[0.3, -0.2]] * 5),
         LinearCritic(torch.zeros(2, 2), offset),
-        state=NOTHING,
-        data=judged([[1.0] * 5, [-4.0] * 5]),
+        state_embedding=NOTHING,
+        q_data=judged([[1.0] * 5, [-4.0] * 5]),
         policy=gaussian([0.0, 0.0], 1.0, 5),
         next_policy=gaussian([0.0, 0.0], 1.0, 5),
     )
@@ -117,8 +117,8 @@ def test_cql_converges_to_the_integral_from_every_proposal(
     update = known(
         rows([[0.4, 0.2]]),
         LinearCritic(slope, torch.tensor([2.0])),
-        state=NOTHING,
-        data=judged([[0.0]]),
+        state_embedding=NOTHING,
+        q_data=judged([[0.0]]),
         policy=gaussian([0.3, -0.2], 1.2, 1),
         next_policy=gaussian([-0.2, 0.4], 1.2, 1),
     )
@@ -149,7 +149,7 @@ def test_cql_proposes_uniform_then_pi_of_s_then_pi_of_the_next_s() -> None:
 
 def test_cql_moves_the_critic_and_neither_proposals_nor_densities() -> None:
     networks = make_networks()
-    loss, _ = CQL()(Update(networks, transitions(), seeded()))
+    loss, _ = CQL()(UpdateContext(networks, transitions(), seeded()))
     assert moved(gradients(loss, networks.critic))
     assert not moved(gradients(loss, networks.actor))
 
@@ -158,7 +158,9 @@ def test_cql_pushes_sampled_actions_down_and_recorded_ones_up() -> None:
     data = judged([[0.0, 0.0]])
     critic = LinearCritic(torch.zeros(1, 2), torch.tensor([0.5], requires_grad=True))
     policy = gaussian([0.0, 0.0], 1.0, 2)
-    update = known(rows([[0.1, 0.1]] * 2), critic, state=NOTHING, data=data, policy=policy, next_policy=policy)
+    update = known(
+        rows([[0.1, 0.1]] * 2), critic, state_embedding=NOTHING, q_data=data, policy=policy, next_policy=policy
+    )
     loss, _ = CQL(uniform=4)(update)
     offset, recorded = torch.autograd.grad(loss, (critic.offset, data.value))
     assert offset.item() == pytest.approx(1)  # a soft maximum's slopes add up to one
@@ -179,7 +181,7 @@ def test_dr3_is_the_mean_dot_product_summed_over_the_ensemble(site: str, stop: b
     if site == "encoding":
         update = known(encoding=here, next_encoding=there)
     else:
-        update = known(data=Judgement(NOTHING, here), next_judgement=Judgement(NOTHING, there))
+        update = known(q_data=CriticOutput(NOTHING, here), q_next=CriticOutput(NOTHING, there))
     loss, _ = DR3(site=site, stop_gradient=stop)(update)  # type: ignore[arg-type]
     assert loss.item() == pytest.approx(5.5)
     (slope,) = torch.autograd.grad(loss, here, retain_graph=True)
@@ -192,7 +194,7 @@ def test_dr3_sums_its_products_in_fp32() -> None:
     here = torch.full((1, 1, 4096), 1.0, dtype=torch.bfloat16)
     there = here.clone()
     there[..., 0] += 1 / 128
-    loss, _ = DR3()(known(data=Judgement(NOTHING, here), next_judgement=Judgement(NOTHING, there)))
+    loss, _ = DR3()(known(q_data=CriticOutput(NOTHING, here), q_next=CriticOutput(NOTHING, there)))
     assert loss.dtype == torch.float32 and loss.item() == 4096 + 1 / 128
 
 
@@ -200,11 +202,11 @@ def test_dr3_takes_the_backups_action_and_the_online_critic() -> None:
     networks = make_networks()
     for parameter in networks.target.parameters():
         parameter.data.zero_()
-    update = Update(networks, transitions(), seeded())
+    update = UpdateContext(networks, transitions(), seeded())
     update.td_target  # noqa: B018 (asked for first, as by TD)
     critic = networks.critic
-    there = critic.judge(critic.situate(critic.encode(update.next_obs)), update.next_action).features
-    here = critic.judge(critic.situate(critic.encode(update.obs)), update.batch.action).features
+    there = critic.q_values(critic.embed_state(critic.encode(update.next_obs)), update.next_action).features
+    here = critic.q_values(critic.embed_state(critic.encode(update.obs)), update.batch.action).features
     torch.testing.assert_close(DR3()(update)[0], (here * there).sum(-1).mean(1).sum())
 
 
@@ -212,7 +214,7 @@ def test_dr3_takes_the_backups_action_and_the_online_critic() -> None:
 def test_dr3_moves_the_critic_through_the_next_features_unless_stopped(site: str) -> None:
     def slopes(stop: bool) -> list[Tensor]:
         networks = make_networks(shared=True)
-        loss, _ = DR3(site=site, stop_gradient=stop)(Update(networks, transitions(), seeded()))  # type: ignore[arg-type]
+        loss, _ = DR3(site=site, stop_gradient=stop)(UpdateContext(networks, transitions(), seeded()))  # type: ignore[arg-type]
         assert not moved(gradients(loss, networks.actor))
         return gradients(loss, networks.critic)
 
@@ -226,22 +228,22 @@ def test_dr3_moves_the_critic_through_the_next_features_unless_stopped(site: str
 
 def test_seeking_value_is_minus_the_smaller_q() -> None:
     judgement = judged([[1, 5, 3], [2, 4, -3]])
-    loss, _ = SeekValue()(known(policy_judgement=judgement))
+    loss, _ = MaximizeQ()(known(q_policy=judgement))
     assert loss.item() == pytest.approx(-(1 + 4 - 3) / 3)
 
 
 def test_keeping_entropy_measures_the_shortfall_below_minus_dim_a() -> None:
     log_prob = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
-    loss, metrics = KeepEntropy()(known(policy_action=(torch.zeros(3, 2), log_prob)))
+    loss, metrics = Entropy()(known(policy_action=(torch.zeros(3, 2), log_prob)))
     assert loss.item() == pytest.approx(3 - 2)  # entropy -3, target -2: one nat short
     assert metrics["entropy"].item() == pytest.approx(-3)
-    assert KeepEntropy().weight == AtMost(bound=0.0)
+    assert Entropy().weight == AtMost(bound=0.0)
 
 
 def test_the_actors_terms_reach_the_actor() -> None:
     networks = make_networks()
-    for term in (SeekValue(), KeepEntropy(), BC(), AdvantageWeighted()):
-        loss, _ = term(Update(networks, transitions(), seeded()))
+    for term in (MaximizeQ(), Entropy(), BC(), AdvantageWeighted()):
+        loss, _ = term(UpdateContext(networks, transitions(), seeded()))
         assert loss.shape == () and moved(gradients(loss, networks.actor))
 
 
@@ -269,9 +271,9 @@ def test_advantages_weigh_the_imitation() -> None:
     update = known(
         batch,
         LinearCritic(torch.zeros(2, 2), torch.tensor([2.0, 5.0])),
-        state=NOTHING,
+        state_embedding=NOTHING,
         policy=policy,
-        data=judged([[3, 0, 99], [4, 1, 10]]),
+        q_data=judged([[3, 0, 99], [4, 1, 10]]),
     )
     weights = torch.tensor([math.exp(0.5), math.exp(-1), 20.0])
     loss, metrics = AdvantageWeighted(temperature=2.0)(update)
@@ -285,7 +287,7 @@ def test_the_policys_value_is_the_mean_over_samples_of_the_smaller_q() -> None:
     # Q_0 = a, Q_1 = -a: their minimum is -|a| at every sample, though both means are near 0
     policy = gaussian([0.0], 1.0, 1)
     critic = LinearCritic(torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
-    update = known(rows([[0.5]]), critic, state=NOTHING, policy=policy, data=judged([[0.0], [0.0]]))
+    update = known(rows([[0.5]]), critic, state_embedding=NOTHING, policy=policy, q_data=judged([[0.0], [0.0]]))
     _, metrics = AdvantageWeighted(samples=16)(update)
     own = policy.sample(16, seeded())[0]
     assert metrics["advantage"].item() == pytest.approx(own.abs().mean().item(), rel=1e-5)
@@ -295,9 +297,9 @@ def test_an_enormous_advantage_is_only_as_large_as_the_limit() -> None:
     update = known(
         rows([[0.5]]),
         LinearCritic(torch.zeros(1, 1), torch.zeros(1)),
-        state=NOTHING,
+        state_embedding=NOTHING,
         policy=gaussian([0.0], 1.0, 1),
-        data=judged([[1e6]]),
+        q_data=judged([[1e6]]),
     )
     loss, metrics = AdvantageWeighted(limit=7.0)(update)
     assert metrics["weight"].item() == 7 and loss.isfinite()
@@ -305,5 +307,5 @@ def test_an_enormous_advantage_is_only_as_large_as_the_limit() -> None:
 
 def test_advantage_weights_carry_no_gradient_into_the_critic() -> None:
     networks = make_networks()
-    loss, _ = AdvantageWeighted()(Update(networks, transitions(), seeded()))
+    loss, _ = AdvantageWeighted()(UpdateContext(networks, transitions(), seeded()))
     assert not moved(gradients(loss, networks.critic))

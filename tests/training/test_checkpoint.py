@@ -16,7 +16,7 @@ from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
-from pixelrl.terms.sac import KeepEntropy
+from pixelrl.terms.sac import Entropy
 from pixelrl.terms.td import TD
 from pixelrl.training import checkpoint
 from tests.tiny import learn, make_learner, make_networks, same, shrink, transitions
@@ -24,7 +24,7 @@ from tests.tiny import learn, make_learner, make_networks, same, shrink, transit
 LEARNED = shrink(
     quick_cog_dr3(),
     critic=(TD(), CQL(weight=AtMost(bound=0.5, rate=0.1)), BC()),
-    warmup=(BC(), KeepEntropy()),
+    warmup=(BC(), Entropy()),
     warmup_steps=3,
 )
 

@@ -35,9 +35,9 @@ def test_a_row_a_report(tmp_path: Path) -> None:
 def test_a_figure_that_comes_later_adds_a_column(tmp_path: Path) -> None:
     log = CSVLog(tmp_path / "metrics.csv", 0)
     log.write(report(1, actor_bc=1.0))
-    log.write(report(2, actor_seekvalue=2.0))
-    log.write(report(3, actor_bc=3.0, actor_seekvalue=4.0))
-    assert [(row["actor/bc"], row["actor/seekvalue"]) for row in rows(tmp_path / "metrics.csv")] == [
+    log.write(report(2, actor_maximizeq=2.0))
+    log.write(report(3, actor_bc=3.0, actor_maximizeq=4.0))
+    assert [(row["actor/bc"], row["actor/maximizeq"]) for row in rows(tmp_path / "metrics.csv")] == [
         ("1", ""),
         ("", "2"),
         ("3", "4"),

@@ -190,9 +190,9 @@ def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str
 
     def run(job: Any, recipe: Any = None) -> None:
         whole = restore(recipe)
-        with joined(job.device) as (ranks, device):
-            console = Console(quiet=not ranks.first)
-            if ranks.count > 1 and (job.seeds or job.profile):
+        with joined(job.device) as (distributed, device):
+            console = Console(quiet=not distributed.is_main)
+            if distributed.world_size > 1 and (job.seeds or job.profile):
                 raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
             if job.seeds:
                 from pixelrl.launch.seed_runs import train_seeds  # few runs need it
@@ -202,7 +202,7 @@ def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str
                 train_seeds(make.__name__, [*words, *shared], job.seeds, job.out, steps=whole.steps, **kept)
                 return
             kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir}
-            data = partial(load_training_data, recipe=whole, sources=sources_of(whole, job), ranks=ranks, **kept, console=console)
+            data = partial(load_training_data, recipe=whole, sources=sources_of(whole, job), distributed=distributed, **kept, console=console)
             if job.profile:
                 from pixelrl.launch.commands.profile import profile_training  # few runs need it
 
@@ -210,7 +210,7 @@ def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str
                 profile_training(whole, data, job.out, device=device, **how, console=console)
                 return
             chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
-            train(whole, data, **chosen, device=device, ranks=ranks, console=console)
+            train(whole, data, **chosen, device=device, distributed=distributed, console=console)
 
     run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
     run.__defaults__ = (options(),)

@@ -27,7 +27,7 @@ from pixelrl.launch.torchrun import outliving
 from pixelrl.learning.learner import Learner
 from pixelrl.training.loop import Report
 from pixelrl.training.loop import train as training
-from pixelrl.runtime.distributed import ALONE, Ranks
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.training.metrics_log import Log
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device, read_run
 
@@ -45,7 +45,7 @@ def train(
     threads: Threads = "auto",
     loader_threads: int | None = None,
     capture: Capture = "auto",
-    ranks: Ranks = ALONE,
+    distributed: Distributed = SINGLE_PROCESS,
     console: Console,
 ) -> None:
     """Train a policy and keep everything about it in the directory `out`.
@@ -61,19 +61,19 @@ def train(
     loaders = int(where.type == "cuda") if loader_threads is None else loader_threads
     if log_every < 1 or checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
-    mixture, learner, run, seconds = ranks.together(
-        lambda: prepare(recipe, data, out, where, resume=resume, threads=threads, ranks=ranks)
+    mixture, learner, run, seconds = distributed.run_on_all_ranks(
+        lambda: prepare(recipe, data, out, where, resume=resume, threads=threads, distributed=distributed)
     )
     if resume:
         console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
     check_capture(learner, capture)
-    ranks.check_alike(f"step {learner.step} of data {run.fingerprint} in {out}")
-    if ranks.first:
+    distributed.check_same_state(f"step {learner.step} of data {run.fingerprint} in {out}")
+    if distributed.is_main:
         run.write(out)
     saved, path = learner.step, checkpoint_path(out)
     with (
         checkpoint.naming_last_good(path),
-        Log(out, saved) if ranks.first else nullcontext() as log,
+        Log(out, saved) if distributed.is_main else nullcontext() as log,
         Prefetcher(mixture.batch, recipe.steps, threads=loaders) as batch_at,
         progress_bar(console) as bar,
         deferred_interrupt() as interrupted,
@@ -86,18 +86,18 @@ def train(
             if report.metrics and log is not None:
                 log.write(report)
                 bar.update(job, note=summary(report))
-            stop = ranks.any(bool(interrupted))
+            stop = distributed.any(bool(interrupted))
             if due(report, saved, checkpoint_every) or stop or report.step == recipe.steps:
                 checkpoint.save(path, learner, report.seconds)
                 saved, seconds = report.step, report.seconds
-            if snapshot_every and report.step % snapshot_every == 0 and ranks.first:
+            if snapshot_every and report.step % snapshot_every == 0 and distributed.is_main:
                 checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
             if stop:
                 console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
                 raise KeyboardInterrupt
-    if ranks.first:
+    if distributed.is_main:
         result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
-        write_json(out / "training.json", result | {"ranks": ranks.count} | provenance.record())
+        write_json(out / "training.json", result | {"ranks": distributed.world_size} | provenance.record())
 
 
 def prepare(
@@ -108,7 +108,7 @@ def prepare(
     *,
     resume: bool,
     threads: Threads,
-    ranks: Ranks,
+    distributed: Distributed,
 ) -> tuple[Mixture, Learner, Run, float]:
     """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken.
 
@@ -120,7 +120,7 @@ def prepare(
     onednn = settle_kernels(recipe, device, before.onednn if before else None)
     make = partial(make_learner, recipe, mixture.spec, device, onednn)
     count = settle_threads(threads, device, before.threads if before else None, make, mixture.batch)
-    learner = make(ranks)
+    learner = make(distributed)
     learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
     run = describe(recipe, mixture, count, onednn)
     return mixture, learner, run, 0.0 if before is None else go_on(out, before, run, learner)
