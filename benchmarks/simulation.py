@@ -16,10 +16,11 @@ from rich.table import Table
 from benchmarks.ledger import case_record
 from benchmarks.race import Clock, Contender, Result, Work, load, race
 from benchmarks.workers import together
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.simulation.envs.robosuite_env import TASK_NAMES, default_env_args, make_env
+from pixelrl.runtime.video import Row, contact_sheet
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.envs.robosuite_import import robosuite
-from pixelrl.simulation.evaluation.video import Row, contact_sheet
 
 STOCK, FAST, SLOW = "robosuite", "pixelrl fast", "pixelrl stock"
 
@@ -97,7 +98,7 @@ def work(scene: Scene | None, drawing: str | None) -> Work:
         env = raw = _robosuites(scene)
         reset: Callable[[], object] = env.reset
     else:
-        env = make_env(scene.env_args(drawing))
+        env = make_robosuite_env(scene.env_args(drawing))
         raw, reset = env.robosuite, partial(env.reset, seed=0)
     made = time.perf_counter()
     reset()

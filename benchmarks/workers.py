@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.simulation.envs.robosuite_env import make_env
+from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.evaluation.rollout import rollout
 
 
@@ -59,7 +59,7 @@ def together(
         turns: of each: as many episodes as workers.
         progress: called with who is on.
     """
-    make = partial(make_env, env_args)
+    make = partial(make_robosuite_env, env_args)
     playing = {
         count: rollout(Walker(action_dim), make, episodes=count * (turns + 1), seed=0, workers=count)
         for count in workers

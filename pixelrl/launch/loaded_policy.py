@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE, control_freq_of, drawing_of
 from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.training.run_directory import checkpoint_path, read_networks
-from pixelrl.simulation.envs.make import GYM, control_rate, named, with_cameras
-from pixelrl.simulation.envs.robosuite_env import drawing_of
+from pixelrl.simulation.envs.make import named_env_args, with_cameras
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def load_trained(directory: Path, step: int | None) -> LoadedPolicy:
         action=run.spec.action,
         origin={"run": str(directory), "step": found, "sha256": digest},
         history=run.spec.history,
-        control_freq=control_rate(run.env_args),
+        control_freq=control_freq_of(run.env_args),
         values=policy.values if run.recipe.critic else None,
     )
 
@@ -112,11 +112,11 @@ def environment_for(
     Raises:
         PixelrlError: none is known, or a camera is not one of a simulator.
     """
-    env_args = loaded.env_args if env is None else named(env)
+    env_args = loaded.env_args if env is None else named_env_args(env)
     if not env_args:
         raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
     env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
-    if drawing is not None and env_args.get("type", 1) == GYM:
+    if drawing is not None and env_args.get("type", 1) == GYMNASIUM_TYPE:
         raise PixelrlError(f"--drawing {drawing}: {env_args['env_name']} is Gymnasium's, and draws in its own way")
     if drawing is not None:
         env_args["drawing"] = drawing

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelrl.simulation.evaluation.initial_states import read_bank
+from pixelrl.simulation.evaluation.initial_states import read_initial_states
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import PixelrlError
@@ -16,14 +16,14 @@ from pixelrl.launch.arguments import pairs
 from pixelrl.launch.loaded_policy import check_control_rate
 from pixelrl.launch.commands.starts import chosen
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.make import named, open_env, with_cameras
-from pixelrl.simulation.envs.gymnasium_env import GymEnv
+from pixelrl.simulation.envs.make import named_env_args, make_env, with_cameras
+from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 
 Pixelrl = Callable[..., tuple[int, str]]
 TOY = "gym:tests.toy_gym:Toy/Reach-v0"
 
 
-def wander(env: GymEnv, episodes: int) -> Iterator[Episode]:
+def wander(env: GymnasiumEnv, episodes: int) -> Iterator[Episode]:
     """Record random episodes through the door."""
     for seed in range(episodes):
         random = np.random.default_rng(seed)
@@ -43,8 +43,8 @@ def wander(env: GymEnv, episodes: int) -> Iterator[Episode]:
 
 def test_a_policy_is_trained_and_evaluated_in_a_strangers_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
     data, run = tmp_path / "data.hdf5", tmp_path / "run"
-    env = open_env(with_cameras(named(TOY), {"pixels_front_image": (32, 48)}, {}))
-    assert isinstance(env, GymEnv)
+    env = make_env(with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {}))
+    assert isinstance(env, GymnasiumEnv)
     write_episodes(data, wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
     code, said = pixelrl(
         "train", "quick_bc", "--task", data, "--out", run, "--steps", 4, "--batch-size", 16, "--device", "cpu",
@@ -86,7 +86,7 @@ def test_a_bank_holds_the_starts_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -
     bank, episodes, seed = chosen(path, None, None)
     assert bank is not None and (episodes, seed, bank.env_args["env_kwargs"]["distractor"]) == (3, 4, True)
     assert [state.seed for state in bank.starts] == [derive(4, "evaluate", index) for index in range(3)]
-    assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == read_bank(path).sha256
+    assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == read_initial_states(path).sha256
     assert chosen(path, 2, None)[1] == 2 and chosen(None, None, None) == (None, 100, 0)
     for words, expected in (
         (command, "exists already; choose another --out"),

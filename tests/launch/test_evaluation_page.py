@@ -11,10 +11,10 @@ from PIL import Image
 from pixelrl.launch.reports.evaluation_page import film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.reports.episode_figures import around
-from pixelrl.simulation.evaluation.failures import Fall
+from pixelrl.simulation.evaluation.failures import ValueFall
 from pixelrl.simulation.evaluation.rollout import Outcome
 from pixelrl.simulation.evaluation.statistics import summarise
-from pixelrl.simulation.evaluation.video import MARK, write_video
+from pixelrl.runtime.video import MARK, write_video
 
 
 def episode(index: int, *, success: bool, judged: bool = True) -> Outcome:
@@ -67,9 +67,9 @@ def test_without_failures_there_is_no_sheet_of_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fall", "last", "steps"),
     [
-        (Fall(10, 13, 1, 0), 40, [0, 6, 8, 10, 11, 12, 13, 15, 40]),
-        (Fall(0, 3, 1, 0), 4, [0, 1, 2, 3, 4]),
+        (ValueFall(10, 13, 1, 0), 40, [0, 6, 8, 10, 11, 12, 13, 15, 40]),
+        (ValueFall(0, 3, 1, 0), 4, [0, 1, 2, 3, 4]),
     ],
 )
-def test_the_steps_around_a_moment(fall: Fall, last: int, steps: list[int]) -> None:
+def test_the_steps_around_a_moment(fall: ValueFall, last: int, steps: list[int]) -> None:
     assert around(fall, last) == steps

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pixelrl.simulation.playback.raw_hdf5 import read_raw, read_recording
+from pixelrl.simulation.playback.raw_hdf5 import read_raw_file, read_raw_episode
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path, write_episodes
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError, SimulationError
 from pixelrl.launch.commands.render import render
 from pixelrl.simulation.tasks.scripted.collect import record
-from pixelrl.simulation.envs.robosuite_env import default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 
 ARGS = default_env_args("pick-place-tray", size=32)
 SEEDS = (3, 4, 5)
@@ -27,7 +27,7 @@ SEEDS = (3, 4, 5)
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of ours: with pictures and rewards, and without scenes, which the tray's episodes share."""
     path = tmp_path_factory.mktemp("ours") / "ours.hdf5"
-    env = make_env(ARGS)
+    env = make_robosuite_env(ARGS)
     try:
         episodes = [record(env, "task", seed) for seed in SEEDS]
         write_episodes(path, episodes, env_args=ARGS, action_dims=env.action_dims)
@@ -134,7 +134,7 @@ def test_robosuites_own_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsy
 
 
 def test_both_layouts_and_all_notes_are_read(raw: Path, ours: Path) -> None:
-    robosuites, robomimics = read_raw(raw), read_raw(ours)
+    robosuites, robomimics = read_raw_file(raw), read_raw_file(ours)
     assert robosuites.demos == ("demo_1", "demo_2") and robosuites.action_dim == 4
     assert robosuites.env_args == {
         "env_name": "PickPlaceTray",
@@ -147,11 +147,11 @@ def test_both_layouts_and_all_notes_are_read(raw: Path, ours: Path) -> None:
     with h5py.File(raw, "a") as file:
         file["data/demo_1"].attrs["ep_meta"] = json.dumps({"lang": "pick it up"})
         del file["data"].attrs["repository_version"]
-    assert read_recording(read_raw(raw), "demo_1").meta == {"lang": "pick it up"}
-    assert read_recording(robosuites, "demo_2").rewards is None
-    kept = read_recording(robomimics, "demo_1")
+    assert read_raw_episode(read_raw_file(raw), "demo_1").meta == {"lang": "pick it up"}
+    assert read_raw_episode(robosuites, "demo_2").rewards is None
+    kept = read_raw_episode(robomimics, "demo_1")
     assert kept.rewards is not None and kept.notes["seed"] == SEEDS[1] and kept.scene is None
-    assert "env_version" not in read_raw(raw).env_args
+    assert "env_version" not in read_raw_file(raw).env_args
 
 
 def drop(name: str) -> Callable[[h5py.File], None]:

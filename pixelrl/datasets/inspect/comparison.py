@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.runtime.env_args import drawing_of
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect.checks import Role
 from pixelrl.datasets.inspect.issues import Issue
 from pixelrl.datasets.inspect.running_statistics import Actions
-from pixelrl.simulation.envs.robosuite_env import drawing_of
 
 SHIFT = 2.0
 """Means of an action dimension that differ by more than this many of the larger standard deviation are told of."""

@@ -14,7 +14,7 @@ from pixelrl.datasets.inspect.demo_summary import notes_of
 from pixelrl.datasets.hdf5.access import open_file
 from pixelrl.datasets.inspect.outline import DAMAGE, read_structure
 from pixelrl.datasets.hdf5.reader import sensor
-from pixelrl.simulation.evaluation.video import Row
+from pixelrl.runtime.video import Row
 
 SHOWN = 8
 """CameraSummary of a strip."""

@@ -17,7 +17,7 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.tasks.scripted.collect import collect as episodes_of
-from pixelrl.simulation.envs.robosuite_env import default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.evaluation.ray_engine import Cluster
 
 
@@ -47,7 +47,7 @@ def collect(
         raise PixelrlError(f"{out}: exists already; choose another --out, or remove it")
     provenance = Provenance(seed=seed)
     env_args = default_env_args(task, size=size, drawing=drawing, **({"distractor": True} if distractor else {}))
-    env = make_env(env_args)
+    env = make_robosuite_env(env_args)
     dims = env.action_dims
     env.close()
     tally = dict.fromkeys(("episodes", "successes", "held_at_start", "rewarded", "whole_task"), 0)

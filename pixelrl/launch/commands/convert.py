@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.datasets.convert import cog
 from pixelrl.datasets.convert import lerobot_reader
 from pixelrl.datasets.convert import lerobot_sidecar
@@ -26,7 +27,6 @@ from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import atomic_tree, write_json
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
-from pixelrl.simulation.envs.make import control_rate
 
 Format = Literal["hdf5", "lerobot", "minari", "cog"]
 NAMES = {
@@ -172,7 +172,7 @@ def open_recording(path: Path, kind: Format, options: Options, losses: Losses, t
 def _write(path: Path, aim: Format, recording: Interchange, options: Options) -> frozenset[str]:
     """Write a data set, and return the names of the arrays that lose something."""
     if aim == "lerobot":
-        fps = options.fps or control_rate(recording.env_args)
+        fps = options.fps or control_freq_of(recording.env_args)
         if fps is None or not 0 < fps < float("inf"):
             raise PixelrlError(
                 f"{path.name}: nobody knows how often the robot acted, and LeRobot wants to: say it with --fps [Hz]"

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 import pixelrl
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.learning.recipe import to_json
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -21,7 +22,6 @@ from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.reports.demo_summary import draw, last_figures, tell
 from pixelrl.launch.parallel_runs import Training, run_trainings
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.robosuite_env import TASK_NAMES
 from pixelrl.simulation.evaluation.statistics import mcnemar
 
 

@@ -17,11 +17,11 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.reports.evaluation_page import FAILURES, film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.commands.starts import chosen
-from pixelrl.simulation.envs.make import open_env
+from pixelrl.simulation.envs.make import make_env
 from pixelrl.simulation.evaluation.ray_engine import Cluster
 from pixelrl.simulation.evaluation.rollout import TIME_LIMIT, Outcome, rollout
 from pixelrl.simulation.evaluation.statistics import confidence_sequence, summarise
-from pixelrl.simulation.evaluation.video import Row, contact_sheet, mosaic, write_video
+from pixelrl.runtime.video import Row, contact_sheet, mosaic, write_video
 
 FPS = 10.0
 """Of films of environments that do not tell how often they act. [Hz]"""
@@ -63,7 +63,7 @@ def evaluate(
     known = loaded if bank is None else replace(loaded, env_args=bank.env_args)
     env_args = environment_for(known, env, env_options, camera_sources, drawing)
     warn_about_drawing(loaded, env_args, console)
-    make = partial(open_env, env_args)
+    make = partial(make_env, env_args)
     with closing(make()) as opened:
         policy, rate = in_environment_units(opened.action_dims, loaded), opened.control_freq
     check_control_rate(loaded.control_freq, rate, env_args)

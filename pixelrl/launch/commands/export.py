@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.export.artefact import export as write_artefact
@@ -14,7 +15,6 @@ from pixelrl.runtime.files import write_json
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.launch.provenance import Provenance
 from pixelrl.training.run_directory import Run, checkpoint_path, read_networks
-from pixelrl.simulation.envs.make import control_rate
 
 FRAMES, DEMOS = 256, 16
 """How many recorded instants the proof uses, spread over so many demos of each source."""
@@ -41,7 +41,7 @@ def export(
         networks,
         run.spec,
         out,
-        control_freq=control_rate(run.env_args),
+        control_freq=control_freq_of(run.env_args),
         env_args=run.env_args,
         frames=recorded_frames(run, data),
         checkpoint=checkpoint_path(directory, step),

@@ -25,7 +25,7 @@ from pixelrl.runtime.files import write_json
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.reports.inspection_page import write_inspection_page
 from pixelrl.launch.provenance import Provenance
-from pixelrl.simulation.evaluation.video import Row, contact_sheet
+from pixelrl.runtime.video import Row, contact_sheet
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 

@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pixelrl.runtime.env_args import drawing_of
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.hdf5.access import json_attribute, open_file
-from pixelrl.simulation.playback.raw_hdf5 import RawFile, read_raw, read_recording, redrawn
+from pixelrl.simulation.playback.raw_hdf5 import RawFile, read_raw_file, read_raw_episode, render_raw_episodes
 from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -18,7 +19,7 @@ from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.envs.controllers import translated
-from pixelrl.simulation.envs.robosuite_env import drawing_of, make_env
+from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.evaluation.ray_engine import Cluster
 from pixelrl.simulation.evaluation.team import in_order
 
@@ -55,14 +56,14 @@ def render(
         raise PixelrlError(f"{out}: exists already; choose another --out, or remove it")
     if (demos is not None and demos < 1) or min(size) < 1 or not cameras:
         raise PixelrlError(f"--demos {demos}, --size {size}, --cameras {cameras}: expected one or more of each")
-    provenance, file = Provenance(), read_raw(raw)
+    provenance, file = Provenance(), read_raw_file(raw)
     names = file.demos[:demos]
     env_args = _with_cameras(translated(file.env_args), cameras, size)
     env_args["drawing"] = drawing or drawing_of(env_args)
     scene_args = env_args if replay else _without_controllers(env_args)
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
     done = _finished(out, file, names, replay)
-    jobs = ((f"{raw}: {name}", (name, read_recording(file, name))) for name in names[len(done) :])
+    jobs = ((f"{raw}: {name}", (name, read_raw_episode(file, name))) for name in names[len(done) :])
     team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
     writer = EpisodeWriter(
         out, env_args=env_args, action_dims=dims, compress=compress, masks=_masks(file, names), resume=True
@@ -70,7 +71,7 @@ def render(
     with progress_bar(console) as bar, writer:
         job = bar.add_task("render", total=len(names), completed=len(done), note="")
         try:
-            for episode in team(partial(redrawn, scene_args, replay), jobs):
+            for episode in team(partial(render_raw_episodes, scene_args, replay), jobs):
                 writer.add(episode)
                 done.append(episode.notes["render"])
                 bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
@@ -104,7 +105,7 @@ def _without_controllers(env_args: Mapping[str, Any]) -> dict[str, Any]:
 
 def _action_dims(env_args: Mapping[str, Any]) -> tuple[ActionDim, ...]:
     """Return what the actions mean, and find out whether the environment can be made before workers try."""
-    env = make_env(env_args)
+    env = make_robosuite_env(env_args)
     try:
         return env.action_dims
     finally:
@@ -124,7 +125,7 @@ def _finished(out: Path, file: RawFile, names: Sequence[str], replay: bool) -> l
         data = unfinished["data"]
         notes = [json_attribute(data[f"demo_{index}"], "notes", {}).get("render", {}) for index in range(len(data))]
     for note, name in zip(notes, [*names, *[None] * len(notes)], strict=False):
-        same = name is not None and note.get("digest") == read_recording(file, name).digest()
+        same = name is not None and note.get("digest") == read_raw_episode(file, name).digest()
         if not same or ("qpos_max" in note) != replay:
             raise PixelrlError(f"{path}: was begun from other data or with other options; remove it to begin anew")
     return notes

@@ -7,16 +7,17 @@ from typing import Any
 
 from rich.console import Console
 
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE
 from pixelrl.datasets.hdf5.reader import read_contents
-from pixelrl.simulation.evaluation.initial_states import Bank, read_bank, write_bank
+from pixelrl.simulation.evaluation.initial_states import InitialStates, read_initial_states, write_initial_states
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.make import GYM, PREFIX, named
-from pixelrl.simulation.envs.robosuite_env import make_env
+from pixelrl.simulation.envs.make import PREFIX, named_env_args
+from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.evaluation.ray_engine import Cluster
 from pixelrl.simulation.envs.state import State
 from pixelrl.simulation.evaluation.team import in_order
@@ -44,7 +45,7 @@ def starts(
         raise PixelrlError(f"--episodes is {episodes}; it must be at least 1")
     provenance = Provenance(seed=seed)
     env_args = _env_args(task, options)
-    if env_args.get("type", 1) == GYM:
+    if env_args.get("type", 1) == GYMNASIUM_TYPE:
         raise PixelrlError(f"{task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed")
     jobs = ((f"start {index}", derive(seed, "evaluate", index)) for index in range(episodes))
     team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
@@ -54,7 +55,7 @@ def starts(
         for state in team(partial(_begin_all, env_args), jobs):
             states.append(state)
             bar.update(job, advance=1)
-    digest = write_bank(out, Bank(env_args=env_args, seed=seed, starts=tuple(states)))
+    digest = write_initial_states(out, InitialStates(env_args=env_args, seed=seed, starts=tuple(states)))
     result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args}
     result |= nodes_of(cluster) | provenance.record()
     write_json(out.with_suffix(".starts.json"), result)
@@ -62,7 +63,7 @@ def starts(
     return result
 
 
-def chosen(path: Path | None, episodes: int | None, seed: int | None, *others: object) -> tuple[Bank | None, int, int]:
+def chosen(path: Path | None, episodes: int | None, seed: int | None, *others: object) -> tuple[InitialStates | None, int, int]:
     """Return the bank that an evaluation begins from, if it does, how many episodes it has, and its seed.
 
     `others` are the options that choose an environment, which is the bank's business too.
@@ -76,14 +77,14 @@ def chosen(path: Path | None, episodes: int | None, seed: int | None, *others: o
         raise PixelrlError(
             f"--starts {path} has its own seed and environment; leave --seed, --env, --env-options, --drawing away"
         )
-    bank = read_bank(path)
+    bank = read_initial_states(path)
     return bank, len(bank.starts) if episodes is None else episodes, bank.seed
 
 
 def _env_args(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of an environment by its name, or by a data set that was recorded in it."""
     if task.startswith(PREFIX) or not Path(task).is_file():
-        return named(task, **options)
+        return named_env_args(task, **options)
     env_args = dict(read_contents(Path(task)).env_args)
     if not env_args:
         raise PixelrlError(f"{task}: names no environment (no env_args)")
@@ -93,7 +94,7 @@ def _env_args(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _begin_all(env_args: Mapping[str, Any], seeds: Iterable[int]) -> Iterator[State]:
     """Begin the episodes of one worker's share."""
     undrawn = {**env_args, "env_kwargs": {**env_args.get("env_kwargs", {}), "use_camera_obs": False}}
-    env = make_env(undrawn)
+    env = make_robosuite_env(undrawn)
     try:
         for seed in seeds:
             env.reset(seed=seed)

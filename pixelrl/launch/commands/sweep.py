@@ -22,7 +22,7 @@ from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.reports.sweep_page import draw_sweep, tell, view_path, write_sweep_page
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.evaluation.crew import AnyEnv
-from pixelrl.simulation.envs.make import open_env
+from pixelrl.simulation.envs.make import make_env
 from pixelrl.simulation.evaluation.perturbations import (
     ActionDelay,
     Blur,
@@ -93,7 +93,7 @@ def sweep(
     loaded = load_policy(directory, step)
     env_args = environment_for(loaded, env)
     home = directory if out is None else out
-    with closing(open_env(env_args)) as opened:
+    with closing(make_env(env_args)) as opened:
         policy = in_environment_units(opened.action_dims, loaded)
         lacks = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(opened)) is not None}
     for name, lack in lacks.items():

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from pixelrl.simulation.evaluation.failures import Fall, lowest, steepest_fall
+from pixelrl.simulation.evaluation.failures import ValueFall, lowest, steepest_fall
 from pixelrl.simulation.evaluation.rollout import Outcome
-from pixelrl.simulation.evaluation.video import MARK, Row, contact_sheet
+from pixelrl.runtime.video import MARK, Row, contact_sheet
 
 FRAMES = 9
 WIDTH, PLOT = 10.0, 1.7
@@ -93,7 +93,7 @@ def _failure(outcome: Outcome) -> Row:
     return Row(caption, outcome.frames, False, steps=around(fall, last), marked=range(fall.start, fall.end + 1))
 
 
-def around(fall: Fall, last: int) -> list[int]:
+def around(fall: ValueFall, last: int) -> list[int]:
     """Return the steps to look at: start, two before the fall, the fall itself, two after it, end; each once."""
     wanted = (0, fall.start - 4, fall.start - 2, *range(fall.start, fall.end + 1), fall.end + 2, last)
     return sorted({min(max(step, 0), last) for step in wanted})

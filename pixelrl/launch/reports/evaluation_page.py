@@ -9,7 +9,7 @@ from pixelrl.launch.reports.markup import film, name_of, origin, picture, table,
 from pixelrl.launch.reports.episode_figures import draw_story, write_failures
 from pixelrl.simulation.evaluation.failures import MEANING
 from pixelrl.simulation.evaluation.rollout import Outcome
-from pixelrl.simulation.evaluation.video import write_video
+from pixelrl.runtime.video import write_video
 
 SHOWN, FAILURES = 8, 8
 """Episodes on the page: the first ones, and the first failures."""

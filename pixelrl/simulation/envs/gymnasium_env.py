@@ -28,7 +28,7 @@ SCREENLESS = ("display", "x11", "glfw", "video device", "opengl", "egl")
 """Words in the errors of environments that want a screen or cannot draw."""
 
 
-class GymEnv(gymnasium.Env[Sensors, NDArray[Any]]):
+class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     """A Gymnasium environment whose observations are pictures uint8 `[H, W, 3]` and vectors float32 `[D]`.
 
     - What it observes is flattened: `{"pixels": {"top": ...}}` is called `pixels_top`; an observation that is no
@@ -45,7 +45,7 @@ class GymEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], env_args: Mapping[str, Any]) -> None:
-        """Wrap an environment that was made; `make_gym_env` makes one.
+        """Wrap an environment that was made; `make_gymnasium_env` makes one.
 
         Raises:
             SimulationError: its actions are no Box, or a camera is not there.
@@ -158,7 +158,7 @@ class GymEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         return next((bool(np.all(info[key])) for key in SUCCESS if key in info), None)
 
 
-def make_gym_env(env_args: Mapping[str, Any]) -> GymEnv:
+def make_gymnasium_env(env_args: Mapping[str, Any]) -> GymnasiumEnv:
     """Make a Gymnasium environment.
 
     Args:
@@ -183,7 +183,7 @@ def make_gym_env(env_args: Mapping[str, Any]) -> GymEnv:
             options.setdefault("max_episode_steps", LONGEST)
         before_drawing()
         env = gymnasium.make(key, disable_env_checker=True, **options)
-        return GymEnv(env, env_args)
+        return GymnasiumEnv(env, env_args)
     except Exception as error:  # whatever a stranger's package may raise
         if env is not None:
             env.close()

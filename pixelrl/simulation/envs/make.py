@@ -5,26 +5,24 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymEnv, make_gym_env
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
-
-GYM = 2
-"""robomimic's `type` of an environment that is Gymnasium's."""
+from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 
 PREFIX = "gym:"
 
 
-def open_env(env_args: Mapping[str, Any]) -> RobosuiteEnv | GymEnv:
-    """Make the environment that a data set was recorded in; see `make_env` and `make_gym_env`.
+def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv | GymnasiumEnv:
+    """Make the environment that a data set was recorded in; see `make_robosuite_env` and `make_gymnasium_env`.
 
     Raises:
         SimulationError: it does not exist, cannot be made with these options, or cannot be drawn here.
     """
-    return make_gym_env(env_args) if env_args.get("type", 1) == GYM else make_env(env_args)
+    return make_gymnasium_env(env_args) if env_args.get("type", 1) == GYMNASIUM_TYPE else make_robosuite_env(env_args)
 
 
-def named(name: str, **options: Any) -> dict[str, Any]:
+def named_env_args(name: str, **options: Any) -> dict[str, Any]:
     """Return the `env_args` of an environment by name.
 
     Args:
@@ -38,7 +36,12 @@ def named(name: str, **options: Any) -> dict[str, Any]:
     if not name.startswith(PREFIX):
         return default_env_args(name, **options)
     version = importlib.metadata.version("gymnasium")
-    return {"env_name": name.removeprefix(PREFIX), "type": GYM, "env_version": version, "env_kwargs": options}
+    return {
+        "env_name": name.removeprefix(PREFIX),
+        "type": GYMNASIUM_TYPE,
+        "env_version": version,
+        "env_kwargs": options,
+    }
 
 
 def with_cameras(
@@ -61,7 +64,7 @@ def with_cameras(
     sizes = {key.removesuffix(SUFFIX): size for key, size in pictures.items()}
     if unknown := set(sources) - set(sizes):
         raise SimulationError(f"there is no camera {min(unknown)!r} to find a source for, but: {', '.join(sizes)}")
-    if result.get("type", 1) == GYM:
+    if result.get("type", 1) == GYMNASIUM_TYPE:
         known = result.get("cameras") or {}
         result["cameras"] = {
             name: {**known.get(name, {}), **({"source": sources[name]} if name in sources else {})}
@@ -77,10 +80,3 @@ def with_cameras(
     options["camera_heights"] = [height for height, _ in sizes.values()]
     options["camera_widths"] = [width for _, width in sizes.values()]
     return result
-
-
-def control_rate(env_args: Mapping[str, Any]) -> float | None:
-    """Return how often an environment acts [Hz], if its description tells."""
-    options = env_args.get("env_kwargs")
-    rate = env_args.get("control_freq", options.get("control_freq") if isinstance(options, Mapping) else None)
-    return float(rate) if isinstance(rate, int | float) else None

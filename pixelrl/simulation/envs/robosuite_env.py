@@ -11,20 +11,13 @@ from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 
 from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.env_args import TASK_NAMES, drawing_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.controllers import action_ranges, translated
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
 from pixelrl.simulation.envs.robosuite_import import before_drawing, cannot_draw, robosuite
 from pixelrl.simulation.envs.state import Arrays, State, alter, options_of, put, take
-
-TASK_NAMES = {
-    "pick-place-tray": "PickPlaceTray",
-    "drawer-grasp": "DrawerGrasp",
-    "drawer-blocked-drawer": "DrawerBlockedDrawer",
-    "drawer-blocked-object": "DrawerBlockedObject",
-}
-"""Our tasks by the names that a user types; robosuite's own tasks go by robosuite's names."""
 
 
 class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
@@ -43,7 +36,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     """
 
     def __init__(self, robosuite_env: Any, cameras: Mapping[str, tuple[int, int]], horizon: int) -> None:
-        """Wrap an environment that draws nothing itself; `make_env` builds one."""
+        """Wrap an environment that draws nothing itself; `make_robosuite_env` builds one."""
         self.robosuite = robosuite_env
         self.cameras = dict(cameras)
         self.control_freq = float(robosuite_env.control_freq)
@@ -208,7 +201,7 @@ def _judge_last_substep(robosuite_env: Any) -> None:
     robosuite_env._post_action = post_action
 
 
-def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
+def make_robosuite_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     """Build the environment that a data set was recorded in.
 
     Args:
@@ -244,11 +237,6 @@ def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
         robosuite_env.close()
         raise SimulationError(f"{name} has no camera {missing[0]!r}; it has: {', '.join(known)}")
     return RobosuiteEnv(robosuite_env, cameras, int(robosuite_env.horizon))
-
-
-def drawing_of(env_args: Mapping[str, Any]) -> str:
-    """Return how an environment is drawn: as `env_args["drawing"]` says, else `fast` our tasks, `stock` all others."""
-    return str(env_args.get("drawing", "fast" if env_args.get("env_name") in TASK_NAMES.values() else "stock"))
 
 
 def default_env_args(

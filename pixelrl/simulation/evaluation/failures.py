@@ -16,7 +16,7 @@ MEANING = (
 """What the moment is, for whoever looks at a picture of it."""
 
 
-class Fall(NamedTuple):
+class ValueFall(NamedTuple):
     """Where Q fell most.
 
     Attributes:
@@ -36,7 +36,7 @@ def lowest(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return least
 
 
-def steepest_fall(values: NDArray[np.float32]) -> Fall | None:
+def steepest_fall(values: NDArray[np.float32]) -> ValueFall | None:
     """Return the steps over which Q fell most, or None if it never fell.
 
     Args:
@@ -48,4 +48,4 @@ def steepest_fall(values: NDArray[np.float32]) -> Fall | None:
     start = int(falls.argmax())
     if falls[start] <= 0:
         return None
-    return Fall(start, start + span, float(q[start]), float(q[start + span]))
+    return ValueFall(start, start + span, float(q[start]), float(q[start + span]))

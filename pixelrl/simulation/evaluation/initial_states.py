@@ -27,7 +27,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bank:
+class InitialStates:
     """Starts of one environment.
 
     Attributes:
@@ -52,7 +52,7 @@ class Bank:
         return result.hexdigest()
 
 
-def write_bank(path: Path, bank: Bank) -> str:
+def write_initial_states(path: Path, bank: InitialStates) -> str:
     """Write a bank, atomically, and return its hash."""
     digest, common = bank.sha256, bank.starts[0].model
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
@@ -71,7 +71,7 @@ def write_bank(path: Path, bank: Bank) -> str:
     return digest
 
 
-def read_bank(path: Path) -> Bank:
+def read_initial_states(path: Path) -> InitialStates:
     """Read a bank.
 
     Raises:
@@ -85,7 +85,7 @@ def read_bank(path: Path) -> Bank:
             raise DataError(f"{path}: has format {found}; this version of pixelrl reads {FORMAT}: make it again")
         common, group = _read_arrays(child(file, "model")), child(file, "starts")
         starts = tuple(_read_state(child(group, str(index)), common) for index in range(len(members(group))))
-        bank = Bank(env_args=json_attribute(file, "env_args", {}), seed=int(file.attrs["seed"]), starts=starts)
+        bank = InitialStates(env_args=json_attribute(file, "env_args", {}), seed=int(file.attrs["seed"]), starts=starts)
         said = file.attrs["sha256"]
     if not starts or bank.sha256 != said:
         raise DataError(f"{path}: was changed or damaged since it was written: its sha256 is not {said}; make it again")

@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter
 
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.make import open_env
+from pixelrl.simulation.envs.make import make_env
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
-from pixelrl.simulation.evaluation.scene_edits import Staging
+from pixelrl.simulation.evaluation.scene_edits import SceneEdits
 
 AnyEnv = gymnasium.Env[Any, Any]
 Picture = NDArray[np.uint8]
@@ -50,7 +50,7 @@ class Perturbation:
         """Return the description of the environment to build."""
         return env_args
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Change the scene after a reset; `staging` undoes it before the next one."""
 
     def wrap(self, env: AnyEnv) -> AnyEnv:
@@ -62,17 +62,17 @@ def make_perturbed(env_args: Mapping[str, Any], perturbations: Sequence[Perturba
     """Build an environment under perturbations; it pickles, as `partial(make_perturbed, env_args, perturbations)`.
 
     Raises:
-        SimulationError: as `open_env`.
+        SimulationError: as `make_env`.
     """
     for each in perturbations:
         env_args = each.options(env_args)
-    return perturbed(open_env(env_args), perturbations)
+    return perturbed(make_env(env_args), perturbations)
 
 
 def perturbed(env: AnyEnv, perturbations: Sequence[Perturbation]) -> AnyEnv:
     """Return an environment whose scene, pictures and actions are perturbed."""
     if isinstance(env, RobosuiteEnv):
-        env = Staged(env, perturbations)
+        env = EditedSceneEnv(env, perturbations)
     for each in perturbations:
         env = each.wrap(env)
     return env
@@ -83,7 +83,7 @@ def stream(seed: int | None, name: str) -> Generator:
     return np.random.default_rng(None if seed is None else derive(seed, "perturb", name))
 
 
-class Staged(gymnasium.Wrapper[Any, Any, Any, Any]):
+class EditedSceneEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment whose scene is changed for the length of an episode."""
 
     env: RobosuiteEnv
@@ -91,13 +91,13 @@ class Staged(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: RobosuiteEnv, perturbations: Sequence[Perturbation]) -> None:
         super().__init__(env)
         self._perturbations = perturbations
-        self._staging: Staging | None = None
+        self._staging: SceneEdits | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in the scene as it was built, then change it and look again."""
         self._undo()
         _, info = self.env.reset(seed=seed, options=options)
-        self._staging = Staging(self.env.robosuite.sim, tuple(self.env.cameras))
+        self._staging = SceneEdits(self.env.robosuite.sim, tuple(self.env.cameras))
         for each in self._perturbations:
             each.edit(self._staging, stream(seed, each.name))
         self._staging.settle()

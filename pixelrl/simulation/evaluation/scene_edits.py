@@ -32,7 +32,7 @@ class Shape(NamedTuple):
     rgba: Vector
 
 
-class Staging:
+class SceneEdits:
     """The scene of one episode. Call `undo` before the next reset, which may bring another model.
 
     Attributes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.evaluation.perturbations import AnyEnv, Generator, Perturbation
-from pixelrl.simulation.evaluation.scene_edits import Shape, Staging
+from pixelrl.simulation.evaluation.scene_edits import SceneEdits, Shape
 
 Vector = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class CameraMoved(Scenic):
 
     name, unit, levels = "camera-moved", "m", (0.01, 0.02, 0.04, 0.08)
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Move the cameras."""
         for camera in staging.cameras:
             staging.model.cam_pos[camera] += self.level * _direction(random)
@@ -48,7 +48,7 @@ class CameraTurned(Scenic):
 
     name, unit, levels = "camera-turned", "degrees", (1.0, 2.0, 4.0, 8.0)
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Turn the cameras."""
         for camera in staging.cameras:
             turned, turn = np.zeros(4), _rotation(_direction(random), self.level)
@@ -62,7 +62,7 @@ class Brightness(Scenic):
 
     name, unit, levels = "light", "change of brightness, share", (-0.6, -0.3, 0.3, 0.6)
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Dim the lights."""
         for colour in staging.lights():
             colour *= 1 + self.level
@@ -74,7 +74,7 @@ class LightTurned(Scenic):
 
     name, unit, levels = "light-turned", "degrees", (20.0, 40.0, 60.0)
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Turn the lights."""
         for light in range(staging.model.nlight):
             before = np.array(staging.model.light_dir[light])
@@ -90,7 +90,7 @@ class Colour(Scenic):
     unit, levels = "share of a random colour", (0.1, 0.2, 0.4, 0.8)
     movable: ClassVar[bool]
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Mix the colours; what is of one body and of one colour stays so."""
         drawn: dict[tuple[Any, ...], Vector] = {}
         for geom in staging.geoms(movable=self.movable):
@@ -135,7 +135,7 @@ class Texture(OnTable):
 
     name, unit, levels = "texture", "contrast of the table's tiles", (0.1, 0.2, 0.4, 0.8)
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Lay the tiles, a millimetre thick; they are only drawn."""
         table = staging.table()
         if self.level == 0 or table is None:
@@ -163,7 +163,7 @@ class Clutter(OnTable):
         mujoco.mjtGeom.mjGEOM_CYLINDER,
     )
 
-    def edit(self, staging: Staging, random: Generator) -> None:
+    def edit(self, staging: SceneEdits, random: Generator) -> None:
         """Strew them, away from everything else; where there is no room, fewer."""
         model, data = staging.model, staging.data
         taken = [np.array(data.xpos[model.geom_bodyid[geom]]) for geom in staging.geoms(movable=True)]

@@ -29,8 +29,8 @@ from pixelrl.datasets.hdf5.access import (
 )
 from pixelrl.runtime.errors import DataError
 from pixelrl.simulation.envs.controllers import is_before_1_5
-from pixelrl.simulation.envs.robosuite_env import make_env
-from pixelrl.simulation.playback.replay import Recording, redraw
+from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
+from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode
 
 COLLECTED_AT = 20
 """Actions a second in robosuite's own collecting script, which does not note them. [Hz]"""
@@ -55,7 +55,7 @@ class RawFile:
     masks: Mapping[str, tuple[str, ...]]
 
 
-def read_raw(path: Path) -> RawFile:
+def read_raw_file(path: Path) -> RawFile:
     """Read and check the outline of a raw file.
 
     Raises:
@@ -80,7 +80,7 @@ def read_raw(path: Path) -> RawFile:
         )
 
 
-def read_recording(raw: RawFile, name: str) -> Recording:
+def read_raw_episode(raw: RawFile, name: str) -> RawEpisode:
     """Read one demo.
 
     Raises:
@@ -90,7 +90,7 @@ def read_recording(raw: RawFile, name: str) -> Recording:
         demo = _group(_group(file, "data"), name)
         _check(demo)  # it may have changed since
         rewards = dataset(demo, "rewards") if has(demo, "rewards") else None
-        return Recording(
+        return RawEpisode(
             states=_numbers(dataset(demo, "states")),
             actions=_numbers(dataset(demo, "actions")),
             rewards=None if rewards is None else finite(rewards[()], where(rewards)),
@@ -101,8 +101,8 @@ def read_recording(raw: RawFile, name: str) -> Recording:
         )
 
 
-def redrawn(
-    env_args: Mapping[str, Any], replay: bool, recordings: Iterable[tuple[str, Recording]]
+def render_raw_episodes(
+    env_args: Mapping[str, Any], replay: bool, recordings: Iterable[tuple[str, RawEpisode]]
 ) -> Iterator[Episode]:
     """Yield demos with pictures, drawn in an environment that is made for them; each comes with its name.
 
@@ -111,10 +111,10 @@ def redrawn(
     Raises:
         PixelrlError: the environment cannot be made, or a demo does not fit it.
     """
-    env = make_env(env_args)
+    env = make_robosuite_env(env_args)
     try:
         for name, recording in recordings:
-            episode = redraw(env, recording, replay=replay)
+            episode = render_raw_episode(env, recording, replay=replay)
             facts = {"source": name, "digest": recording.digest(), "steps": len(episode)}
             facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}
             yield replace(episode, notes={**episode.notes, "render": facts})

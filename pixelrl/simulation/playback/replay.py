@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.controllers import reorder
-from pixelrl.simulation.envs.robosuite_env import TASK_NAMES, RobosuiteEnv
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.playback.recorded_scene import localise
 
 FORCES = "_joint_acc"
@@ -32,7 +33,7 @@ FORCES = "_joint_acc"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class RawEpisode:
     """What a file without pictures knows of an episode.
 
     Attributes:
@@ -62,7 +63,7 @@ class Recording:
         return result.hexdigest()[:16]
 
 
-def redraw(env: RobosuiteEnv, recording: Recording, *, replay: bool = True) -> Episode:
+def render_raw_episode(env: RobosuiteEnv, recording: RawEpisode, *, replay: bool = True) -> Episode:
     """Return the episode of a recording as the environment's cameras see it.
 
     Rewards are the recorded ones; where there are none, those that the environment pays for the state after each
@@ -164,7 +165,7 @@ def _look(env: RobosuiteEnv, state: NDArray[np.float64], action: NDArray[np.floa
     return _Instant(sensors, _hands(env), reward, bool(env.robosuite._check_success()))
 
 
-def _load(env: RobosuiteEnv, recording: Recording) -> str | None:
+def _load(env: RobosuiteEnv, recording: RawEpisode) -> str | None:
     """Build the recorded scene, and return it as robosuite 1.5 can load it anywhere."""
     task, name = env.robosuite, type(env.robosuite).__name__
     if hasattr(task, "wiped_markers"):
@@ -191,7 +192,7 @@ def _load(env: RobosuiteEnv, recording: Recording) -> str | None:
     return scene if recording.old else recording.scene
 
 
-def _begin(env: RobosuiteEnv, recording: Recording) -> None:
+def _begin(env: RobosuiteEnv, recording: RawEpisode) -> None:
     """Begin an episode of one of our tasks, by the recorded seed if there is one.
 
     An episode that began here leaves traces outside of MuJoCo's state: the arm's controller prefers the joints that it

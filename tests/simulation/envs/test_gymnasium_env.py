@@ -5,20 +5,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.gymnasium_env import GymEnv, resized
-from pixelrl.simulation.envs.make import control_rate, named, open_env, with_cameras
+from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv, resized
+from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
 
 TOY = "gym:tests.toy_gym:Toy/Reach-v0"
 
 
-def toy(name: str = TOY, cameras: dict[str, Any] | None = None, **options: Any) -> GymEnv:
-    env = open_env(named(name, **options) | ({"cameras": cameras} if cameras else {}))
-    assert isinstance(env, GymEnv)
+def toy(name: str = TOY, cameras: dict[str, Any] | None = None, **options: Any) -> GymnasiumEnv:
+    env = make_env(named_env_args(name, **options) | ({"cameras": cameras} if cameras else {}))
+    assert isinstance(env, GymnasiumEnv)
     return env
 
 
-def shapes(env: GymEnv) -> dict[str, tuple[str, tuple[int, ...]]]:
+def shapes(env: GymnasiumEnv) -> dict[str, tuple[str, tuple[int, ...]]]:
     observation, info = env.reset(seed=3)
     assert env.observation_space.contains(observation) and info == {"success": False}
     return {key: (value.dtype.name, value.shape) for key, value in observation.items()}
@@ -36,8 +37,8 @@ def test_pictures_and_vectors_get_names_and_are_upright() -> None:
 def test_it_says_how_to_make_it_again() -> None:
     env = toy(kind="bare")
     assert env.env_args["cameras"] == {"pixels": {"source": "pixels", "height": 8, "width": 16}}
-    assert control_rate(env.env_args) == env.control_freq == 5
-    again = open_env(env.env_args)
+    assert control_freq_of(env.env_args) == env.control_freq == 5
+    again = make_env(env.env_args)
     np.testing.assert_array_equal(again.reset(seed=9)[0]["pixels_image"], env.reset(seed=9)[0]["pixels_image"])
     assert env.picture(30).shape == (30, 30, 3)
     assert env.picture(30)[:7].max() == 0 < env.picture(30)[8:22].max(), "bars above and below"
@@ -45,8 +46,8 @@ def test_it_says_how_to_make_it_again() -> None:
 
 def test_cameras_are_chosen_renamed_and_resized() -> None:
     sizes = {"agentview_image": (4, 8), "wrist_image": (10, 20)}
-    args = with_cameras(named(TOY), sizes, {"agentview": "pixels_front", "wrist": "render"})
-    observation, _ = open_env(args).reset(seed=3)
+    args = with_cameras(named_env_args(TOY), sizes, {"agentview": "pixels_front", "wrist": "render"})
+    observation, _ = make_env(args).reset(seed=3)
     assert {key: value.shape for key, value in observation.items() if value.ndim == 3} == {
         "agentview_image": (4, 8, 3),
         "wrist_image": (10, 20, 3),
@@ -108,18 +109,22 @@ def test_an_environment_without_an_end_gets_one() -> None:
 )
 def test_what_cannot_be_made_is_named(name: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
-        open_env(named(name) | change)
+        make_env(named_env_args(name) | change)
 
 
 def test_cameras_that_nobody_has_are_named() -> None:
     for args, sources, message in (
-        (named(TOY), {"wrist": "render"}, "no camera 'wrist' to find a source for, but: front"),
-        (named("Lift"), {"front": "agentview"}, "Lift: the cameras of robosuite's tasks go by their own names"),
+        (named_env_args(TOY), {"wrist": "render"}, "no camera 'wrist' to find a source for, but: front"),
+        (
+            named_env_args("Lift"),
+            {"front": "agentview"},
+            "Lift: the cameras of robosuite's tasks go by their own names",
+        ),
     ):
         with pytest.raises(SimulationError, match=message):
             with_cameras(args, {"front_image": (8, 8)}, sources)
     with pytest.raises(SimulationError, match="rgb: not a camera"):
-        with_cameras(named(TOY), {"rgb": (8, 8)}, {})
+        with_cameras(named_env_args(TOY), {"rgb": (8, 8)}, {})
 
 
 @pytest.mark.parametrize(
@@ -170,4 +175,4 @@ def test_the_control_rate_is_where_either_kind_says_it() -> None:
         ({"env_kwargs": None, "control_freq": None}, None),
         ({}, None),
     ):
-        assert control_rate(args) == expected
+        assert control_freq_of(args) == expected

@@ -12,9 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, warn_about_drawing
+from pixelrl.runtime.env_args import drawing_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.rendering import simplified
-from pixelrl.simulation.envs.robosuite_env import default_env_args, drawing_of, make_env
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 
 SCENE = """
 <mujoco>
@@ -64,7 +65,7 @@ def test_solids_are_drawn_in_the_colours_of_what_is_seen(tmp_path: Path) -> None
 
 def play(task: str, drawing: str, steps: int, **options: Any) -> tuple[NDArray[np.float64], NDArray[np.uint8], Any]:
     """Return the states of some random steps, the last picture, and who is drawn how."""
-    env = make_env(default_env_args(task, drawing=drawing, **options))
+    env = make_robosuite_env(default_env_args(task, drawing=drawing, **options))
     try:
         env.reset(seed=3)
         states = []
@@ -97,7 +98,7 @@ def test_older_files_mean_what_they_meant() -> None:
     assert drawing_of({"env_name": "Lift", "drawing": "fast"}) == "fast"
     assert [default_env_args(task)["drawing"] for task in ("drawer-grasp", "Stack")] == ["fast", "stock"]
     with pytest.raises(SimulationError, match="Lift: env_args name the drawing 'nice'; there are: stock, fast"):
-        make_env(default_env_args("Lift", drawing="nice"))
+        make_robosuite_env(default_env_args("Lift", drawing="nice"))
 
 
 def test_a_policy_that_is_shown_other_pictures_than_its_datas_is_warned_of() -> None:

@@ -9,7 +9,7 @@ import pytest
 from robosuite.renderers.context import egl_context
 
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 
 ROBOMIMIC_LIFT: dict[str, Any] = {
     "env_name": "Lift",
@@ -53,14 +53,14 @@ ROBOMIMIC_LIFT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def tray() -> Iterator[RobosuiteEnv]:
-    env = make_env(default_env_args("pick-place-tray"))
+    env = make_robosuite_env(default_env_args("pick-place-tray"))
     yield env
     env.close()
 
 
 @pytest.fixture(scope="module")
 def lift() -> Iterator[RobosuiteEnv]:
-    env = make_env(ROBOMIMIC_LIFT)
+    env = make_robosuite_env(ROBOMIMIC_LIFT)
     yield env
     env.close()
 
@@ -150,7 +150,7 @@ def test_two_environments_of_a_process_draw_their_own_pictures(tray: RobosuiteEn
     for disturb in (
         lambda: lift.reset(seed=1),
         lambda: lift.step(np.zeros(7)),
-        lambda: make_env(ROBOMIMIC_LIFT).close(),
+        lambda: make_robosuite_env(ROBOMIMIC_LIFT).close(),
     ):
         disturb()
         np.testing.assert_array_equal(tray.reset(seed=7)[0]["agentview_image"], alone)
@@ -198,7 +198,7 @@ def test_defaults_of_a_robosuite_task() -> None:
 def test_options_are_those_of_all_classes_that_a_task_hands_them_on_to() -> None:
     """robomimic's Can and Square take any, and hand them on."""
     with pytest.raises(SimulationError, match=r"PickPlaceCan has no option 'colour'; it has: .*control_freq"):
-        make_env(default_env_args("PickPlaceCan", colour="red"))
+        make_robosuite_env(default_env_args("PickPlaceCan", colour="red"))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_options_are_those_of_all_classes_that_a_task_hands_them_on_to() -> None
 )
 def test_what_cannot_be_made_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
-        make_env(default_env_args("pick-place-tray") | change)
+        make_robosuite_env(default_env_args("pick-place-tray") | change)
 
 
 def test_what_cannot_be_done_is_named(tray: RobosuiteEnv) -> None:
@@ -229,11 +229,11 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(egl_context, "EGLGLContext", fail)
     with pytest.raises(SimulationError, match=r"MUJOCO_GL=egl.*no libEGL.*libegl1 and libgl1-mesa-dri"):
-        make_env(default_env_args("pick-place-tray"))
+        make_robosuite_env(default_env_args("pick-place-tray"))
 
 
 def test_what_needs_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "glx")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(SimulationError, match=r"MUJOCO_GL=glx .*needs a display.*; set MUJOCO_GL=egl"):
-        make_env(default_env_args("pick-place-tray"))
+        make_robosuite_env(default_env_args("pick-place-tray"))

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pixelrl.runtime.errors import DataError, SimulationError
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.simulation.envs.make import open_env
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.make import make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.envs.state import State
-from pixelrl.simulation.evaluation.initial_states import Bank, read_bank, write_bank
+from pixelrl.simulation.evaluation.initial_states import InitialStates, read_initial_states, write_initial_states
 from pixelrl.simulation.evaluation.rollout import ROWS, rollout
 from pixelrl.simulation.evaluation.team import in_order
 
@@ -26,7 +26,7 @@ SEED, AMID, END = 7, 4, 8
 
 @pytest.fixture(scope="module")
 def envs() -> Iterator[dict[str, RobosuiteEnv]]:
-    made = {task: make_env(default_env_args(task, size=32)) for task in TASKS}
+    made = {task: make_robosuite_env(default_env_args(task, size=32)) for task in TASKS}
     yield made
     for env in made.values():
         env.close()
@@ -49,10 +49,10 @@ def look(sensors: Sensors) -> str:
 def elsewhere(folder: Path, tasks: Iterable[str]) -> Iterator[list[list[str]]]:
     """In another process, after another episode: what is sensed in each state of the banks, and what comes after."""
     for task in tasks:
-        env = make_env(default_env_args(task, size=32))
+        env = make_robosuite_env(default_env_args(task, size=32))
         env.step(np.ones(env.action_space.shape))
         futures = []
-        for state in read_bank(folder / f"{task}.hdf5").starts:
+        for state in read_initial_states(folder / f"{task}.hdf5").starts:
             sensors, _ = env.reset(seed=99, options={"state": state})
             futures.append([look(sensors), *play(env, range(state.steps, END))])
         yield futures
@@ -70,8 +70,8 @@ def test_a_state_has_one_future_in_any_process_after_any_history_and_amid_an_epi
         before = play(env, range(AMID))
         amid = env.snapshot()
         after = play(env, range(AMID, END))
-        bank = Bank(env_args=default_env_args(task), seed=SEED, starts=(amid, begun))
-        write_bank(tmp_path / f"{task}.hdf5", bank)
+        bank = InitialStates(env_args=default_env_args(task), seed=SEED, starts=(amid, begun))
+        write_initial_states(tmp_path / f"{task}.hdf5", bank)
         expected.append([[before[-1][:64], *after], [first, *before, *after]])
     found = list(in_order(partial(elsewhere, tmp_path), ((task, task) for task in TASKS), workers=1))
     assert found == expected
@@ -128,10 +128,10 @@ def test_a_bank_is_read_as_it_was_written(envs: dict[str, RobosuiteEnv], tmp_pat
     for seed in (1, 2):
         env.reset(seed=seed)
         states.append(env.snapshot())
-    bank = Bank(env_args=default_env_args("pick-place-tray"), seed=3, starts=tuple(states))
+    bank = InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, starts=tuple(states))
     path = tmp_path / "bank.hdf5"
-    assert write_bank(path, bank) == bank.sha256
-    again = read_bank(path)
+    assert write_initial_states(path, bank) == bank.sha256
+    again = read_initial_states(path)
     assert again.sha256 == bank.sha256 and (again.env_args, again.seed) == (bank.env_args, 3)
     for one, other in zip(bank.starts, again.starts, strict=True):
         assert_same(one, other)
@@ -158,25 +158,27 @@ def test_what_is_no_bank_or_was_changed_is_refused(envs: dict[str, RobosuiteEnv]
     path = tmp_path / "bank.hdf5"
 
     def fresh() -> h5py.File:
-        write_bank(path, Bank(env_args=default_env_args("pick-place-tray"), seed=3, starts=(env.snapshot(),)))
+        write_initial_states(
+            path, InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, starts=(env.snapshot(),))
+        )
         return h5py.File(path, "r+")
 
     with fresh() as file:
         file["starts/0/physics"][3] += 1e-9
     with pytest.raises(DataError, match="changed or damaged since it was written"):
-        read_bank(path)
+        read_initial_states(path)
     with fresh() as file:
         del file["starts/0/accelerations/qacc"]
     with pytest.raises(DataError, match=r"damaged one .*qacc"):
-        read_bank(path)
+        read_initial_states(path)
     with fresh() as file:
         file.attrs["format"] = 9
     with pytest.raises(DataError, match="has format 9; this version of pixelrl reads 1"):
-        read_bank(path)
+        read_initial_states(path)
     with h5py.File(path, "w") as file:
         file["data"] = 1
     with pytest.raises(DataError, match="not a bank of starts; `pixelrl starts TASK --out FILE` writes one"):
-        read_bank(path)
+        read_initial_states(path)
 
 
 def wander(sensors: Sensors) -> NDArray[np.float32]:
@@ -189,7 +191,7 @@ def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers
     envs: dict[str, RobosuiteEnv], tmp_path: Path
 ) -> None:
     args: dict[str, Any] = default_env_args("pick-place-tray", size=16, horizon=6)
-    make = partial(open_env, args)
+    make = partial(make_env, args)
     options: dict[str, Any] = {"episodes": 3, "seed": 5}
     by_seed = sorted(rollout(wander, make, workers=1, **options), key=lambda each: each.index)
     env = envs["pick-place-tray"]
@@ -197,8 +199,8 @@ def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers
     for outcome in by_seed:
         env.reset(seed=outcome.seed)
         starts.append(env.snapshot())
-    write_bank(tmp_path / "bank.hdf5", Bank(env_args=args, seed=5, starts=tuple(starts)))
-    banked = read_bank(tmp_path / "bank.hdf5").starts
+    write_initial_states(tmp_path / "bank.hdf5", InitialStates(env_args=args, seed=5, starts=tuple(starts)))
+    banked = read_initial_states(tmp_path / "bank.hdf5").starts
     found = list(rollout(wander, make, workers=2, starts=banked, **options))
     assert sorted(found, key=lambda each: each.index) == by_seed
     with pytest.raises(SimulationError, match="3 episodes are to begin from 2 starts"):

@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from pixelrl.launch.commands.sweep import KINDS
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.evaluation.perturbations import (
     ActionDelay,
     Blur,
     ControlNoise,
     DroppedFrames,
+    EditedSceneEnv,
     Perturbation,
     PictureNoise,
-    Staged,
     make_perturbed,
     perturbed,
 )
@@ -42,7 +42,7 @@ SCENIC = [kind for kind in KINDS if issubclass(kind, Scenic) and kind is not Dis
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[RobosuiteEnv]:
-    env = make_env(TRAY)
+    env = make_robosuite_env(TRAY)
     yield env
     env.close()
 
@@ -74,7 +74,7 @@ def test_what_a_scene_looks_like_changes_and_nothing_else_and_not_for_long(
     plain: RobosuiteEnv, kind: type[Perturbation]
 ) -> None:
     states, seen, first = play(plain, 1, steps=2)
-    env = Staged(plain, [kind(level=kind.levels[-1])])
+    env = EditedSceneEnv(plain, [kind(level=kind.levels[-1])])
     changed_states, changed, picture = play(env, 1, steps=2)
     assert changed_states == states and changed != seen
     assert np.abs(picture.astype(int) - first).max() > 20
@@ -90,7 +90,7 @@ def test_cameras_and_lights_move_by_their_level_the_same_way_at_all_levels(plain
     camera = plain.robosuite.sim.model.camera_name2id("agentview")
 
     def staged(*perturbations: Perturbation) -> dict[str, NDArray[np.float64]]:
-        env = Staged(plain, perturbations)
+        env = EditedSceneEnv(plain, perturbations)
         env.reset(seed=5)
         fields = ("cam_pos", "cam_quat", "light_dir", "light_diffuse", "geom_rgba")
         found = {name: np.array(getattr(model, name), np.float64) for name in fields}
@@ -125,7 +125,7 @@ def test_cameras_and_lights_move_by_their_level_the_same_way_at_all_levels(plain
 
 def test_more_clutter_is_the_same_and_more_and_keeps_off_the_cube(plain: RobosuiteEnv) -> None:
     def strewn(level: float) -> list[Any]:
-        env = Staged(plain, [Clutter(level=level)])
+        env = EditedSceneEnv(plain, [Clutter(level=level)])
         env.reset(seed=4)
         assert env._staging is not None
         shapes = env._staging.shapes

@@ -18,7 +18,7 @@ from pixelrl.launch.engine import cluster_for, nodes_of
 from pixelrl.launch.provenance import machine
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.robosuite_env import default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.evaluation.ray_engine import Cluster, deal
 from pixelrl.simulation.tasks.scripted.collect import collect, record
 from tests.simulation.evaluation.test_rollout import Fail, Walk, play
@@ -130,7 +130,7 @@ def test_a_lost_node_s_jobs_are_done_elsewhere_and_results_come_in_order(
 @needs_ray
 def test_episodes_of_the_simulator_are_collected_to_the_last_bit(cluster: Cluster) -> None:
     env_args = default_env_args("pick-place-tray", size=32)
-    env = make_env(env_args)
+    env = make_robosuite_env(env_args)
     for index, episode in enumerate(collect(env_args, "task", episodes=2, seed=1, team=cluster.in_order)):
         here = record(env, "task", derive(1, "task", index))
         np.testing.assert_equal(vars(episode), vars(here))

@@ -12,8 +12,8 @@ import pytest
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.controllers import translated
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
-from pixelrl.simulation.playback.replay import Recording, redraw, straying
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
+from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode, straying
 from pixelrl.simulation.tasks.scripted.collect import record
 from tests import ROOT
 
@@ -23,7 +23,7 @@ OLD = ROOT / "tests/data/two_arm_lift_1_4_1.json.gz"
 
 @pytest.fixture(scope="module")
 def tray() -> Iterator[RobosuiteEnv]:
-    env = make_env(default_env_args("pick-place-tray", size=32))
+    env = make_robosuite_env(default_env_args("pick-place-tray", size=32))
     yield env
     env.close()
 
@@ -35,16 +35,16 @@ def placed(tray: RobosuiteEnv) -> Episode:
     return next(episode for episode in episodes if episode.dones.any())
 
 
-def recording(episode: Episode, **changes: Any) -> Recording:
+def recording(episode: Episode, **changes: Any) -> RawEpisode:
     """Return what robomimic would have kept of an episode."""
     assert episode.states is not None
-    plain = Recording(
+    plain = RawEpisode(
         states=episode.states[:-1], actions=episode.actions.astype(np.float64), notes={"seed": episode.notes["seed"]}
     )
     return replace(plain, **changes)
 
 
-def played(env: RobosuiteEnv, seed: int, steps: int) -> tuple[Recording, list[Any], list[float]]:
+def played(env: RobosuiteEnv, seed: int, steps: int) -> tuple[RawEpisode, list[Any], list[float]]:
     """Record as robosuite's collecting script does: the scene is written down, and rebuilt from that."""
     env.reset(seed=seed)
     scene, state = env.robosuite.sim.model.get_xml(), env.state()
@@ -58,7 +58,7 @@ def played(env: RobosuiteEnv, seed: int, steps: int) -> tuple[Recording, list[An
         observations.append(observation)
         states.append(env.state())
         rewards.append(reward)
-    return Recording(states=np.stack(states[:-1]), actions=np.stack(actions), scene=scene), observations, rewards
+    return RawEpisode(states=np.stack(states[:-1]), actions=np.stack(actions), scene=scene), observations, rewards
 
 
 def assert_sees(episode: Episode, observations: list[Any]) -> None:
@@ -71,7 +71,7 @@ def assert_sees(episode: Episode, observations: list[Any]) -> None:
 
 def test_an_episode_of_the_tray_is_redrawn_to_the_last_bit(tray: RobosuiteEnv, placed: Episode) -> None:
     record(tray, "prior", 3)
-    episode = redraw(tray, recording(placed))
+    episode = render_raw_episode(tray, recording(placed))
     for key in placed.sensors:
         np.testing.assert_array_equal(episode.sensors[key], placed.sensors[key], key)
     for name in ("states", "actions", "rewards", "dones"):
@@ -86,7 +86,7 @@ def test_without_its_seed_the_replay_strays_but_no_picture_of_a_recorded_state_d
     tray: RobosuiteEnv, placed: Episode
 ) -> None:
     assert placed.states is not None
-    episode = redraw(tray, recording(placed, notes={}, states=placed.states))
+    episode = render_raw_episode(tray, recording(placed, notes={}, states=placed.states))
     for key in placed.sensors:
         np.testing.assert_array_equal(episode.sensors[key], placed.sensors[key], key)
     facts = episode.notes["render"]
@@ -96,7 +96,7 @@ def test_without_its_seed_the_replay_strays_but_no_picture_of_a_recorded_state_d
 
 def test_other_actions_lead_elsewhere(tray: RobosuiteEnv, placed: Episode) -> None:
     wrong = recording(placed, actions=-placed.actions.astype(np.float64))
-    episode = redraw(tray, wrong)
+    episode = render_raw_episode(tray, wrong)
     assert episode.notes["render"]["eef_max"] > 0.1
     last = np.diff(episode.sensors["robot0_eef_pos"], axis=0)[-1]
     assert np.linalg.norm(last) < 0.09, "the last step begins in the last recorded state, wherever the replay is"
@@ -109,19 +109,19 @@ def test_other_actions_lead_elsewhere(tray: RobosuiteEnv, placed: Episode) -> No
 
 
 def test_without_a_replay_the_last_action_goes(tray: RobosuiteEnv, placed: Episode) -> None:
-    episode = redraw(tray, recording(placed), replay=False)
+    episode = render_raw_episode(tray, recording(placed), replay=False)
     np.testing.assert_array_equal(episode.sensors["agentview_image"], placed.sensors["agentview_image"][:-1])
     np.testing.assert_array_equal(episode.dones, placed.dones[:-1])
     assert len(episode) == len(placed) - 1
     assert "qpos_max" not in episode.notes["render"]
     assert placed.states is not None
     with pytest.raises(SimulationError, match=r"one state, and no replay"):
-        redraw(tray, recording(placed, states=placed.states[:1], actions=np.zeros((1, 4))), replay=False)
+        render_raw_episode(tray, recording(placed, states=placed.states[:1], actions=np.zeros((1, 4))), replay=False)
 
 
 def test_recorded_rewards_are_kept_and_dones_are_judged(tray: RobosuiteEnv, placed: Episode) -> None:
     rewards = np.linspace(0, 1, len(placed), dtype=np.float32)
-    episode = redraw(tray, recording(placed, rewards=rewards))
+    episode = render_raw_episode(tray, recording(placed, rewards=rewards))
     np.testing.assert_array_equal(episode.rewards, rewards)
     np.testing.assert_array_equal(episode.dones, placed.dones)
     assert episode.notes["render"]["rewards"] == "recorded"
@@ -129,7 +129,7 @@ def test_recorded_rewards_are_kept_and_dones_are_judged(tray: RobosuiteEnv, plac
 
 def test_a_written_scene_of_the_tray_serves_too(tray: RobosuiteEnv) -> None:
     made, observations, rewards = played(tray, 2, 5)
-    episode = redraw(tray, made)
+    episode = render_raw_episode(tray, made)
     assert_sees(episode, observations)
     assert episode.notes["render"]["exact"] and episode.rewards.tolist() == rewards
     assert episode.attributes == {"model_file": made.scene}
@@ -149,20 +149,20 @@ def test_what_does_not_fit_is_named(tray: RobosuiteEnv) -> None:
         ({"actions": made.actions[:, 1:]}, r"actions of 3 numbers; the task takes 4"),
     ):
         with pytest.raises(SimulationError, match=message):
-            redraw(tray, replace(made, **change))
-    assert_sees(redraw(tray, made), observations)  # none of that was left behind
+            render_raw_episode(tray, replace(made, **change))
+    assert_sees(render_raw_episode(tray, made), observations)  # none of that was left behind
 
 
 def test_lift_is_redrawn_to_the_last_bit_in_its_own_scene() -> None:
-    env = make_env(default_env_args("Lift", size=32))
+    env = make_robosuite_env(default_env_args("Lift", size=32))
     try:
         one, observations, rewards = played(env, 1, 4)
         env.reset(seed=2)  # another scene: the cube has another size
-        episode = redraw(env, one)
+        episode = render_raw_episode(env, one)
         assert_sees(episode, observations)
         assert episode.notes["render"]["exact"] and episode.rewards.tolist() == rewards
         with pytest.raises(SimulationError, match=r"no model_file; Lift needs its MJCF"):
-            redraw(env, replace(one, scene=None))
+            render_raw_episode(env, replace(one, scene=None))
     finally:
         env.close()
 
@@ -173,22 +173,22 @@ def test_a_recording_of_robosuite_1_4_is_understood() -> None:
     options = held["env_info"] | {"control_freq": 20, "camera_names": ["agentview"], "camera_heights": 32}
     del options["env_name"]
     args = {"env_name": held["env"], "env_version": held["repository_version"], "env_kwargs": options}
-    old = Recording(
+    old = RawEpisode(
         states=np.array(held["states"]), actions=np.array(held["actions"]), scene=held["model_file"], old=True
     )
-    env = make_env(translated(args))
+    env = make_robosuite_env(translated(args))
     try:
-        episode = redraw(env, old)
+        episode = render_raw_episode(env, old)
         facts = episode.notes["render"]
         assert 0 < facts["eef_max"] < 0.001 and facts["qpos_max"] < 0.02
         assert episode.states is not None
         np.testing.assert_array_equal(episode.states[:-1], old.states)
         np.testing.assert_allclose(episode.states[-1][1:26], held["last"][1:26], atol=0.01)
-        again = Recording(
+        again = RawEpisode(
             states=old.states, actions=episode.actions.astype(np.float64), scene=episode.attributes["model_file"]
         )
         np.testing.assert_array_equal(
-            redraw(env, again).sensors["agentview_image"][:-1], episode.sensors["agentview_image"][:-1]
+            render_raw_episode(env, again).sensors["agentview_image"][:-1], episode.sensors["agentview_image"][:-1]
         )
     finally:
         env.close()
@@ -198,7 +198,7 @@ def test_tasks_with_a_memory_of_their_own_are_refused(tray: RobosuiteEnv, placed
     tray.robosuite.wiped_markers = []
     try:
         with pytest.raises(SimulationError, match=r"outside of MuJoCo's state"):
-            redraw(tray, recording(placed))
+            render_raw_episode(tray, recording(placed))
     finally:
         del tray.robosuite.wiped_markers
 

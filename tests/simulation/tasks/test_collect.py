@@ -19,7 +19,7 @@ import pixelrl.launch.commands.collect as launch
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.scripted.collect import collect, record
 from tests.dots import ACTION, dot_episodes
 
@@ -28,7 +28,7 @@ ARGS = default_env_args("pick-place-tray", size=32)
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[RobosuiteEnv]:
-    env = make_env(ARGS)
+    env = make_robosuite_env(ARGS)
     yield env
     env.close()
 
@@ -130,7 +130,7 @@ def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
             notes = {"seed": derive(seed, part, index), "part": part, "held_at_start": index < 2, "whole_task": False}
             yield replace(episode, notes={**episode.notes, **notes})
 
-    monkeypatch.setattr(launch, "make_env", lambda _: SimpleNamespace(action_dims=ACTION, close=lambda: None))
+    monkeypatch.setattr(launch, "make_robosuite_env", lambda _: SimpleNamespace(action_dims=ACTION, close=lambda: None))
     monkeypatch.setattr(launch, "episodes_of", dots)
     straight = launch.collect("pick-place-tray", "task", tmp_path / "a.hdf5", **asked)
     path = tmp_path / "b.hdf5"

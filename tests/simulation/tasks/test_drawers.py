@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.cabinet import INNER_X, INNER_Y, TRAVEL
 from pixelrl.simulation.tasks.drawers import CLOSED, LIFTED, OPENED, TRAY_CENTRE, TRAY_HALF
 from pixelrl.simulation.tasks.scripted.collect import collect, record
@@ -27,7 +27,7 @@ def make() -> Iterator[Maker]:
 
     def get(task: str) -> RobosuiteEnv:
         if task not in envs:
-            envs[task] = make_env(default_env_args(task))
+            envs[task] = make_robosuite_env(default_env_args(task))
         return envs[task]
 
     yield get

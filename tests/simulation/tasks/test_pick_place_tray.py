@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.pick_place_tray import CUBE_AREA, CUBE_GAP, TRAY_CENTRE, TRAY_HALF
 from pixelrl.simulation.tasks.scripted.pick_place_tray import oracle
 from pixelrl.simulation.tasks.tabletop import MOVE, TABLE_TOP
@@ -14,7 +14,7 @@ from pixelrl.simulation.tasks.tabletop import MOVE, TABLE_TOP
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[RobosuiteEnv]:
-    env = make_env(default_env_args("pick-place-tray", distractor=True))
+    env = make_robosuite_env(default_env_args("pick-place-tray", distractor=True))
     yield env
     env.close()
 

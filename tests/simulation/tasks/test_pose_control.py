@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from pixelrl.simulation.envs.robosuite_env import default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.pose_control import steer
 
 
 @pytest.mark.parametrize("task", ["pick-place-tray", "drawer-grasp"])
 def test_the_torques_are_robosuites(task: str) -> None:
-    env = make_env(default_env_args(task, size=16))
+    env = make_robosuite_env(default_env_args(task, size=16))
     try:
         env.reset(seed=1)
         sim, robot = env.robosuite.sim, env.robosuite.robots[0]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.robosuite_env import TASK_NAMES, default_env_args, make_env
+from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.scripted.collect import record
 from pixelrl.simulation.tasks.scripted.registry import scripts
 
@@ -20,7 +21,7 @@ def test_every_task_has_the_three_parts_and_no_other_task_has_any() -> None:
 
 def test_the_drawer_scripts_err_as_they_should_and_end_where_the_task_data_begin() -> None:
     """Loose bounds about the rates in the docstring of scripted_drawers."""
-    env = make_env(default_env_args("drawer-grasp", use_camera_obs=False))
+    env = make_robosuite_env(default_env_args("drawer-grasp", use_camera_obs=False))
     neutral = env.robosuite.neutral_pos
     try:
         prior = [record(env, "prior", seed) for seed in range(12)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, make_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, make_robosuite_env
 from pixelrl.simulation.evaluation.team import Team, in_order
 from pixelrl.simulation.tasks.scripted.registry import scripts
 
@@ -34,7 +34,7 @@ def collect(
     workers.
 
     Args:
-        env_args: of one of our tasks, as `make_env` takes them.
+        env_args: of one of our tasks, as `make_robosuite_env` takes them.
         part: `prior`, `task` or `oracle`.
         episodes: how many the whole collection has.
         seed: of the whole collection.
@@ -96,7 +96,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
 
 def _record_all(env_args: Mapping[str, Any], part: str, seeds: Iterable[int]) -> Iterator[Episode]:
     """Do one worker's share: play the episodes of these seeds in an environment of its own."""
-    env = make_env(env_args)
+    env = make_robosuite_env(env_args)
     try:
         for seed in seeds:
             yield record(env, part, seed)

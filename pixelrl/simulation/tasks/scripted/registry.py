@@ -1,7 +1,7 @@
 """The scripted policies that collect COG's data sets, by task."""
 
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.robosuite_env import TASK_NAMES
 from pixelrl.simulation.tasks.scripted.drawers import drawer_scripts
 from pixelrl.simulation.tasks.scripted.moves import Script
 from pixelrl.simulation.tasks.scripted.pick_place_tray import tray_scripts

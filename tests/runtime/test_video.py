@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelrl.simulation.evaluation.video import COLOURS, Row, contact_sheet, write_video
+from pixelrl.runtime.video import COLOURS, Row, contact_sheet, write_video
 
 
 def greys(count: int, height: int, width: int) -> NDArray[np.uint8]:
