@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.provenance import cores
+from pixelrl.runtime.errors import PixelrlError
 
 Out = Annotated[Path, arg(metavar="PATH")]
 Drawing = Literal["stock", "fast"]

@@ -10,10 +10,10 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.arguments import Out, counted
 from pixelrl.launch.commands.verbs_data import collect, convert, inspect, render, starts
 from pixelrl.launch.commands.verbs_policy import compare, evaluate, export, sweep
+from pixelrl.runtime.errors import PixelrlError
 
 
 def demo(
@@ -44,7 +44,7 @@ def demo(
     from pixelrl.launch.commands.demo import plan_for
 
     plan = plan_for(task, distractor=distractor, recipes=recipes, steps=steps, curve=curve)
-    run(out, seed=seed, workers=counted(workers), console=Console(), plan=plan)
+    run(out, seed=seed, workers=counted(workers), console=plain_console(), plan=plan)
 
 
 def train(recipe: Positional[str], /) -> None:

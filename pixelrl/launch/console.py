@@ -29,17 +29,22 @@ class RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s")
 
 
+def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: a path may hold `[bold]` or `:smile:`."""
+    return Console(quiet=quiet, stderr=stderr, markup=False, emoji=False)
+
+
 def progress_bar(console: Console) -> Progress:
     """Return a progress bar; each of its tasks has a field `note` for whatever is worth watching."""
     return Progress(
-        TextColumn("{task.description:>8}"),
+        TextColumn("{task.description:>8}", markup=False),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
         RateColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
 

@@ -1,24 +1,37 @@
-"""Several trainings at a time: small networks keep one core busy each, and gain nothing from a second one."""
+"""Several trainings side by side, each a process of its own: small networks gain nothing from a second core.
+
+Each is what it would be alone, and what befalls it does not touch the others.
+"""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 
+from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
+from pixelrl.launch.provenance import cores
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.launch.console import deferred_interrupt, progress_bar
-from pixelrl.launch.reports.demo_summary import history
+from pixelrl.training.metrics_log import read_metrics
+from pixelrl.training.run_directory import checkpoint_path, pick_device
 
-GLANCE = 0.5
+if TYPE_CHECKING:
+    from pixelrl.launch.commands.train import Train
+
+POLL = 0.5
 """Between two looks at how far the trainings are. [s]"""
 
-PATIENCE = 20.0
+GRACE = 20.0
 """What a training that is interrupted may take to keep its checkpoint. [s]"""
+
+Process = subprocess.Popen[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +43,20 @@ class Training:
         options: of the command, but for `--out` and `--resume`.
         out: directory of the run.
         steps: gradient steps, for the progress bar.
-        name: what to call it; the recipe's, if empty.
+        title: what to call it.
     """
 
     recipe: str
     options: tuple[str, ...]
     out: Path
     steps: int
-    name: str = ""
+    title: str
 
-    @property
-    def title(self) -> str:
-        """Return what to call it."""
-        return self.name or self.recipe
-
-    @property
-    def command(self) -> list[str]:
-        """Return the words behind `pixelrl`."""
-        return ["train", self.recipe, *self.options, "--out", str(self.out), "--resume"]  # the last --out counts
-
-    def start(self, threads: int) -> "subprocess.Popen[str]":
-        """Start it in a process of its own."""
+    def start(self, threads: int) -> Process:
+        """Start it in a process of its own; the last `--out` counts."""
+        words = ["train", self.recipe, *self.options, "--out", str(self.out), "--resume"]
         return subprocess.Popen(
-            [sys.executable, "-m", "pixelrl.launch.cli", *self.command],
+            [sys.executable, "-m", "pixelrl.launch.cli", *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -61,7 +65,7 @@ class Training:
 
 
 def run_trainings(
-    trainings: Sequence[Training], *, workers: int, console: Console, spare_others: bool = False
+    trainings: Sequence[Training], *, workers: int, console: Console, stop_at_failure: bool = True
 ) -> None:
     """Run trainings, at most `workers` at a time in the order given, and go on with those that had begun.
 
@@ -69,60 +73,105 @@ def run_trainings(
         trainings: what to run.
         workers: how many at a time; they share the cores.
         console: where progress is shown.
-        spare_others: let the others end when one fails, and tell then.
+        stop_at_failure: stop the others when one fails; they keep their checkpoints. Else they end first.
 
     Raises:
-        PixelrlError: one of them failed; the others are stopped, and keep their checkpoints.
+        PixelrlError: some of them failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM; all have kept their checkpoints.
     """
     threads = max(1, workers // max(1, min(workers, len(trainings))))
-    failed: list[str] = []
-    waiting, running = list(trainings), dict[Training, "subprocess.Popen[str]"]()
+    failures: list[str] = []
+    waiting, running = list(trainings), dict[Training, Process]()
     with progress_bar(console) as bar, deferred_interrupt() as interrupted:
         jobs = {each: bar.add_task(each.title, total=each.steps, start=False, note="") for each in trainings}
         try:
-            while waiting or running:
+            while (waiting or running) and not (failures and stop_at_failure):
                 while waiting and len(running) < workers:
-                    bar.start_task(jobs[waiting[0]])
-                    running[waiting[0]] = waiting[0].start(threads)
-                    waiting.pop(0)
-                time.sleep(GLANCE)
+                    training = waiting.pop(0)
+                    bar.start_task(jobs[training])
+                    running[training] = training.start(threads)
+                time.sleep(POLL)
                 if interrupted:
                     raise KeyboardInterrupt
-                for each, process in list(running.items()):
+                for training, process in list(running.items()):
                     ended = process.poll() is not None
-                    bar.update(jobs[each], completed=steps_done(each.out))
-                    if ended and running.pop(each).returncode:
-                        failed.append(f"{each.title}: {complaint(process)}")
-                        bar.update(jobs[each], note="failed")
-                if failed and not spare_others:
-                    break
+                    bar.update(jobs[training], completed=steps_done(training.out))
+                    if ended and running.pop(training).returncode:
+                        failures.append(f"{training.title}: {error_line(process)}")
+                        bar.update(jobs[training], note="failed")
         finally:
-            stop(running)
-    if failed:
-        raise PixelrlError("; ".join(failed))
+            terminate(running.values())
+    if failures:
+        raise PixelrlError("; ".join(failures))
 
 
 def steps_done(run: Path) -> int:
     """Return the last step that a run has reported."""
-    try:
-        return int(history(run)[-1]["step"])
-    except (OSError, LookupError, ValueError):  # nothing yet, or a row is being written
-        return 0
+    with suppress(OSError, LookupError, ValueError):  # nothing yet, or a row is being written
+        return int(read_metrics(run)[-1]["step"])
+    return 0
 
 
-def complaint(process: "subprocess.Popen[str]") -> str:
-    """Return the last line that a training which failed has said."""
-    said = process.communicate()[1].split("pixelrl: ")[-1].split()
-    return " ".join(said) or f"training ended with exit code {process.returncode}"
+def error_line(process: Process) -> str:
+    """Return the last line that a training which failed has printed."""
+    words = process.communicate()[1].split("pixelrl: ")[-1].split()
+    return " ".join(words) or f"training ended with exit code {process.returncode}"
 
 
-def stop(running: Mapping[Training, "subprocess.Popen[str]"]) -> None:
+def terminate(processes: Iterable[Process]) -> None:
     """Let trainings keep their checkpoints and end; that Ctrl-C may have reached them too does no harm."""
-    for process in running.values():
+    for process in processes:
         process.terminate()
-    for process in running.values():
+    for process in processes:
         try:
-            process.wait(PATIENCE)
+            process.wait(GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def train_seeds(recipe: str, words: Sequence[str], options: "Train") -> None:
+    """Train each of `options.seeds` into a folder of its own, `OUT/seed0` and so on; one that fails stops no other.
+
+    On the CPU as many at a time as the cores allow, in the order given; on GPUs all at once, the GPUs taking turns.
+
+    Args:
+        recipe: its name.
+        words: the options as they came, which all seeds have in common.
+        options: the same, parsed.
+
+    Raises:
+        PixelrlError: a seed given twice, a run that is there already, or seeds that failed.
+    """
+    out, seeds = options.out, options.seeds
+    if len({*seeds}) < len(seeds):
+        raise PixelrlError(f"--seeds {' '.join(map(str, seeds))}: one of them is there twice; expected different ones")
+    for seed in seeds:
+        run = out / f"seed{seed}"
+        if checkpoint_path(run).exists() and not options.resume:
+            raise PixelrlError(f"{run}: holds a run already; add --resume to go on with it, or choose another --out")
+    devices = devices_for(options.device)
+    common = (*words, *(("--memory", "cache") if options.memory == "auto" else ()), "--seeds")
+    trainings = [
+        Training(
+            recipe=recipe,
+            options=(*common, "--seed", str(seed), "--device", devices[index % len(devices)]),
+            out=out / f"seed{seed}",
+            steps=options.recipe.steps,
+            title=f"seed {seed}",
+        )
+        for index, seed in enumerate(seeds)
+    ]
+    workers = cores() if options.threads == "auto" else max(1, cores() // options.threads)
+    if devices != ["cpu"]:
+        workers = max(workers, len(seeds))
+    console = plain_console()
+    run_trainings(trainings, workers=workers, console=console, stop_at_failure=False)
+    console.print(f"{out}: {len(seeds)} seeds trained, each in a folder of its own: {out}/seed*")
+
+
+def devices_for(name: str) -> list[str]:
+    """Return the devices that trainings are to take in turn: the one that is named, or all GPUs."""
+    device = pick_device(name)
+    if device.type != "cuda" or device.index is not None:
+        return [str(device)]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]

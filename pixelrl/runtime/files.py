@@ -1,14 +1,17 @@
 """Files that are either whole or absent: a crash or a full disk never leaves half of one behind."""
 
 import errno
+import fcntl
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from pixelrl.runtime.errors import PixelrlError
 
 
 @contextmanager
@@ -73,4 +76,47 @@ def flush(path: Path) -> None:
     try:
         os.fsync(descriptor)
     finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive_directory(directory: Path) -> Iterator[None]:
+    """Keep a directory, made if it is missing, to this process; one that was made and stays empty is removed again.
+
+    The kernel holds the lock, so that it ends with the process, however that ends.
+
+    Raises:
+        PixelrlError: another process has it.
+    """
+    made = [each for each in (directory, *directory.parents) if not each.exists()]
+    path = directory / ".lock"
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+        for each in made:
+            with suppress(OSError):  # something was written to it
+                each.rmdir()
+
+
+def _lock(path: Path) -> int:
+    """Open and lock a file; another process may remove it at the same time, since it goes when its lock ends."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise PixelrlError(f"{path.parent}: another process is at work in it; choose another --out") from error
+        except OSError:  # a file system without locks
+            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
         os.close(descriptor)

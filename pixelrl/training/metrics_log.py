@@ -73,3 +73,9 @@ class Log:
     ) -> None:
         """Let everything reach the disk."""
         self.board.close()
+
+
+def read_metrics(directory: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's `metrics.csv`."""
+    with (directory / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -13,15 +13,16 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
-import pixelrl.launch.commands.training as train_module
-from pixelrl.runtime.actions import ActionDim
-from tests.dots import write_dots
-from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.interfaces import Sensors
-from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units
 from pixelrl.launch.commands.demo import Plan, demo
+from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units
 from pixelrl.learning.learner import Learner
+from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import exclusive_directory
+from pixelrl.runtime.interfaces import Sensors
+from pixelrl.training import loop
 from pixelrl.training.loop import Report
+from tests.dots import write_dots
 
 Pixelrl = Callable[..., tuple[int, str]]
 SMALL = ("--batch-size", "16", "--critic-hidden", "16", "8", "--actor-hidden", "16", "--log-every", "5")
@@ -119,23 +120,46 @@ def test_a_run_is_never_overwritten_and_resumes_only_as_itself(
     assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
 
 
+def test_run_directory_takes_one_training_at_a_time(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps", 2, "--resume"]
+    with exclusive_directory(tmp_path / "run"):
+        code, said = pixelrl(*command)
+        assert code == 1 and said == f"pixelrl: {tmp_path}/run: another process is at work in it; choose another --out"
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert not (tmp_path / "run").exists()
+    assert pixelrl(*command)[0] == 0
+
+
+def test_paths_with_markup_are_printed_as_they_are(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    run, artefact = tmp_path / "runs [bold] :smile:" / "a", tmp_path / "artefacts [red]x[/red] [/y]" / "a"
+    command = ["train", "quick_bc", "--task", dots[0], "--out", run, *SMALL, "--steps", 2]
+    code, said = pixelrl(*command, "--resume")
+    assert code == 0 and f"{run}: nothing to resume" in said
+    code, said = pixelrl("export", run, "--out", artefact)
+    assert code == 0 and f"{artefact}: acts as {run} at step 2" in said
+    code, said = pixelrl(*command)
+    assert code == 1 and f"{run}: holds a run already" in said
+
+
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["train", "quick_cog_dr3", "--task", dots[0], "--prior", dots[1], *SMALL, "--steps", 12]
     assert pixelrl(*command, "--out", tmp_path / "whole")[0] == 0
-    loop = train_module.training
+    steps = loop.train
 
     def interrupted(*args: object, **options: object) -> Iterator[Report]:
-        for report in loop(*args, **options):  # type: ignore[arg-type]
+        for report in steps(*args, **options):  # type: ignore[arg-type]
             if report.step == 7:
                 signal.raise_signal(signal.SIGINT)  # as Ctrl-C does, in the middle of things
             yield report
 
-    monkeypatch.setattr(train_module, "training", interrupted)
+    monkeypatch.setattr(loop, "train", interrupted)
     code, said = pixelrl(*command, "--out", tmp_path / "parts")
     assert code == 130 and "kept at step 7" in said
-    monkeypatch.setattr(train_module, "training", loop)
+    monkeypatch.setattr(loop, "train", steps)
     assert pixelrl(*command, "--out", tmp_path / "parts", "--resume")[0] == 0
     whole, parts = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
@@ -178,16 +202,16 @@ def test_values_that_explode_end_a_run_in_one_line_that_tells_where_to_go_back_t
 def test_an_interrupted_run_keeps_nothing_that_has_gone_wrong(
     dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = train_module.training
+    steps = loop.train
 
     def interrupted(learner: Learner, *args: object, **options: object) -> Iterator[Report]:
-        for report in loop(learner, *args, **options):  # type: ignore[arg-type]
+        for report in steps(learner, *args, **options):  # type: ignore[arg-type]
             if report.step == 7:  # nothing is measured here
                 learner.actor.flat.whole.data[3] = np.nan
                 signal.raise_signal(signal.SIGINT)
             yield report
 
-    monkeypatch.setattr(train_module, "training", interrupted)
+    monkeypatch.setattr(loop, "train", interrupted)
     command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
     code, said = pixelrl(*command, "--steps", 20)
     assert code == 1 and "step 7: networks.actor" in said and "the last good checkpoint was never saved" in said

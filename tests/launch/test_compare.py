@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.commands.compare import compare
 from pixelrl.launch.commands.evaluate import clear
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.rollout import Outcome
 
 QUIET = Console(quiet=True)

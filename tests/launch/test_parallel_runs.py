@@ -3,26 +3,38 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from safetensors.numpy import load_file
 
-from tests.dots import write_dots
+from pixelrl.launch import parallel_runs
+from pixelrl.launch.cli import main
+from pixelrl.launch.commands.train import parse, train_command
+from pixelrl.launch.parallel_runs import Training, devices_for, run_trainings, steps_done, train_seeds
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.launch.parallel_runs import Training, steps_done, run_trainings
+from tests.dots import write_dots
 
 QUIET = Console(quiet=True)
+SMALL = ("--batch-size=8", "--critic-hidden", "8", "--actor-hidden", "8", "--steps=6", "--log-every=3")
 
 
 def training(folder: Path, recipe: str, steps: int, task: Path | None = None) -> Training:
     task = task or write_dots(folder / f"{recipe}.hdf5", "task", 4, size=32)
     small = ("--batch-size=8", "--critic-hidden", "8", "--actor-hidden", "8", "--log-every=5", "--checkpoint-every=5")
     return Training(
-        recipe=recipe, options=(f"--task={task}", *small, f"--steps={steps}"), out=folder / recipe, steps=steps
+        recipe=recipe,
+        title=recipe,
+        options=(f"--task={task}", *small, f"--steps={steps}"),
+        out=folder / recipe,
+        steps=steps,
     )
 
 
@@ -62,3 +74,55 @@ def test_an_interrupt_keeps_what_was_trained(tmp_path: Path, interruptible: None
         run_trainings([endless], workers=1, console=QUIET)
     reached = steps_done(endless.out)
     assert reached >= 5
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """Return a training's options, without --out."""
+    return ["quick_cog", f"--task={write_dots(tmp_path / 'task.hdf5', 'task', 4, size=32)}", *SMALL]
+
+
+def test_each_seed_is_what_it_is_alone_and_a_failure_takes_no_other_along(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/seed5").write_text("in the way")
+    together = ["--seeds", "5", "3", f"--out={tmp_path / 'runs'}", "--threads=1"]
+    with pytest.raises(PixelrlError, match=r"^seed 5: .*runs/seed5: File exists$"):
+        train_command([*words, *together])
+    monkeypatch.setattr(sys, "argv", ["pixelrl", "train", *words, "--seed=3", "--threads=1", f"--out={tmp_path / '3'}"])
+    main()
+    ours, alone = (load_file(folder / "last.safetensors") for folder in (tmp_path / "runs/seed3", tmp_path / "3"))
+    assert ours.keys() == alone.keys()
+    for key, value in alone.items():
+        np.testing.assert_array_equal(ours[key], value, err_msg=key)
+    assert (tmp_path / "task.hdf5.frames").is_dir(), "one copy of the frames for all"
+    with pytest.raises(PixelrlError, match=r"runs/seed3: holds a run already; add --resume"):
+        train_command([*words, *together])
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """Return the trainings that would be run."""
+    trainings: list[Training] = []
+    monkeypatch.setattr(parallel_runs, "run_trainings", lambda each, **_: trainings.extend(each))
+    return trainings
+
+
+def test_all_gpus_take_turns(begun: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_for("cuda:1") == ["cuda:1"] and devices_for("cpu") == ["cpu"]
+    words = ["--gamma=0.9", "--memory=ram"]
+    train_seeds("cog", words, parse("cog", [*words, "--task=a", f"--out={tmp_path}", "--seeds", "4", "5", "6"]))
+    assert [each.out for each in begun] == [tmp_path / f"seed{seed}" for seed in (4, 5, 6)]
+    shared = (*words, "--seeds", "--seed")
+    assert [each.options for each in begun] == [
+        (*shared, str(seed), "--device", f"cuda:{gpu}") for seed, gpu in ((4, 0), (5, 1), (6, 0))
+    ]
+
+
+def test_a_seed_is_given_once(begun: list[Training], words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(PixelrlError, match="--seeds 1 2 1: one of them is there twice"):
+        train_command([*words, "--seeds", "1", "2", "1", f"--out={tmp_path}"])
+    assert not begun

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from pixelrl.learning.recipe import Recipe
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.launch.recipes import RECIPES, bc, cog, cog_dr3, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.networks import FINAL_LAYER, Actor
+from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.weights import AtMost
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
-from pixelrl.learning.weights import AtMost
 
 
 def test_cog_is_as_published() -> None:

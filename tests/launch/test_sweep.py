@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pixelrl.learning.batch import Spec
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.training.checkpoint import save_networks
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.commands.evaluate import evaluate
-from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.commands.sweep import judged, key_of, sweep
+from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.reports.sweep_page import view_path
+from pixelrl.learning.batch import Spec
 from pixelrl.learning.learner import build_networks
-from pixelrl.training.run_directory import Run, checkpoint_path
+from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.envs.robosuite_env import default_env_args
 from pixelrl.simulation.evaluation.perturbations import Perturbation
+from pixelrl.training.checkpoint import save_networks
+from pixelrl.training.run_directory import Run, checkpoint_path
 
 MOVES = tuple(ActionDim(name=axis, low=-0.05, high=0.05, unit="m") for axis in ("dx", "dy", "dz"))
 SPEC = Spec(

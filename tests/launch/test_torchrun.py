@@ -24,7 +24,7 @@ from pixelrl.launch.cli import main
 from pixelrl.launch.training_data import load_training_data
 from pixelrl.launch.torchrun import joined, own_device
 from pixelrl.launch.recipes import quick_cog
-from pixelrl.launch.reports.demo_summary import history
+from pixelrl.training.metrics_log import read_metrics
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 
 SCRIPTS = ROOT / "launch/scripts"
@@ -97,7 +97,7 @@ def test_a_run_goes_through_signals_losses_and_other_numbers_of_ranks(
 
     alone([*command, f"--steps={kept + 2}", "--resume"], monkeypatch)
     alone([*words, f"--out={tmp_path / 'whole'}", f"--steps={kept + 2}"], monkeypatch)
-    assert [int(row["step"]) for row in history(run)] == [*range(1, kept + 3)]
+    assert [int(row["step"]) for row in read_metrics(run)] == [*range(1, kept + 3)]
     whole, parts = (load_file(folder / "last.safetensors") for folder in (tmp_path / "whole", run))
     assert whole.keys() == parts.keys()
     for key, value in whole.items():

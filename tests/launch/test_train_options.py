@@ -3,75 +3,57 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pixelrl.learning.recipe import Recipe
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.encoders.conv import SmallCNN
+from pixelrl.launch.commands.train import Train, parse, train_command
+from pixelrl.launch.recipes import RECIPES, cog, quick_cog_dr3
+from pixelrl.launch.source_options import parse_source
+from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import DataError, PixelrlError
-from pixelrl.launch.commands import train as options
-from pixelrl.launch.recipes import RECIPES, cog, quick_cog, quick_cog_dr3
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.sac import Entropy
 from pixelrl.terms.td import TD
-from pixelrl.learning.weights import AtMost
 
-Parse = Callable[[str], tuple[Recipe, dict[str, Any]]]
 each_recipe = pytest.mark.parametrize(("name", "make"), RECIPES.items(), ids=RECIPES)
 
 
-@pytest.fixture
-def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
-    """Return what `train` would be called with."""
-    seen: list[tuple[Recipe, dict[str, Any]]] = []
-    monkeypatch.setattr(
-        options,
-        "train",
-        lambda recipe, data, *, out, **job: seen.append((recipe, {"out": out, **data.keywords, **job})),
-    )
-
-    def run(line: str) -> tuple[Recipe, dict[str, Any]]:
-        name, *rest = line.split()
-        options.train_command([name, "--task", "a.h5", "--out", "run", *rest])
-        return seen.pop()
-
-    return run
+def options(line: str) -> Train:
+    """Return the training that a command line asks for."""
+    name, *words = line.split()
+    return parse(name, ["--task", "a.h5", "--out", "run", *words])
 
 
 @each_recipe
-def test_the_mirror_of_a_recipe_stands_for_it(name: str, make: Callable[[], Recipe]) -> None:
-    assert options.restore(options.mirror(make())()) == make()
-
-
-@each_recipe
-def test_a_recipe_is_itself_unless_told(parse: Parse, name: str, make: Callable[[], Recipe]) -> None:
-    recipe, job = parse(name)
-    assert recipe == make() and type(recipe) is Recipe
-    (task,) = job["sources"]
+def test_recipe_is_itself_unless_told(name: str, make: Callable[[], Recipe]) -> None:
+    train = options(name)
+    assert train.recipe == make() and type(train.recipe) is Recipe
+    (task,) = train.sources()
     assert (task.name, task.files, task.share, task.reward_scale) == (
         "task",
         (Path("a.h5"),),
         None,
         make().reward_scale,
     )
-    assert (job["out"], job["resume"]) == (Path("run"), False)
+    assert (train.out, train.resume) == (Path("run"), False)
 
 
 @each_recipe
-def test_every_recipe_takes_its_own_values(parse: Parse, name: str, make: Callable[[], Recipe]) -> None:
-    recipe, _ = parse(f"{name} --gamma 0.9 --steps 7 --seed 3 --precision bf16 --images front_image wrist_image")
+def test_recipe_takes_values(name: str, make: Callable[[], Recipe]) -> None:
+    recipe = options(f"{name} --gamma 0.9 --steps 7 --seed 3 --precision bf16 --images front_image wrist_image").recipe
     changes = {"gamma": 0.9, "steps": 7, "seed": 3, "precision": "bf16", "images": ("front_image", "wrist_image")}
     assert recipe == replace(make(), **changes)
 
 
-def test_a_term_is_reached_by_its_name(parse: Parse) -> None:
-    recipe, _ = parse(
+def test_term_is_reached_by_its_name() -> None:
+    recipe = options(
         "quick_cog_dr3 --critic.dr3.weight 0.01 --critic.dr3.site encoding --critic.dr3.stop-gradient "
         "--critic.cql.uniform 5 --critic.td.target-range 0 2 --actor.entropy.weight.bound -1 --encoder.features 64"
-    )
+    ).recipe
     base = quick_cog_dr3()
     td, cql, imitation, _ = base.critic
     assert recipe.critic == (
@@ -85,70 +67,73 @@ def test_a_term_is_reached_by_its_name(parse: Parse) -> None:
     assert recipe.warmup == base.warmup
 
 
-def test_none_and_nothing_can_be_said(parse: Parse) -> None:
-    recipe, _ = parse("quick_cog --critic.td.target-range None --proprio")
+def test_options_may_be_none_or_empty() -> None:
+    recipe = options("quick_cog --critic.td.target-range None --proprio").recipe
     assert recipe.critic[0] == TD(target_range=None) and recipe.proprio == ()
-    assert parse("cog --proprio None")[0].proprio is None
+    assert options("cog --proprio None").recipe.proprio is None
 
 
-def test_a_share_can_be_taken_away(parse: Parse) -> None:
-    assert parse("quick_cog --task-share None")[0].task_share is None
-    assert parse("cog --task-share 0.25")[0].task_share == 0.25
+def test_task_share_may_be_none() -> None:
+    assert options("quick_cog --task-share None").recipe.task_share is None
+    assert options("cog --task-share 0.25").recipe.task_share == 0.25
 
 
-def test_a_job_takes_files_and_switches(parse: Parse) -> None:
-    _, job = parse("cog --prior b.h5 c.h5 --resume --device cpu --actions min-max --log-every 5 --snapshot-every 9")
-    assert job["sources"][1] == Source(name="prior", files=(Path("b.h5"), Path("c.h5")), reward_scale=0.0)
-    assert job["resume"] is True
-    assert (job["device"], job["actions"], job["log_every"], job["snapshot_every"]) == ("cpu", "min-max", 5, 9)
+def test_training_takes_files_and_switches() -> None:
+    train = options("cog --prior b.h5 c.h5 --resume --device cpu --actions min-max --log-every 5 --snapshot-every 9")
+    assert train.sources()[1] == Source(name="prior", files=(Path("b.h5"), Path("c.h5")), reward_scale=0.0)
+    assert train.resume is True
+    assert (train.device, train.actions, train.log_every, train.snapshot_every) == ("cpu", "min-max", 5, 9)
 
 
 @pytest.mark.parametrize(
     "line",
     ["cog --critic.dr3.weight 0.01", "quick_cog --gama 0.9", "bc --critic.td.weight 1", "cog --precision fp8"],
 )
-def test_what_a_recipe_lacks_is_refused(parse: Parse, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_that_recipe_lacks_is_refused(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse(line)
-    said = capsys.readouterr().err
-    assert line.split()[1].split(".")[0] in said
+        options(line)
+    assert line.split()[1].split(".")[0] in capsys.readouterr().err
 
 
-def test_an_unknown_recipe_is_named_with_those_that_there_are(parse: Parse) -> None:
+def test_unknown_recipe_is_told_with_those_that_there_are() -> None:
     with pytest.raises(PixelrlError, match="no recipe 'dog', but: quick_cog_dr3, quick_cog,"):
-        parse("dog")
+        train_command(["dog"])
 
 
-def test_values_are_checked_by_the_recipe(parse: Parse) -> None:
+def test_values_are_checked_by_the_recipe() -> None:
     with pytest.raises(PixelrlError, match=r"gamma is 1\.5"):
-        parse("cog --gamma 1.5")
+        options("cog --gamma 1.5")
 
 
-def test_learned_weights_and_whole_numbers_keep_their_kind() -> None:
-    recipe = replace(cog(), critic=(TD(), CQL(weight=AtMost(bound=5.0))))
-    assert options.restore(options.mirror(recipe)()) == recipe
-    assert quick_cog() == options.restore(options.mirror(quick_cog())())
+def test_learned_weight_keeps_its_kind_and_number_takes_fractions(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(cog(), critic=(TD(weight=1), CQL(weight=AtMost(bound=5.0))))
+    monkeypatch.setitem(RECIPES, "mine", lambda: recipe)
+    assert options("mine").recipe == recipe
+    critic = options("mine --critic.td.weight 0.5 --critic.cql.weight.rate 0.1").recipe.critic
+    assert critic == (TD(weight=0.5), CQL(weight=AtMost(bound=5.0, rate=0.1)))
 
 
-def test_shares_are_the_tasks_the_other_sources_and_what_is_left_to_the_prior_data(parse: Parse) -> None:
-    _, job = parse("quick_cog --task-share 0.5 --prior b.h5 --source name=c,files=c.h5,share=0.3,reward_scale=0")
-    assert [(source.name, source.share, source.reward_scale) for source in job["sources"]] == [
+def test_prior_data_get_the_share_that_is_left() -> None:
+    sources = options(
+        "quick_cog --task-share 0.5 --prior b.h5 --source name=c,files=c.h5,share=0.3,reward_scale=0"
+    ).sources()
+    assert [(source.name, source.share, source.reward_scale) for source in sources] == [
         ("task", 0.5, 10.0),
         ("prior", pytest.approx(0.2), 0.0),
         ("c", 0.3, 0.0),
     ]
-    _, job = parse("quick_cog --task-fraction 0.05 --source name=c,files=c.h5 --source name=d,files=d.h5")
-    assert [(source.name, source.share, source.reward_scale, source.fraction) for source in job["sources"]] == [
+    sources = options("quick_cog --task-fraction 0.05 --source name=c,files=c.h5 --source name=d,files=d.h5").sources()
+    assert [(source.name, source.share, source.reward_scale, source.fraction) for source in sources] == [
         ("task", None, 10.0, 0.05),
         ("c", None, 10.0, 1.0),
         ("d", None, 10.0, 1.0),
     ]
-    assert [source.share for source in parse("cog --task-share 0.5")[1]["sources"]] == [None]
+    assert [source.share for source in options("cog --task-share 0.5").sources()] == [None]
 
 
-def test_a_source_is_parsed_from_one_word() -> None:
+def test_source_is_parsed_from_one_word() -> None:
     text = "name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,reward_scale=0,ends=dones"
-    assert options.parse_source(text, {"reward_scale": 10.0}) == Source(
+    assert parse_source(text, {"reward_scale": 10.0}) == Source(
         name="human",
         files=(Path("a/*.hdf5"), Path("b.hdf5")),
         share=0.3,
@@ -158,7 +143,7 @@ def test_a_source_is_parsed_from_one_word() -> None:
         reward_scale=0.0,
         ends="dones",
     )
-    assert options.parse_source("files=a.h5,name=b", {"reward_scale": 10.0}).reward_scale == 10
+    assert parse_source("files=a.h5,name=b", {"reward_scale": 10.0}).reward_scale == 10
 
 
 @pytest.mark.parametrize(
@@ -178,6 +163,6 @@ def test_a_source_is_parsed_from_one_word() -> None:
         ("name=a,files=b,pick=last", r"pick is 'last'; expected first or random"),
     ],
 )
-def test_what_cannot_be_is_named(text: str, message: str) -> None:
+def test_wrong_source_is_told(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        options.parse_source(text, {})
+        parse_source(text, {})

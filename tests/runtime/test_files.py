@@ -1,11 +1,14 @@
 """Files are whole or absent."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pixelrl.runtime.files import atomic_path, atomic_tree, write_json
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import atomic_path, atomic_tree, exclusive_directory, write_json
 
 
 def test_a_finished_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -56,3 +59,38 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     assert (target / "meta/info.json").read_text() == "{}"
     with pytest.raises(FileExistsError), atomic_tree(target):
         pass
+
+
+def test_exclusive_directory_belongs_to_one_process(tmp_path: Path) -> None:
+    directory = tmp_path / "runs" / "a"
+    second = (
+        "import sys, pathlib; from pixelrl.runtime.files import exclusive_directory\n"
+        "with exclusive_directory(pathlib.Path(sys.argv[1])): print('mine')"
+    )
+
+    def run_second() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-c", second, directory], capture_output=True, text=True)
+
+    with exclusive_directory(directory):
+        with pytest.raises(PixelrlError, match="a: another process is at work in it"), exclusive_directory(directory):
+            pass
+        assert "runs/a: another process is at work in it; choose another --out" in run_second().stderr
+        (directory / "result").write_text("kept")
+    assert [path.name for path in directory.iterdir()] == ["result"]
+    (directory / ".lock").touch()  # as a process that was killed leaves it
+    assert run_second().stdout == "mine\n"
+
+
+def test_exclusive_directory_that_stays_empty_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), exclusive_directory(tmp_path / "runs" / "a"):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_exclusive_directory_does_not_follow_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), exclusive_directory(tmp_path / "a"):
+        pass
+    assert (tmp_path / "precious").read_text() == "data"

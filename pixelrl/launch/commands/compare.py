@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
-from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.evaluation.statistics import (
     holm,
     interquartile_mean,

@@ -166,6 +166,7 @@ class Demo:
         trainings = [
             Training(
                 recipe=name,
+                title=name,
                 options=(*common, f"--steps={self.recipe(name).steps}"),
                 out=self.run_of(name),
                 steps=self.recipe(name).steps,

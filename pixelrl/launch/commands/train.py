@@ -1,53 +1,58 @@
-"""The command line of `pixelrl train`: every field of a recipe, and of each of its terms, is an option."""
+"""`pixelrl train`: its options, and the training itself. Read this first, then the recipe, then its terms.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
-from dataclasses import field as defaulted
+files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, checkpoints, a run's directory
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Literal
 
+import torch
 import tyro
 from rich.console import Console
 from tyro.conf import UseAppendAction, arg
 
-from pixelrl.learning.execution import Capture
-from pixelrl.learning.recipe import Recipe
 from pixelrl.datasets.buffer.memory_plan import Memory
+from pixelrl.datasets.buffer.mixture import Mixture
+from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.runtime.errors import DataError, PixelrlError
-from pixelrl.launch.training_data import load_training_data
-from pixelrl.launch.torchrun import SCRIPTS, joined, speaking
+from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
+from pixelrl.launch.processor import make_learner, settle_kernels, settle_threads
+from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.recipe_options import recipe_registry
 from pixelrl.launch.recipes import ENCODERS, RECIPES
-from pixelrl.launch.commands.training import train
-from pixelrl.learning.objective import term_name
-from pixelrl.learning.weights import Weight
+from pixelrl.launch.source_options import parse_source, with_prior
+from pixelrl.launch.torchrun import SCRIPTS, joined, outliving, speaking
+from pixelrl.launch.training_data import load_training_data
+from pixelrl.learning.batch import Batch
+from pixelrl.learning.divergence import largest_q
+from pixelrl.learning.execution import Capture, check_capture
+from pixelrl.learning.learner import Learner
+from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.distributed import Distributed
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import exclusive_directory, write_json
+from pixelrl.training import checkpoint, loop
+from pixelrl.training.loop import Report
+from pixelrl.training.metrics_log import Log
+from pixelrl.training.resume import find_previous_run, resume_run
+from pixelrl.training.run_directory import Run, checkpoint_path, pick_device
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
 torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
-TERMS = ("critic", "actor", "warmup")
-DATA = (
-    "task",
-    "prior",
-    "source",
-    "task_mask",
-    "task_fraction",
-    "actions",
-    "memory",
-    "cache_dir",
-    "profile",
-    "device",
-    "seeds",
-)
-"""The options of a job that are not passed on to `train` as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a recipe is applied to."""
+class Train:
+    """Train a policy on recorded data by a recipe."""
 
+    recipe: Annotated[Recipe, arg(name="")]
+    """what is learned, and how: each of its values is an option, and each of its terms a group of options"""
     task: tuple[Path, ...]
     """HDF5 files of the task, or globs of them: their rewards count"""
     prior: tuple[Path, ...] = ()
@@ -92,168 +97,217 @@ class Job:
     profile: bool = False
     """train nothing, but tell where the time of a step goes: a table, OUT/profile.json and OUT/trace.json.gz"""
 
+    def __call__(self) -> None:
+        """Train, or profile; as one of several ranks, if torchrun has started us."""
+        with joined(self.device) as (distributed, device):
+            console = plain_console(quiet=not distributed.is_main)
+            if not self.profile:
+                train(self, pick_device(device), distributed, console)
+            else:
+                require_one_rank(distributed)
+                from pixelrl.launch.commands.profile import profile_training  # few runs need it
+
+                data = partial(self.load, distributed=distributed, console=console)
+                profile_training(
+                    self.recipe,
+                    data,
+                    self.out,
+                    device=device,
+                    threads=self.threads,
+                    capture=self.capture,
+                    console=console,
+                )
+
+    def sources(self) -> list[Source]:
+        """Return the sources of the data.
+
+        Raises:
+            PixelrlError: a source that cannot be, or shares that leave nothing to the prior data.
+        """
+        scale = self.recipe.reward_scale
+        task = Source(
+            name="task",
+            files=self.task,
+            share=self.recipe.task_share,
+            mask=self.task_mask,
+            fraction=self.task_fraction,
+            reward_scale=scale,
+        )
+        return with_prior(task, self.prior, [parse_source(text, {"reward_scale": scale}) for text in self.source])
+
+    def load(self, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
+        """Read the data as the recipe wants them."""
+        return load_training_data(
+            device,
+            self.recipe,
+            self.sources(),
+            actions=self.actions,
+            memory=self.memory,
+            cache_dir=self.cache_dir,
+            distributed=distributed,
+            console=console,
+        )
+
+
+def train(options: Train, device: torch.device, distributed: Distributed, console: Console) -> None:
+    """Train a policy and keep everything about it in the run's directory; of several ranks, the first one writes.
+
+    Raises:
+        PixelrlError: data that do not fit, a directory that is taken, or a run that cannot be resumed.
+    """
+    provenance, out = Provenance(seed=options.recipe.seed), options.out
+    loaders = int(device.type == "cuda") if options.loader_threads is None else options.loader_threads
+    if options.log_every < 1 or options.checkpoint_every < 1 or loaders < 0:
+        raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
+    with ExitStack() as stack:
+        distributed.run_on_all_ranks(lambda: stack.enter_context(exclusive_directory(out)) if distributed.is_main else None)
+        mixture, learner, run, seconds = distributed.run_on_all_ranks(lambda: prepare(options, device, distributed, console))
+        if options.resume:
+            console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
+        check_capture(learner, options.capture)
+        distributed.check_same_state(f"step {learner.step} of data {run.fingerprint} in {out}")
+        if distributed.is_main:
+            run.write(out)
+        batch_at = stack.enter_context(Prefetcher(mixture.batch, options.recipe.steps, threads=loaders))
+        seconds = take_steps(options, learner, batch_at, seconds, console)
+        if distributed.is_main:
+            result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
+            write_json(out / "training.json", result | {"ranks": distributed.world_size} | provenance.record())
+
+
+def prepare(
+    options: Train, device: torch.device, distributed: Distributed, console: Console
+) -> tuple[Mixture, Learner, Run, float]:
+    """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken.
+
+    Raises:
+        PixelrlError: as `train` says.
+    """
+    recipe, out = options.recipe, options.out
+    previous = find_previous_run(out, recipe, resume=options.resume)
+    mixture = options.load(device, distributed, console)
+    onednn = settle_kernels(recipe, device, previous.onednn if previous else None)
+    make = partial(make_learner, recipe, mixture.spec, device, onednn)
+    threads = settle_threads(options.threads, device, previous.threads if previous else None, make, mixture.batch)
+    learner = make(distributed)
+    learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
+    run = Run(
+        recipe=recipe,
+        spec=mixture.spec,
+        data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in mixture.sources},
+        sources={source.name: source.rule() for source in mixture.sources},
+        fingerprint=mixture.table.fingerprint(),
+        actions=mixture.table.actions,
+        env_args=mixture.env_args,
+        threads=threads,
+        onednn=onednn,
+    )
+    return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
+
+
+def take_steps(
+    options: Train, learner: Learner, batch_at: Callable[[int], Batch], seconds: float, console: Console
+) -> float:
+    """Take all steps that are left, with reports and checkpoints, and return the seconds that the run has taken.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the last step is kept.
+    """
+    recipe, out, path, distributed = options.recipe, options.out, checkpoint_path(options.out), learner.distributed
+    saved = learner.step
+    with (
+        checkpoint.naming_last_good(path),
+        Log(out, saved) if distributed.is_main else nullcontext() as log,
+        progress_bar(console) as bar,
+        deferred_interrupt() as interrupted,
+        outliving(learner, path, seconds),
+    ):
+        job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
+        for report in loop.train(
+            learner,
+            batch_at,
+            recipe.steps,
+            measure_every=options.log_every,
+            seconds=seconds,
+            capture=options.capture,
+        ):
+            bar.update(job, completed=report.step)
+            if report.metrics and log is not None:
+                log.write(report)
+                bar.update(job, note=summary(report))
+            stop = distributed.any(bool(interrupted))
+            if stop or should_checkpoint(report, saved, options):
+                checkpoint.save(path, learner, report.seconds)
+                saved, seconds = report.step, report.seconds
+            if options.snapshot_every and report.step % options.snapshot_every == 0 and distributed.is_main:
+                checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
+            if stop:
+                console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
+                raise KeyboardInterrupt
+    return seconds
+
+
+def should_checkpoint(report: Report, saved: int, options: Train) -> bool:
+    """Tell whether to keep a checkpoint: at the end, and every so many steps, once losses were seen to be finite."""
+    due = bool(report.metrics) and report.step - saved >= options.checkpoint_every
+    return due or report.step == options.recipe.steps
+
+
+def summary(report: Report) -> str:
+    """Return the two figures that a person watches, so short that a line of 80 columns holds them."""
+    names = {"Q": "q/data", "phi.phi'": "features/dot", "loss": "actor/loss"}
+    found = [f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics]
+    return "  ".join(found[:2])
+
 
 def train_command(arguments: list[str]) -> None:
-    """Run `pixelrl train` with these arguments.
+    """Run `pixelrl train` with these arguments: the name of a recipe, and options.
 
     Raises:
         PixelrlError: an unknown recipe or encoder.
     """
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
-        raise PixelrlError(f"there is no recipe {arguments[0]!r}, but: {', '.join(RECIPES)}")
-    words = arguments[1:]
-    encoder, arguments = chosen_encoder(arguments)
-    commands = {name: command(recipe, encoder, words) for name, recipe in RECIPES.items()}
-    tyro.extras.subcommand_cli_from_dict(
-        commands, prog="pixelrl train", args=arguments, description=DESCRIPTION, console_outputs=speaking()
+    name, *words = arguments or [""]
+    if name in RECIPES:
+        options = parse(name, words)
+        if not options.seeds:
+            options()
+            return
+        from pixelrl.launch.parallel_runs import train_seeds  # few runs need it
+
+        with joined(options.device) as (distributed, _):
+            require_one_rank(distributed)
+            train_seeds(name, words, options)
+    elif name and not name.startswith("-"):
+        raise PixelrlError(f"there is no recipe {name!r}, but: {', '.join(RECIPES)}")
+    else:
+        tyro.extras.subcommand_cli_from_dict(RECIPES, prog="pixelrl train", args=arguments, description=DESCRIPTION)
+
+
+def require_one_rank(distributed: Distributed) -> None:
+    """Raise a `PixelrlError` if this process is one of several."""
+    if distributed.world_size > 1:
+        raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
+
+
+def parse(name: str, words: list[str]) -> Train:
+    """Return a recipe's training as options say; those of the encoder are the ones of `--encoder NAME`, if it is there.
+
+    Raises:
+        PixelrlError: an unknown encoder.
+    """
+    recipe = RECIPES[name]()
+    if "--encoder" in words:
+        at = words.index("--encoder")
+        encoder = "".join(words[at + 1 : at + 2])
+        if encoder not in ENCODERS:
+            raise PixelrlError(f"--encoder: there is no encoder {encoder!r}, but: {', '.join(ENCODERS)}")
+        recipe, words = replace(recipe, encoder=ENCODERS[encoder]()), words[:at] + words[at + 2 :]
+    return tyro.cli(
+        Train,
+        default=Train(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING),
+        args=words,
+        prog=f"pixelrl train {name}",
+        description=RECIPES[name].__doc__,
+        registry=recipe_registry(),
+        console_outputs=speaking(),
     )
-
-
-def sources_of(recipe: Recipe, job: Job) -> list[Source]:
-    """Return the sources: prior rewards are zero by rule, whatever the files say.
-
-    With shares, the task data get the recipe's and the prior data what the others leave.
-
-    Raises:
-        PixelrlError: a source that cannot be, or shares that leave nothing to the prior data.
-    """
-    more = [parse_source(text, {"reward_scale": recipe.reward_scale}) for text in job.source]
-    share = recipe.task_share if job.prior or more else None
-    sources = [
-        Source(
-            name="task",
-            files=job.task,
-            share=share,
-            mask=job.task_mask,
-            fraction=job.task_fraction,
-            reward_scale=recipe.reward_scale,
-        )
-    ]
-    if job.prior:
-        unrewarded = Source(name="prior", files=job.prior, reward_scale=0.0)
-        if share is not None:
-            left = 1 - share - sum(source.share or 0 for source in more)
-            if left < 0.001:
-                raise PixelrlError(f"--prior: the shares of the other sources sum to {1 - left:g}; nothing is left")
-            unrewarded = replace(unrewarded, share=left)
-        sources.append(unrewarded)
-    return [*sources, *more]
-
-
-def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
-    """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
-
-    Keys are those of `Source`; `defaults` stand for what is not said.
-
-    Raises:
-        DataError: an unknown key, a value that is no number, or no name or files.
-    """
-    kinds = {field.name: field.type for field in fields(Source)}
-    said: dict[str, list[str]] = {}
-    key = ""
-    for item in text.split(","):
-        before, equals, after = item.partition("=")
-        key, value = (before.strip(), after) if equals else (key, item)
-        if key not in kinds or (not equals and key != "files"):
-            raise DataError(f"--source {text}: {item!r} is not KEY=VALUE with KEY one of {', '.join(kinds)}")
-        said.setdefault(key, []).append(value.strip())
-    values: dict[str, Any] = dict(defaults)
-    for key, words in said.items():
-        if len(words) > 1 and key != "files":
-            raise DataError(f"--source {text}: {key} is given {len(words)} times; expected one")
-        values[key] = tuple(map(Path, words)) if key == "files" else words[0]
-        if kinds[key] in (float, float | None):
-            try:
-                values[key] = float(words[0])
-            except ValueError as error:
-                raise DataError(f"--source {text}: {key} is {words[0]!r}; expected a number") from error
-    if missing := {"name", "files"} - set(values):
-        raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
-    return Source(**values)
-
-
-def chosen_encoder(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Take `--encoder NAME` out of the arguments: it decides which options the rest may have."""
-    if "--encoder" not in arguments:
-        return None, arguments
-    at = arguments.index("--encoder")
-    name = "".join(arguments[at + 1 : at + 2])
-    if name not in ENCODERS:
-        raise PixelrlError(f"--encoder: there is no encoder {name!r}, but: {', '.join(ENCODERS)}")
-    return name, arguments[:at] + arguments[at + 2 :]
-
-
-def command(make: Callable[[], Recipe], encoder: str | None, words: Sequence[str] = ()) -> Callable[..., None]:
-    """Return a function for tyro whose options are a job's and a recipe's; `words` are the options that came."""
-    recipe = make()
-    options = mirror(recipe if encoder is None else replace(recipe, encoder=ENCODERS[encoder]()))
-
-    def run(job: Any, recipe: Any = None) -> None:
-        whole = restore(recipe)
-        with joined(job.device) as (distributed, device):
-            console = Console(quiet=not distributed.is_main)
-            if distributed.world_size > 1 and (job.seeds or job.profile):
-                raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
-            if job.seeds:
-                from pixelrl.launch.seed_runs import train_seeds  # few runs need it
-
-                shared = ("--memory", "cache") if job.memory == "auto" else ()
-                kept = {"device": job.device, "threads": job.threads, "resume": job.resume, "console": console}
-                train_seeds(make.__name__, [*words, *shared], job.seeds, job.out, steps=whole.steps, **kept)
-                return
-            kept = {"actions": job.actions, "memory": job.memory, "cache_dir": job.cache_dir}
-            data = partial(load_training_data, recipe=whole, sources=sources_of(whole, job), distributed=distributed, **kept, console=console)
-            if job.profile:
-                from pixelrl.launch.commands.profile import profile_training  # few runs need it
-
-                how = {"threads": job.threads, "capture": job.capture}
-                profile_training(whole, data, job.out, device=device, **how, console=console)
-                return
-            chosen = {field.name: getattr(job, field.name) for field in fields(Job) if field.name not in DATA}
-            train(whole, data, **chosen, device=device, distributed=distributed, console=console)
-
-    run.__annotations__ = {"job": Annotated[Job, arg(name="")], "recipe": Annotated[options, arg(name="")]}
-    run.__defaults__ = (options(),)
-    run.__doc__ = make.__doc__
-    return run
-
-
-def mirror(value: Any) -> type:
-    """Return a subclass of `value`'s dataclass for tyro: its values are the defaults, and structure is fixed.
-
-    Terms stand under their names, so `critic.1.weight` is spelt `--critic.cql.weight`; whatever may be one of several
-    classes is of the class that it is: the command line sets values, never structure.
-    """
-    hints = get_type_hints(type(value))
-    chosen: list[Any] = []
-    for field in fields(value):
-        item = getattr(value, field.name)
-        kind, default = hints[field.name], item
-        if field.name in TERMS:
-            named = [(term_name(term), mirror(term)) for term in item]
-            kind = make_dataclass(
-                field.name, [(name, each, defaulted(default=each())) for name, each in named], frozen=True
-            )
-            default = kind()
-        elif is_dataclass(item):
-            kind = mirror(item)
-            default = kind()
-        elif kind == Weight:
-            kind = float
-        chosen.append((field.name, kind, defaulted(default=default)))
-    namespace = {"__post_init__": lambda self: None, "__doc__": type(value).__doc__}
-    bases = (type(value),)
-    return make_dataclass(type(value).__name__, chosen, bases=bases, namespace=namespace, frozen=True, kw_only=True)
-
-
-def restore(mirrored: Any) -> Any:
-    """Return the plain dataclass that an instance of a mirror stands for."""
-    values = {}
-    for field in fields(mirrored):
-        item = getattr(mirrored, field.name)
-        if field.name in TERMS:
-            item = tuple(restore(getattr(item, term.name)) for term in fields(item))
-        elif is_dataclass(item):
-            item = restore(item)
-        values[field.name] = item
-    return type(mirrored).__bases__[0](**values)

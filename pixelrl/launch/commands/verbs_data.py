@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from rich.console import Console
+from pixelrl.launch.console import plain_console
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.arguments import Drawing, Out, counted, pairs
@@ -45,7 +45,7 @@ def collect(
     """
     from pixelrl.launch.commands.collect import collect as run
 
-    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+    with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
         run(
             task,
             part,
@@ -91,7 +91,7 @@ def starts(
     from pixelrl.launch.commands.starts import starts as go
 
     options = pairs("--env-options", env_options)
-    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+    with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
         asked = partial(go, episodes=episodes, seed=seed, workers=counted(workers), options=options)
         asked(task, out, cluster=cluster, console=console)
 
@@ -132,7 +132,7 @@ def render(
     """
     from pixelrl.launch.commands.render import render as run
 
-    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+    with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
         run(
             raw,
             out,
@@ -191,7 +191,7 @@ def inspect(
         as_json=json,
         html=html,
         sheet=sheet,
-        console=Console(),
+        console=plain_console(),
     )
 
 
@@ -227,4 +227,4 @@ def convert(
     from pixelrl.launch.commands.convert import convert as go
 
     options = Options(images=images, compress=compress, fps=fps, task=task, last_step=last_step)
-    go(source, target, source_format=from_format, target_format=to_format, options=options, console=Console())
+    go(source, target, source_format=from_format, target_format=to_format, options=options, console=plain_console())

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
+from pixelrl.launch.console import plain_console
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.arguments import Drawing, Out, counted, pairs
@@ -59,7 +59,7 @@ def evaluate(
     from pixelrl.launch.commands.evaluate import evaluate as go
 
     sources = {camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()}
-    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+    with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
         go(
             run,
             episodes=episodes,
@@ -115,7 +115,7 @@ def sweep(
     """
     from pixelrl.launch.commands.sweep import sweep as go
 
-    with cluster_for(engine, ray_address, workers, console := Console()) as cluster:
+    with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
         go(
             run,
             only=only,
@@ -150,7 +150,7 @@ def compare(
     """
     from pixelrl.launch.commands.compare import compare as run
 
-    run(methods, alpha=alpha, out=out, console=Console())
+    run(methods, alpha=alpha, out=out, console=plain_console())
 
 
 def export(
@@ -172,4 +172,4 @@ def export(
     """
     from pixelrl.launch.commands.export import export as go
 
-    go(run, out, step=step, camera_size=camera_size, data=data, console=Console())
+    go(run, out, step=step, camera_size=camera_size, data=data, console=plain_console())

@@ -1,6 +1,5 @@
 """What a demo tells in the end: two tables, a figure, and where to look."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pixelrl.runtime.files import atomic_path
+from pixelrl.training.metrics_log import read_metrics
 
 MEASURED = {
     "phi.phi'": "features/dot",
@@ -23,15 +23,9 @@ LAST = 10
 """How many of the last measurements are averaged: each is of one batch."""
 
 
-def history(run: Path) -> list[dict[str, str]]:
-    """Return the rows of a run's `metrics.csv`."""
-    with (run / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def last_figures(run: Path) -> dict[str, float]:
     """Return what DR3 is about, averaged over the last measurements; empty for a recipe without a critic."""
-    rows = history(run)[-LAST:]
+    rows = read_metrics(run)[-LAST:]
     found = {label: [float(row[name]) for row in rows if row.get(name)] for label, name in MEASURED.items()}
     return {label: sum(values) / len(values) for label, values in found.items() if values}
 
@@ -103,7 +97,7 @@ def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> No
         (features, "features/dot", "phi(s, a) . phi(s', a')"),
     ):
         for name, run in runs.items():
-            points = [(int(row["step"]), float(row[metric])) for row in history(run) if row.get(metric)]
+            points = [(int(row["step"]), float(row[metric])) for row in read_metrics(run) if row.get(metric)]
             if points:
                 axis.plot(*zip(*points, strict=True), color=colours[name], label=name)
         axis.set(title=title, xlabel="gradient steps")

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelrl.launch.reports.markup import film, name_of, origin, picture, table, text, write_document
 from pixelrl.launch.reports.episode_figures import draw_story, write_failures
+from pixelrl.launch.reports.markup import film, name_of, origin, picture, table, text, write_document
 from pixelrl.simulation.evaluation.failures import MEANING
 from pixelrl.simulation.evaluation.rollout import Outcome
 from pixelrl.runtime.video import write_video

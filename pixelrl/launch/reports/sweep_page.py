@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from pixelrl.runtime.files import atomic_path
 from pixelrl.launch.reports.markup import figure, name_of, origin, picture, table, text, write_document
+from pixelrl.runtime.files import atomic_path
 
 COLUMNS = 4
 COLOURS = {"better": "#1e8a4e", "worse": "#c83834", "undetermined": "#2b6cb0"}

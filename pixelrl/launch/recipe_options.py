@@ -1,0 +1,52 @@
+"""Every value of a recipe as an option of the command line: `--gamma`, `--critic.cql.weight`, `--encoder.features`."""
+
+from dataclasses import is_dataclass, replace
+from typing import Annotated, Any, get_args, get_origin
+
+import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+from pixelrl.learning.context import Term
+from pixelrl.learning.objective import term_name
+from pixelrl.learning.weights import Weight
+
+
+def recipe_registry() -> ConstructorRegistry:
+    """Return the rules by which tyro makes options of a recipe, for `tyro.cli(..., registry=)`.
+
+    Options set values and never structure: whatever may be one of several classes (an encoder, a learned weight) stays
+    of the class that it is, and a term stands under its name.
+    """
+    registry = ConstructorRegistry()
+    registry.struct_rule(dataclass_rule)
+    registry.struct_rule(terms_rule)
+    return registry
+
+
+def terms_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Give a tuple of terms one group of options for each term."""
+    terms = info.default
+    if not isinstance(terms, tuple) or not ((terms and isinstance(terms[0], Term)) or Term in get_args(info.type)):
+        return None
+    fields = [StructFieldSpec(name=term_name(term), type=type(term), default=term) for term in terms]
+    return StructConstructorSpec(instantiate=lambda **named: tuple(named.values()), fields=tuple(fields))
+
+
+def dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Give a dataclass the options of its class, with its own values as defaults."""
+    if isinstance(info.default, type) or not is_dataclass(info.default):
+        return None
+    spec = ConstructorRegistry.get_struct_spec(replace(info, default=tyro.MISSING))
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    return replace(spec, fields=tuple(with_value(field, getattr(info.default, field.name)) for field in spec.fields))
+
+
+def with_value(field: StructFieldSpec, value: Any) -> StructFieldSpec:
+    """Return a field with a default, and of its class where it may be of several."""
+    kind: Any = field.type
+    if is_dataclass(value) and get_origin(kind) is not Annotated:
+        kind = type(value)
+    elif kind == Weight:
+        kind = float
+    return replace(field, type=kind, default=value)

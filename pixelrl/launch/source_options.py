@@ -1,0 +1,60 @@
+"""The sources of data that the options `--task`, `--prior` and `--source` name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from pixelrl.datasets.buffer.sources import Source
+from pixelrl.runtime.errors import DataError, PixelrlError
+
+
+def with_prior(task: Source, prior: Sequence[Path], others: Sequence[Source]) -> list[Source]:
+    """Return all sources: prior rewards are zero by rule, whatever the files say.
+
+    With shares, the prior data get what the task data and the others leave.
+
+    Raises:
+        PixelrlError: nothing is left.
+    """
+    if not prior:
+        return [task if others else replace(task, share=None), *others]
+    source = Source(name="prior", files=tuple(prior), reward_scale=0.0)
+    if task.share is not None:
+        left = 1 - task.share - sum(other.share or 0 for other in others)
+        if left < 0.001:
+            raise PixelrlError(f"--prior: the shares of the other sources sum to {1 - left:g}; nothing is left")
+        source = replace(source, share=left)
+    return [task, source, *others]
+
+
+def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
+    """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
+
+    Keys are those of `Source`; `defaults` stand for what is not said.
+
+    Raises:
+        DataError: an unknown key, a value that is no number, or no name or files.
+    """
+    kinds = {field.name: field.type for field in fields(Source)}
+    words: dict[str, list[str]] = {}
+    key = ""
+    for item in text.split(","):
+        before, equals, after = item.partition("=")
+        key, value = (before.strip(), after) if equals else (key, item)
+        if key not in kinds or (not equals and key != "files"):
+            raise DataError(f"--source {text}: {item!r} is not KEY=VALUE with KEY one of {', '.join(kinds)}")
+        words.setdefault(key, []).append(value.strip())
+    values: dict[str, Any] = dict(defaults)
+    for key, found in words.items():
+        if len(found) > 1 and key != "files":
+            raise DataError(f"--source {text}: {key} is given {len(found)} times; expected one")
+        values[key] = tuple(map(Path, found)) if key == "files" else found[0]
+        if kinds[key] in (float, float | None):
+            try:
+                values[key] = float(found[0])
+            except ValueError as error:
+                raise DataError(f"--source {text}: {key} is {found[0]!r}; expected a number") from error
+    if missing := {"name", "files"} - set(values):
+        raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
+    return Source(**values)
