@@ -13,6 +13,7 @@ from tyro.conf import Positional
 from pixelrl.launch.arguments import Out, counted
 from pixelrl.launch.commands.verbs_data import collect, convert, inspect, render, starts
 from pixelrl.launch.commands.verbs_policy import compare, evaluate, export, sweep
+from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
 
 

@@ -16,16 +16,16 @@ import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tests import ROOT
-from pixelrl.training import checkpoint
-from tests.dots import write_dots
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.cli import main
-from pixelrl.launch.training_data import load_training_data
-from pixelrl.launch.torchrun import joined, own_device
 from pixelrl.launch.recipes import quick_cog
-from pixelrl.training.metrics_log import read_metrics
+from pixelrl.launch.torchrun import joined, own_device
+from pixelrl.launch.training_data import load_training_data
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.training import checkpoint
+from pixelrl.training.metrics_log import read_metrics
+from tests import ROOT
+from tests.dots import write_dots
 
 SCRIPTS = ROOT / "launch/scripts"
 SMALL = ("--batch-size=16", "--critic-hidden", "16", "8", "--actor-hidden", "16", "--final-lr=1", "--log-every=1")
@@ -147,7 +147,9 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
     with pytest.raises(PixelrlError, match="--batch-size 128 cannot be shared equally by 3 ranks; give a multiple"):
-        load_training_data(torch.device("cpu"), quick_cog(), [], distributed=Distributed(world_size=3), console=Console())
+        load_training_data(
+            torch.device("cpu"), quick_cog(), [], distributed=Distributed(world_size=3), console=Console()
+        )
 
 
 @pytest.fixture

@@ -160,8 +160,12 @@ def train(options: Train, device: torch.device, distributed: Distributed, consol
     if options.log_every < 1 or options.checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
     with ExitStack() as stack:
-        distributed.run_on_all_ranks(lambda: stack.enter_context(exclusive_directory(out)) if distributed.is_main else None)
-        mixture, learner, run, seconds = distributed.run_on_all_ranks(lambda: prepare(options, device, distributed, console))
+        distributed.run_on_all_ranks(
+            lambda: stack.enter_context(exclusive_directory(out)) if distributed.is_main else None
+        )
+        mixture, learner, run, seconds = distributed.run_on_all_ranks(
+            lambda: prepare(options, device, distributed, console)
+        )
         if options.resume:
             console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
         check_capture(learner, options.capture)
