@@ -2,31 +2,135 @@
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pixelrl.runtime.errors import PixelrlError
 
+LOCK = ".lock"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; it becomes `path` if the block ends well, else it goes.
+    """Yield a path of the same name, in a temporary folder beside `path`; the file made there becomes `path`.
 
-    The parent folder is made if it is missing. The temporary name keeps the suffix: some writers read it.
+    If the block raises, nothing becomes of it. The parent folder is made if it is missing.
     """
+    with _staging(path) as folder:
+        yield folder / path.name
+        rename(folder / path.name, path)
+
+
+@contextmanager
+def atomic_tree(path: Path) -> Iterator[Path]:
+    """Do what `atomic_path` does, for a file or a whole folder.
+
+    Raises:
+        FileExistsError: `path` exists already.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with _staging(path) as folder:
+        yield folder / path.name
+        for part in (folder / path.name).rglob("*"):
+            flush(part)
+        rename(folder / path.name, path)
+
+
+@contextmanager
+def _staging(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; those that killed processes left for the same `path` are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), file_lock(leftover / LOCK, wait=False) as held:
+            if held:  # else its process is alive, or the disk cannot tell
+                shutil.rmtree(leftover, ignore_errors=True)
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    folder.mkdir()
     try:
-        yield temporary
-        rename(temporary, path)
+        with file_lock(folder / LOCK, wait=False):
+            folder = folder.rename(folder.with_suffix(".tmp"))  # locked before anybody takes it for a leftover
+            yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock on a file, which is made if it is missing and never opened through a link.
+
+    Yields:
+        Whether it is held; False where the disk knows no locks, as some network disks.
+
+    Raises:
+        BlockingIOError: another process or thread holds it, and we are not to wait.
+    """
+    descriptor, held = _open_locked(path, wait)
+    try:
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive_directory(directory: Path) -> Iterator[None]:
+    """Keep a directory, made if it is missing, to this process; one that was made and stays empty is removed again.
+
+    The kernel holds the lock, so that it ends with the process, however that ends.
+
+    Raises:
+        PixelrlError: another process has it.
+    """
+    made = [each for each in (directory, *directory.parents) if not each.exists()]
+    with ExitStack() as stack:
+        stack.callback(_remove_if_empty, made)
+        try:
+            stack.enter_context(file_lock(directory / LOCK, wait=False))
+        except BlockingIOError as error:
+            raise PixelrlError(f"{directory}: another process is at work in it; choose another --out") from error
+        stack.callback((directory / LOCK).unlink, missing_ok=True)
+        yield
+
+
+def _remove_if_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that hold nothing, the innermost first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _open_locked(path: Path, wait: bool) -> tuple[int, bool]:
+    """Open and lock a file; another process may remove it, or its folder, at the same time."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            try:
+                held = lock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                if not held or os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor, held
+            except OSError:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+
+def lock(descriptor: int, kind: int) -> bool:
+    """Take a lock of `fcntl.flock` on an open file, and return whether the disk knows locks."""
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def rename(source: Path, target: Path) -> None:
@@ -34,29 +138,6 @@ def rename(source: Path, target: Path) -> None:
     flush(source)  # or a power cut could leave the new name on an empty file
     os.replace(source, target)  # noqa: PTH105 (the one call that is known to be atomic)
     flush(target.parent)
-
-
-@contextmanager
-def atomic_tree(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name, in a temporary folder beside `path`; the file or folder made there becomes `path`.
-
-    Nothing else that is left in the temporary folder survives.
-
-    Raises:
-        FileExistsError: `path` exists already.
-    """
-    if path.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    folder.mkdir()
-    try:
-        yield folder / path.name
-        for part in (folder / path.name).rglob("*"):
-            flush(part)
-        rename(folder / path.name, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,47 +157,4 @@ def flush(path: Path) -> None:
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def exclusive_directory(directory: Path) -> Iterator[None]:
-    """Keep a directory, made if it is missing, to this process; one that was made and stays empty is removed again.
-
-    The kernel holds the lock, so that it ends with the process, however that ends.
-
-    Raises:
-        PixelrlError: another process has it.
-    """
-    made = [each for each in (directory, *directory.parents) if not each.exists()]
-    path = directory / ".lock"
-    descriptor = _lock(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
-        for each in made:
-            with suppress(OSError):  # something was written to it
-                each.rmdir()
-
-
-def _lock(path: Path) -> int:
-    """Open and lock a file; another process may remove it at the same time, since it goes when its lock ends."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise PixelrlError(f"{path.parent}: another process is at work in it; choose another --out") from error
-        except OSError:  # a file system without locks
-            return descriptor
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
         os.close(descriptor)

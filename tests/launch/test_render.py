@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from pixelrl.simulation.playback.raw_hdf5 import read_raw_file, read_raw_episode
+from pixelrl.datasets.hdf5.access import parts_folder
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
-from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path, write_episodes
+from pixelrl.datasets.hdf5.writer import EpisodeWriter, write_episodes
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError, SimulationError
 from pixelrl.launch.commands.render import render
@@ -101,8 +102,8 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(EpisodeWriter, "add", add_one)
         run(ours, resumed)
-    assert unfinished_path(resumed).exists() and not resumed.exists()
-    with pytest.raises(PixelrlError, match=r"begun from other data or with other options; remove it"):
+    assert parts_folder(resumed).exists() and not resumed.exists()
+    with pytest.raises(PixelrlError, match=r"begun with another action_dims, .*: remove it to begin anew"):
         run(ours, resumed, replay=False)
     with pytest.raises(DataError, match=r"begun with another env_args"):
         run(ours, resumed, size=(32, 40))
@@ -255,6 +256,5 @@ def test_a_demo_that_does_not_fit_is_named_and_those_before_it_stay(raw: Path, t
     out = tmp_path / "out.hdf5"
     with pytest.raises(SimulationError, match=r"demo\.hdf5: demo_2: a state of 31 numbers; the model has 32"):
         run(raw, out)
-    with h5py.File(unfinished_path(out)) as file:
-        assert list(file["data"]) == ["demo_0"]
+    assert [part.name for part in parts_folder(out).glob("*.hdf5")] == ["demo_0.hdf5"]
     assert [demo["source"] for demo in run(raw, out, demos=1)["demos"]] == ["demo_1"], "that much was done before"

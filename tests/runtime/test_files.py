@@ -1,14 +1,18 @@
 """Files are whole or absent."""
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import atomic_path, atomic_tree, exclusive_directory, write_json
+from pixelrl.runtime.files import atomic_path, atomic_tree, exclusive_directory, file_lock, write_json
 
 
 def test_a_finished_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -94,3 +98,50 @@ def test_exclusive_directory_does_not_follow_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError), exclusive_directory(tmp_path / "a"):
         pass
     assert (tmp_path / "precious").read_text() == "data"
+
+
+def die_with_half_of(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_leftovers_of_a_killed_process_go_with_the_next_write_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
+    path = tmp_path / "model[1].bin"
+    process = get_context("spawn").Process(target=die_with_half_of, args=(path,))
+    process.start()
+    process.join()
+    (leftover,) = tmp_path.iterdir()
+    with atomic_path(path) as living:
+        assert not leftover.exists()
+        living.write_text("first")
+        with atomic_path(path) as temporary:
+            temporary.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_lock_excludes_others_and_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="link"), file_lock(tmp_path / "link"):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
+    with file_lock(tmp_path / "lock") as held, pytest.raises(BlockingIOError), file_lock(tmp_path / "lock", wait=False):
+        pass
+    assert held
+
+
+def test_disk_without_locks_hinders_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    path = tmp_path / "model.bin"
+    with file_lock(tmp_path / "lock") as held, atomic_path(path) as first:
+        first.write_text("first")
+        with atomic_path(path) as second:
+            second.write_text("second")
+        assert first.read_text() == "first", "nobody knows whether its process is alive"
+    assert not held and path.read_text() == "first"

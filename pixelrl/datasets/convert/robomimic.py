@@ -21,7 +21,7 @@ from pixelrl.datasets.hdf5.access import (
     where,
 )
 from pixelrl.datasets.convert.interchange import Interchange, Losses
-from pixelrl.datasets.hdf5.reader import UNFINISHED, FileContents, read_contents, sensor
+from pixelrl.datasets.hdf5.reader import FileContents, read_contents, sensor
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
@@ -29,7 +29,7 @@ from pixelrl.runtime.errors import DataError
 KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
 """The members of a demo that an `Episode` has room for."""
 
-SAID = ("total", "env_args", "action_dims", UNFINISHED)
+SAID = ("total", "env_args", "action_dims")
 """The attributes of `/data` that come along, or are said in other words."""
 
 
@@ -53,8 +53,6 @@ def read_recording(path: Path, losses: Losses) -> Interchange:
         extra |= {f"/data/{name}" for name in members(data) if name not in contents.demos}
         for name in sorted(extra):
             losses[name] += 0
-    if contents.unfinished:
-        losses["the mark that the file was left unfinished"] += 0
     if list(contents.demos) != [f"demo_{index}" for index in range(len(contents.demos))]:
         losses["the numbers of the demos, which do not count from 0 without a gap"] += 0
 

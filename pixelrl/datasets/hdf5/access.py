@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5.file_bytes import name_of, open_bytes
+from pixelrl.datasets.hdf5.file_objects import CheckedFile, OutputFile, name_of
 from pixelrl.runtime.errors import DataError, PixelrlError
+from pixelrl.runtime.files import atomic_path
 
 CHANNELS = (1, 3, 4)
 
@@ -25,24 +26,67 @@ DEFLATED = 1100
 SMALL = 2**20
 """Arrays up to so many bytes may be read whatever is stored of them."""
 
+PARTS_NOTES = "parts.json"
+"""In a folder of parts: what the file was begun with."""
+
 
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; turn what goes wrong in it into a `DataError`."""
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path}: not a file; expected HDF5")  # a pipe would be waited for
     try:
-        with closing(open_bytes(str(path))) as raw, h5py.File(raw, "r") as file:
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path}: {_what_is_there(path)}")
+        with closing(CheckedFile(path)) as raw, h5py.File(raw, "r") as file:
             yield file
     except PixelrlError:
         raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
     except BlockingIOError as error:
         raise DataError(f"{path}: another process is writing it; wait until that is done, or stop it") from error
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
         what = ascii(" ".join(str(error).split()))[1:-1]
         raise DataError(f"{path}: not an HDF5 file, or a damaged one ({what})") from error
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[h5py.File]:
+    """Write an HDF5 file that appears at `path` when it is whole.
+
+    Raises:
+        OSError: the disk is full, or something else keeps it from being written.
+    """
+    with atomic_path(path) as temporary, closing(OutputFile(temporary, path)) as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                yield file
+        finally:
+            if raw.error is not None:
+                raise raw.error
+
+
+def parts_folder(path: Path) -> Path:
+    """Return where the finished episodes of a file lie, one file each, until all of them are there."""
+    return path.with_name(f"{path.name}.parts")
+
+
+def _what_is_there(path: Path) -> str:
+    """Say what is found in the place of a file."""
+    if path.suffix == ".parts" and path.is_dir():
+        return f"a folder of finished episodes; expected one file, or {path / '*.hdf5'} for all of them"
+    if path.exists():
+        return "not a file; expected HDF5"
+    parts = parts_folder(path)
+    if not parts.is_dir():
+        return "no such file"
+    return f"not finished; {parts} holds its first episodes, and {resuming_command(parts)}, given again, goes on"
+
+
+def resuming_command(parts: Path) -> str:
+    """Return the command that was writing a folder of parts."""
+    try:
+        command = json.loads((parts / PARTS_NOTES).read_text(encoding="utf-8"))["command"]
+        return ascii(str(command))[1:-1]
+    except (OSError, ValueError, LookupError, TypeError):
+        return "the command that was writing it"
 
 
 def where(item: h5py.Group | h5py.Dataset) -> str:

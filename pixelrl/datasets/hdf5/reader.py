@@ -5,7 +5,6 @@ https://robomimic.github.io/docs/datasets/overview.html
 
 import math
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +32,6 @@ from pixelrl.datasets.hdf5.access import (
 )
 from pixelrl.runtime.errors import DataError
 
-UNFINISHED = "unfinished"
-"""An attribute that `/data` has while its writer is at work, and after the writer was interrupted."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FileContents:
@@ -48,7 +44,6 @@ class FileContents:
         vectors: observation key -> its length.
         action: what each dimension of the action means.
         env_args: robomimic's description of the environment; empty if the file has none.
-        unfinished: whether its writer was interrupted; every demo in it is whole.
     """
 
     path: Path
@@ -57,7 +52,6 @@ class FileContents:
     vectors: Mapping[str, int]
     action: tuple[ActionDim, ...]
     env_args: Mapping[str, Any]
-    unfinished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +82,7 @@ def read_contents(
     images: Sequence[str] | None = None,
     proprio: Sequence[str] | None = None,
 ) -> FileContents:
-    """Read and check all shapes of a file, and none of its pixels; warn of a file that was left unfinished.
+    """Read and check all shapes of a file, and none of its pixels.
 
     `mask` names one of the file's filters (a subset of its demos). `images` and `proprio` select observation keys in
     their order. None means all pictures but depth, and all float vectors but `object...`: what the simulator knows
@@ -113,12 +107,8 @@ def read_contents(
             vectors=vectors,
             action=_action_dims(data, env_args, actions.shape[1]),
             env_args=env_args,
-            unfinished=UNFINISHED in data.attrs,
         )
     _check_size(contents)
-    if contents.unfinished:
-        done = f"it holds the {len(names)} demos that were whole when its writer was interrupted"
-        warnings.warn(f"{path}: unfinished: {done}", stacklevel=2)
     return contents
 
 

@@ -7,7 +7,9 @@ https://robomimic.github.io/docs/datasets/overview.html
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,31 +17,30 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.hdf5.growing import GrowingFile
-from pixelrl.datasets.hdf5.reader import UNFINISHED
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.access import PARTS_NOTES, create_file, json_attribute, open_file, parts_folder
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
-from pixelrl.runtime.files import rename
+from pixelrl.runtime.files import LOCK, atomic_path, file_lock, write_json
 
-
-def unfinished_path(path: Path) -> Path:
-    """Return where the episodes of a file lie until it is finished."""
-    return path.with_name(f"{path.stem}.unfinished{path.suffix}")
+MERGED = "merged"
+"""In a folder of parts: all of them are in a whole file, which only lacks its name, or has it already."""
 
 
 class EpisodeWriter:
-    """Write episodes as they come, one in memory at a time; leaving the context finishes the file.
+    """Write episodes as they come, one in memory at a time; leaving the context makes one file of them.
 
-    Until then they lie in `NAME.unfinished.hdf5`, which opens at every moment and holds every episode that was added,
-    whatever stops the writer: an exception, Ctrl-C, a full disk, SIGKILL. Its `/data` has the attribute `unfinished`,
-    and no masks yet. Finished, it takes the name `path`; without any episode it goes. The same episodes give the same
-    bytes, interrupted or not.
+    Until then each lies in a file of its own, `NAME.hdf5.parts/demo_3.hdf5`, which is whole or absent whatever stops
+    the writer: an exception, Ctrl-C, a full disk, SIGKILL. Each is a data set of one episode. In the end they are
+    merged into `path`, which appears whole, and their folder goes. The same episodes give the same bytes, interrupted
+    or not.
 
     Attributes:
-        count: the episodes in the file.
-        transitions: the actions in the file.
+        count: the episodes written.
+        transitions: the actions in them.
+        kept: the notes and the rewards `[N]` of each episode that an interrupted run had written.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class EpisodeWriter:
         action_dims: Sequence[ActionDim],
         compress: bool = False,
         masks: Mapping[str, Sequence[str]] | None = None,
-        resume: bool = False,
+        resume: str | None = None,
     ) -> None:
         """Begin a file, or with `resume` go on with an unfinished one if there is one.
 
@@ -60,26 +61,29 @@ class EpisodeWriter:
             action_dims: what each dimension of the action means.
             compress: shrink pictures with gzip, one frame a chunk, which keeps random access fast.
             masks: filter -> the demos that it names, as robomimic's `mask/` has them.
-            resume: see above.
+            resume: the command that goes on when it is given again, say "pixelrl collect"; None: nothing does.
 
         Raises:
             DataError: an unfinished file that is not to be resumed, was begun with other arguments, or is being
                 written by another process.
         """
-        self._path, self._compress = path, compress
+        self._path, self._parts, self._compress = path, parts_folder(path), compress
         self._attributes = {
             "env_args": json.dumps(env_args),
             "action_dims": json.dumps([asdict(dim) for dim in action_dims]),
         }
         self._masks = {name: list(demos) for name, demos in (masks or {}).items()}
-        self._file = self._open(unfinished_path(path), resume)
-        with self._file.read() as file:
-            self.transitions = sum(int(demo.attrs["num_samples"]) for demo in file["data"].values())
-
-    @property
-    def count(self) -> int:
-        """Return how many episodes are in the file."""
-        return len(self._file.links)
+        with ExitStack() as stack:
+            try:
+                self._parts.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(file_lock(self._parts / LOCK, wait=False))
+                self.kept = self._begin(resume)
+            except BlockingIOError as error:
+                raise DataError(f"{self._parts}: another process is writing to it; wait for it, or stop it") from error
+            except (OSError, ValueError, AttributeError) as error:  # a full disk, or notes that are not ours
+                raise DataError(f"{self._parts}: cannot be used ({error})") from error
+            self._lock = stack.pop_all()
+        self.count, self.transitions = len(self.kept), sum(len(rewards) for _, rewards in self.kept)
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -88,26 +92,21 @@ class EpisodeWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish the file, or keep it unfinished if anything was raised.
+        """Finish the file, or keep its parts if anything was raised; without any episode nothing is left.
 
         Raises:
-            DataError: no episodes came, or a mask names a demo that is not there.
+            DataError: no episodes came, a mask names a demo that is not there, or the disk is full.
         """
-        unfinished = unfinished_path(self._path)
-        try:
+        with self._lock:
             if kind is None and self.count:
-                self._finish()
-        finally:
-            self._file.close()
-            if not self.count:
-                unfinished.unlink()
-        if kind is None:
-            if not self.count:
-                raise DataError(f"{self._path}: no episodes came to be written; expected one or more")
-            rename(unfinished, self._path)
+                self._merge()
+            if kind is None or not self.count:
+                shutil.rmtree(self._parts)
+        if kind is None and not self.count:
+            raise DataError(f"{self._path}: no episodes came to be written; expected one or more")
 
     def add(self, episode: Episode) -> str:
-        """Write an episode, and return the name of its demo, say `demo_3`; it is in the file from then on.
+        """Write an episode, and return the name of its demo, say `demo_3`; it is kept from then on.
 
         robomimic has no place for the state after the last step.
 
@@ -115,12 +114,16 @@ class EpisodeWriter:
             DataError: its arrays disagree about its length, or the disk is full.
         """
         name = f"demo_{self.count}"
+        part = self._part(name)
         _check_lengths(episode, f"{self._path}: {name}")
         try:
-            self._file.add(name, lambda group: _write_demo(group, f"/data/{name}", episode, self._compress))
+            with create_file(part) as file:
+                self._describe(file, len(episode))
+                _write_demo(file.create_group(f"data/{name}"), episode, self._compress)
         except OSError as error:
-            kept = f"{unfinished_path(self._path)} keeps the {self.count} before it"
-            raise DataError(f"{self._path}: {name} could not be written ({error}); {kept}") from error
+            kept = f"the {self.count} before it are kept"
+            raise DataError(f"{part}: could not be written ({error.strerror or error}); {kept}") from error
+        self.count += 1
         self.transitions += len(episode)
         return name
 
@@ -128,38 +131,60 @@ class EpisodeWriter:
         """Name some of the demos, a filter as robomimic calls it; the finished file has it."""
         self._masks[name] = list(demos)
 
-    def _open(self, path: Path, resume: bool) -> GrowingFile:
-        """Open the unfinished file, new or not."""
+    def _part(self, name: str) -> Path:
+        """Return the file of a demo."""
+        return self._parts / f"{name}.hdf5"
+
+    def _begin(self, resume: str | None) -> list[tuple[Mapping[str, Any], NDArray[Any]]]:
+        """Note what the file is begun with, and return what an interrupted run left of the same file."""
         begun = {**self._attributes, "compress": self._compress}
-        if path.exists():
-            file = GrowingFile(path)
-            if resume and file.links:
-                for name, value in begun.items():
-                    if file.attributes.get(name) != value:
-                        file.close()
-                        was = f"{str(file.attributes.get(name))[:60]!r}; now it is {str(value)[:60]!r}"
-                        raise DataError(f"{path}: was begun with another {name}, {was}: remove it to begin anew")
-                return file
-            count = len(file.links)
-            file.close()
-            if count:
-                raise DataError(f"{path}: holds {count} episodes of an interrupted writing; resume it, or remove it")
-        note = "the writer of this file was interrupted, or is still at work; every episode in it is whole"
-        return GrowingFile.create(path, {UNFINISHED: note, **begun})
+        held = {path.name for path in self._parts.iterdir() if not path.name.startswith(".")} - {PARTS_NOTES, MERGED}
+        if held and not (self._parts / PARTS_NOTES).exists():
+            raise DataError(f"{self._parts}: holds {min(held)}, which is not ours; expected nothing there")
+        names = [f"demo_{index}" for index in range(len(held))]
+        if missing := {self._part(name).name for name in names} - held:
+            raise DataError(f"{self._parts}: lacks {min(missing)}; remove the folder to begin anew")
+        if held and resume is None:
+            raise DataError(f"{self._parts}: holds {len(held)} episodes of an interrupted writing; remove it")
+        before = json.loads((self._parts / PARTS_NOTES).read_text(encoding="utf-8")) if held else begun
+        for name, value in begun.items():
+            if before.get(name) != value:
+                was = f"{str(before.get(name))[:60]!r}; now it is {str(value)[:60]!r}"
+                raise DataError(f"{self._parts}: was begun with another {name}, {was}: remove it to begin anew")
+        write_json(self._parts / PARTS_NOTES, {**begun, "command": resume})
+        return [_kept(self._part(name), name) for name in names]
 
-    def _finish(self) -> None:
-        """Write what only a finished file has."""
-        for name, demos in self._masks.items():
-            if missing := set(demos) - set(self._file.links):
-                raise DataError(f"{self._path}: mask {name!r} names {min(missing)!r}, which is not in the file")
+    def _merge(self) -> None:
+        """Make one file of all parts."""
+        names = [f"demo_{index}" for index in range(self.count)]
+        for mask, demos in self._masks.items():
+            if missing := set(demos) - set(names):
+                raise DataError(f"{self._path}: mask {mask!r} names {min(missing)!r}, which is not in the file")
+        try:
+            with atomic_path(self._path) as temporary:
+                with create_file(temporary) as file:
+                    self._describe(file, self.transitions)
+                    for name in names:
+                        with open_file(self._part(name)) as part:
+                            part.copy(f"data/{name}", file["data"], name)
+                    for mask, demos in self._masks.items():
+                        chosen = [demo.encode() for demo in demos]
+                        file.create_dataset(f"mask/{mask}", data=np.array(chosen, dtype=None if chosen else "S1"))
+                (self._parts / MERGED).touch()
+        except OSError as error:
+            kept = f"{self._parts} keeps all {self.count} episodes"
+            raise DataError(f"{self._path}: could not be written ({error.strerror or error}); {kept}") from error
 
-        def write(root: h5py.Group) -> None:
-            root.create_group("data").attrs.update({"total": self.transitions, **self._attributes})
-            for name, demos in self._masks.items():
-                names = [demo.encode() for demo in demos]
-                root.create_dataset(f"mask/{name}", data=np.array(names, dtype=None if names else "S1"))
+    def _describe(self, file: h5py.File, transitions: int) -> None:
+        """Write what a file says of all its demos."""
+        file.create_group("data").attrs.update({"total": transitions, **self._attributes})
 
-        self._file.finish(write)
+
+def remove_merged(path: Path) -> None:
+    """Remove the parts of a file that is there, if a run was killed between merging and removing them."""
+    parts = parts_folder(path)
+    if path.exists() and (parts / MERGED).exists():
+        shutil.rmtree(parts)
 
 
 def write_episodes(
@@ -181,6 +206,13 @@ def write_episodes(
     return writer.transitions
 
 
+def _kept(part: Path, name: str) -> tuple[Mapping[str, Any], NDArray[Any]]:
+    """Return the notes and the rewards of a part."""
+    with open_file(part) as file:
+        demo = file["data"][name]
+        return json_attribute(demo, "notes", {}), demo["rewards"][()]
+
+
 def _check_lengths(episode: Episode, place: str) -> None:
     """Raise unless N actions stand beside N rewards and dones, and N + 1 sensor readings and states."""
     steps = len(episode)
@@ -193,12 +225,11 @@ def _check_lengths(episode: Episode, place: str) -> None:
             raise DataError(f"{place}: {key} has {came} rows beside {steps} actions; expected {max(expected, 1)}")
 
 
-def _write_demo(demo: h5py.Group, name: str, episode: Episode, compress: bool) -> None:
-    """Write one episode into its group, whose name will be `name`."""
+def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
+    """Write one episode into its group."""
     demo.attrs["num_samples"] = len(episode)
     demo.attrs["notes"] = json.dumps(dict(episode.notes))
-    for name, text in episode.attributes.items():
-        demo.attrs[name] = text
+    demo.attrs.update(episode.attributes)
     demo["actions"] = episode.actions
     demo["rewards"] = episode.rewards
     demo["dones"] = episode.dones.astype(np.int64)  # robomimic's type
@@ -212,7 +243,7 @@ def _write_demo(demo: h5py.Group, name: str, episode: Episode, compress: bool) -
             chunks=(1, *frames.shape[1:]) if squeeze else None,
             compression="gzip" if squeeze else None,
         )
-        source = h5py.VirtualSource(".", f"{name}/frames/{key}", stored.shape, stored.dtype)
+        source = h5py.VirtualSource(".", stored.name, stored.shape, stored.dtype)
         for group, window in (("obs", source[:-1]), ("next_obs", source[1:])):
             layout = h5py.VirtualLayout(window.shape, stored.dtype)
             layout[:] = window

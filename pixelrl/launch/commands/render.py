@@ -10,9 +10,9 @@ from rich.table import Table
 
 from pixelrl.runtime.env_args import drawing_of
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.hdf5.access import json_attribute, open_file
+from pixelrl.datasets.hdf5.access import parts_folder
 from pixelrl.simulation.playback.raw_hdf5 import RawFile, read_raw_file, read_raw_episode, render_raw_episodes
-from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path
+from pixelrl.datasets.hdf5.writer import EpisodeWriter, remove_merged
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.launch.engine import nodes_of
@@ -46,12 +46,12 @@ def render(
 ) -> dict[str, Any]:
     """Write the episodes of a raw file with pictures to `out`, and `OUT.render.json` beside it; return the latter.
 
-    What an interrupted run has finished is kept in an unfinished file beside `out`, and the same command goes on with
-    it. Every frame is a function of the raw file and the options: the number of workers changes nothing.
+    What an interrupted run has finished is kept in `OUT.parts`, and the same command goes on with it. Every frame is a function of the raw file and the options: the number of workers changes nothing.
 
     Raises:
         PixelrlError: a file that cannot be rendered, one that exists, or an unfinished one of another command.
     """
+    remove_merged(out)
     if out.exists():
         raise PixelrlError(f"{out}: exists already; choose another --out, or remove it")
     if (demos is not None and demos < 1) or min(size) < 1 or not cameras:
@@ -62,13 +62,14 @@ def render(
     env_args["drawing"] = drawing or drawing_of(env_args)
     scene_args = env_args if replay else _without_controllers(env_args)
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
-    done = _finished(out, file, names, replay)
-    jobs = ((f"{raw}: {name}", (name, read_raw_episode(file, name))) for name in names[len(done) :])
     team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
     writer = EpisodeWriter(
-        out, env_args=env_args, action_dims=dims, compress=compress, masks=_masks(file, names), resume=True
+        out, env_args=env_args, action_dims=dims, compress=compress, masks=_masks(file, names), resume=f"pixelrl render {raw}"
     )
     with progress_bar(console) as bar, writer:
+        done = [notes.get("render", {}) for notes, _ in writer.kept]
+        _check_kept(parts_folder(out), done, file, names, replay)
+        jobs = ((f"{raw}: {name}", (name, read_raw_episode(file, name))) for name in names[len(done) :])
         job = bar.add_task("render", total=len(names), completed=len(done), note="")
         try:
             for episode in team(partial(render_raw_episodes, scene_args, replay), jobs):
@@ -77,9 +78,7 @@ def render(
                 bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
         except BaseException:
             if writer.count:
-                console.print(
-                    f"{unfinished_path(out)}: holds {writer.count} episodes; the same command goes on with it"
-                )
+                console.print(f"{parts_folder(out)}: holds {writer.count} episodes; the same command goes on with it")
             raise
     overall = _overall(done) if replay else None
     result = {"file": out.name, "source": str(raw), "transitions": writer.transitions, "replay": overall}
@@ -112,23 +111,14 @@ def _action_dims(env_args: Mapping[str, Any]) -> tuple[ActionDim, ...]:
         env.close()
 
 
-def _finished(out: Path, file: RawFile, names: Sequence[str], replay: bool) -> list[dict[str, Any]]:
-    """Return what an interrupted run noted on the demos that it finished.
-
-    Raises:
-        PixelrlError: it was another command, or the raw file has changed.
-    """
-    path = unfinished_path(out)
-    if not path.exists():
-        return []
-    with open_file(path) as unfinished:
-        data = unfinished["data"]
-        notes = [json_attribute(data[f"demo_{index}"], "notes", {}).get("render", {}) for index in range(len(data))]
-    for note, name in zip(notes, [*names, *[None] * len(notes)], strict=False):
+def _check_kept(
+    parts: Path, kept: Sequence[Mapping[str, Any]], file: RawFile, names: Sequence[str], replay: bool
+) -> None:
+    """Raise a `PixelrlError` unless what an interrupted run noted on its demos is of these demos, so rendered."""
+    for note, name in zip(kept, [*names, *[None] * len(kept)], strict=False):
         same = name is not None and note.get("digest") == read_raw_episode(file, name).digest()
         if not same or ("qpos_max" in note) != replay:
-            raise PixelrlError(f"{path}: was begun from other data or with other options; remove it to begin anew")
-    return notes
+            raise PixelrlError(f"{parts}: was begun from other data or with other options; remove it to begin anew")
 
 
 def _masks(file: RawFile, names: Sequence[str]) -> dict[str, list[str]]:

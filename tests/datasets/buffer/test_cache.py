@@ -16,7 +16,7 @@ import torch
 
 from pixelrl.datasets.buffer import recorded_file as recording_module
 from pixelrl.datasets.buffer.cache import Cache
-from pixelrl.datasets.hdf5.file_bytes import Bytes
+from pixelrl.datasets.hdf5.file_objects import CheckedFile
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.recorded_file import Request, keep_pictures, kept_pictures, open_recorded_file
@@ -41,7 +41,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     plain = h5py.File.__init__
 
     def noted(self: h5py.File, name: object, *args: object, **options: object) -> None:
-        if isinstance(name, str | Path | Bytes):  # else a handle of one that is open already
+        if isinstance(name, str | Path | CheckedFile):  # else a handle of one that is open already
             opened.append(Path(str(name)).name)
         plain(self, name, *args, **options)
 

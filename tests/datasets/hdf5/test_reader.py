@@ -76,7 +76,9 @@ def test_robomimic_reads_ours(tmp_path: Path, cache: str | None) -> None:
     import robomimic.utils.obs_utils as obs_utils
     from robomimic.utils.dataset import SequenceDataset
 
-    path = write_dots(tmp_path / "a.hdf5", "task", 4)
+    path, attributes = tmp_path / "a.hdf5", {"model_file": "<mujoco/>", "ep_meta": "{}"}
+    episodes = [replace(episode, attributes=attributes) for episode in dot_episodes("task", 4)]
+    write_episodes(path, episodes, env_args=ENV_ARGS, action_dims=ACTION)
     obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": [POSITION], "rgb": [CAMERA]}})
     theirs = SequenceDataset(
         str(path), (CAMERA, POSITION), ("actions", "rewards", "dones"), hdf5_cache_mode=cache, load_next_obs=True

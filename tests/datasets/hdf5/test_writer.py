@@ -1,13 +1,16 @@
-"""The writer: whatever stops it, the file opens and holds every episode that was finished."""
+"""The writer: whatever stops it, every episode that was finished is kept, and the same command goes on."""
 
+import errno
 import os
 import random
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from io import FileIO
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,13 @@ import numpy as np
 import pytest
 
 from tests import ROOT
-from pixelrl.datasets.hdf5.growing import GrowingFile
+from pixelrl.datasets.hdf5.access import create_file, parts_folder
+from pixelrl.datasets.hdf5.file_objects import NamedFile, OutputFile
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes
-from pixelrl.datasets.hdf5.writer import EpisodeWriter, unfinished_path, write_episodes
+from pixelrl.datasets.hdf5.writer import MERGED, EpisodeWriter, remove_merged, write_episodes
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.buffer.sources import Source
 from pixelrl.runtime.errors import DataError
 
 OPTIONS: dict[str, Any] = {"env_args": ENV_ARGS, "action_dims": ACTION}
@@ -40,75 +45,119 @@ def assert_holds(path: Path, episodes: list[Episode]) -> None:
                 np.testing.assert_array_equal(demo[f"next_obs/{key}"], episode.sensors[key][1:])
 
 
-def test_every_episode_is_in_the_file_once_it_is_added(tmp_path: Path) -> None:
+def assert_keeps(path: Path, episodes: list[Episode]) -> None:
+    """Check the parts of a file: each is a data set of one episode, with its views."""
+    parts = sorted(parts_folder(path).glob("*.hdf5"), key=lambda part: int(part.stem[5:]))
+    assert [part.name for part in parts] == [f"demo_{i}.hdf5" for i in range(len(episodes))]
+    for part, episode in zip(parts, episodes, strict=True):
+        assert list(read_contents(part).demos.values()) == [len(episode)]
+        with h5py.File(part) as file:
+            for key in (CAMERA, POSITION):
+                np.testing.assert_array_equal(file[f"data/{part.stem}/obs/{key}"], episode.sensors[key][:-1])
+
+
+def test_episode_is_kept_once_it_is_added(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.hdf5"
-    copy = tmp_path / "copy.hdf5"
     with EpisodeWriter(path, **OPTIONS) as writer:
         for number, episode in enumerate(EPISODES, 1):
             assert writer.add(episode) == f"demo_{number - 1}"
             assert writer.count == number
-            copy.write_bytes(unfinished_path(path).read_bytes())
-            assert_holds(copy, EPISODES[:number])
+            assert_keeps(path, EPISODES[:number])
             assert not path.exists()
     assert_holds(path, EPISODES)
     assert list(path.parent.iterdir()) == [path]
     assert writer.transitions == sum(map(len, EPISODES)) == h5py.File(path)["data"].attrs["total"]
 
 
-@pytest.mark.parametrize("size", [1, 8, 9, 64, 65, 257, 600])
-def test_the_index_is_one_that_hdf5_itself_can_read_and_change(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "a.hdf5"
-    file = GrowingFile.create(path, {})
-    for index in range(size):
-        file.add(f"demo_{index}", lambda group, index=index: group.attrs.update(index=index))  # type: ignore[misc]
-    file.finish(lambda root: root.create_group("data"))
-    file.close()
-    with h5py.File(path, "r+") as plain:
-        assert list(plain["data"]) == sorted(f"demo_{i}" for i in range(size))
-        assert all(plain[f"data/demo_{i}"].attrs["index"] == i for i in range(size))
-        assert "data/demo" not in plain and f"data/demo_{size}" not in plain
-        for index in range(0, size, 3):
-            del plain[f"data/demo_{index}"]
-            plain.create_group(f"data/demo_{size + index}")
-    with h5py.File(path) as plain:
-        assert len(list(plain["data"])) == size
-
-
-def test_an_interrupted_file_goes_on_and_becomes_the_same(tmp_path: Path) -> None:
+def test_interrupted_file_goes_on_and_becomes_the_same(tmp_path: Path) -> None:
     straight, broken = tmp_path / "a.hdf5", tmp_path / "b.hdf5"
+    resumable = {**OPTIONS, "compress": True, "resume": "the test"}
     write_episodes(straight, EPISODES, **OPTIONS, compress=True)
     for until in (0, 1, 2, 5, 5, 8):
-        with pytest.raises(KeyboardInterrupt), EpisodeWriter(broken, **OPTIONS, compress=True, resume=True) as writer:
+        with pytest.raises(KeyboardInterrupt), EpisodeWriter(broken, **resumable) as writer:
+            for (notes, rewards), episode in zip(writer.kept, EPISODES, strict=False):
+                assert notes == episode.notes
+                np.testing.assert_array_equal(rewards, episode.rewards)
             for episode in EPISODES[writer.count : until]:
                 writer.add(episode)
             raise KeyboardInterrupt
-        assert unfinished_path(broken).exists() == (until > 0), "without any episode there is no file"
+        assert parts_folder(broken).exists() == (until > 0), "without any episode there is no folder"
         if until:
-            assert_holds(unfinished_path(broken), EPISODES[:until])
-            with unfinished_path(broken).open("ab") as file:
-                file.write(b"half an episode" * 9999)  # as a kill leaves it
-    with EpisodeWriter(broken, **OPTIONS, compress=True, resume=True) as writer:
+            assert_keeps(broken, EPISODES[:until])
+            killed = parts_folder(broken) / f".demo_{until}.hdf5.0123abcd.tmp"  # as a kill leaves it
+            killed.mkdir(exist_ok=True)
+            (killed / f"demo_{until}.hdf5").write_bytes(b"half an episode")
+    with EpisodeWriter(broken, **resumable) as writer:
         assert writer.count == 8
     assert broken.read_bytes() == straight.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [straight, broken]
 
 
-def test_an_unfinished_file_is_not_overwritten_nor_mixed(tmp_path: Path) -> None:
+def test_unfinished_file_is_not_overwritten_nor_mixed(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, **OPTIONS) as writer:
         writer.add(EPISODES[0])
-        with pytest.raises(DataError, match=r"a\.unfinished\.hdf5: another process has it open"):
-            EpisodeWriter(path, **OPTIONS, resume=True)
+        with pytest.raises(DataError, match=r"a\.hdf5\.parts: another process is writing to it"):
+            EpisodeWriter(path, **OPTIONS, resume="the test")
         raise KeyboardInterrupt
-    with pytest.raises(DataError, match=r"a\.unfinished\.hdf5: holds 1 episodes of an interrupted writing; resume it"):
+    with pytest.raises(DataError, match=r"a\.hdf5\.parts: holds 1 episodes of an interrupted writing; remove it"):
         EpisodeWriter(path, **OPTIONS)
     with pytest.raises(DataError, match=r"was begun with another env_args, .*Dot.*; now it is .*Lift"):
-        EpisodeWriter(path, **{**OPTIONS, "env_args": {"env_name": "Lift"}}, resume=True)
+        EpisodeWriter(path, **{**OPTIONS, "env_args": {"env_name": "Lift"}}, resume="the test")
     with pytest.raises(DataError, match=r"was begun with another compress, 'False'; now it is 'True'"):
-        EpisodeWriter(path, **OPTIONS, compress=True, resume=True)
-    assert_holds(unfinished_path(path), EPISODES[:1])
+        EpisodeWriter(path, **OPTIONS, compress=True, resume="the test")
+    assert_keeps(path, EPISODES[:1])
 
 
-def test_an_episode_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
+def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    foreign = parts_folder(tmp_path / "a.hdf5") / "thesis.tex"
+    foreign.parent.mkdir()
+    foreign.write_text("years of work")
+    with pytest.raises(DataError, match=r"a\.hdf5\.parts: holds thesis\.tex, which is not ours"):
+        write_episodes(tmp_path / "a.hdf5", EPISODES, **OPTIONS)
+    assert foreign.exists()
+
+
+def test_kill_between_merging_and_removing_the_parts_leaves_what_the_next_run_removes(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, **OPTIONS) as writer:
+        writer.add(EPISODES[0])
+        raise KeyboardInterrupt
+    path.write_bytes(b"another file of that name")
+    remove_merged(path)
+    assert_keeps(path, EPISODES[:1])
+    (parts_folder(path) / MERGED).touch()
+    remove_merged(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unfinished_file_names_the_command_that_finishes_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, **OPTIONS, resume="pixelrl collect x") as writer:
+        for episode in EPISODES:
+            writer.add(episode)
+        raise KeyboardInterrupt
+    with pytest.raises(DataError, match=r"a\.hdf5: not finished; .*a\.hdf5\.parts holds .*, and pixelrl collect x, given"):
+        read_contents(path)
+    with pytest.raises(DataError, match=r"a\.hdf5\.parts: a folder of finished episodes; expected .*parts/\*\.hdf5 for"):
+        read_contents(parts_folder(path))
+    for part, episode in zip(Source(name="x", files=(parts_folder(path) / "*.hdf5",)).paths(), EPISODES, strict=True):
+        (demo,) = read_demos(read_contents(part))
+        np.testing.assert_array_equal(demo.sensors[CAMERA], episode.sensors[CAMERA])
+
+
+def test_views_are_read_by_others_whatever_attributes_a_demo_has(tmp_path: Path) -> None:
+    """As robosuite and robomimic write them; plain h5py reads as robomimic does."""
+    attributes = {"model_file": "<mujoco model='x'/>" * 20_000, "ep_meta": '{"lang": "lift"}', "frames": "a name of ours"}
+    episodes = [replace(episode, attributes=attributes) for episode in EPISODES]
+    write_episodes(tmp_path / "a.hdf5", episodes, **OPTIONS)
+    assert_holds(tmp_path / "a.hdf5", episodes)
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        for demo in file["data"].values():
+            assert {name: demo.attrs[name] for name in attributes} == attributes
+
+
+def test_episode_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
     write_episodes(tmp_path / "a.hdf5", EPISODES, **OPTIONS)
     with EpisodeWriter(tmp_path / "b.hdf5", **OPTIONS) as writer:
         for episode in EPISODES:
@@ -136,7 +185,7 @@ def test_masks(tmp_path: Path) -> None:
         for episode in EPISODES[:3]:
             writer.add(episode)
         writer.mask("valid", ["demo_9"])
-    with EpisodeWriter(path, **OPTIONS, masks=masks, resume=True) as writer:
+    with EpisodeWriter(path, **OPTIONS, masks=masks, resume="the test") as writer:
         writer.mask("valid", ["demo_2"])
     assert list(read_contents(path, mask="train").demos) == ["demo_0", "demo_1"]
     assert list(read_contents(path, mask="valid").demos) == ["demo_2"]
@@ -145,59 +194,40 @@ def test_masks(tmp_path: Path) -> None:
         assert len(file["mask/none"]) == 0
 
 
-def test_unfinished_files_can_be_read_and_say_what_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 50, 3_000, 40_000, 100_000])
+def test_disk_that_is_full_when_the_parts_are_merged_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    def write(self: OutputFile, block: Any) -> int:
+        if self.tell() + len(block) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return FileIO.write(self, block)
+
     path = tmp_path / "a.hdf5"
-    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, **OPTIONS) as writer:
+    with (
+        pytest.raises(DataError, match=r"a\.hdf5: could not be written \(No space left .*\.parts keeps all 8 episodes"),
+        EpisodeWriter(path, **OPTIONS) as writer,
+    ):
         for episode in EPISODES:
             writer.add(episode)
-        with pytest.raises(DataError, match=r"a\.unfinished\.hdf5: another process is writing it"):
-            read_contents(unfinished_path(path))
-        raise KeyboardInterrupt
-    with pytest.warns(UserWarning, match=r"a\.unfinished\.hdf5: unfinished: it holds the 8 demos that were"):
-        contents = read_contents(unfinished_path(path))
-    assert contents.unfinished
-    for demo, episode in zip(read_demos(contents), EPISODES, strict=True):
-        np.testing.assert_array_equal(demo.sensors[CAMERA], episode.sensors[CAMERA])
+        monkeypatch.setattr(NamedFile, "write", write, raising=False)
+    monkeypatch.undo()
+    assert not path.exists()
+    assert_keeps(path, EPISODES)
+    with EpisodeWriter(path, **OPTIONS, resume="the test"):
+        pass
+    assert_holds(path, EPISODES)
 
 
-def test_a_stop_between_any_two_writes_or_within_one_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, copy = tmp_path / "a.hdf5", tmp_path / "copy.hdf5"
-    finished: list[Episode] = []
-    adding: list[Episode] = []
-    seen = {"stops": 0, "before": 0, "after": 0}
-    change = {"pwrite": os.pwrite, "ftruncate": os.ftruncate}
-
-    def look() -> None:
-        copy.write_bytes(unfinished_path(path).read_bytes())
-        with h5py.File(copy) as file:
-            whole = len(file["data"]) == len(finished) + 1
-        assert_holds(copy, finished + adding if whole else finished)
-        seen["stops"] += 1
-        seen["after" if whole else "before"] += 1
-
-    def write(file: int, block: bytes, place: int) -> int:
-        if place:  # the superblock's 96 bytes lie within a page: they are written whole or not at all
-            change["pwrite"](file, block[: len(block) // 2], place)
-            look()
-        length = int(change["pwrite"](file, block, place))
-        look()
-        return length
-
-    def cut(file: int, length: int) -> None:
-        change["ftruncate"](file, length)
-        look()
-
-    with EpisodeWriter(path, **OPTIONS) as writer:
-        monkeypatch.setattr(os, "pwrite", write)
-        monkeypatch.setattr(os, "ftruncate", cut)
-        for episode in EPISODES[:5]:
-            adding[:] = [episode]
-            writer.add(episode)
-            finished.append(episode)
-        monkeypatch.undo()
-    assert seen["stops"] > 150 and seen["after"] == 5, "the last write of an episode, and no other, adds it"
+def test_created_file_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with pytest.raises(RuntimeError), create_file(path) as file:
+        file["x"] = [1]
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with create_file(path) as file:
+        file["x"] = [1]
+    assert h5py.File(path)["x"][0] == 1
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
@@ -218,22 +248,22 @@ def stop_often(folder: Path, how: str, *, times: int, seed: int) -> int:
 
 
 def main(folder: str, how: str, times: str, seed: str) -> None:
-    """Stop writers at random, each of which goes on where the last one was stopped, and look at the file every time.
+    """Stop writers at random, each of which goes on where the last one was stopped, and look at what is kept every time.
 
-    `python tests/test_writer.py FOLDER kill 500 0` is the long version of the test above.
+    `python tests/datasets/hdf5/test_writer.py FOLDER kill 500 0` is the long version of the test above.
     """
     path = Path(folder) / "a.hdf5"
     chance = random.Random(int(seed))
     written = 0
     for _ in range(int(times)):
         if written > 300:
-            unfinished_path(path).unlink()
+            shutil.rmtree(parts_folder(path))
             written = 0
         inlet, outlet = os.pipe()
         writer = os.fork()
         if not writer:
             os.close(inlet)
-            write_for_ever(path, outlet, written * 4000 + chance.randrange(200_000) if how == "fill" else None)
+            write_for_ever(path, outlet, (chance.randrange(4), chance.randrange(20_000)) if how == "fill" else None)
         os.close(outlet)
         told = written
         if how == "kill":
@@ -245,23 +275,24 @@ def main(folder: str, how: str, times: str, seed: str) -> None:
         while news := os.read(inlet, 100):
             told += len(news)
         os.close(inlet)
-        held = 0
-        if unfinished_path(path).exists():
-            with h5py.File(unfinished_path(path)) as file:
-                held = len(file["data"])
-            assert_holds(unfinished_path(path), list(islice(cycle(EPISODES), held)))
-        assert held in (told, told + 1), f"{told} episodes were finished, {held} are in the file"
+        held = len(list(parts_folder(path).glob("*.hdf5")))
+        if held:
+            assert_keeps(path, list(islice(cycle(EPISODES), held)))
+        assert held in (told, told + 1), f"{told} episodes were finished, {held} are kept"
         written = held
     print(written)
 
 
-def write_for_ever(path: Path, outlet: int, limit: int | None) -> None:
-    """Write until something stops it, and tell of every episode; files may get `limit` bytes long."""
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+def write_for_ever(path: Path, outlet: int, full: tuple[int, int] | None) -> None:
+    """Write until something stops it, and tell of every episode.
+
+    `full`: after so many episodes files may get only so many bytes long.
+    """
     try:
-        with EpisodeWriter(path, **OPTIONS, resume=True) as writer:
+        with EpisodeWriter(path, **OPTIONS, resume="the test") as writer:
             for index in count(writer.count):
+                if full is not None and index == len(writer.kept) + full[0]:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (full[1], resource.RLIM_INFINITY))
                 writer.add(EPISODES[index % 8])
                 os.write(outlet, b".")
     except (DataError, OSError) as error:

@@ -141,13 +141,13 @@ def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
             launch.collect("pick-place-tray", "task", path, **asked)
         assert not path.exists()
     stop_after = 5
-    assert "b.unfinished.hdf5: holds 4 episodes; the same command goes on with it" in said.getvalue()
+    assert "b.hdf5.parts: holds 4 episodes; the same command goes on with it" in said.getvalue()
 
     for part, other, message in (
-        ("task", {"seed": 2}, r"b\.unfinished\.hdf5: episode 0 is of seed \d+; the one to be collected, of \d+: give"),
-        ("prior", {}, r"b\.unfinished\.hdf5: episode 0 is of part task; the one to be collected, of prior: give"),
-        ("task", {"size": 40}, r"b\.unfinished\.hdf5: was begun with another env_args"),
-        ("task", {"episodes": 3}, r"b\.unfinished\.hdf5: holds 4 episodes already; expected at most --episodes 3"),
+        ("task", {"seed": 2}, r"b\.hdf5\.parts: episode 0 is of seed \d+; the one to be collected, of \d+: give"),
+        ("prior", {}, r"b\.hdf5\.parts: episode 0 is of part task; the one to be collected, of prior: give"),
+        ("task", {"size": 40}, r"b\.hdf5\.parts: was begun with another env_args"),
+        ("task", {"episodes": 3}, r"b\.hdf5\.parts: holds 4 episodes already; expected at most --episodes 3"),
     ):
         with pytest.raises(PixelrlError, match=message):
             launch.collect("pick-place-tray", part, path, **{**asked, **other})
