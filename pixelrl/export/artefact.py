@@ -106,7 +106,7 @@ class Artefact(nn.Module):
         return to_units(normalised, self.low, self.high), normalised
 
 
-def export(
+def export_policy(
     networks: Networks,
     spec: Spec,
     out: Path,

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pixelrl.runtime.env_args import GYMNASIUM_TYPE, control_freq_of, drawing_of
-from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
-from pixelrl.runtime.errors import PixelrlError
-from pixelrl.export.runtime import CONTRACT, ExportedPolicy
-from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
-from pixelrl.training.run_directory import checkpoint_path, read_networks
+from pixelrl.export.runtime import CONTRACT, ExportedPolicy
+from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE, control_freq_of, drawing_of
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.simulation.envs.make import named_env_args, with_cameras
+from pixelrl.training.run_directory import checkpoint_path, read_networks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from pixelrl.encoders.conv import SmallCNN
 from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.export import artefact
-from pixelrl.export.artefact import Artefact, Resize, export, resampling, write_onnx
+from pixelrl.export.artefact import Artefact, Resize, export_policy, resampling, write_onnx
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import ExportedPolicy
@@ -82,7 +82,9 @@ def go(networks: Networks, out: Path, **options: Any) -> dict[str, Any]:
     """Export with everything that does not matter here filled in; the test's own file stands for the checkpoint."""
     given = {"spec": SPEC, "frames": make_frames(20), "camera_sizes": CAMERA} | options
     env_args = {"env_name": "Lift", "type": 1, "env_kwargs": {}}
-    return export(networks, out=out, control_freq=20.0, env_args=env_args, checkpoint=Path(__file__), step=7, **given)
+    return export_policy(
+        networks, out=out, control_freq=20.0, env_args=env_args, checkpoint=Path(__file__), step=7, **given
+    )
 
 
 @dataclass

@@ -10,10 +10,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file
 
-from pixelrl.launch.commands.demo import Plan, demo
+from pixelrl.launch.commands.demo import Demo, DemoSize
 from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.actions import ActionDim
@@ -37,9 +36,10 @@ def dots(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
-    plan = Plan(prior=4, task=4, recipes=("quick_cog_dr3",), steps=12, episodes=2, films=1, curve=12, curve_episodes=1)
-    quiet = Console(quiet=True)
-    summary = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
+    size = DemoSize(prior=4, task=4, episodes=2, videos=1, curve_episodes=1)
+    demo = Demo(out=tmp_path, seed=3, workers=2, recipes=("quick_cog_dr3",), steps=12, curve=12, size=size)
+    demo()
+    summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["policies"]) == {"quick_cog_dr3", "export"}
     assert summary["policies"]["export"]["parity"]["data"]["normalised"] <= 1e-4
     assert summary["policies"]["quick_cog_dr3"]["measured"]["srank"] >= 1
@@ -54,14 +54,15 @@ def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
     for made in ("evaluation.mp4", "evaluation.png", "evaluation.json", "training.json", "last.safetensors"):
         assert (tmp_path / "runs/quick_cog_dr3" / made).stat().st_size > 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.stem != "summary"}
-    again = demo(tmp_path, seed=3, workers=2, console=quiet, plan=plan)
+    demo()
+    again = json.loads((tmp_path / "summary.json").read_text())
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.stem != "summary"}
     assert {path: time for path, time in after.items() if path.is_file()} == {
         path: time for path, time in before.items() if path.is_file()
     }
     assert again["policies"] == summary["policies"]
     with pytest.raises(Exception, match="choose another --out"):
-        demo(tmp_path, seed=4, workers=2, console=quiet, plan=plan)
+        replace(demo, seed=4)()
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from pixelrl.launch.commands.compare import compare
+from pixelrl.launch.commands.compare import Compare
 from pixelrl.launch.commands.evaluate import clear
+from pixelrl.launch.comparison import compare_methods
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.rollout import Outcome
-
-QUIET = Console(quiet=True)
 
 
 def evaluation(folder: Path, successes: Sequence[bool], *, seed: int = 0, env: str = "Dot") -> str:
@@ -28,12 +26,13 @@ def test_two_policies_on_the_same_starts(tmp_path: Path) -> None:
     # 8 won, 1 lost: p = 20 / 512, as in test_statistics; against itself nothing is clear
     first = evaluation(tmp_path / "a", [True] * 8 + [False] + [True] * 5 + [False] * 6)
     second = evaluation(tmp_path / "b", [False] * 8 + [True] + [True] * 5 + [False] * 6)
-    found = compare([first, second], out=tmp_path / "out.json", console=QUIET)["comparisons"][0]
+    found = compare_methods([first, second])["comparisons"][0]
     assert (found["won"], found["lost"], found["verdict"]) == (8, 1, "better")
     assert found["p"] == found["p_adjusted"] == pytest.approx(20 / 512)
     assert found["difference"] == pytest.approx(7 / 20)
-    assert compare([second, first], console=QUIET)["comparisons"][0]["verdict"] == "worse"
-    assert compare([first, second, first], console=QUIET)["comparisons"][0]["verdict"] == "undetermined"  # p x 2
+    assert compare_methods([second, first])["comparisons"][0]["verdict"] == "worse"
+    assert compare_methods([first, second, first])["comparisons"][0]["verdict"] == "undetermined"  # p x 2
+    Compare(methods=(first, second), out=tmp_path / "out.json")()
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["methods"][0]["successes"] == 13 and written["comparisons"][0]["verdict"] == "better"
 
@@ -42,7 +41,7 @@ def test_several_runs_are_compared_by_their_interquartile_means(tmp_path: Path) 
     for run, wins in enumerate((9, 8, 9, 7, 9)):
         evaluation(tmp_path / f"good{run}", [True] * wins + [False] * (10 - wins), seed=run)
         evaluation(tmp_path / f"bad{run}", [True] * (wins - 5) + [False] * (15 - wins), seed=100 + run)
-    result = compare([str(tmp_path / "good*"), str(tmp_path / "bad*")], console=QUIET)
+    result = compare_methods([str(tmp_path / "good*"), str(tmp_path / "bad*")])
     # the middle three of .9 .8 .9 .7 .9 (one of five is cut at each end): .8667
     assert result["methods"][0]["rate"] == pytest.approx((0.8 + 0.9 + 0.9) / 3)
     assert result["methods"][0]["runs"] == 5
@@ -67,7 +66,7 @@ def test_what_cannot_be_compared(names: list[str], complaint: str, tmp_path: Pat
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/evaluation.json").write_text('{"successes": 3}')
     with pytest.raises(PixelrlError, match=complaint):
-        compare([str(tmp_path / name) for name in names], console=QUIET)
+        compare_methods([str(tmp_path / name) for name in names])
 
 
 def test_starts_are_the_same_only_in_the_same_scene_or_from_the_same_bank(tmp_path: Path) -> None:
@@ -86,10 +85,10 @@ def test_starts_are_the_same_only_in_the_same_scene_or_from_the_same_bank(tmp_pa
     bank, other = (changed(digest, starts={"file": "bank.hdf5", "sha256": digest}) for digest in ("abc", "def"))
     moved = changed("moved", starts={"file": "elsewhere.hdf5", "sha256": "abc"})
     for first, second in ((plain, larger), (bank, moved)):
-        assert compare([first, second], console=QUIET)["comparisons"][0]["verdict"] == "undetermined"
+        assert compare_methods([first, second])["comparisons"][0]["verdict"] == "undetermined"
     for first, second in ((plain, harder), (plain, bank), (bank, other)):
         with pytest.raises(PixelrlError, match=r"evaluated from other starts; .* or from the same --starts"):
-            compare([first, second], console=QUIET)
+            compare_methods([first, second])
 
 
 def test_stopping_early_counts_no_episode_that_overtook_another() -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelrl.simulation.evaluation.initial_states import read_initial_states
-from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.episode import Episode
-from pixelrl.runtime.errors import PixelrlError
-from pixelrl.launch.arguments import pairs
-from pixelrl.launch.loaded_policy import check_control_rate
+from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.commands.starts import chosen
+from pixelrl.launch.loaded_policy import check_control_rate
+from pixelrl.launch.options import key_values
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.envs.make import named_env_args, make_env, with_cameras
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
+from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
+from pixelrl.simulation.evaluation.initial_states import read_initial_states
 
 Pixelrl = Callable[..., tuple[int, str]]
 TOY = "gym:tests.toy_gym:Toy/Reach-v0"
@@ -105,6 +105,6 @@ def test_rates_agree_or_are_unknown() -> None:
 
 
 def test_options_are_read_as_json_or_as_text() -> None:
-    assert pairs("--x", ("a=1", "b=true", "c=red", 'd={"e": 2}', "f=x=y")) == {
+    assert key_values("--x", ("a=1", "b=true", "c=red", 'd={"e": 2}', "f=x=y")) == {
         "a": 1, "b": True, "c": "red", "d": {"e": 2}, "f": "x=y",
     }  # fmt: skip

@@ -1,72 +1,84 @@
-"""Export a run: one directory that a robot can run, proved against the checkpoint."""
+"""`pixelrl export`: one directory that a robot can run, proved against the checkpoint."""
 
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
+from tyro.conf import Positional
 
-from pixelrl.runtime.env_args import control_freq_of
-from pixelrl.datasets.hdf5.reader import read_contents, read_demos
-from pixelrl.runtime.errors import PixelrlError
-from pixelrl.export.artefact import export as write_artefact
-from pixelrl.runtime.files import write_json
-from pixelrl.runtime.interfaces import Sensors
+from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import Provenance
-from pixelrl.training.run_directory import Run, checkpoint_path, read_networks
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import write_json
+
+if TYPE_CHECKING:
+    from pixelrl.runtime.interfaces import Sensors
+    from pixelrl.training.run_directory import Run
 
 FRAMES, DEMOS = 256, 16
 """How many recorded instants the proof uses, spread over so many demos of each source."""
 
 
-def export(
-    directory: Path,
-    out: Path,
-    *,
-    step: int | None = None,
-    camera_size: tuple[int, int] | None = None,
-    data: tuple[Path, ...] = (),
-    console: Console,
-) -> dict[str, Any]:
-    """Write `policy.onnx`, `policy.json` and `export.json` into `out`.
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Export a run as one directory for a robot, and prove that it acts as the checkpoint does."""
 
-    Raises:
-        PixelrlError: not a run, its data are gone, or the artefact does not act as the checkpoint does.
-    """
-    provenance = Provenance()
-    run, networks, found = read_networks(directory, step)
-    sizes = None if camera_size is None else dict.fromkeys(run.spec.images, camera_size)
-    result = write_artefact(
-        networks,
-        run.spec,
-        out,
-        control_freq=control_freq_of(run.env_args),
-        env_args=run.env_args,
-        frames=recorded_frames(run, data),
-        checkpoint=checkpoint_path(directory, step),
-        step=found,
-        camera_sizes=sizes,
-        provenance=provenance.record(),
-    )
-    (out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
-    record: dict[str, Any] = {**result, "run": str(directory), "step": found, **provenance.record()}
-    write_json(out / "export.json", record)
-    parity = result["parity"]
-    console.print(
-        f"{out}: acts as {directory} at step {found}: largest difference {parity['data']['normalised']:.1e} on "
-        f"{parity['data']['frames']} recorded frames, {parity['random']['normalised']:.1e} on random ones "
-        f"(at most {parity['limit']:.0e})"
-    )
-    return record
+    run: Positional[Path]
+    """directory of a training run"""
+    out: Path
+    """directory to write: policy.onnx, policy.json (the contract), export.json"""
+    step: int | None = None
+    """use the snapshot of this step, not the last checkpoint"""
+    camera_size: tuple[int, int] | None = None
+    """height and width of the robot's pictures [px]; default: those of the data"""
+    data: tuple[Path, ...] = ()
+    """recorded data to prove it on; default: those it was trained on"""
+
+    def __call__(self) -> None:
+        """Write `policy.onnx`, `policy.json` and `export.json`.
+
+        Raises:
+            PixelrlError: not a run, its data are gone, or the artefact does not act as the checkpoint does.
+        """
+        from pixelrl.export.artefact import export_policy
+        from pixelrl.runtime.env_args import control_freq_of
+        from pixelrl.training.run_directory import checkpoint_path, read_networks
+
+        provenance = Provenance()
+        run, networks, step = read_networks(self.run, self.step)
+        result = export_policy(
+            networks,
+            run.spec,
+            self.out,
+            control_freq=control_freq_of(run.env_args),
+            env_args=run.env_args,
+            frames=recorded_frames(run, self.data),
+            checkpoint=checkpoint_path(self.run, self.step),
+            step=step,
+            camera_sizes=None if self.camera_size is None else dict.fromkeys(run.spec.images, self.camera_size),
+            provenance=provenance.record(),
+        )
+        (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
+        write_json(self.out / "export.json", {**result, "run": str(self.run), "step": step, **provenance.record()})
+        parity = result["parity"]
+        plain_console().print(
+            f"{self.out}: acts as {self.run} at step {step}: largest difference {parity['data']['normalised']:.1e} on "
+            f"{parity['data']['frames']} recorded frames, {parity['random']['normalised']:.1e} on random ones "
+            f"(at most {parity['limit']:.0e})"
+        )
 
 
-def recorded_frames(run: Run, data: tuple[Path, ...]) -> Sensors:
+def recorded_frames(run: "Run", data: tuple[Path, ...]) -> "Sensors":
     """Return recorded instants, with their histories, from every source's first file: key -> `[N, ...]`.
 
     Raises:
         PixelrlError: a file is gone; `data` names others to use.
     """
+    import numpy as np
+
+    from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+
     files = data or tuple(Path(names[0]) for names in run.data.values() if names)
     for path in files:
         if not path.is_file():

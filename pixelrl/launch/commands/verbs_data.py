@@ -4,18 +4,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pixelrl.launch.console import plain_console
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.arguments import Drawing, Out, counted, pairs
+from pixelrl.launch.console import plain_console
 from pixelrl.launch.engine import Engine, cluster_for
+from pixelrl.launch.options import Drawing, key_values, worker_count
 
 
 def collect(
     task: Positional[str],
     part: Positional[str],
     /,
-    out: Out,
+    out: Path,
     episodes: int = 300,
     seed: int = 0,
     workers: int | None = None,
@@ -52,7 +52,7 @@ def collect(
             out,
             episodes=episodes,
             seed=seed,
-            workers=counted(workers),
+            workers=worker_count(workers),
             size=size,
             drawing=drawing,
             distractor=distractor,
@@ -65,7 +65,7 @@ def collect(
 def starts(
     task: Positional[str],
     /,
-    out: Out,
+    out: Path,
     episodes: int = 100,
     seed: int = 0,
     workers: int | None = None,
@@ -90,16 +90,16 @@ def starts(
     """
     from pixelrl.launch.commands.starts import starts as go
 
-    options = pairs("--env-options", env_options)
+    options = key_values("--env-options", env_options)
     with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
-        asked = partial(go, episodes=episodes, seed=seed, workers=counted(workers), options=options)
+        asked = partial(go, episodes=episodes, seed=seed, workers=worker_count(workers), options=options)
         asked(task, out, cluster=cluster, console=console)
 
 
 def render(
     raw: Positional[Path],
     /,
-    out: Out,
+    out: Path,
     cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand"),
     size: tuple[int, int] = (84, 84),
     drawing: Drawing | None = None,
@@ -140,7 +140,7 @@ def render(
             size=size,
             drawing=drawing,
             demos=demos,
-            workers=counted(workers),
+            workers=worker_count(workers),
             replay=replay,
             compress=compress,
             cluster=cluster,

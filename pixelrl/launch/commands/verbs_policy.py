@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-from pixelrl.launch.console import plain_console
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.arguments import Drawing, Out, counted, pairs
+from pixelrl.launch.console import plain_console
 from pixelrl.launch.engine import Engine, cluster_for
+from pixelrl.launch.options import Drawing, key_values, worker_count
 
 
 def evaluate(
@@ -58,18 +58,18 @@ def evaluate(
     """
     from pixelrl.launch.commands.evaluate import evaluate as go
 
-    sources = {camera: str(source) for camera, source in pairs("--camera-sources", camera_sources).items()}
+    sources = {camera: str(source) for camera, source in key_values("--camera-sources", camera_sources).items()}
     with cluster_for(engine, ray_address, workers, console := plain_console()) as cluster:
         go(
             run,
             episodes=episodes,
             seed=seed,
-            workers=counted(workers),
+            workers=worker_count(workers),
             films=films if video or html else 0,
             step=step,
             env=env,
             drawing=drawing,
-            env_options=pairs("--env-options", env_options),
+            env_options=key_values("--env-options", env_options),
             camera_sources=sources,
             starts=starts,
             time_limit=time_limit,
@@ -122,54 +122,10 @@ def sweep(
             levels=levels,
             episodes=episodes,
             seed=seed,
-            workers=counted(workers),
+            workers=worker_count(workers),
             step=step,
             env=env,
             out=out,
             cluster=cluster,
             console=console,
         )
-
-
-def compare(
-    methods: Positional[tuple[str, ...]],
-    /,
-    alpha: float = 0.05,
-    out: Annotated[Path | None, arg(metavar="FILE")] = None,
-) -> None:
-    """Tell whether the first policy is better or worse than each of the others, by how much, and how sure that is.
-
-    One run each: the exact McNemar test on the same starts, which judges these two policies, and not their recipes.
-    Several runs of each recipe: interquartile means over runs with stratified bootstrap intervals (arXiv 2108.13264).
-    p values are adjusted for the number of comparisons.
-
-    Args:
-        methods: two or more: directories with an evaluation.json, or quoted globs of them, such as 'runs/cog_seed*'.
-        alpha: how often a verdict may be wrong where there is no difference.
-        out: JSON file to write.
-    """
-    from pixelrl.launch.commands.compare import compare as run
-
-    run(methods, alpha=alpha, out=out, console=plain_console())
-
-
-def export(
-    run: Positional[Path],
-    /,
-    out: Out,
-    step: int | None = None,
-    camera_size: tuple[int, int] | None = None,
-    data: tuple[Path, ...] = (),
-) -> None:
-    """Export a run as one directory for a robot, and prove that it acts as the checkpoint does.
-
-    Args:
-        run: directory of a training run.
-        out: directory to write: policy.onnx, policy.json (the contract), export.json.
-        step: use the snapshot of this step, not the last checkpoint.
-        camera_size: height and width of the robot's pictures [px]; default: those of the data.
-        data: recorded data to prove it on; default: those it was trained on.
-    """
-    from pixelrl.launch.commands.export import export as go
-
-    go(run, out, step=step, camera_size=camera_size, data=data, console=plain_console())

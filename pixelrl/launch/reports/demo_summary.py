@@ -30,7 +30,7 @@ def last_figures(run: Path) -> dict[str, float]:
     return {label: sum(values) / len(values) for label, values in found.items() if values}
 
 
-def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
+def print_summary(out: Path, summary: Mapping[str, Any], console: Console) -> None:
     """Print what the data hold, how each policy does, what the features are like, and where to look."""
     policies, plan = summary["policies"], summary["plan"]
     prior, task = summary["data"]["prior"], summary["data"]["task"]
@@ -70,7 +70,7 @@ def tell(out: Path, summary: Mapping[str, Any], console: Console) -> None:
     console.print(f"All figures: {out / 'summary.json'} ({summary['seconds']:.0f} s)")
 
 
-def draw(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> None:
+def draw_summary(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path]) -> None:
     """Draw success with its intervals, and Q and phi.phi' (and success, if known) over training, as one PNG."""
     curves = summary["curves"]
     figure = Figure(figsize=(16 if curves else 12, 3.6), layout="constrained")
