@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -21,9 +20,6 @@ from pixelrl.launch.provenance import cores
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training.metrics_log import read_metrics
 from pixelrl.training.run_directory import checkpoint_path, pick_device
-
-if TYPE_CHECKING:
-    from pixelrl.launch.commands.train import Train
 
 POLL = 0.5
 """Between two looks at how far the trainings are. [s]"""
@@ -129,39 +125,52 @@ def terminate(processes: Iterable[Process]) -> None:
             process.kill()
 
 
-def train_seeds(recipe: str, words: Sequence[str], options: "Train") -> None:
-    """Train each of `options.seeds` into a folder of its own, `OUT/seed0` and so on; one that fails stops no other.
+def train_seeds(
+    recipe: str,
+    words: Sequence[str],
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    steps: int,
+    device: str,
+    threads: str | int,
+    resume: bool,
+) -> None:
+    """Train each seed into a folder of its own, `out/seed0` and so on; one that fails stops no other.
 
     On the CPU as many at a time as the cores allow, in the order given; on GPUs all at once, the GPUs taking turns.
 
     Args:
         recipe: its name.
-        words: the options as they came, which all seeds have in common.
-        options: the same, parsed.
+        words: the options that all have in common.
+        seeds: all different.
+        out: directory of the folders.
+        steps: of each, for the progress bar.
+        device: as the user wants it.
+        threads: of the CPU for each; auto: an equal part of the cores.
+        resume: go on with those that had begun.
 
     Raises:
         PixelrlError: a seed given twice, a run that is there already, or seeds that failed.
     """
-    out, seeds = options.out, options.seeds
     if len({*seeds}) < len(seeds):
         raise PixelrlError(f"--seeds {' '.join(map(str, seeds))}: one of them is there twice; expected different ones")
     for seed in seeds:
         run = out / f"seed{seed}"
-        if checkpoint_path(run).exists() and not options.resume:
+        if checkpoint_path(run).exists() and not resume:
             raise PixelrlError(f"{run}: holds a run already; add --resume to go on with it, or choose another --out")
-    devices = devices_for(options.device)
-    common = (*words, *(("--memory", "cache") if options.memory == "auto" else ()), "--seeds")
+    devices = devices_for(device)
     trainings = [
         Training(
             recipe=recipe,
-            options=(*common, "--seed", str(seed), "--device", devices[index % len(devices)]),
+            options=(*words, "--seeds", "--seed", str(seed), "--device", devices[index % len(devices)]),
             out=out / f"seed{seed}",
-            steps=options.recipe.steps,
+            steps=steps,
             title=f"seed {seed}",
         )
         for index, seed in enumerate(seeds)
     ]
-    workers = cores() if options.threads == "auto" else max(1, cores() // options.threads)
+    workers = cores() if threads == "auto" else max(1, cores() // int(threads))
     if devices != ["cpu"]:
         workers = max(workers, len(seeds))
     console = plain_console()

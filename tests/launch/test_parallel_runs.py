@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from pixelrl.launch import parallel_runs
 from pixelrl.launch.cli import main
-from pixelrl.launch.commands.train import parse, train_command
+from pixelrl.launch.commands.train import train_command
 from pixelrl.launch.parallel_runs import Training, devices_for, run_trainings, steps_done, train_seeds
 from pixelrl.runtime.errors import PixelrlError
 from tests.dots import write_dots
@@ -113,10 +113,10 @@ def test_all_gpus_take_turns(begun: list[Training], tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_for("cuda:1") == ["cuda:1"] and devices_for("cpu") == ["cpu"]
-    words = ["--gamma=0.9", "--memory=ram"]
-    train_seeds("cog", words, parse("cog", [*words, "--task=a", f"--out={tmp_path}", "--seeds", "4", "5", "6"]))
+    options = {"steps": 6, "device": "auto", "threads": "auto", "resume": False}
+    train_seeds("cog", ["--gamma=0.9"], (4, 5, 6), tmp_path, **options)  # type: ignore[arg-type]
     assert [each.out for each in begun] == [tmp_path / f"seed{seed}" for seed in (4, 5, 6)]
-    shared = (*words, "--seeds", "--seed")
+    shared = ("--gamma=0.9", "--seeds", "--seed")
     assert [each.options for each in begun] == [
         (*shared, str(seed), "--device", f"cuda:{gpu}") for seed, gpu in ((4, 0), (5, 1), (6, 0))
     ]

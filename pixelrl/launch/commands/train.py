@@ -280,7 +280,17 @@ def train_command(arguments: list[str]) -> None:
 
         with joined(options.device) as (distributed, _):
             require_one_rank(distributed)
-            train_seeds(name, words, options)
+            words += ("--memory", "cache") if options.memory == "auto" else ()
+            train_seeds(
+                name,
+                words,
+                options.seeds,
+                options.out,
+                steps=options.recipe.steps,
+                device=options.device,
+                threads=options.threads,
+                resume=options.resume,
+            )
     elif name and not name.startswith("-"):
         raise PixelrlError(f"there is no recipe {name!r}, but: {', '.join(RECIPES)}")
     else:
