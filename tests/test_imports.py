@@ -99,9 +99,7 @@ def test_folders_do_not_import_each_other_in_circles() -> None:
     for name, targets in imports().items():
         folder = known[name].parent
         for other in {known[target].parent for target in targets if f"{name} -> {target}" not in KNOWN}:
-            if not (
-                folder.is_relative_to(other) or other.is_relative_to(folder)
-            ):  # one inside the other
+            if not (folder.is_relative_to(other) or other.is_relative_to(folder)):  # one inside the other
                 folders.setdefault(folder.name, set()).add(other.name)
     assert circle(folders) == []
 
