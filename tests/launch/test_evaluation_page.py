@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrl.launch.reports.evaluation_page import film_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.reports.episode_figures import around
+from pixelrl.launch.reports.evaluation_page import video_path, write_evaluation_page
+from pixelrl.runtime.video import MARK, write_video
 from pixelrl.simulation.evaluation.failures import ValueFall
 from pixelrl.simulation.evaluation.rollout import Outcome
 from pixelrl.simulation.evaluation.statistics import summarise
-from pixelrl.runtime.video import MARK, write_video
 
 
 def episode(index: int, *, success: bool, judged: bool = True) -> Outcome:
@@ -31,7 +31,7 @@ def write(directory: Path, outcomes: list[Outcome], policy: dict[str, Any]) -> s
     """Write a page as `evaluate` does, and return it."""
     for outcome in outcomes:
         assert outcome.frames is not None
-        write_video(film_path(directory, outcome), outcome.frames, 5)
+        write_video(video_path(directory, outcome), outcome.frames, 5)
     result = summarise(outcomes) | {"policy": policy, "env_args": {"env_name": "<Walk>"}}
     failures = [outcome for outcome in outcomes if not outcome.success]
     write_evaluation_page(directory, outcomes, failures, result | Provenance(seed=7).record(), 5)

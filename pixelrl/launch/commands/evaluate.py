@@ -14,7 +14,7 @@ from pixelrl.runtime.files import write_json
 from pixelrl.launch.loaded_policy import check_control_rate, environment_for, load_policy, in_environment_units, warn_about_drawing
 from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
-from pixelrl.launch.reports.evaluation_page import FAILURES, film_path, write_evaluation_page
+from pixelrl.launch.reports.evaluation_page import FAILURES, video_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.commands.starts import chosen
 from pixelrl.simulation.envs.make import make_env
@@ -145,7 +145,7 @@ def show(outcomes: Sequence[Outcome], directory: Path, fps: float) -> None:
     rows = []
     for outcome, frames in filmed:
         word = "success" if outcome.success else "failure"
-        write_video(film_path(directory, outcome), frames, fps)
+        write_video(video_path(directory, outcome), frames, fps)
         rows.append(Row(f"episode {outcome.index} · {word} · {outcome.length} steps", frames, outcome.success))
     write_video(directory / "evaluation.mp4", mosaic([frames for _, frames in filmed]), fps)
     rows.sort(key=lambda row: bool(row.ok))

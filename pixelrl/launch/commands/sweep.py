@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from pixelrl.launch.console import progress_bar
+from pixelrl.launch.engine import nodes_of
+from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units, load_policy
+from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, view_path, write_sweep_page
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path, write_json
 from pixelrl.runtime.interfaces import Policy
-from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, load_policy, in_environment_units
-from pixelrl.launch.engine import nodes_of
-from pixelrl.launch.console import progress_bar
-from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.reports.sweep_page import draw_sweep, tell, view_path, write_sweep_page
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.evaluation.crew import AnyEnv
 from pixelrl.simulation.envs.make import make_env
+from pixelrl.simulation.evaluation.crew import AnyEnv
 from pixelrl.simulation.evaluation.perturbations import (
     ActionDelay,
     Blur,
@@ -32,6 +32,8 @@ from pixelrl.simulation.evaluation.perturbations import (
     PictureNoise,
     make_perturbed,
 )
+from pixelrl.simulation.evaluation.ray_engine import Cluster
+from pixelrl.simulation.evaluation.rollout import rollout
 from pixelrl.simulation.evaluation.scene_perturbations import (
     Brightness,
     CameraMoved,
@@ -43,8 +45,6 @@ from pixelrl.simulation.evaluation.scene_perturbations import (
     SceneryColour,
     Texture,
 )
-from pixelrl.simulation.evaluation.ray_engine import Cluster
-from pixelrl.simulation.evaluation.rollout import rollout
 from pixelrl.simulation.evaluation.statistics import holm, judge, mcnemar, wilson
 
 KINDS: tuple[type[Perturbation], ...] = (
@@ -114,7 +114,7 @@ def sweep(
     result = json.loads((home / "sweep.json").read_text())
     draw_sweep(home / "sweep.png", result)
     write_sweep_page(home, result)
-    tell(result, console)
+    print_sweep(result, console)
     return dict(result)
 
 

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rich.console import Console
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.console import plain_console
@@ -191,7 +192,7 @@ def inspect(
         as_json=json,
         html=html,
         sheet=sheet,
-        console=plain_console(),
+        console=Console(),
     )
 
 
@@ -227,4 +228,4 @@ def convert(
     from pixelrl.launch.commands.convert import convert as go
 
     options = Options(images=images, compress=compress, fps=fps, task=task, last_step=last_step)
-    go(source, target, source_format=from_format, target_format=to_format, options=options, console=plain_console())
+    go(source, target, source_format=from_format, target_format=to_format, options=options, console=Console())

@@ -9,16 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from pixelrl.runtime.video import MARK, Row, contact_sheet
 from pixelrl.simulation.evaluation.failures import ValueFall, lowest, steepest_fall
 from pixelrl.simulation.evaluation.rollout import Outcome
-from pixelrl.runtime.video import MARK, Row, contact_sheet
 
 FRAMES = 9
 WIDTH, PLOT = 10.0, 1.7
-"""Of a story, and the height of its plot [inch]; its frames are square."""
+"""Of an episode's figure, and the height of its plot [inch]; its frames are square."""
 
 
-def draw_story(outcome: Outcome) -> bytes:
+def draw_episode(outcome: Outcome) -> bytes:
     """Return a PNG with an episode's frames and, below them at the same steps, Q if critics were asked.
 
     The steepest fall of a failure is marked.

@@ -5,6 +5,7 @@ data). What they are given is escaped, but for `Markup`.
 """
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def render_page(template: str, **values: Any) -> str:
         values: what the template shows.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"base64": lambda data: base64.b64encode(data).decode(), "decimal": decimal}
     return environment.get_template(template).render(**values)
@@ -34,3 +39,9 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     """Write a page, atomically; arguments as for `render_page`."""
     with atomic_path(path) as temporary:
         temporary.write_text(render_page(template, **values), encoding="utf-8")
+
+
+def policy_name(result: Mapping[str, Any]) -> str:
+    """Return the name of the policy that a result is about: that of its directory."""
+    policy = result["policy"]
+    return Path(policy.get("run") or policy["export"]).resolve().name

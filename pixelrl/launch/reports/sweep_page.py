@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from pixelrl.launch.reports.markup import figure, name_of, origin, picture, table, text, write_document
+from pixelrl.launch.reports.pages import policy_name, write_page
 from pixelrl.runtime.files import atomic_path
 
 COLUMNS = 4
@@ -19,9 +19,9 @@ BASE = "unperturbed"
 Cell = Mapping[str, Any]
 
 
-def view_path(home: Path, key: str) -> Path:
+def view_path(directory: Path, key: str) -> Path:
     """Return where the first picture of a cell is."""
-    return home / "sweep" / f"{key}.png"
+    return directory / "sweep" / f"{key}.png"
 
 
 def by_kind(result: Mapping[str, Any]) -> dict[str, list[Cell]]:
@@ -78,14 +78,14 @@ def row_of(cell: Cell) -> tuple[str, ...]:
         *rate,
         f"+{test['won']} -{test['lost']}",
         f"{cell['p_adjusted']:.2g}",
-        (cell["verdict"]),
+        cell["verdict"],
     )
 
 
 HEAD = ("perturbation", "level", "success", "95 % interval", "starts", "p (Holm)", "verdict")
 
 
-def tell(result: Mapping[str, Any], console: Console) -> None:
+def print_sweep(result: Mapping[str, Any], console: Console) -> None:
     """Print the table."""
     shown = Table(*HEAD)
     shown.add_row(*row_of(result["cells"][BASE]))
@@ -96,47 +96,34 @@ def tell(result: Mapping[str, Any], console: Console) -> None:
     console.print(shown)
 
 
-def write_sweep_page(home: Path, result: Mapping[str, Any]) -> None:
+def write_sweep_page(directory: Path, result: Mapping[str, Any]) -> None:
     """Write `sweep.html`: the figure, what the policy saw, the table."""
-    base, left_out = result["cells"][BASE], result["left_out"].items()
-    title = f"Robustness of {name_of(result)}"
-    verdict = f"{base['successes']} of {base['episodes']} episodes succeed where nothing differs"
-    rows = [row_of(base), *(row_of(cell) for cells in by_kind(result).values() for cell in cells)]
-    parts = [
-        f"<h1>{text(title)}</h1><div class=verdict>{text(verdict)}</div>",
-        origin(result),
-        f"<p class=soft>{text(_SAID)}</p>",
-        picture((home / "sweep.png").read_bytes(), "success against level"),
-        "<h2>What the policy saw first</h2>",
-        *_views(home, result),
-        "<h2>Every cell</h2>",
-        table(HEAD, [[text(word) for word in row] for row in rows]),
-        *(f"<p class=soft>Left out: {text(name)}; it takes {text(lack)}.</p>" for name, lack in left_out),
-    ]
-    write_document(home / "sweep.html", title, parts)
+    base = result["cells"][BASE]
+    write_page(
+        directory / "sweep.html",
+        "sweep.html.j2",
+        title=f"Robustness of {policy_name(result)}",
+        result=result,
+        base=base,
+        chart=(directory / "sweep.png").read_bytes(),
+        views=views(directory, result),
+        head=HEAD,
+        rows=[row_of(base), *(row_of(cell) for cells in by_kind(result).values() for cell in cells)],
+    )
 
 
-_SAID = (
-    "Each perturbation alone. Wilson intervals; the exact McNemar test against the unperturbed episodes on the same "
-    "starts (+ solved only so, - only unperturbed), p adjusted for the number of cells (Holm). Directions and noise "
-    "are drawn for each episode from its seed; clutter and texture are drawn, but touch nothing."
-)
-
-
-def _views(home: Path, result: Mapping[str, Any]) -> list[str]:
+def views(directory: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the first picture of the first episode under each perturbation that shows, beside the unperturbed one."""
-    plain = view_path(home, BASE)
+    plain = view_path(directory, BASE)
     if not plain.is_file():
         return []
-    usual, parts = plain.read_bytes(), []
+    usual, found = plain.read_bytes(), []
     for name, cells in by_kind(result).items():
-        views = [figure(picture(usual, BASE), BASE)]
+        pictures = [(BASE, usual)]
         for cell in cells:
-            path = view_path(home, f"{name}_{cell['level']:g}")
+            path = view_path(directory, f"{name}_{cell['level']:g}")
             if path.is_file() and (seen := path.read_bytes()) != usual:
-                views.append(figure(picture(seen, name), f"{cell['level']:g}"))
-        if len(views) > 1:
-            parts.append(
-                f"<h3>{text(name)} [{text(cells[0]['unit'])}]</h3><div class='row views'>{''.join(views)}</div>"
-            )
-    return parts
+                pictures.append((f"{cell['level']:g}", seen))
+        if len(pictures) > 1:
+            found.append({"name": name, "unit": cells[0]["unit"], "pictures": pictures})
+    return found
