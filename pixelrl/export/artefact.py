@@ -1,7 +1,6 @@
 """Export a policy: one directory with the network, its contract, and proof that it acts as the checkpoint does."""
 
 import copy
-import hashlib
 import os
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import atomic_path, write_json
+from pixelrl.runtime.files import sha256_of, write_json
 from pixelrl.runtime.interfaces import Sensors
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -54,10 +53,7 @@ class Resize(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map uint8 `[B, C, H0, W0]` to uint8 `[B, C, H, W]`."""
-        if self.same:
-            return pictures
-        exact = self.rows @ pictures.double() @ self.columns
-        return exact.round().to(torch.uint8)
+        return pictures if self.same else (self.rows @ pictures.double() @ self.columns).round().to(torch.uint8)
 
 
 def resampling(before: int, after: int) -> Tensor:
@@ -142,8 +138,8 @@ def export_policy(
         PixelrlError: wrong arguments, or the artefact's actions differ from the checkpoint's by more than 1e-4.
     """
     start = time.perf_counter()
-    sizes = _camera_sizes(spec, camera_sizes or {})
-    _check(spec, out)
+    check_arguments(spec, out, checkpoint, camera_sizes or {})
+    sizes = {key: (h, w) for key, (_, h, w) in spec.images.items()} | dict(camera_sizes or {})
     policy = CheckpointPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
     artefact = Artefact(policy.networks, spec, sizes).eval()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -153,9 +149,9 @@ def export_policy(
         contract = describe(spec, sizes) | {
             "control_freq": control_freq,
             "env_args": dict(env_args),
-            "checkpoint": {"file": checkpoint.name, "step": step, "sha256": _sha256(checkpoint)},
+            "checkpoint": {"file": checkpoint.name, "step": step, "sha256": sha256_of(checkpoint)},
             "provenance": dict(provenance or {}),
-            "sha256": {MODEL: _sha256(staging / MODEL)},
+            "sha256": {MODEL: sha256_of(staging / MODEL)},
         }
         write_json(staging / CONTRACT, contract)
         parity = check_parity(ExportedPolicy(staging), policy, dict(artefact.resize.items()), sizes, frames)
@@ -172,12 +168,12 @@ def write_onnx(path: Path, artefact: Artefact) -> None:
     example = [torch.zeros(2, *sizes[key], c, dtype=torch.uint8) for key, (c, _, _) in spec.stacks.items()]
     example += [torch.zeros(2, size) for size in spec.proprio.values()]
     batch = torch.export.Dim("batch")
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)  # all inputs share one batch
         torch.onnx.export(
             artefact,
             tuple(example),
-            temporary,
+            path,
             input_names=[*spec.images, *spec.proprio],
             output_names=["action", "normalised"],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
@@ -221,28 +217,17 @@ def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
     }
 
 
-def _camera_sizes(spec: Spec, camera_sizes: Sizes) -> dict[str, tuple[int, int]]:
-    """Return the size of every camera's pictures: the given one, else that of the data."""
+def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes) -> None:
+    """Raise a `PixelrlError` unless files and cameras are there and every dimension of the action has a range."""
+    if out.exists() and not out.is_dir():
+        raise PixelrlError(f"{out}: is a file; an export is a directory")
+    if not checkpoint.is_file():
+        raise PixelrlError(f"{checkpoint}: there is no such file")
     for key, (height, width) in camera_sizes.items():
         if key not in spec.images:
             raise PixelrlError(f"camera size of {key!r}: the policy has no such camera, but {', '.join(spec.images)}")
         if min(height, width) < 1:
             raise PixelrlError(f"camera size of {key!r}: {height} x {width}; expected a height and a width [px]")
-    return {key: camera_sizes.get(key, (h, w)) for key, (_, h, w) in spec.images.items()}
-
-
-def _check(spec: Spec, out: Path) -> None:
-    """Raise unless `out` can be a directory and every dimension of the action has a range."""
-    if out.exists() and not out.is_dir():
-        raise PixelrlError(f"{out}: is a file; an export is a directory")
     for dim in spec.action:
         if not dim.low < dim.high:
             raise PixelrlError(f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; low must be below high")
-
-
-def _sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
-    if not path.is_file():
-        raise PixelrlError(f"{path}: there is no such file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,9 @@
 """Prove that an exported policy acts as its checkpoint does, on recorded frames and on random ones.
 
 The checkpoint sees pictures of the size that it was trained on. Where the robot's camera gives another size, they are
-resized by the artefact's own weights in torch, and first compared with torch's antialiased interpolation in float64:
-every pixel must be that value rounded. On the edge between two levels (x.5) both are right, and two libraries may
-choose differently; taking the artefact's choice there keeps such a pixel from being counted as a wrong action. Since
-those weights are summed exactly, torch and onnxruntime cannot disagree about them, and if they did, the comparison of
-the actions would show it.
+resized by the artefact's own weights in torch, once every pixel was found to be torch's antialiased interpolation in
+float64, rounded. On the edge between two levels (x.5) both are right; taking the artefact's choice there keeps such a
+pixel from being counted as a wrong action.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,11 +70,11 @@ def check_parity(
         for start in range(0, count, CHUNK):
             chunk = {key: value[start : start + CHUNK] for key, value in readings.items()}
             sensed = chunk | {key: at_size(chunk[key], size) for key, size in sizes.items()}
-            seen = sensed | {key: as_trained(key, sensed[key], shrink) for key, shrink in resize.items()}
+            seen = sensed | {key: at_trained_size(key, sensed[key], shrink) for key, shrink in resize.items()}
             errors.append(differences(exported, checkpoint, sensed, seen))
         normalised, robot = np.concatenate(errors, axis=1)
         figures[source] = {"frames": count, "normalised": float(normalised.max()), "robot": float(robot.max())}
-        _require(np.maximum(normalised, robot), source, checkpoint.spec)
+        _check(np.maximum(normalised, robot), source, checkpoint.spec)
     return figures
 
 
@@ -127,7 +125,7 @@ def at_size(pictures: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     return _channels_last(exact.round().to(torch.uint8))
 
 
-def as_trained(key: str, pictures: NDArray[np.uint8], shrink: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
+def at_trained_size(key: str, pictures: NDArray[np.uint8], shrink: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
     """Return pictures `[B, H, W, C]` in the size of the data, once torch's interpolation agrees.
 
     Raises:
@@ -141,7 +139,7 @@ def as_trained(key: str, pictures: NDArray[np.uint8], shrink: Callable[[Tensor],
     return _channels_last(after)
 
 
-def _require(error: NDArray[np.float64], source: str, spec: Spec) -> None:
+def _check(error: NDArray[np.float64], source: str, spec: Spec) -> None:
     """Raise if a difference `[N, A]` is too large or not a number, and name the worst."""
     frame, dim = np.unravel_index(error.argmax(), error.shape)
     if not error[frame, dim] <= LIMIT:

@@ -61,24 +61,24 @@ class ExportedPolicy:
         Raises:
             PixelrlError: not an export, of another format, or changed since.
         """
-        directory = Path(directory)
-        contract = _read_contract(directory / CONTRACT)
-        self._load(contract, _read_model(directory / MODEL, contract["sha256"][MODEL]), threads)
+        contract = _read_contract(Path(directory) / CONTRACT)
+        self._load(contract, _read_model(Path(directory) / MODEL, contract["sha256"][MODEL]), threads)
 
     def _load(self, contract: dict[str, Any], model: bytes, threads: int) -> None:
         self.contract, self._model, self._threads = contract, model, threads
-        self._inputs = {
-            key: InputSpec(entry["dtype"], tuple(entry["shape"][1:])) for key, entry in self.contract["inputs"].items()
-        }
-        history = int(self.contract.get("history", 1))
+        self._inputs = _input_specs(contract)
+        history = int(contract.get("history", 1))
         self._history = History(history)
-        self._sensed = {
-            key: InputSpec("uint8", (*each.shape[:2], each.shape[2] // history)) if each.dtype == "uint8" else each
-            for key, each in self._inputs.items()
+        self._instant = {
+            key: InputSpec("uint8", (*spec.shape[:2], spec.shape[2] // history)) if spec.dtype == "uint8" else spec
+            for key, spec in self._inputs.items()
         }
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no other base
+            raise PixelrlError(f"{MODEL}: onnxruntime cannot load it: {' '.join(str(error).split())}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what the policy consists of, so that it can be sent to another process."""
@@ -98,12 +98,10 @@ class ExportedPolicy:
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
-        single = all(
-            key in sensors and np.ndim(sensors[key]) == len(wanted.shape) for key, wanted in self._sensed.items()
-        )
+        single = all(key in sensors and np.ndim(sensors[key]) == len(spec.shape) for key, spec in self._instant.items())
         if single:
-            sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self._sensed}
-        action = self._run("action", self._history(check_sensors(sensors, self._sensed)))
+            sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self._instant}
+        action = self._run("action", self._history(check_sensors(sensors, self._instant)))
         return np.asarray(action[0]) if single else action
 
     def reset(self) -> None:
@@ -126,20 +124,25 @@ def check_sensors(sensors: Sensors, inputs: Mapping[str, InputSpec]) -> dict[str
         PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
     """
     rows: int | None = None
-    for key, wanted in inputs.items():
+    for key, spec in inputs.items():
         if key not in sensors:
-            raise PixelrlError(f"the policy needs {key!r}, {wanted}; it was given {', '.join(sensors) or 'nothing'}")
+            raise PixelrlError(f"the policy needs {key!r}, {spec}; it was given {', '.join(sensors) or 'nothing'}")
         value = sensors[key]
         if not isinstance(value, np.ndarray):
-            raise PixelrlError(f"{key} is a {type(value).__name__}; the policy takes a NumPy array, {wanted}")
-        if value.dtype != wanted.dtype or value.shape[1:] != wanted.shape or value.ndim == 0:
-            raise PixelrlError(f"{key} is {value.dtype} {list(value.shape)}; the policy takes {wanted}")
+            raise PixelrlError(f"{key} is a {type(value).__name__}; the policy takes a NumPy array, {spec}")
+        if value.dtype != spec.dtype or value.shape[1:] != spec.shape or value.ndim == 0:
+            raise PixelrlError(f"{key} is {value.dtype} {list(value.shape)}; the policy takes {spec}")
         if rows is not None and len(value) != rows:
             raise PixelrlError(f"{key} has {len(value)} rows and {next(iter(inputs))} has {rows}; give both the same")
         rows = len(value)
         if not np.isfinite(value).all():
-            raise PixelrlError(f"{key} holds NaN or an infinity; the policy takes {wanted}")
+            raise PixelrlError(f"{key} holds NaN or an infinity; the policy takes {spec}")
     return {key: sensors[key] for key in inputs}
+
+
+def _input_specs(contract: Mapping[str, Any]) -> dict[str, InputSpec]:
+    """Return what the network takes, histories included."""
+    return {key: InputSpec(each["dtype"], tuple(each["shape"][1:])) for key, each in contract["inputs"].items()}
 
 
 def _read_contract(path: Path) -> dict[str, Any]:
@@ -147,13 +150,19 @@ def _read_contract(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PixelrlError(f"{path.parent}: not an exported policy: it has no {path.name}")
     try:
-        contract = json.loads(path.read_text(encoding="utf-8"))
-        found = contract["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged") from error
-    if found != FORMAT:
-        raise PixelrlError(f"{path}: has format {found}; this version of pixelrl reads {FORMAT}: export the run again")
-    return dict(contract)
+        contract = dict(json.loads(path.read_text(encoding="utf-8")))
+        if contract["format"] != FORMAT:
+            raise PixelrlError(
+                f"{path}: has format {contract['format']}; this version of pixelrl reads {FORMAT}: export the run again"
+            )
+        _input_specs(contract)
+        int(contract.get("history", 1))
+        for part in (contract["env_args"], contract["sha256"], *contract["outputs"]["action"]["dims"]):
+            dict(part)
+        contract["sha256"][MODEL]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged ({error!r})") from error
+    return contract
 
 
 def _read_model(path: Path, digest: str) -> bytes:

@@ -1,6 +1,5 @@
 """A policy to be tried, from a run or an exported artefact, and the environment that fits it."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pixelrl.export.runtime import CONTRACT, ExportedPolicy
 from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE, control_freq_of, drawing_of
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import sha256_of
 from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.simulation.envs.make import named_env_args, with_cameras
 from pixelrl.training.run_directory import checkpoint_path, read_networks
@@ -79,8 +79,7 @@ def load_trained(directory: Path, step: int | None) -> LoadedPolicy:
     run, networks, found = read_networks(directory, step)
     torch.set_num_threads(1)  # the cores belong to the simulators
     policy = CheckpointPolicy(networks, run.spec, torch.device("cpu"))
-    with checkpoint_path(directory, step).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(checkpoint_path(directory, step))
     return LoadedPolicy(
         policy=policy,
         env_args=run.env_args,

@@ -1,5 +1,6 @@
 """An exported policy acts as its checkpoint does, or is not written."""
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -297,3 +298,33 @@ def test_the_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     action = ExportedPolicy(exported.directory).act(sensors)
     assert printed.strip() == f"[] {action.tolist()}"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"inputs": 3},
+        {"inputs": {"front_image": {"dtype": "uint8"}}},
+        {"sha256": "none"},
+        {"sha256": {}},
+        {"outputs": {"action": {}}},
+        {"env_args": None},
+        {"history": "many"},
+    ],
+    ids=str,
+)
+def test_contract_that_is_damaged_is_refused(exported: Exported, tmp_path: Path, harm: dict[str, Any]) -> None:
+    contract = json.loads((exported.directory / "policy.json").read_text())
+    (tmp_path / "policy.onnx").write_bytes((exported.directory / "policy.onnx").read_bytes())
+    (tmp_path / "policy.json").write_text(json.dumps(contract | harm))
+    with pytest.raises(PixelrlError, match=r"policy.json: not the contract of an exported policy, or damaged"):
+        ExportedPolicy(tmp_path)
+
+
+def test_network_that_onnxruntime_cannot_load_is_told(exported: Exported, tmp_path: Path) -> None:
+    contract = json.loads((exported.directory / "policy.json").read_text())
+    (tmp_path / "policy.onnx").write_bytes(b"no network")
+    contract["sha256"]["policy.onnx"] = hashlib.sha256(b"no network").hexdigest()
+    (tmp_path / "policy.json").write_text(json.dumps(contract))
+    with pytest.raises(PixelrlError, match=r"policy.onnx: onnxruntime cannot load it"):
+        ExportedPolicy(tmp_path)
