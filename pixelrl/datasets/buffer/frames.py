@@ -1,11 +1,24 @@
-"""The pictures of a camera, each of them once, wherever they live: the door, and the simplest home behind it."""
+"""The pictures of a camera, each of them once, wherever they are stored: GPU or RAM, a cache, the HDF5 files."""
 
-from typing import Protocol
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol
 
+import h5py
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
+
+from pixelrl.datasets.buffer.copy_pictures import ARRAY
+from pixelrl.datasets.buffer.recorded_file import RecordedFile
+from pixelrl.datasets.hdf5.file_objects import CheckedFile
+from pixelrl.datasets.hdf5.reader import FileContents, picture_rows
+from pixelrl.runtime.errors import DataError
 
 
 class Frames(Protocol):
@@ -29,12 +42,52 @@ def gather(values: Tensor, index: Tensor, *, pin: bool = False) -> Tensor:
     return taken
 
 
-def channels_first(pictures: Tensor) -> Tensor:
+def _channels_first(pictures: Tensor) -> Tensor:
     """Return pictures `[N, H, W, C]` as `[N, C, H, W]`, where they are: convolutions like their channels last there."""
     return rearrange(pictures, "n h w c -> n c h w")
 
 
-class InMemory:
+class FrameIndex:
+    """The numbers of all frames: those of a demo follow each other, and a demo that is used twice has them once.
+
+    Attributes:
+        files: each file once, with all of its demos that any source uses.
+        count: F, how many frames there are.
+        file: int64 `[D]`, the file of each demo.
+        names: the name of each demo.
+    """
+
+    def __init__(self, files: Iterable[RecordedFile]) -> None:
+        """Number the frames of all demos in their order."""
+        found: dict[Path, RecordedFile] = {}
+        firsts: dict[tuple[Path, str], int] = {}
+        self.count = 0
+        for each in files:
+            path, contents = each.contents.path.resolve(), each.contents
+            for name, steps in contents.demos.items():
+                if (path, name) not in firsts:
+                    firsts[path, name] = self.count
+                    self.count += steps + 1
+            before = found[path].contents.demos if path in found else {}
+            found[path] = replace(each, contents=replace(contents, demos={**before, **contents.demos}))
+        self.files = [*found.values()]
+        number = {path: index for index, path in enumerate(found)}
+        self.file = np.array([number[path] for path, _ in firsts])
+        self.names = [name for _, name in firsts]
+        self._firsts, self._starts = firsts, np.array([*firsts.values()])
+
+    def first_frames(self, contents: FileContents) -> NDArray[np.int64]:
+        """Return the number of the first frame of each demo."""
+        path = contents.path.resolve()
+        return np.array([self._firsts[path, name] for name in contents.demos])
+
+    def find(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the demo of each frame, counting over all of them, and its place in it."""
+        demo = np.searchsorted(self._starts, index, side="right") - 1
+        return demo, index - self._starts[demo]
+
+
+class MemoryFrames:
     """Frames as one array in memory: the GPU's, or the machine's, from where they leave through page-locked memory.
 
     Args:
@@ -47,4 +100,105 @@ class InMemory:
 
     def take(self, index: Tensor) -> Tensor:
         """Gather frames on their device."""
-        return channels_first(gather(self.pictures, index, pin=self.pin))
+        return _channels_first(gather(self.pictures, index, pin=self.pin))
+
+
+class CachedFrames:
+    """Frames in the caches of their files.
+
+    Where the machine's memory could hold all of them they are mapped, and once read they cost what memory costs.
+    Otherwise they are read row by row, so that they never count as memory of ours; the system is told of the whole
+    batch beforehand, which reads a disk many times faster than one row after another.
+
+    Args:
+        index: the frames.
+        key: the camera.
+        mapped: which of the two.
+        pin: return page-locked memory.
+
+    Raises:
+        DataError: a file has no cache.
+    """
+
+    def __init__(self, index: FrameIndex, key: str, *, mapped: bool, pin: bool) -> None:
+        self._index, self._pin = index, pin
+        self._shape = index.files[0].contents.pictures[key]
+        paths, rows = [], []
+        for file in index.files:
+            unit = file.kept_pictures(key)
+            if unit is None:
+                raise DataError(f"{file.contents.path}: its cache was taken away meanwhile; start again")
+            demos = unit.notes["demos"]
+            paths.append(unit.folder / ARRAY)
+            rows.append(dict(zip(demos, accumulate((n + 1 for n in demos.values()), initial=0), strict=False)))
+        self._row = np.array([rows[file][name] for file, name in zip(index.file, index.names, strict=True)])
+        maps = (np.asarray(np.memmap(path, np.uint8, "r")) for path in paths if mapped)
+        self._maps = [pixels.reshape(-1, *self._shape) for pixels in maps]
+        self._files = [path.open("rb", 0) for path in paths if not mapped]  # one that replaces it is not ours
+
+    def take(self, index: Tensor) -> Tensor:
+        """Copy frames out of the mapping, or read them."""
+        demo, place = self._index.find(index.numpy())
+        file, row = self._index.file[demo], self._row[demo] + place
+        taken = torch.empty(len(index), *self._shape, dtype=torch.uint8, pin_memory=self._pin)
+        if len(self._maps) == 1:
+            np.take(self._maps[0], row, axis=0, out=taken.numpy(), mode="clip")
+        elif self._maps:
+            for each in np.unique(file):
+                taken.numpy()[file == each] = self._maps[each][row[file == each]]
+        else:
+            self._read(taken.numpy(), file.tolist(), row.tolist())
+        return _channels_first(taken)
+
+    def _read(self, out: NDArray[np.uint8], files: Sequence[int], rows: Sequence[int]) -> None:
+        """Read rows of the files into `out`."""
+        size = out[0].nbytes
+        places = [(self._files[file].fileno(), row * size) for file, row in zip(files, rows, strict=True)]
+        if hasattr(os, "posix_fadvise"):
+            for descriptor, offset in places:
+                os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+        for target, (descriptor, offset) in zip(out.reshape(len(out), -1), places, strict=True):
+            if os.preadv(descriptor, [target], offset) != size:
+                raise DataError("a cache of pictures was cut short while it was in use; start again")
+
+
+class FileFrames:
+    """Frames where they were recorded: the last resort, since HDF5 takes a fraction of a millisecond for each."""
+
+    def __init__(self, index: FrameIndex, key: str, *, pin: bool) -> None:
+        self._index, self._key, self._pin = index, key, pin
+        self._shape = index.files[0].contents.pictures[key]
+        self._paths = [file.contents.path for file in index.files]
+        self._raw = [CheckedFile(path) for path in self._paths]
+        self._stamps = [_stamp(raw) for raw in self._raw]
+        # A frame is met once in a while: a cache of decompressed chunks would only grow with the number of demos.
+        self._files: list[Any] = [h5py.File(raw, "r", rdcc_nbytes=0) for raw in self._raw]
+
+    def take(self, index: Tensor) -> Tensor:
+        """Read frames, successive ones of a demo together.
+
+        Raises:
+            DataError: a file is damaged, or was changed since it was opened.
+        """
+        unique, back = np.unique(index.numpy(), return_inverse=True)
+        demo, place = self._index.find(unique)
+        breaks = np.flatnonzero((np.diff(demo) != 0) | (np.diff(unique) != 1)) + 1
+        pictures = np.empty((len(unique), *self._shape), np.uint8)
+        for run in np.split(np.arange(len(unique)), breaks):
+            file, name = self._index.file[demo[run[0]]], self._index.names[demo[run[0]]]
+            start, stop = int(place[run[0]]), int(place[run[-1]]) + 1
+            try:
+                block = picture_rows(self._files[file]["data"][name], self._key, start, stop)
+            except (OSError, RuntimeError, KeyError) as error:
+                raise DataError(f"{self._paths[file]}: /data/{name}: damaged ({error})") from error
+            pictures[run[0] : run[-1] + 1] = block
+        for file in np.unique(self._index.file[demo]):  # afterwards, or it could change in between
+            if _stamp(self._raw[file]) != self._stamps[file]:
+                raise DataError(f"{self._paths[file]}: was changed while it was in use; start again when it is whole")
+        return _channels_first(gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin))
+
+
+def _stamp(file: CheckedFile) -> tuple[int, int]:
+    """Return what changes when an open file does."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns

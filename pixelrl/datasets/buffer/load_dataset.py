@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelrl.learning.batch import Spec
-from pixelrl.datasets.buffer.frame_storage import Progress, place_frames
-from pixelrl.datasets.buffer.read_transitions import check_alike, read_transitions
+from pixelrl.datasets.buffer.frames import FrameIndex
+from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import CPU, Mixture
-from pixelrl.datasets.buffer.frame_index import lay_out
-from pixelrl.datasets.buffer.memory_plan import Memory, MemoryPlan
+from pixelrl.datasets.buffer.place_frames import Progress, place_frames
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
-from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.datasets.buffer.sources import Source, check_together
-from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable
+from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable, read_transitions
+from pixelrl.datasets.hdf5.reader import FileContents
+from pixelrl.learning.batch import Spec
+from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 
 STD_FLOOR = 1e-3
@@ -54,63 +54,78 @@ def load_dataset(
         workers: how many processes may build a cache.
         progress: watches the frames come in.
         copies: how many processes on this machine open the same.
-        sampling: whatever else `Mixture` takes.
+        sampling: `batch_size`, `gamma`, and whatever else `Mixture` takes.
 
     Raises:
         DataError: sources that cannot be mixed, or files that cannot be read.
     """
-    recordings = _open(sources, images, proprio, cache_dir)
-    used = [choose_demos(each, source, seed) for source, each in zip(sources, recordings, strict=True)]
-    parts, frames = lay_out(recording for each in used for recording in each)
-    files = [*parts.values()]
+    check_together(sources)
+    opened = []
+    for source in sources:
+        request = Request(mask=source.mask, images=images, proprio=proprio)
+        opened.append([open_recorded_file(path, request, cache_dir) for path in source.paths()])
+    check_alike([file.contents for files in opened for file in files])
+    used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
+    index = FrameIndex(file for files in used for file in files)
     plan, pictures = place_frames(
-        files, frames, memory=memory, device=device, workers=workers, progress=progress, copies=copies
+        index, memory=memory, device=device, workers=workers, progress=progress, copies=copies
     )
-    table = read_transitions(used, parts, pictures, actions=actions)
     if plan.place == "cache":
-        for recording in (recording for each in recordings for recording in each if recording.kept is None):
-            recording.keep_numbers()
-    task = next((index for index, source in enumerate(sources) if source.reward_scale), 0)
+        for file in (file for files in opened for file in files):
+            file.keep_numbers()
+    table = read_transitions(used, index, pictures, actions=actions)
+    task = next((number for number, source in enumerate(sources) if source.reward_scale), 0)
     return Mixture(
         table,
         sources,
-        spec=_spec(table, recordings[0][0].contents, sources, history),
-        env_args=recordings[task][0].contents.env_args,
+        spec=_spec(table, opened[0][0].contents, sources, history),
+        env_args=opened[task][0].contents.env_args,
+        plan=plan,
         seed=seed,
         home=device if plan.place == "gpu" else CPU,
         pin=device.type == "cuda",
-        plan=plan,
         **sampling,
     )
 
 
-def choose_demos(recordings: Sequence[RecordedFile], source: Source, seed: int) -> list[RecordedFile]:
+def choose_demos(files: Sequence[RecordedFile], source: Source, seed: int) -> list[RecordedFile]:
     """Return the files with a source's fraction of their demos, counted over all; those without any are left out."""
-    demos = [(index, name) for index, recording in enumerate(recordings) for name in recording.contents.demos]
+    demos = [(number, name) for number, file in enumerate(files) for name in file.contents.demos]
     count = max(1, int(source.fraction * len(demos) + 0.5))
     order = np.arange(len(demos))
     if source.pick == "random":
         order = np.random.default_rng(derive(seed, "fraction", source.name)).permutation(len(demos))
-    kept = {demos[place] for place in order[:count]}
+    chosen = {demos[place] for place in order[:count]}
     parts = []
-    for index, recording in enumerate(recordings):
-        some = {name: steps for name, steps in recording.contents.demos.items() if (index, name) in kept}
+    for number, file in enumerate(files):
+        some = {name: steps for name, steps in file.contents.demos.items() if (number, name) in chosen}
         if some:
-            parts.append(replace(recording, contents=replace(recording.contents, demos=some)))
+            parts.append(replace(file, contents=replace(file.contents, demos=some)))
     return parts
 
 
-def _open(
-    sources: Sequence[Source], images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
-) -> list[list[RecordedFile]]:
-    """Open the files of all sources, and check that they may be mixed."""
-    check_together(sources)
-    recordings = []
-    for source in sources:
-        request = Request(mask=source.mask, images=images, proprio=proprio)
-        recordings.append([open_recorded_file(path, request, cache_dir) for path in source.paths()])
-    check_alike([recording.contents for each in recordings for recording in each])
-    return recordings
+def check_alike(files: Sequence[FileContents]) -> None:
+    """Raise unless files that are read together hold the same keys, shapes and actions.
+
+    Raises:
+        DataError: names the first file that differs from the first one, and in what.
+    """
+    first = files[0]
+    expected = _traits(first)
+    for other in files[1:]:
+        came = _traits(other)
+        for key in expected | came:
+            if expected.get(key) != came.get(key):
+                raise DataError(
+                    f"{other.path}: {key} is {came.get(key, 'missing')}; "
+                    f"expected {expected.get(key, 'no such key')}, as in {first.path}"
+                )
+
+
+def _traits(contents: FileContents) -> dict[str, str]:
+    """Return what files that are read together must share."""
+    action = {f"action {i}": f"{d.name} [{d.low}, {d.high}] {d.unit}" for i, d in enumerate(contents.action)}
+    return {key: f"{shape}" for key, shape in {**contents.pictures, **contents.vectors}.items()} | action
 
 
 def _spec(table: TransitionTable, contents: FileContents, sources: Sequence[Source], history: int) -> Spec:

@@ -1,20 +1,22 @@
 """A data set in memory, but for its pictures: a transition is an index, and its next frame is the one after."""
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.buffer.frames import Frames
+from pixelrl.datasets.buffer.frames import FrameIndex, Frames
+from pixelrl.datasets.buffer.recorded_file import Numbers, RecordedFile
+from pixelrl.datasets.hdf5.reader import FileContents
+from pixelrl.runtime.actions import ActionDim, to_units
+from pixelrl.runtime.errors import DataError
 
 ActionRange = Literal["unit", "min-max"]
 """Actions are normalised to [-1, 1] already, or are to be, by their range in the data."""
-
 
 ROUNDING = 1e-5
 """How far beyond [-1, 1] float arithmetic may have brought an action; it is clipped."""
@@ -66,3 +68,92 @@ class TransitionTable:
         for frames in self.images.values():
             checksum = zlib.crc32(np.ascontiguousarray(frames.take(some).cpu().numpy()).data, checksum)
         return f"{len(self)} transitions, crc32 {checksum:08x}"
+
+
+def read_transitions(
+    sources: Sequence[Sequence[RecordedFile]],
+    index: FrameIndex,
+    images: Mapping[str, Frames],
+    *,
+    actions: ActionRange = "unit",
+) -> TransitionTable:
+    """Read the numbers of all sources into one table, file by file, beside pictures that are there.
+
+    `actions="min-max"` maps each dimension's range in the data to [-1, 1] and rewrites `dims` accordingly.
+
+    Raises:
+        DataError: actions out of range, or whatever `RecordedFile.numbers` finds.
+    """
+    files = [(number, file) for number, source in enumerate(sources) for file in source]
+    table = _allocate(files, index, images)
+    step = 0
+    for _, file in files:
+        numbers, steps = file.numbers(), sum(file.contents.demos.values())
+        if actions == "unit":
+            _check_unit_range(numbers, file.contents)
+        here = slice(step, step + steps)
+        table.action.numpy()[here] = numbers.actions
+        table.reward.numpy()[here] = numbers.rewards
+        table.done.numpy()[here] = numbers.dones
+        lengths = np.array([*file.contents.demos.values()]) + 1
+        begins = index.first_frames(file.contents) - (lengths.cumsum() - lengths)
+        table.proprio.numpy()[np.repeat(begins, lengths) + np.arange(lengths.sum())] = numbers.proprio
+        step += steps
+    return _normalised(table) if actions == "min-max" else replace(table, action=table.action.clamp_(-1, 1))
+
+
+def _check_unit_range(numbers: Numbers, contents: FileContents) -> None:
+    """Raise a `DataError` unless all actions lie in [-1, 1]."""
+    sizes = np.abs(numbers.actions).max(axis=1)
+    if sizes.max() <= 1 + ROUNDING:
+        return
+    ends = np.cumsum([*contents.demos.values()])
+    demo = int(np.searchsorted(ends, np.flatnonzero(sizes > 1 + ROUNDING)[0], side="right"))
+    name, steps = [*contents.demos.items()][demo]
+    rows = numbers.actions[ends[demo] - steps : ends[demo]]
+    worst = np.unravel_index(np.abs(rows).argmax(), rows.shape)
+    value = float(rows[worst])
+    raise DataError(
+        f"{contents.path}: /data/{name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
+        "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
+    )
+
+
+def _allocate(
+    files: Sequence[tuple[int, RecordedFile]], index: FrameIndex, images: Mapping[str, Frames]
+) -> TransitionTable:
+    """Return a table of the right size; what follows from the lengths is filled in, the rest is not."""
+    contents = files[0][1].contents
+    lengths = np.array([steps for _, file in files for steps in file.contents.demos.values()])
+    sources = np.array([source for source, file in files for _ in file.contents.demos])
+    starts = np.concatenate([index.first_frames(file.contents) for _, file in files])
+    total = int(lengths.sum())
+    demo = np.repeat(np.arange(len(lengths)), lengths)
+    begin = (lengths.cumsum() - lengths)[demo]
+    last = torch.zeros(total, dtype=torch.bool)
+    last[torch.from_numpy(lengths.cumsum() - 1)] = True
+    return TransitionTable(
+        images=images,
+        proprio=torch.empty(index.count, sum(contents.vectors.values())),
+        action=torch.empty(total, len(contents.action)),
+        reward=torch.empty(total),
+        done=torch.empty(total, dtype=torch.bool),
+        frame=torch.from_numpy(starts[demo] + np.arange(total) - begin),
+        first=torch.from_numpy(starts[demo]),
+        last=last,
+        demo=torch.from_numpy(demo),
+        source=torch.from_numpy(sources[demo]),
+        dims=contents.action,
+    )
+
+
+def _normalised(table: TransitionTable) -> TransitionTable:
+    """Map the range of each action dimension to [-1, 1], and say in `dims` what -1 and 1 now mean."""
+    low, high = table.action.amin(0), table.action.amax(0)
+    half = ((high - low) / 2).clamp(min=1e-6)  # a constant dimension becomes 0
+    middle = (high + low) / 2
+    dims = tuple(
+        replace(dim, low=to_units(float(m - h), dim.low, dim.high), high=to_units(float(m + h), dim.low, dim.high))
+        for dim, m, h in zip(table.dims, middle, half, strict=True)
+    )
+    return replace(table, action=table.action.sub_(middle).div_(half).clamp_(-1, 1), dims=dims, actions="min-max")

@@ -32,6 +32,9 @@ from pixelrl.datasets.hdf5.access import (
 )
 from pixelrl.runtime.errors import DataError
 
+BLOCK = 4 * 2**20
+"""Bytes of pictures that are read at a time: a demo may be longer than memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileContents:
@@ -52,6 +55,11 @@ class FileContents:
     vectors: Mapping[str, int]
     action: tuple[ActionDim, ...]
     env_args: Mapping[str, Any]
+
+    @property
+    def frames(self) -> int:
+        """Return how many frames a camera has in all demos."""
+        return sum(self.demos.values()) + len(self.demos)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,24 @@ def read_demos(contents: FileContents, names: Iterable[str] | None = None) -> It
         data = child(file, "data")
         for name in contents.demos if names is None else names:
             yield _read_demo(child(data, name), name, contents)
+
+
+def read_pictures(contents: FileContents, key: str) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
+    """Yield a camera's pictures in blocks: the demo, the block's first frame in it, and uint8 `[n, H, W, C]`."""
+    rows = max(1, BLOCK // math.prod(contents.pictures[key]))
+    with open_file(contents.path) as file:
+        for name, steps in contents.demos.items():
+            for start in range(0, steps + 1, rows):
+                yield name, start, picture_rows(file["data"][name], key, start, min(start + rows, steps + 1))
+
+
+def picture_rows(demo: h5py.Group, key: str, start: int, stop: int) -> NDArray[np.uint8]:
+    """Read some successive frames of a demo, uint8 `[stop - start, H, W, C]`."""
+    held, last = sensor(demo, key)
+    pictures: NDArray[np.uint8] = held[start:stop]
+    if last is not None and stop > len(held):
+        pictures = np.concatenate([pictures, last[-1:]])
+    return pictures
 
 
 def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
@@ -195,8 +221,7 @@ def _check_demo(
 
 def _check_size(contents: FileContents) -> None:
     """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
-    frames = sum(contents.demos.values()) + len(contents.demos)
-    claimed = frames * (sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()))
+    claimed = contents.frames * (sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()))
     held = contents.path.stat().st_size
     if claimed > DEFLATED * held:
         raise DataError(f"{contents.path}: claims {claimed} bytes of observations; a file of {held} cannot hold them")
