@@ -3,7 +3,7 @@
 Whatever reads them runs in a process of its own, with little memory and little time: a hang, a crash of the HDF5
 library, an exception of any other kind and a picture that the file cannot hold are all told apart there.
 
-`python tests/test_fuzz.py 600 7` goes on for 600 seconds with the seed 7.
+`python -m tests.datasets.test_fuzz 600 7` goes on for 600 seconds with the seed 7.
 """
 
 import itertools
@@ -356,7 +356,7 @@ class Reader:
         """Return what came of a file: "loaded", a clear error, or what must not be, beginning with a "!"."""
         if self._process is None:
             paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-            words = [sys.executable, __file__, "serve"]
+            words = [sys.executable, "-m", "tests.datasets.test_fuzz", "serve"]  # beside this file lies an `inspect`
             environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self._process = subprocess.Popen(words, text=True, env=environment, **pipes)

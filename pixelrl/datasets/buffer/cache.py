@@ -118,7 +118,8 @@ class Cache:
             for path in staging.iterdir():
                 os.utime(path, ns=(0, 0))  # unlike the inode's time of change, where the disk keeps that
             hashing.join()
-            write_json(staging / INDEX, {"format": FORMAT, **self._stamp, "sha256": self._checksum, "files": _files(staging)})
+            index = {"format": FORMAT, **self._stamp, "sha256": self._checksum, "files": _files(staging)}
+            write_json(staging / INDEX, index)
             if _stamp(self.source) != self._stamp:
                 raise self._changed()
 

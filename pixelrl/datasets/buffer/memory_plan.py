@@ -1,6 +1,5 @@
 """The memory plan: the fastest place where one copy of every frame fits, from budgets that are measured."""
 
-import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from rich.filesize import decimal
 
@@ -20,7 +20,7 @@ Memory = Literal["auto", "gpu", "ram", "cache", "file"]
 GPU_RESERVE, GPU_SHARE = 4 * 2**30, 0.8
 """What is left to the networks: so many bytes, and a fifth of what is free."""
 RAM_SHARE = 0.8
-"""The part of the free memory that frames may take; learner, loader and page cache need some too."""
+"""The part of the free memory that frames may take; learner, prefetching and page cache need some too."""
 DISK_SHARE = 0.95
 """The part of the free disk that a cache may take."""
 
@@ -40,7 +40,7 @@ class MemoryPlan:
     reason: str
 
 
-def choose(
+def choose_place(
     memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[[], str | None], copies: int = 1
 ) -> MemoryPlan:
     """Choose where `size` bytes of frames are to live.
@@ -80,7 +80,7 @@ def gpu_room(device: torch.device) -> int:
 
 def ram_room() -> int:
     """Return how many bytes of memory frames may take now, whichever limit is the narrowest."""
-    limits = [system_room(), cgroup_room(), process_room()]
+    limits = [psutil.virtual_memory().available, cgroup_room(), process_room()]
     return max(0, int(RAM_SHARE * min(limit for limit in limits if limit is not None)))
 
 
@@ -92,19 +92,10 @@ def disk_obstacle(folder: Path, size: int) -> str | None:
     return f"a cache takes {decimal(size)} and the disk of {folder} has {decimal(free)} left"
 
 
-def system_room(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return the machine's available memory; half of all where the system does not tell."""
-    try:
-        return _table(meminfo)["MemAvailable:"] * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
 def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
     """Return what is left under the narrowest of our control groups' limits, or None if there is none.
 
-    Pages of files count as free: the kernel takes them back. Both versions of the interface; a group whose folder
-    is not to be seen from within a container is the container's root.
+    Both versions of the interface; a group whose folder is not to be seen from within a container is its root.
     """
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
@@ -115,34 +106,31 @@ def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/sel
         if controllers and "memory" not in controllers.split(","):
             continue
         base = root / "memory" if controllers else root
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-        prefix = "total_" if controllers else ""
         group = base / path.strip("/")
         for folder in (group, *group.parents):
-            try:
-                limit, used = ((folder / name).read_text().strip() for name in names)
-                stat = _table(folder / "memory.stat")
-            except OSError:
-                limit = "max"
-            if limit != "max" and int(limit) < 2**60:  # the old interface's word for no limit is about 2^63
-                pages = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
-                rooms.append(int(limit) - int(used) + pages)
+            rooms.append(_group_room(folder, old=bool(controllers)))
             if folder == base:
                 break
-    return min(rooms, default=None)
+    return min((room for room in rooms if room is not None), default=None)
 
 
-def process_room(status: Path = Path("/proc/self/status")) -> int | None:
+def _group_room(folder: Path, *, old: bool) -> int | None:
+    """Return what is left under one group's limit; pages of files count as free: the kernel takes them back."""
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if old else ("memory.max", "memory.current")
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in names)
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except OSError:
+        return None
+    if limit == "max" or int(limit) >= 2**60:  # the old interface's word for no limit is about 2^63
+        return None
+    pages = (f"{'total_' if old else ''}{kind}active_file" for kind in ("", "in"))
+    return int(limit) - int(used) + sum(int(stat.get(name, 0)) for name in pages)
+
+
+def process_room() -> int | None:
     """Return what is left under this process's own limits (`ulimit -v`, `ulimit -d`), or None if it has none."""
-    rooms = []
-    for kind, used in ((resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")):
-        limit, _ = resource.getrlimit(kind)
-        if limit != resource.RLIM_INFINITY:
-            rooms.append(limit - _table(status).get(used, 0) * 1024 if status.exists() else limit)
-    return min(rooms, default=None)
-
-
-def _table(path: Path) -> dict[str, int]:
-    """Return the lines `NAME NUMBER ...` of a file of the kernel's."""
-    words = [line.split() for line in path.read_text().splitlines()]
-    return {word[0]: int(word[1]) for word in words if len(word) > 1 and word[1].isdigit()}
+    used = psutil.Process().memory_info()
+    taken = {resource.RLIMIT_AS: used.vms, resource.RLIMIT_DATA: getattr(used, "data", 0)}
+    limits = {kind: resource.getrlimit(kind)[0] for kind in taken}
+    return min((limits[k] - taken[k] for k in taken if limits[k] != resource.RLIM_INFINITY), default=None)

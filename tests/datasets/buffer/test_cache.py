@@ -1,5 +1,6 @@
 """The cache: built once, and never trusted unless it is whole and its file is the one that it was built from."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,13 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from pixelrl.datasets.buffer import recorded_file as recording_module
-from pixelrl.datasets.buffer.cache import Cache
+from pixelrl.datasets.buffer import copy_pictures as copying
 from pixelrl.datasets.hdf5.file_objects import CheckedFile
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.load_dataset import load_dataset
-from pixelrl.datasets.buffer.recorded_file import Request, keep_pictures, kept_pictures, open_recorded_file
-from pixelrl.datasets.hdf5.reader import read_contents
+from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
 from pixelrl.datasets.buffer.sources import Source
 from tests.dots import CAMERA, write_dots
 from pixelrl.runtime.errors import DataError
@@ -98,15 +97,24 @@ def longer(path: Path) -> None:
 
 
 def camera(path: Path) -> Path:
-    return next(unit for unit in units(path) if unit.name.startswith(CAMERA))
+    return next(unit for unit in units(path) if unit.name.startswith("pictures-"))
+
+
+def keep(path: Path, workers: int = 1, progress: Callable[[int], None] = lambda copied: None) -> RecordedFile:
+    """Keep the camera's pictures of a file."""
+    file = open_recorded_file(path, ALL)
+    lacking = file.not_kept()
+    assert lacking is not None
+    file.keep_pictures(lacking, workers, progress)
+    return file
 
 
 def cut(path: Path) -> None:
-    os.truncate(camera(path) / "pictures.npy", 1000)
+    os.truncate(camera(path) / "pictures.bin", 1000)
 
 
 def overwritten(path: Path) -> None:
-    with (camera(path) / "pictures.npy").open("r+b") as file:
+    with (camera(path) / "pictures.bin").open("r+b") as file:
         file.seek(1000)
         file.write(b"stranger")
 
@@ -132,13 +140,23 @@ def of_another_file(path: Path) -> None:
     shutil.copytree(f"{other}.frames", f"{path}.frames")
 
 
-def of_another_shape(path: Path) -> None:
-    pictures = np.load(camera(path) / "pictures.npy")
-    np.save(camera(path) / "pictures.npy", pictures.transpose(0, 2, 3, 1))
-    status = (camera(path) / "pictures.npy").stat()
-    index = json.loads((camera(path) / "index.json").read_text())
-    index["arrays"]["pictures.npy"] = [status.st_size, status.st_mtime_ns]
-    (camera(path) / "index.json").write_text(json.dumps(index))
+def that_came_with_the_data(path: Path) -> None:
+    """Put another cache in its place as an archive does, with sizes and times of its choice, and an index that fits."""
+    unit = camera(path)
+    index = json.loads((unit / "index.json").read_text())
+    pictures = unit / "pictures.bin"
+    data, times = pictures.read_bytes(), pictures.stat()
+    pictures.unlink()
+    pictures.write_bytes(bytes(len(data)))
+    os.utime(pictures, ns=(times.st_atime_ns, times.st_mtime_ns))
+    index["files"]["pictures.bin"][0] = pictures.stat().st_size
+    (unit / "index.json").write_text(json.dumps(index))
+
+
+def with_other_notes(path: Path) -> None:
+    notes = json.loads((camera(path) / "notes.json").read_text())
+    notes["demos"]["demo_0"] += 1
+    (camera(path) / "notes.json").write_text(json.dumps(notes))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +170,8 @@ def of_another_shape(path: Path) -> None:
         with_half_an_index,
         of_another_version,
         of_another_file,
-        of_another_shape,
+        that_came_with_the_data,
+        with_other_notes,
     ],
 )
 def test_a_changed_or_damaged_or_foreign_cache_is_built_anew(
@@ -180,45 +199,94 @@ def test_a_file_that_was_only_touched_keeps_its_cache(
     assert reads == []
 
 
-def test_an_interrupted_build_leaves_nothing_that_is_trusted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, calls = read_contents(path), []
+def test_interrupted_build_leaves_nothing_that_is_trusted(path: Path) -> None:
+    calls = []
 
     def interrupted(copied: int) -> None:
         calls.append(copied)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        keep_pictures(whole, Cache(path), CAMERA, workers=1, progress=interrupted)
-    assert calls and kept_pictures(open_recorded_file(path, ALL), CAMERA) is None
-    leftover = path.with_name("a.h5.frames") / f".{recording_module._camera(CAMERA)}.dead.tmp"
+        keep(path, progress=interrupted)
+    assert calls and open_recorded_file(path, ALL).kept_pictures(CAMERA) is None
+    mixture(path)
+    unit = camera(path)
+    leftover = unit.with_name(f".{unit.name}.dead.tmp")
     leftover.mkdir()  # what a kill leaves
+    shutil.rmtree(unit)
     assert like_the_file(mixture(path), path)
     assert not leftover.exists()
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_kept(path: Path) -> None:
-    whole = read_contents(path)
+def test_file_that_changes_while_it_is_read_is_not_kept(path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.h5: changed while it was read"):
-        keep_pictures(whole, Cache(path), CAMERA, workers=1, progress=lambda copied: touched(path))
+        keep(path, progress=lambda copied: touched(path))
     assert units(path) == []
 
 
 def test_several_processes_copy_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording_module, "ALONE", 1)
-    monkeypatch.setattr(recording_module, "DEMOS", 1)
+    monkeypatch.setattr(copying, "ONE_PROCESS", 1)
+    monkeypatch.setattr(copying, "DEMOS", 1)
     counted: list[int] = []
-    unit = keep_pictures(read_contents(path), Cache(path), CAMERA, workers=2, progress=counted.append)
-    assert len(counted) == 5 and sum(counted) == unit.arrays["pictures"].shape[0]
+    file = keep(path, workers=2, progress=counted.append)
+    assert len(counted) == 5 and sum(counted) == file.contents.frames
     assert like_the_file(mixture(path), path)
 
 
+def test_links_in_the_place_of_a_cache_are_not_written_through(path: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("years of work")
+    folder = path.with_name("a.h5.frames")
+    folder.symlink_to(precious)
+    with pytest.raises(DataError, match=r"a\.h5\.frames is a link, through which nothing is written; --cache-dir"):
+        mixture(path)
+    folder.unlink()
+    folder.mkdir()
+    (folder / ".lock").symlink_to(precious / "thesis")
+    with pytest.raises(DataError, match=r"a\.h5\.frames: cannot be written \(Too many levels of symbolic links\)"):
+        mixture(path)
+    assert [file.read_text() for file in precious.iterdir()] == ["years of work"]
+
+
+def test_disk_that_keeps_no_time_of_change_is_not_trusted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = os.utime
+    monkeypatch.setattr(os, "utime", lambda place, ns: plain(place))  # both times become the same, or nearly so
+    monkeypatch.setattr("pixelrl.datasets.buffer.cache._stamp", lambda _: {"size": 1, "mtime_ns": 5, "ctime_ns": 5})
+    with pytest.raises(DataError, match=r"frames: cannot be written \(its disk does not tell when files were changed\)"):
+        mixture(path)
+
+
+def test_disk_without_locks_is_read_and_cached(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    expected = mixture(path, "ram").table.fingerprint()
+    monkeypatch.setattr("fcntl.flock", none)
+    for memory in ("ram", "cache", "file", "cache"):
+        assert mixture(path, memory).table.fingerprint() == expected
+
+
+def test_file_that_changes_while_it_is_in_use_stops_the_run(path: Path) -> None:
+    found = mixture(path, "file")
+    found.batch(0)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(DataError, match=r"a\.h5: "):
+        for step in range(20):
+            found.batch(step)
+    path.write_bytes(bytes(1000))
+    with pytest.raises(DataError, match=r"a\.h5: "):
+        found.batch(0)
+
+
 def copier(told: Any) -> None:
-    recording_module._follow_the_parent()
+    copying._end_with_parent()
     told.send(os.getpid())
     threading.Event().wait()
 
 
-def employer(told: Any) -> None:
+def parent_of_a_copier(told: Any) -> None:
     child = get_context("spawn").Process(target=copier, args=(told,))
     child.start()
     child.join()
@@ -227,7 +295,7 @@ def employer(told: Any) -> None:
 def test_copiers_end_with_a_parent_that_was_killed() -> None:
     spawn = get_context("spawn")
     hear, tell = spawn.Pipe(duplex=False)
-    parent = spawn.Process(target=employer, args=(tell,))
+    parent = spawn.Process(target=parent_of_a_copier, args=(tell,))
     parent.start()
     tell.close()
     assert hear.recv() != parent.pid
@@ -256,18 +324,14 @@ def test_two_processes_that_build_the_same_cache_wait_for_each_other(path: Path)
 
 def test_threads_build_it_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    plain = recording_module._copy
+    plain = copying._copy
 
     def copy(*task: object) -> None:
         made.append(1)
         plain(*task)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(recording_module, "_copy", copy)
-    whole = read_contents(path)
-    threads = [
-        threading.Thread(target=keep_pictures, args=(whole, Cache(path), CAMERA), kwargs={"workers": 1})
-        for _ in range(4)
-    ]
+    monkeypatch.setattr(copying, "_copy", copy)
+    threads = [threading.Thread(target=keep, args=(path,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -290,7 +354,7 @@ def test_a_place_that_cannot_be_written_to_is_named(
     blocked.write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"--memory cache: .*blocked cannot be written to; --cache-dir names another"):
         mixture(path, cache_dir=blocked)
-    monkeypatch.setattr("pixelrl.datasets.buffer.frame_storage.ram_room", lambda: 1000)
+    monkeypatch.setattr("pixelrl.datasets.buffer.place_frames.ram_room", lambda: 1000)
     found = mixture(path, "auto", cache_dir=blocked)
     plan = found.plan
     assert plan.place == "file" and "slow, since" in plan.reason and "--cache-dir" in plan.reason
@@ -300,7 +364,7 @@ def test_a_place_that_cannot_be_written_to_is_named(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recording_module, "_copy", full)
+    monkeypatch.setattr(copying, "_copy", full)
     with pytest.raises(DataError, match=r"frames: cannot be written \(No space left on device\); --cache-dir names"):
         mixture(path, cache_dir=tmp_path / "elsewhere")
 
@@ -319,7 +383,7 @@ def test_several_files_and_cameras_are_found_among_their_caches(
     assert len(plain.spec.images) == 2
     cached = mixture(tmp_path / "*.h5")
     assert cached.plan.mapped
-    monkeypatch.setattr("pixelrl.datasets.buffer.frame_storage.ram_room", lambda: 1)
+    monkeypatch.setattr("pixelrl.datasets.buffer.place_frames.ram_room", lambda: 1)
     unmapped = mixture(tmp_path / "*.h5")
     assert not unmapped.plan.mapped
     for step in range(3):

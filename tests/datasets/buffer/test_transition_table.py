@@ -1,4 +1,4 @@
-"""The store: each frame once, at the place that index arithmetic expects."""
+"""The transition table: each frame once, at the place that index arithmetic expects."""
 
 import os
 import subprocess
@@ -12,13 +12,13 @@ import pytest
 import torch
 from einops import rearrange
 
-from pixelrl.datasets.buffer.frame_storage import Progress, place_frames
-from pixelrl.datasets.buffer.read_transitions import check_alike, read_transitions
-from pixelrl.datasets.buffer.frame_index import lay_out
+from pixelrl.datasets.buffer.frames import FrameIndex
+from pixelrl.datasets.buffer.load_dataset import check_alike
+from pixelrl.datasets.buffer.place_frames import Progress, place_frames
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.recorded_file import Request, open_recorded_file
 from pixelrl.datasets.hdf5.reader import read_contents
-from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable
+from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable, read_transitions
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.runtime.errors import DataError
@@ -29,12 +29,12 @@ ALL = Request(mask=None, images=None, proprio=None)
 def opened(
     *sources: list[Path], actions: ActionRange = "unit", memory: Memory = "ram", progress: Progress | None = None
 ) -> TransitionTable:
-    """Return the store of some files."""
-    recordings = [[open_recorded_file(path, ALL) for path in source] for source in sources]
-    parts, frames = lay_out(recording for each in recordings for recording in each)
+    """Return the table of some files."""
+    files = [[open_recorded_file(path, ALL) for path in source] for source in sources]
+    index = FrameIndex(file for each in files for file in each)
     cpu = torch.device("cpu")
-    _, images = place_frames([*parts.values()], frames, memory=memory, device=cpu, workers=1, progress=progress)
-    return read_transitions(recordings, parts, images, actions=actions)
+    _, images = place_frames(index, memory=memory, device=cpu, workers=1, progress=progress)
+    return read_transitions(files, index, images, actions=actions)
 
 
 @pytest.mark.parametrize("memory", ["ram", "gpu", "cache", "file"])
@@ -42,30 +42,30 @@ def test_every_frame_lies_once_where_the_transitions_look(tmp_path: Path, memory
     prior = [write_dots(tmp_path / f"{seed}.h5", "prior", 2, seed=seed) for seed in (0, 1)]
     task = [write_dots(tmp_path / "task.h5", "task", 3)]
     seen: list[tuple[int, int]] = []
-    store = opened(prior, task, memory=memory, progress=lambda more, total: seen.append((more, total)))
+    table = opened(prior, task, memory=memory, progress=lambda more, total: seen.append((more, total)))
     episodes = [*dot_episodes("prior", 2), *dot_episodes("prior", 2, seed=1), *dot_episodes("task", 3)]
 
-    assert len(store) == sum(len(episode) for episode in episodes)
-    assert len(store.proprio) == len(store) + len(episodes)
+    assert len(table) == sum(len(episode) for episode in episodes)
+    assert len(table.proprio) == len(table) + len(episodes)
     if memory != "file":
-        assert sum(more for more, _ in seen) == len(store.proprio) and {total for _, total in seen} == {
-            len(store.proprio)
+        assert sum(more for more, _ in seen) == len(table.proprio) and {total for _, total in seen} == {
+            len(table.proprio)
         }
-    held = store.images[CAMERA].take(torch.arange(len(store.proprio)))
+    held = table.images[CAMERA].take(torch.arange(len(table.proprio)))
     transition = 0
     for number, episode in enumerate(episodes):
         pictures = rearrange(episode.sensors[CAMERA], "n h w c -> n c h w")
         for step in range(len(episode)):
-            frame = int(store.frame[transition])
+            frame = int(table.frame[transition])
             for offset in (0, 1):
                 np.testing.assert_array_equal(held[frame + offset], pictures[step + offset])
-                np.testing.assert_array_equal(store.proprio[frame + offset], episode.sensors[POSITION][step + offset])
-            assert frame == int(store.first[transition]) + step
-            assert store.reward[transition] == episode.rewards[step]
-            assert store.done[transition] == episode.dones[step]
-            assert store.last[transition] == (step == len(episode) - 1)
-            assert (int(store.demo[transition]), int(store.source[transition])) == (number, int(number >= 4))
-            torch.testing.assert_close(store.action[transition], torch.from_numpy(episode.actions[step]))
+                np.testing.assert_array_equal(table.proprio[frame + offset], episode.sensors[POSITION][step + offset])
+            assert frame == int(table.first[transition]) + step
+            assert table.reward[transition] == episode.rewards[step]
+            assert table.done[transition] == episode.dones[step]
+            assert table.last[transition] == (step == len(episode) - 1)
+            assert (int(table.demo[transition]), int(table.source[transition])) == (number, int(number >= 4))
+            torch.testing.assert_close(table.action[transition], torch.from_numpy(episode.actions[step]))
             transition += 1
 
 
@@ -86,10 +86,10 @@ def plainly(path: Path, next_obs: bool) -> None:
 @pytest.mark.parametrize("next_obs", [True, False])
 def test_frames_of_robomimics_own_files(tmp_path: Path, memory: Memory, next_obs: bool) -> None:
     plainly(write_dots(tmp_path / "a.h5", "task", 3), next_obs)
-    store = opened([tmp_path / "a.h5"], memory=memory)
+    table = opened([tmp_path / "a.h5"], memory=memory)
     dropped = 0 if next_obs else 1  # nobody recorded what follows the last action
     frames = [episode.sensors[CAMERA][: len(episode.sensors[CAMERA]) - dropped] for episode in dot_episodes("task", 3)]
-    held = store.images[CAMERA].take(torch.arange(len(store.proprio)))
+    held = table.images[CAMERA].take(torch.arange(len(table.proprio)))
     np.testing.assert_array_equal(rearrange(held, "n c h w -> n h w c"), np.concatenate(frames))
 
 
@@ -102,11 +102,11 @@ def test_min_max_stretches_actions_and_says_what_they_mean(tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"demo_0/actions\[2, 0\] is 3\.5, 2\.5 outside \[-1, 1\]; .*--actions min-max"):
         opened([tmp_path / "a.h5"])
 
-    store = opened([tmp_path / "a.h5"], actions="min-max")
-    assert store.action[:3, 0].tolist() == [-1, 0, 1]
-    assert not store.action[:, 1].any()  # constant
-    assert (store.dims[0].low, store.dims[0].high) == pytest.approx((0.05, 0.35))
-    assert store.dims[0].unit == "m"
+    table = opened([tmp_path / "a.h5"], actions="min-max")
+    assert table.action[:3, 0].tolist() == [-1, 0, 1]
+    assert not table.action[:, 1].any()  # constant
+    assert (table.dims[0].low, table.dims[0].high) == pytest.approx((0.05, 0.35))
+    assert table.dims[0].unit == "m"
 
 
 def test_files_must_be_alike(tmp_path: Path) -> None:
