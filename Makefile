@@ -9,7 +9,7 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint setup clean help
+.PHONY: demo test lint bench setup clean help
 
 demo: setup ## set up, then run `pixelrl demo $(ARGS)`: data, training, rollouts and export in miniature
 	@.venv/bin/pixelrl demo $(ARGS)
@@ -17,9 +17,14 @@ demo: setup ## set up, then run `pixelrl demo $(ARGS)`: data, training, rollouts
 test: setup ## set up, then run the test suite: `pytest $(ARGS)`
 	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 2 $(ARGS)
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## ruff, mypy --strict, and the direction of imports
 	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@.venv/bin/python -m pytest tests/test_imports.py
+
+bench: setup ## time the learner against its bare arithmetic: `python -m benchmarks.learner $(ARGS)`
+	@.venv/bin/python -m benchmarks.learner $(ARGS)
 
 setup: ## make .venv and install pixelrl in it; does nothing when that is done
 	@.ci/setup
