@@ -20,7 +20,6 @@ from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Place
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.launch.processor import keep_memory
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
 
@@ -104,7 +103,6 @@ def from_place(path: Path, frames: Frames, place: Place, threads: int = 0) -> Wo
 
     `threads` load ahead, as with `pixelrl train --loader-threads`.
     """
-    keep_memory()  # as `train` does; every contender gets it
     source = Source(name="task", files=(path,))
     device = torch.device("cuda" if place == "gpu" else "cpu")
     size, keys = frames.batch_size, frames.keys
@@ -117,7 +115,6 @@ def from_place(path: Path, frames: Frames, place: Place, threads: int = 0) -> Wo
 
 def bare_copy(path: Path, frames: Frames) -> Work:
     """Gather the same bytes from pictures in memory into the same buffers again and again: as fast as it gets."""
-    keep_memory()
     rows = frames.demos * (frames.steps + 1)
     random = np.random.default_rng(derive(0, "bench copy"))
     stores = [random.integers(0, 256, (rows, frames.picture), dtype=np.uint8) for _ in frames.keys]
@@ -140,7 +137,6 @@ def robomimics(path: Path, frames: Frames, cache: str) -> Work:
     """
     from torch.utils.data import DataLoader
 
-    keep_memory()
     with quiet_robomimic():
         from robomimic.utils import obs_utils
         from robomimic.utils.dataset import SequenceDataset

@@ -24,13 +24,14 @@ from benchmarks.robomimic_cql import (
 )
 from benchmarks.tiled import tiled
 from pixelrl.encoders.resnet import RobomimicResNet18
-from pixelrl.launch.processor import keep_memory, make_learner, settle_kernels
 from pixelrl.learning.batch import Batch
-from pixelrl.learning.execution import WARM, Capture, updater
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.recipe import to_json
 from pixelrl.runtime.seeding import derive
 from pixelrl.terms.dr3 import DR3
+from pixelrl.training.configuration import to_json
+from pixelrl.training.diagnostics import measure
+from pixelrl.training.execution import WARM_UP as WARM
+from pixelrl.training.execution import Execution, make_step
 
 MEASURE_EVERY = 100
 """How often `pixelrl train` runs the diagnostics by default."""
@@ -45,10 +46,8 @@ RATIOS = {
     "pixelrl / robomimic": ("pixelrl", "robomimic"),
     "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
 }
-HOW: dict[str, Capture] = {
-    "eager": "none",
-    "with diagnostics": "none",
-    "taped": "tape",
+HOW: dict[str, Execution] = {
+    "eager": "eager",
     "graph": "graph",
     "compiled": "compile",
 }
@@ -106,7 +105,7 @@ def line_up(
         arguments = (kind, case, str(device), threads)
         return Contender(make=make, arguments=arguments, rehearsal=rehearsal, warm=WARM + 2)  # a graph is recorded then
 
-    captured = ["taped", "graph"] if device.type == "cuda" else []
+    captured = ["graph"] if device.type == "cuda" else []
     if (captured or compiled) and not isinstance(case.recipe.encoder, RobomimicResNet18):  # its BatchNorm: see capture
         captured.append("compiled")
     chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *captured, "floor", "modules", "tiled")}
@@ -127,24 +126,26 @@ def line_up(
 def make(kind: str, case: Case, device: str, threads: int) -> Work:
     """Make one contender, in a process of its own."""
     torch.set_num_threads(threads)
-    keep_memory()  # as `train` does; every contender gets it
     where = torch.device(device)
     batches = case.batches(4, where)
     supply = cycle(batches)
     wait = torch.cuda.synchronize if where.type == "cuda" else lambda: None
     if kind == "robomimic":
         return make_robomimic(case, batches[0], where, wait)
-    learner = make_learner(case.recipe, case.spec(), where, settle_kernels(case.recipe, where, None))
+    learner = Learner(case.recipe, case.spec(), where)
     if kind == "tiled":
         learner = tiled(learner)
-    step = updater(learner, HOW.get(kind, "auto"))
-    measure = kind == "with diagnostics"
+    step = make_step(learner, HOW.get(kind, "eager"))
+    measured = kind == "with diagnostics"
 
     def update() -> object:
-        return step(next(supply), measure=measure)
+        batch = next(supply)
+        if measured:
+            measure(learner, batch)
+        return step(batch)
 
     def plain() -> object:
-        return learner.update(next(supply), measure=measure)
+        return learner.update(next(supply))
 
     if kind in ("floor", "modules"):
         floor = replay(record(plain), modules=kind == "modules")

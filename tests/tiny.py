@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.learning.batch import Batch, Observation, Spec
+from pixelrl.learning.batch import Batch, Metrics, Observation, Spec
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
+from pixelrl.learning.objective import Objective
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.actions import ActionDim
+from pixelrl.training.diagnostics import measure, precision_metrics
 
 CPU = torch.device("cpu")
 SPEC = Spec(
@@ -97,15 +99,34 @@ def make_learner(recipe: Recipe) -> Learner:
     return Learner(recipe, SPEC, CPU)
 
 
-def learn(learner: Learner, steps: int, *, measure: bool = False) -> Learner:
+def learn(learner: Learner, steps: int, *, measured: bool = False) -> Learner:
     """Take some steps, each on the batch of its number."""
     for _ in range(steps):
-        learner.update(transitions(learner.step), measure=measure)
+        if measured:
+            measure(learner, transitions(learner.step))
+        learner.update(transitions(learner.step))
     return learner
 
 
+def measured_update(learner: Learner, batch: Batch) -> Metrics:
+    """Measure, take one step, and return all figures, as the loop does."""
+    figures = measure(learner, batch)
+    return learner.distributed.mean_metrics(figures | learner.update(batch)) | precision_metrics(learner)
+
+
+def flat(objective: Objective) -> Tensor:
+    """Return all parameters of an objective as one vector."""
+    return torch.cat([parameter.detach().flatten() for parameter in objective.parameters])
+
+
+def flat_gradient(objective: Objective) -> Tensor | None:
+    """Return the gradient of all parameters of an objective as one vector, if a step has left one."""
+    found = [parameter.grad for parameter in objective.parameters if parameter.grad is not None]
+    return torch.cat([gradient.flatten() for gradient in found]) if found else None
+
+
 def known(batch: Batch | None = None, networks: Any = None, **values: Any) -> UpdateContext:
-    """Return a scratch pad on which some entries are filled in by hand."""
+    """Return a context in which some entries are filled in by hand."""
     update = UpdateContext(networks, transitions() if batch is None else batch, seeded())
     vars(update).update(values)
     return update

@@ -8,7 +8,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.encoders.cameras import PixelEncoder
-from pixelrl.learning.linear import Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,4 +95,4 @@ def project(
     body = nn.Sequential(*convolutions, Flatten())
     with torch.no_grad():
         flat = math.prod(body(torch.zeros(1, *shape)).shape)
-    return nn.Sequential(*body, Linear(flat, features), nn.LayerNorm(features), last)
+    return nn.Sequential(*body, nn.Linear(flat, features), nn.LayerNorm(features), last)

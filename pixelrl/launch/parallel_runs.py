@@ -133,7 +133,7 @@ def train_seeds(
     *,
     steps: int,
     device: str,
-    threads: str | int,
+    threads: int | None,
     resume: bool,
 ) -> None:
     """Train each seed into a folder of its own, `out/seed0` and so on; one that fails stops no other.
@@ -147,7 +147,7 @@ def train_seeds(
         out: directory of the folders.
         steps: of each, for the progress bar.
         device: as the user wants it.
-        threads: of the CPU for each; auto: an equal part of the cores.
+        threads: of the CPU for each; None: an equal part of the cores.
         resume: go on with those that had begun.
 
     Raises:
@@ -170,7 +170,7 @@ def train_seeds(
         )
         for index, seed in enumerate(seeds)
     ]
-    workers = cores() if threads == "auto" else max(1, cores() // int(threads))
+    workers = cores() if threads is None else max(1, cores() // threads)
     if devices != ["cpu"]:
         workers = max(workers, len(seeds))
     console = plain_console()

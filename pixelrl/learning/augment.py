@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Observation
-from pixelrl.learning.noise import draw
+from pixelrl.learning.noise import Noise, draw
 
 
-def random_shift(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
+def random_shift(images: Tensor, pad: int, generator: Noise) -> Tensor:
     """Shift each picture by up to `pad` pixels in x and y, its border repeated (DrQ, arXiv 2004.13649).
 
     Whole lines of pixels are copied: each line of the result is a window of a line with repeated ends. No index a
@@ -44,7 +44,7 @@ def fractions(images: Tensor) -> Tensor:
     return images.to(dtype).mul_(1 / 255)  # in place: another copy of all pictures would cost as much as a convolution
 
 
-def augment(obs: Observation, pad: int, generator: torch.Generator) -> Observation:
+def augment(obs: Observation, pad: int, generator: Noise) -> Observation:
     """Shift the pictures of every camera, each by its own `random_shift`, and scale them to [0, 1].
 
     Done once for all networks that look at them.

@@ -1,110 +1,89 @@
-"""The scratch pad of one gradient step, and what a term of a loss is."""
+"""What the terms of one gradient step share, and what a term is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, wraps
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from pixelrl.learning.augment import augment
 from pixelrl.learning.batch import Batch, Metrics, Observation
 from pixelrl.learning.networks import CriticOutput, Networks, SquashedGaussian
+from pixelrl.learning.noise import Noise
 from pixelrl.learning.weights import Weight
-from pixelrl.runtime.profiling import span
 
 Result = TypeVar("Result")
 
 
-def shared(compute: Callable[["UpdateContext"], Result]) -> cached_property[Result]:
-    """Return a property that is computed once, with its graph, whoever asks first; a profiler shows its name."""
+class shared(Generic[Result]):
+    """A property that is computed once, with its graph, when it is first asked for; a profiler shows its name.
 
-    @wraps(compute)
-    def once(self: "UpdateContext") -> Result:
-        with torch.enable_grad(), span(compute.__name__):
-            return compute(self)
+    It is what `functools.cached_property` is, whose lock torch cannot compile in Python 3.11.
+    """
 
-    return cached_property(once)
+    def __init__(self, compute: "Callable[[UpdateContext], Result]") -> None:
+        self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    def __get__(self, context: "UpdateContext", owner: type) -> Result:
+        """Compute it; from then on the result lies in its place."""
+        with torch.enable_grad(), record_function(self.name):
+            result = self.compute(context)
+        setattr(context, self.name, result)
+        return result
 
 
 class UpdateContext:
     """What the terms of one step share: computed once, and only if some term asks.
 
-    Whoever asks first, even under `no_grad`, the result comes with its graph, since others will want the gradient.
+    A result comes with its graph even if the first to ask does so under `no_grad`: others will want the gradient.
     Nothing here is detached for the terms' sake. The learner differentiates the critic's objective with respect to the
     critic's parameters only (a shared encoder is among them) and the actor's with respect to the actor's only, so a
     gradient can never leak from one into the other.
 
-    Attributes:
+    Args:
         networks: the learned functions.
         batch: the transitions.
         generator: of the noise in augmentation and in sampled actions.
         shift: augmentation, the largest shift of a picture [pixels].
-        together: let s and s' pass the critic together, forward and backward: half as many kernels, each twice as
-            large. It is worth it if some term's gradient flows through s' too.
     """
 
-    def __init__(
-        self,
-        networks: Networks,
-        batch: Batch,
-        generator: torch.Generator,
-        *,
-        shift: int = 0,
-        together: bool = False,
-    ) -> None:
-        self.networks, self.batch, self.generator = networks, batch, generator
-        self.shift, self.together = shift, together
+    def __init__(self, networks: Networks, batch: Batch, generator: Noise, *, shift: int = 0) -> None:
+        self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
 
     @shared
-    def both_obs(self) -> Observation:
-        """The states s, then the states s', 2B of them, augmented."""
-        return augment(joined(self.batch.obs, self.batch.next_obs), self.shift, self.generator)
+    def both_obs(self) -> tuple[Observation, Observation]:
+        """The states s and s', augmented, in the numbers that the encoders see: one draw of noise for both."""
+        both = augment(joined(self.batch.obs, self.batch.next_obs), self.shift, self.generator)
+        size = len(self.batch)
+        return both.map(lambda tensor: tensor[:size]), both.map(lambda tensor: tensor[size:])
 
     @shared
     def obs(self) -> Observation:
-        """The states s, augmented, in the numbers that the encoders see."""
+        """The states s, augmented."""
         if not self.networks.critic.encoders:  # then nobody looks at s'
             return augment(self.batch.obs, self.shift, self.generator)
-        return rows(self.both_obs, slice(len(self.batch)))
+        return self.both_obs[0]
 
     @shared
     def next_obs(self) -> Observation:
         """The states s', augmented."""
-        return rows(self.both_obs, slice(len(self.batch), None))
-
-    @shared
-    def both_encodings(self) -> Tensor:
-        """The critic's encodings of s, then of s', `[E | 1, 2B, D]`."""
-        return self.networks.critic.encode(self.both_obs)
-
-    @shared
-    def encodings(self) -> tuple[Tensor, Tensor]:
-        """Their two halves."""
-        here, there = self.both_encodings.chunk(2, dim=1)
-        return here, there
+        return self.both_obs[1]
 
     @shared
     def encoding(self) -> Tensor:
         """The critic's encoding of s, `[E | 1, B, D]`."""
-        return self.encodings[0] if self.together else self.networks.critic.encode(self.obs)
+        return self.networks.critic.encode(self.obs)
 
     @shared
     def next_encoding(self) -> Tensor:
         """The critic's encoding of s', `[E | 1, B, D]`, with gradient."""
-        return self.encodings[1] if self.together else self.networks.critic.encode(self.next_obs)
-
-    @shared
-    def both_state_embeddings(self) -> Tensor:
-        """The part of s, then of s', in the critic's first layer, `[E, 2B, H]`."""
-        return self.networks.critic.embed_state(self.both_encodings)
+        return self.networks.critic.encode(self.next_obs)
 
     @shared
     def state_embedding(self) -> Tensor:
         """What all actions in s share: its part of the critic's first layer, `[E, B, H]`."""
-        if self.together:
-            return self.both_state_embeddings.chunk(2, dim=1)[0]
         return self.networks.critic.embed_state(self.encoding)
 
     @shared
@@ -138,17 +117,9 @@ class UpdateContext:
         return self.next_policy.actions(1, self.generator)[0]
 
     @shared
-    def q_both(self) -> tuple[CriticOutput, CriticOutput]:
-        """Q(s, a) and Q(s', a')."""
-        actions = torch.cat([self.batch.action, self.next_action])
-        output = self.networks.critic.q_values(self.both_state_embeddings, actions)
-        (value, next_value), (phi, next_phi) = (part.chunk(2, dim=1) for part in output)
-        return CriticOutput(value, phi), CriticOutput(next_value, next_phi)
-
-    @shared
     def q_data(self) -> CriticOutput:
         """Q(s, a) of the recorded action: value `[E, B]`, phi `[E, B, F]`."""
-        return self.q_both[0] if self.together else self.q_values(self.batch.action)
+        return self.q_values(self.batch.action)
 
     @shared
     def q_policy(self) -> CriticOutput:
@@ -158,8 +129,6 @@ class UpdateContext:
     @shared
     def q_next(self) -> CriticOutput:
         """Q(s', a') by the *online* critic, with gradient: DR3 needs its phi."""
-        if self.together:
-            return self.q_both[1]
         critic = self.networks.critic
         return critic.q_values(critic.embed_state(self.next_encoding), self.next_action)
 
@@ -178,7 +147,7 @@ class UpdateContext:
         return self.batch.reward + self.batch.discount * self.next_value
 
     def q_values(self, action: Tensor) -> CriticOutput:
-        """Judge other actions in s, `[N, B, A]` or `[B, A]`; only the critics' perceptrons meet them."""
+        """Return Q and phi of other actions in s, `[N, B, A]` or `[B, A]`; only the critics' perceptrons meet them."""
         return self.networks.critic.q_values(self.state_embedding, action)
 
 
@@ -188,16 +157,12 @@ def joined(one: Observation, other: Observation) -> Observation:
     return Observation(images=images, proprio=torch.cat([one.proprio, other.proprio]))
 
 
-def rows(obs: Observation, which: slice) -> Observation:
-    """Return some rows, as views."""
-    return obs.map(lambda tensor: tensor[which])
-
-
 @dataclass(frozen=True, kw_only=True)
 class Term:
     """One additive part of a loss.
 
-    A step is recorded once and replayed: let noise come from `update.generator`, and decide by `torch.where`, not `if`.
+    A step may be compiled or captured: draw noise by `draw(..., context.generator)`, and
+    decide by `torch.where`, not `if`.
 
     Attributes:
         weight: a number, or `AtMost(bound=...)` for a learned multiplier.
@@ -205,11 +170,6 @@ class Term:
 
     weight: Weight = 1.0
 
-    @property
-    def reaches_next(self) -> bool:
-        """Whether its gradient flows through the critic's view of s', too."""
-        return False
-
-    def __call__(self, update: UpdateContext) -> tuple[Tensor, Metrics]:
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
         raise NotImplementedError

@@ -44,23 +44,24 @@ class DivergenceMonitor:
         # updates at the first wrong one (0: none), largest |Q|, each term's part of the loss, wrong rows per source
         self._notes = torch.zeros(2 + len(self.terms) + len(self.sources), device=device, dtype=torch.float64)
 
-    def look(self, update: UpdateContext, parts: Mapping[str, Tensor]) -> Tensor:
+    def look(self, context: UpdateContext, parts: Mapping[str, Tensor], *, has_critic: bool) -> Tensor:
         """Return what there is to note of a step, without waiting for the device.
 
         That is: whether it went wrong, the largest |Q|, the terms, wrong rows per source.
 
         Args:
-            update: after its terms were evaluated.
+            context: after its terms were evaluated.
             parts: term -> what it adds to its loss, a scalar.
+            has_critic: whether there is a Q to look at.
         """
         with torch.no_grad():
-            known, nothing = vars(update), torch.zeros_like(update.batch.reward)
-            size = known["q_data"].value.abs().amax(0) if "q_data" in known else nothing
-            if "td_target" in known:
-                size = torch.maximum(size, known["td_target"].abs())
-            wrong = ~((size <= self.limit) & known.get("log_prob", nothing).isfinite())
-            rows = torch.zeros(len(self.sources), device=wrong.device).index_add_(0, update.batch.source, wrong.float())
-            zero = nothing[0]
+            size = torch.zeros_like(context.batch.reward)
+            if has_critic:
+                size = torch.maximum(context.q_data.value.abs().amax(0), context.td_target.abs())
+            wrong = ~((size <= self.limit) & context.log_prob.isfinite())
+            rows = torch.zeros(len(self.sources), device=wrong.device)
+            rows = rows.index_add(0, context.batch.source, wrong.float())
+            zero = torch.zeros((), device=wrong.device)
             values = torch.stack([size.max(), *(parts.get(name, zero) for name in self.terms)])
             bad = wrong.any() | ~values[1:].isfinite().all()
             return torch.cat([bad.view(1), values, rows]).double()

@@ -6,16 +6,32 @@ whose first layer is split into a part for the state (`Critic.embed_state`, comp
 
 import math
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.linear import Linear, ensemble_linear
-from pixelrl.learning.noise import draw
+from pixelrl.learning.noise import Noise, draw
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.interfaces import EncoderConfig
+
+
+class Encoder(Protocol):
+    """A module that turns an observation into features `[B, D]`; `features` is D."""
+
+    features: int
+
+    def __call__(self, obs: Observation) -> Tensor:
+        """Encode."""
+        ...
+
+
+class EncoderConfig(Protocol):
+    """A frozen description of an encoder; `encoders/` holds several."""
+
+    def build(self, spec: Spec) -> nn.Module:
+        """Return a fresh `Encoder` for observations of these shapes."""
+        ...
 
 
 class CriticOutput(NamedTuple):
@@ -31,13 +47,7 @@ class CriticOutput(NamedTuple):
 
 
 class EnsembleLinear(nn.Module):
-    """E linear layers side by side: `[E | 1, R, in] -> [E, R, out]`.
-
-    Attributes:
-        onednn: whether oneDNN is to take the products where it can.
-    """
-
-    onednn: bool = True
+    """E linear layers side by side: `[E | 1, R, in] -> [E, R, out]`."""
 
     def __init__(
         self, ensemble: int, inputs: int, outputs: int, *, bias: bool = True, bound: float | None = None
@@ -49,7 +59,10 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member to its own rows, or all of them to the same rows where the leading size is 1."""
-        return ensemble_linear(x, self.weight, self.bias, onednn=self.onednn)
+        x = x.expand(len(self.weight), -1, -1)
+        if x.device.type == "cpu" and self.bias is not None and self.weight.shape[-1] == 1:
+            return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias  # a batched product of vectors is slow there
+        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
 class EnsembleNorm(nn.Module):
@@ -144,16 +157,16 @@ class SquashedGaussian:
         """Return tanh(mean), the action for deployment, `[B, A]`."""
         return torch.tanh(self.mean)
 
-    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, count: int, generator: Noise) -> tuple[Tensor, Tensor]:
         """Draw `[N, B, A]` reparameterised actions and their log-densities `[N, B]`."""
         before, noise = self._draw(count, generator)
         return torch.tanh(before), self._log_density(before, noise)
 
-    def actions(self, count: int, generator: torch.Generator) -> Tensor:
+    def actions(self, count: int, generator: Noise) -> Tensor:
         """Draw `[N, B, A]` actions alone, the same as `sample`."""
         return torch.tanh(self._draw(count, generator)[0])
 
-    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _draw(self, count: int, generator: Noise) -> tuple[Tensor, Tensor]:
         noise = draw(torch.randn, (count, *self.mean.shape), generator, rows=1)
         return self.mean + self.log_std.exp() * noise, noise
 
@@ -178,7 +191,9 @@ class Actor(nn.Module):
         super().__init__()
         self.encoder = encoder
         widths = (features, *hidden)
-        layers = [layer for below, above in pairwise(widths) for layer in (Linear(below, above), nn.ReLU(inplace=True))]
+        layers = [
+            layer for below, above in pairwise(widths) for layer in (nn.Linear(below, above), nn.ReLU(inplace=True))
+        ]
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Linear(hidden[-1], 2 * actions)
         for parameter in self.last.parameters():
@@ -220,12 +235,6 @@ class Networks(nn.Module):
         own = None if shared else encoder.build(spec)
         features = (own or self.critic.encoders[0]).features
         self.actor = Actor(features, spec.action_dim, actor_hidden, own)  # type: ignore[arg-type]
-
-    def use_onednn(self, wanted: bool) -> None:
-        """Let oneDNN take matrix products where it can, or leave them to torch; only the last bits differ."""
-        for module in self.modules():
-            if isinstance(module, Linear | EnsembleLinear):
-                module.onednn = wanted
 
     def policy(self, obs: Observation, encoding: Tensor | None = None) -> SquashedGaussian:
         """Return the policy's distribution in B states.

@@ -1,19 +1,18 @@
-"""An objective: a weighted sum of terms, what it moves, and what moves it."""
+"""An objective: a weighted sum of terms, the parameters that it moves, and their optimiser."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import Term, UpdateContext
-from pixelrl.learning.flat import Flat
 from pixelrl.learning.weights import AtMost, Multiplier
-from pixelrl.runtime.errors import UnrecordableError
-from pixelrl.runtime.profiling import span
 
 Gradients = tuple[Tensor | None, ...]
+"""One gradient a tensor of `Objective.moved`; None for a multiplier whose term was not asked for."""
 
 
 class Objective:
@@ -21,57 +20,64 @@ class Objective:
 
     Args:
         name: prefix of its metrics.
-        terms: every term that may be asked for, each with the name that it logs under.
-        parameters: what the gradient is taken for; nothing else ever changes. They become views of one tensor.
+        terms: every term that may be asked for.
+        parameters: what the gradient is taken for; nothing else ever changes.
         lr: Adam's learning rate.
         device: of the learned multipliers.
 
     Attributes:
-        flat: the parameters, and their gradient, as one tensor.
-        optimiser: Adam of that tensor.
-        multipliers: the learned weights of terms, by name, and `dual_optimiser`, theirs, if there are any.
+        multipliers: the learned weights of terms, by the terms' names.
+        moved: the parameters, then the multipliers' logarithms: all that the optimiser moves.
+        optimiser: Adam; the multipliers are groups of their own, so that a step that fp16 skips moves none of them.
     """
 
     def __init__(
         self, name: str, terms: Iterable[Term], parameters: Iterable[nn.Parameter], lr: float, device: torch.device
     ) -> None:
         self.name, self.lr = name, lr
-        self.flat = Flat(parameters)
-        self.optimiser = adam([self.flat.whole], lr, device)
+        self.parameters = list(parameters)
         rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
-        learned = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
-        rates = {key: torch.tensor(each.rule.rate, device=device) for key, each in learned.items()}
-        groups = [{"params": [each.log], "lr": rates[key]} for key, each in learned.items()]
-        self.multipliers = learned
-        self.dual_optimiser = adam(groups, 0.0, device) if groups else None
+        self.multipliers = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
+        self.moved = [*self.parameters, *(multiplier.log for multiplier in self.multipliers.values())]
+        rates = [(self.parameters, lr), *(([each.log], each.rule.rate) for each in self.multipliers.values())]
+        # rates are tensors, so that a step that was captured as a CUDA graph can have another one
+        groups = [{"params": params, "lr": torch.tensor(rate, device=device)} for params, rate in rates]
+        self.optimiser = torch.optim.Adam(groups, fused=True)
 
-    def evaluate(self, terms: tuple[Term, ...], update: UpdateContext) -> "Loss":
-        """Evaluate terms on a batch."""
+    def loss(self, terms: Sequence[Term], context: UpdateContext) -> "Loss":
+        """Evaluate terms on a batch; those of weight 0 are as if they were absent: they cost and draw nothing."""
         parts: dict[str, Tensor] = {}
-        dual: Tensor | None = None
         metrics: Metrics = {}
+        dual = torch.zeros((), device=context.batch.action.device)
         for term in terms:
             if term.weight == 0:
-                continue  # as if it were absent: it neither costs anything nor draws noise
+                continue
             key = term_name(term)
-            try:
-                with span(key):
-                    value, extra = term(update)
-            except UnrecordableError as error:
-                raise UnrecordableError(f"{self.name}/{key}: {error}") from error
+            name = f"{self.name}/{key}"
+            with record_function(name):
+                value, extra = term(context)
             if isinstance(term.weight, AtMost):
                 multiplier = self.multipliers[key]
-                ascent = multiplier.ascend(value)
-                dual = ascent if dual is None else dual + ascent
-                metrics[f"{self.name}/{key}/weight"] = multiplier.value
-                parts[f"{self.name}/{key}"] = multiplier.value * value
+                dual = dual + multiplier.ascend(value)
+                metrics[f"{name}/weight"] = multiplier.value
+                parts[name] = multiplier.value * value
             else:
-                parts[f"{self.name}/{key}"] = term.weight * value
-            metrics[f"{self.name}/{key}"] = value.detach()
-            metrics |= {f"{self.name}/{key}/{label}": item.detach() for label, item in extra.items()}
-        total = sum(parts.values(), torch.zeros((), device=update.batch.action.device))
+                parts[name] = term.weight * value
+            metrics[name] = value.detach()
+            metrics |= {f"{name}/{label}": item.detach() for label, item in extra.items()}
+        total = sum(parts.values(), torch.zeros_like(dual))
         metrics[f"{self.name}/loss"] = total.detach()
-        return Loss(objective=self, total=total, parts=parts, dual=dual, metrics=metrics)
+        return Loss(objective=self, total=total, dual=dual, parts=parts, metrics=metrics)
+
+    def set_learning_rate(self, factor: float) -> None:
+        """Set the learning rate of the next step to `factor` times `lr`."""
+        self.optimiser.param_groups[0]["lr"].fill_(self.lr * factor)
+
+    def step(self, gradients: Gradients, scaler: torch.amp.GradScaler) -> None:
+        """Move along gradients."""
+        for tensor, gradient in zip(self.moved, gradients, strict=True):
+            tensor.grad = gradient
+        scaler.step(self.optimiser)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,35 +86,28 @@ class Loss:
 
     Attributes:
         objective: whose it is.
-        total: the weighted sum of its terms, a scalar.
-        parts: what each term adds to it, by the name that it logs under.
-        dual: the loss of the multipliers; None if no term has one.
+        total: the weighted sum of its terms, a scalar; multipliers count as numbers in it.
+        dual: the loss of the multipliers, in which terms count as numbers.
+        parts: what each term adds to `total`, by the name that it logs under.
         metrics: what is worth logging.
     """
 
     objective: Objective
     total: Tensor
+    dual: Tensor
     parts: dict[str, Tensor]
-    dual: Tensor | None
     metrics: Metrics
 
-    def gradients(self, scaler: torch.amp.GradScaler) -> tuple[Gradients, Gradients]:
-        """Return the (scaled) gradient of each of the objective's parameters, and of each multiplier's logarithm."""
-        found = gradients(scaler.scale(self.total), self.objective.flat.parameters)
-        logs = [each.log for each in self.objective.multipliers.values()]
-        return found, gradients(self.dual, logs) if self.dual is not None else (None,) * len(logs)
+    def gradients(self, scale: Tensor) -> Gradients:
+        """Return `scale` times the gradient of each tensor that the objective moves, and touch nothing else."""
+        loss, moved = (self.total + self.dual) * scale, self.objective.moved
+        with record_function(f"backward {self.objective.name}"):
+            found = torch.autograd.grad(loss, moved, retain_graph=True, allow_unused=True)
+        last = len(self.objective.parameters)
+        zeros = zip(moved[:last], found[:last], strict=True)
+        return (*(torch.zeros_like(old) if new is None else new for old, new in zeros), *found[last:])
 
 
 def term_name(term: Term) -> str:
     """Return the name that a term logs under, say `cql`."""
     return type(term).__name__.lower()
-
-
-def adam(parameters: Iterable[object], lr: float, device: torch.device) -> torch.optim.Adam:
-    """Return Adam in its fused form; its learning rate is a tensor, so that a captured step can have another one."""
-    return torch.optim.Adam(parameters, lr=torch.tensor(lr, device=device), fused=True)  # type: ignore[arg-type]
-
-
-def gradients(loss: Tensor, parameters: list[nn.Parameter]) -> Gradients:
-    """Return d loss / d parameter of each parameter, None where there is none, and touch nothing else."""
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)

@@ -1,14 +1,13 @@
-"""One run as one frozen value, to and from JSON."""
+"""A recipe: what is learned, from what, and how, as one frozen value."""
 
-import importlib
 import math
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from pixelrl.learning.context import Term
+from pixelrl.learning.networks import EncoderConfig
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.interfaces import EncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,46 +120,3 @@ class Recipe:
                 raise PixelrlError(
                     f"recipe: {kind} has one bound in warmup and another in actor; it has one multiplier"
                 )
-
-
-def to_json(value: Any) -> Any:
-    """Return JSON values; a dataclass becomes a mapping with its class under `is`."""
-    if is_dataclass(value) and not isinstance(value, type):
-        body = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-        return {"is": f"{type(value).__module__}.{type(value).__qualname__}", **body}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    return value
-
-
-def from_json(value: Any) -> Any:
-    """Rebuild what `to_json` wrote; lists become tuples.
-
-    Only dataclasses of pixelrl are ever constructed, so a configuration from a stranger runs no foreign code.
-
-    Raises:
-        PixelrlError: an unknown class or option.
-    """
-    if isinstance(value, list):
-        return tuple(from_json(item) for item in value)
-    if not isinstance(value, dict):
-        return value
-    body = {key: from_json(item) for key, item in value.items() if key != "is"}
-    if "is" not in value:
-        return body
-    name = str(value["is"])
-    module, _, label = name.rpartition(".")
-    if not module.startswith("pixelrl."):
-        raise PixelrlError(f"configuration: {name!r} is not a class of pixelrl")
-    try:
-        kind = getattr(importlib.import_module(module), label)
-    except (ImportError, AttributeError) as error:
-        raise PixelrlError(f"configuration: this version of pixelrl has no {name!r}") from error
-    if not isinstance(kind, type) or not is_dataclass(kind):
-        raise PixelrlError(f"configuration: {name!r} is not a configuration class")
-    known = {field.name for field in fields(kind)}
-    if unknown := sorted(set(body) - known):
-        raise PixelrlError(f"configuration: {label} has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    return kind(**body)

@@ -13,10 +13,6 @@ class DivergenceError(PixelrlError):
     """Training that left all bounds; the message names the step, the term and the source of the rows."""
 
 
-class UnrecordableError(PixelrlError):
-    """Some work decides by the values of tensors, so that a recording of it would be wrong."""
-
-
 class LostRankError(PixelrlError):
     """Training on several ranks, one of which is gone or silent."""
 

@@ -26,11 +26,6 @@ class DR3(Term):
     site: Literal["last_hidden", "encoding"] = "last_hidden"
     stop_gradient: bool = False
 
-    @property
-    def reaches_next(self) -> bool:
-        """Whether phi(s', a') is free."""
-        return not self.stop_gradient
-
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the mean dot product in float32, summed over the ensemble."""
         here, there = self.features(context)

@@ -1,7 +1,8 @@
 """Checkpoints: safetensors with a JSON header, written atomically. Nothing is ever unpickled."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from pixelrl.learning.objective import Objective
 from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.runtime.files import atomic_path
 
-FORMAT = 2
-"""Of what is written; 2: features of convolutions lie place by place, 1 (unmarked): channel by channel."""
+FORMAT = 3
+"""Of what is written; 3: Adam's state a parameter, and a hash over all tensors."""
 
 
 def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
@@ -31,12 +32,9 @@ def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
     learner.check()
     tensors = prefixed("networks", dict(learner.networks.state_dict()))
     tensors["generator"] = learner.generator.get_state()
-    for name, objective in objectives(learner).items():
-        tensors |= prefixed(f"{name}.multipliers", dict(nn.ModuleDict(objective.multipliers).state_dict()))
-        tensors |= prefixed(f"{name}.optimiser", moments(objective))
-        if objective.dual_optimiser is not None:
-            for index, state in objective.dual_optimiser.state_dict()["state"].items():
-                tensors |= prefixed(f"{name}.dual_optimiser.{index}", state)
+    for objective in (learner.critic, learner.actor):
+        tensors |= prefixed(f"{objective.name}.multipliers", dict(nn.ModuleDict(objective.multipliers).state_dict()))
+        tensors |= prefixed(f"{objective.name}.optimiser", moments(objective))
     header = {
         "step": learner.step,
         "seconds": seconds,
@@ -65,19 +63,20 @@ def load(path: Path, learner: Learner) -> float:
         raise PixelrlError(
             f"{path}: comes from {kind}, and noise does not go on elsewhere; resume with --device {kind}"
         )
-    parts: list[tuple[nn.Module, dict[str, Tensor]]] = [(learner.networks, section(tensors, "networks"))]
-    for name, objective in objectives(learner).items():
-        parts.append((nn.ModuleDict(objective.multipliers), section(tensors, f"{name}.multipliers")))
-    for module, values in parts:
-        check_fit(path, module, values)
-    for module, values in parts:
+    objectives = (learner.critic, learner.actor)
+    modules: list[tuple[nn.Module, dict[str, Tensor]]] = [(learner.networks, section(tensors, "networks"))]
+    for objective in objectives:
+        values = section(tensors, f"{objective.name}.multipliers")
+        modules.append((nn.ModuleDict(objective.multipliers), values))
+    for module, values in modules:
+        check_fit(path, module.state_dict(), values)
+    for objective in objectives:
+        check_moments(path, objective, section(tensors, f"{objective.name}.optimiser"))
+    for module, values in modules:
         module.load_state_dict(values)
+    for objective in objectives:
+        set_moments(objective, section(tensors, f"{objective.name}.optimiser"))
     learner.generator.set_state(tensors["generator"])
-    for name, objective in objectives(learner).items():
-        set_moments(objective, section(tensors, f"{name}.optimiser"))
-        if objective.dual_optimiser is not None:
-            state = by_index(section(tensors, f"{name}.dual_optimiser"))
-            objective.dual_optimiser.load_state_dict(objective.dual_optimiser.state_dict() | {"state": state})
     if header["scaler"]:
         learner.scaler.load_state_dict(header["scaler"])
     learner.step = header["step"]
@@ -99,7 +98,7 @@ def load_networks(path: Path, networks: nn.Module) -> int:
     """Read the networks of a checkpoint or snapshot, and return its step."""
     tensors, header = read(path)
     values = section(tensors, "networks")
-    check_fit(path, networks, values)
+    check_fit(path, networks.state_dict(), values)
     networks.load_state_dict(values)
     return int(header["step"])
 
@@ -113,7 +112,11 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
     whole = {key: value.detach().contiguous() for key, value in tensors.items()}
     try:
         with atomic_path(path) as temporary:
-            save_file(whole, temporary, {"pixelrl": json.dumps(header | {"format": FORMAT})})
+            header = header | {"format": FORMAT, "sha256": digest(whole)}
+            temporary.touch()
+            mode = temporary.stat().st_mode  # as the umask says; the library would make a file for its owner alone
+            save_file(whole, temporary, {"pixelrl": json.dumps(header)})
+            temporary.chmod(mode)
     except (OSError, SafetensorError) as error:
         raise PixelrlError(f"{path}: cannot be written ({error}); an earlier one is intact") from error
 
@@ -138,12 +141,15 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = json.loads((file.metadata() or {})["pixelrl"])
             if header.get("format", 1) != FORMAT:
                 raise PixelrlError(
-                    f"{path}: format {header.get('format', 1)}, of another version of pixelrl, which orders features "
-                    f"otherwise; expected {FORMAT}: train it again, or use that version"
+                    f"{path}: format {header.get('format', 1)}, of another version of pixelrl; expected {FORMAT}: "
+                    "train it again, or use that version"
                 )
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError) as error:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
         raise PixelrlError(f"{path}: not a checkpoint of pixelrl, or damaged ({error})") from error
+    if digest(tensors) != header.get("sha256"):
+        raise PixelrlError(f"{path}: damaged: its numbers are not those that were written; use an earlier checkpoint")
+    return tensors, header
 
 
 @contextmanager
@@ -156,53 +162,53 @@ def naming_last_good(path: Path) -> Iterator[None]:
         raise type(error)(f"{error}; the last good checkpoint {kept}") from error
 
 
-def check_fit(path: Path, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Raise a `PixelrlError` unless a module's tensors are all there, no others, and of its shapes."""
-    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
-    for key in wanted | found:
-        if wanted.get(key) != found.get(key):
-            came, right = found.get(key, "missing"), wanted.get(key, "no such tensor")
-            raise PixelrlError(f"{path}: belongs to other networks: {key} is {came}; expected {right}")
+def check_fit(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise a `PixelrlError` unless all wanted tensors are there, no others, and of their shapes and types."""
+    for key in dict.fromkeys([*wanted, *found]):
+        right, came = (form(each[key]) if key in each else None for each in (wanted, found))
+        if right != came:
+            text = f"{key} is {came or 'missing'}; expected {right or 'no such tensor'}"
+            raise PixelrlError(f"{path}: belongs to other networks: {text}")
 
 
-def objectives(learner: Learner) -> dict[str, Objective]:
-    """Return a learner's objectives by name."""
-    return {"critic": learner.critic, "actor": learner.actor}
+def form(tensor: Tensor) -> str:
+    """Return a tensor's shape and type as text."""
+    return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash over names, shapes, types and bytes of tensors."""
+    sha = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        sha.update(f"{key} {form(tensor)}".encode())
+        sha.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def moments(objective: Objective) -> dict[str, Tensor]:
-    """Return what Adam remembers: `INDEX.exp_avg` and the like of each parameter, and one `0.step` for all."""
-    found: dict[str, Tensor] = {}
-    for state in objective.optimiser.state.values():  # one, or none before the first step
-        for key in MOMENTS:
-            found |= {f"{index}.{key}": view for index, view in enumerate(objective.flat.views(state[key]))}
-        found["0.step"] = state["step"]
-    return found
+    """Return what Adam remembers, `INDEX.exp_avg` and the like of each tensor that it has moved."""
+    state = objective.optimiser.state_dict()["state"]
+    return {f"{index}.{key}": value for index, entries in state.items() for key, value in entries.items()}
+
+
+def check_moments(path: Path, objective: Objective, found: dict[str, Tensor]) -> None:
+    """Raise a `PixelrlError` unless Adam's state is of the tensors that the objective moves."""
+    wanted: dict[str, Tensor] = {}
+    for index, tensor in enumerate(objective.moved):
+        if f"{index}.step" in found:
+            moment = {f"{index}.exp_avg": tensor, f"{index}.exp_avg_sq": tensor}
+            wanted |= moment | {f"{index}.step": torch.zeros((), dtype=torch.float32)}
+    check_fit(path, wanted, found)
 
 
 def set_moments(objective: Objective, found: dict[str, Tensor]) -> None:
     """Give Adam back what `moments` told."""
-    whole, optimiser = objective.flat.whole, objective.optimiser
-    state: dict[str, Tensor] = {}
-    if found:
-        state = {key: torch.zeros_like(whole) for key in MOMENTS} | {"step": found["0.step"]}
-        for key in MOMENTS:
-            for index, view in enumerate(objective.flat.views(state[key])):
-                view.copy_(found[f"{index}.{key}"])
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": {0: state} if state else {}})
-
-
-def by_index(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Return tensors named `INDEX.entry` as a mapping of mappings."""
     state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key, tensor in found.items():
         index, _, entry = key.partition(".")
         state.setdefault(int(index), {})[entry] = tensor
-    return state
+    objective.optimiser.load_state_dict(objective.optimiser.state_dict() | {"state": state})
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pixelrl.learning.batch import Batch
-from pixelrl.learning.execution import Capture, updater
 from pixelrl.learning.learner import Learner
+from pixelrl.training.diagnostics import measure, precision_metrics
+from pixelrl.training.execution import Execution, make_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ def train(
     *,
     measure_every: int,
     seconds: float = 0.0,
-    capture: Capture = "auto",
+    execution: Execution = "eager",
 ) -> Iterator[Report]:
     """Train until `learner.step == steps`, and report after every step.
 
@@ -38,24 +39,26 @@ def train(
         measure_every: how often to run the diagnostics; they also tell `time/data_wait`, the share of the time since
             the last measurement in which the learner waited for its batches.
         seconds: what the run has taken before.
-        capture: whether steps are recorded and replayed.
+        execution: how a step is executed.
 
     Raises:
         DivergenceError: seen at a measured step: some step since the last one went wrong.
     """
     start = time.perf_counter() - seconds
     since, waited = time.perf_counter(), 0.0
-    update = updater(learner, capture)
+    take_step = make_step(learner, execution)
     while learner.step < steps:
         asked = time.perf_counter()
         batch = batch_at(learner.step).to(learner.device)
         waited += time.perf_counter() - asked
         last = learner.step + 1 == steps
-        measure = last or (learner.step + 1) % measure_every == 0
-        tensors = update(batch, measure=measure)
+        measured = last or (learner.step + 1) % measure_every == 0
+        figures = measure(learner, batch) if measured else {}
+        tensors = take_step(batch)
         metrics: dict[str, float] = {}
-        if measure:
+        if measured:
             learner.check()
+            tensors = learner.distributed.mean_metrics(tensors | figures) | precision_metrics(learner)
             metrics = {name: float(value) for name, value in tensors.items()}
             now = time.perf_counter()
             metrics["time/data_wait"] = waited / (now - since)

@@ -4,9 +4,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.recipe import Recipe, to_json
+from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training import checkpoint
+from pixelrl.training.configuration import to_json
 from pixelrl.training.run_directory import Run, checkpoint_path, read_run
 
 

@@ -17,10 +17,11 @@ import torch
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.learner import build_networks
 from pixelrl.learning.networks import Networks
-from pixelrl.learning.recipe import Recipe, from_json, to_json
+from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.training.checkpoint import load_networks
+from pixelrl.training.configuration import from_json, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,7 @@ class Run:
         fingerprint: of the transitions that were learned from, whatever their files are called.
         actions: how recorded actions were normalised.
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
-        threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU, or an older run.
-        onednn: whether oneDNN takes matrix products, which decides them too; None likewise.
+        threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU.
     """
 
     recipe: Recipe
@@ -47,7 +47,6 @@ class Run:
     sources: Mapping[str, Any] = field(default_factory=dict)
     env_args: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
-    onednn: bool | None = None
 
     def write(self, directory: Path) -> None:
         """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""
@@ -71,7 +70,7 @@ def read_run(directory: Path) -> Run:
     try:
         body = json.loads(path.read_text())
         env_args = body.pop("env_args", {}) if isinstance(body, dict) else {}
-        run = from_json(body)
+        run = from_json(body, Run)
     except (ValueError, TypeError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
     if not (isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)):

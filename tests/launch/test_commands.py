@@ -92,7 +92,7 @@ def test_train_tells_its_whole_configuration(dots: tuple[Path, Path], tmp_path: 
     assert code == 0, said
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"]["critic"][-1] == {
-        "is": "pixelrl.terms.dr3.DR3", "weight": 0.5, "site": "last_hidden", "stop_gradient": False,
+        "is": "DR3", "weight": 0.5, "site": "last_hidden", "stop_gradient": False,
     }  # fmt: skip
     assert config["data"] == {"task": [str(task)], "prior": [str(prior)]}
     record = json.loads((run / "training.json").read_text())
@@ -208,7 +208,7 @@ def test_an_interrupted_run_keeps_nothing_that_has_gone_wrong(
     def interrupted(learner: Learner, *args: object, **options: object) -> Iterator[Report]:
         for report in steps(learner, *args, **options):  # type: ignore[arg-type]
             if report.step == 7:  # nothing is measured here
-                learner.actor.flat.whole.data[3] = np.nan
+                learner.actor.parameters[0].data.view(-1)[3] = np.nan
                 signal.raise_signal(signal.SIGINT)
             yield report
 
@@ -378,7 +378,7 @@ def test_an_encoder_is_chosen_by_name(dots: tuple[Path, Path], tmp_path: Path, p
     )  # fmt: skip
     assert code == 0, said
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["recipe"]["encoder"] == {"is": "pixelrl.encoders.conv.CogCNN", "channels": 4}
+    assert config["recipe"]["encoder"] == {"is": "CogCNN", "channels": 4}
 
 
 def test_inspect_looks_at_a_file_and_writes_beside_it(dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:

@@ -21,7 +21,10 @@ NOTHING = torch.empty(0)
 def judged(*value: float) -> UpdateContext:
     """Return an update in which two critics say this of each row; sources take turns."""
     rows = torch.tensor(value)
-    return known(transitions(size=len(value)), q_data=CriticOutput(torch.stack([rows, 0 * rows]), NOTHING))
+    output = CriticOutput(torch.stack([rows, 0 * rows]), NOTHING)
+    return known(
+        transitions(size=len(value)), q_data=output, td_target=torch.zeros_like(rows), log_prob=torch.zeros_like(rows)
+    )
 
 
 def guard() -> DivergenceMonitor:
@@ -42,10 +45,10 @@ def test_what_rewards_allow() -> None:
 
 def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
     watch = guard()
-    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2)))
+    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2), has_critic=True))
     watch.check(7)
-    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2)))
-    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1)))
+    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2), has_critic=True))
+    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1), has_critic=True))
     expected = r"step 8: \|Q\| is 51, and beyond 50 .* most of the loss is critic/dr3, in rows of prior \(1\)"
     for _ in range(2):
         with pytest.raises(DivergenceError, match=expected):
@@ -54,7 +57,7 @@ def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
 
 def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
     watch = guard()
-    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf)))
+    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf), has_critic=True))
     with pytest.raises(DivergenceError, match=r"step 1: critic/dr3 is inf, in rows of no one source"):
         watch.check(1)
 
@@ -63,7 +66,7 @@ def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
 def test_targets_and_densities_count_too(name: str) -> None:
     watch, update = guard(), judged(1, 2, 3)
     vars(update)[name] = torch.tensor([1.0, 2.0, math.nan])
-    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}))  # dr3 was not evaluated
+    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}, has_critic=True))  # dr3 was not evaluated
     with pytest.raises(DivergenceError, match=r"step 1: \|Q\| is .* in rows of task \(1\)"):
         watch.check(1)
 
@@ -77,7 +80,7 @@ def test_no_checkpoint_holds_weights_that_nobody_looked_at(tmp_path: Path) -> No
     path, learner = tmp_path / "last.safetensors", learn(make_learner(shrink(quick_cog(), warmup_steps=0)), 2)
     checkpoint.save(path, learner)
     before = path.read_bytes()
-    learner.actor.flat.whole.data[5] = math.nan  # by the last step, so that no loss has shown it
+    learner.actor.parameters[0].data.view(-1)[5] = math.nan  # by the last step, so that no loss has shown it
     with pytest.raises(DivergenceError, match=r"step 2: networks\.actor\.\S+ holds numbers that are not finite"):
         checkpoint.save(path, learner)
     with pytest.raises(DivergenceError, match=r"networks\.actor"):

@@ -15,8 +15,8 @@ from pixelrl.encoders.resnet import RobomimicResNet18
 from pixelrl.launch.recipes import cog_dr3, quick_awr_dr3, quick_cog_dr3
 from pixelrl.learning.augment import random_shift
 from pixelrl.learning.batch import Batch, Observation
-from pixelrl.learning.learner import Learner
-from pixelrl.learning.noise import SharedGenerator, draw
+from pixelrl.learning.learner import Direction, Learner
+from pixelrl.learning.noise import Noise, SharedGenerator, draw
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
@@ -24,7 +24,7 @@ from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.td import TD
-from tests.tiny import CPU, SPEC, same, seeded, shrink, transitions
+from tests.tiny import CPU, SPEC, flat, flat_gradient, measured_update, same, seeded, shrink, transitions
 
 Result = TypeVar("Result")
 SIZE = 12
@@ -93,7 +93,7 @@ def learn(learner: Learner, steps: int) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for _ in range(steps):
         batch = share(transitions(learner.step, size=SIZE), learner.distributed)
-        found = learner.update(batch, measure=True)
+        found = measured_update(learner, batch)
         learner.check()
     return found
 
@@ -116,8 +116,8 @@ def test_ranks_learn_and_measure_what_one_does(recipe: Recipe, ranks: list[Distr
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=name)
         for ours, theirs in ((learner.critic, alone.critic), (learner.actor, alone.actor)):
-            torch.testing.assert_close(ours.flat.whole, theirs.flat.whole, rtol=0, atol=1e-6)
-            slope, right = ours.flat.whole.grad, theirs.flat.whole.grad
+            torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=1e-6)
+            slope, right = flat_gradient(ours), flat_gradient(theirs)
             assert slope is not None and right is not None and (slope - right).norm() <= 1e-5 * right.norm() > 0
             for name, multiplier in theirs.multipliers.items():
                 torch.testing.assert_close(ours.multipliers[name].log, multiplier.log, rtol=1e-6, atol=1e-7)
@@ -168,22 +168,24 @@ def test_what_goes_wrong_on_one_rank_stops_all_in_the_same_words() -> None:
 
 def test_an_overflow_on_one_rank_is_skipped_by_all() -> None:
     pair = learners(shrink(quick_cog_dr3(), batch_size=SIZE, precision="fp16", warmup_steps=0), joined(2))
-    before = pair[0].critic.flat.whole.detach().clone()
+    before = flat(pair[0].critic)
 
     def overflowing(learner: Learner) -> int:
         batch = share(transitions(size=SIZE), learner.distributed)
-        learner.differentiate(batch)
-        slope = learner.critic.flat.whole.grad
-        assert slope is not None
-        if learner.distributed.rank == 1:
-            slope[3] = math.inf
-        learner.distributed.all_reduce_mean(learner.slopes)
-        learner.advance()
+
+        def differentiate(batch: Batch, noise: Noise) -> Direction:
+            direction = learner.differentiate(batch, noise)
+            gradient = direction.gradients[0][0]
+            if learner.distributed.rank == 1 and gradient is not None:
+                gradient.view(-1)[3] = math.inf
+            return direction
+
+        learner.update(batch, differentiate)
         return learner.skipped()
 
     assert each(pair, overflowing) == [1, 1]
     for learner in pair:
-        assert torch.equal(learner.critic.flat.whole, before) and learner.scaler.get_scale() == 2.0**15
+        assert torch.equal(flat(learner.critic), before) and learner.scaler.get_scale() == 2.0**15
         assert same(learner.networks, pair[0].networks)
 
 
@@ -191,11 +193,11 @@ def test_a_lost_rank_leaves_the_last_whole_step() -> None:
     ranks = joined(2, patience=2)
     one, other = learners(shrink(quick_cog_dr3(), batch_size=SIZE), ranks)
     each([one, other], lambda learner: learn(learner, 2))
-    weights = one.critic.flat.whole.detach().clone()
+    weights = flat(one.critic)
     noise = one.generator.get_state()
     with pytest.raises(LostRankError, match=r"another rank is gone, as rank 0 of 2 noticed: .*imed out"):
         learn(one, 1)  # the other does not come
-    assert one.step == 2 and torch.equal(one.critic.flat.whole, weights)
+    assert one.step == 2 and torch.equal(flat(one.critic), weights)
     assert torch.equal(one.generator.get_state(), noise)
     assert [place.elect_reporter() for place in ranks] == [True, False]
 

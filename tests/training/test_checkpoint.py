@@ -1,6 +1,7 @@
 """Save, load, continue = never stopped."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +38,6 @@ def everything(learner: Learner) -> dict[str, torch.Tensor]:
         for key, multiplier in side.multipliers.items():
             found[f"{side.name}.{key}"] = multiplier.log
         found |= {f"{side.name}.{key}": value for key, value in checkpoint.moments(side).items()}
-        if side.dual_optimiser is not None:
-            for index, entries in side.dual_optimiser.state_dict()["state"].items():
-                found |= {f"{side.name}.dual.{index}.{key}": value for key, value in entries.items()}
     return found
 
 
@@ -134,10 +132,10 @@ def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
     with safetensors.safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["pixelrl"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    assert header.pop("format") == 2
+    assert header.pop("format") == 3
     safetensors.torch.save_file(tensors, path, {"pixelrl": json.dumps(header)})
     for read in (checkpoint.load, lambda path, learner: checkpoint.load_networks(path, learner.networks)):
-        with pytest.raises(PixelrlError, match=r"last.safetensors: format 1, .* orders features otherwise; expected 2"):
+        with pytest.raises(PixelrlError, match=r"last.safetensors: format 1, of another .*; expected 3"):
             read(path, make_learner(shrink(quick_cog())))
 
 
@@ -229,17 +227,35 @@ def test_missing_moments_of_the_optimiser_are_named(tmp_path: Path) -> None:
         checkpoint.load(path, learner)
 
 
-def test_adams_memory_is_kept_by_parameter_as_older_versions_did(tmp_path: Path) -> None:
-    path, learner = tmp_path / "last.safetensors", learn(make_learner(LEARNED), 3)
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(LEARNED), 1)
+    checkpoint.save(path, learner)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")  # behind the header
+    for place in range(start, len(whole), (len(whole) - start) // 10):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        for read in (lambda: checkpoint.load(path, learner), lambda: checkpoint.load_networks(path, learner.networks)):
+            with pytest.raises(PixelrlError, match=r"last\.safetensors: damaged: its numbers are not those"):
+                read()
+
+
+def test_a_relabelled_type_is_noticed(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(LEARNED), 1)
     checkpoint.save(path, learner)
     tensors, header = checkpoint.read(path)
-    for index, parameter in enumerate(learner.critic.flat.parameters):
-        assert tensors[f"critic.optimiser.{index}.exp_avg"].shape == parameter.shape
-        tensors[f"critic.optimiser.{index}.step"] = torch.tensor(3.0)  # they kept it once a parameter
-    checkpoint.write(path, tensors, header | {"tensors": len(tensors)})
-    other = make_learner(LEARNED)
-    checkpoint.load(path, other)
-    assert same(learn(other, 2).networks, learn(learner, 2).networks)
+    key = next(key for key, value in tensors.items() if value.dtype == torch.float32 and value.dim() == 2)
+    checkpoint.write(path, tensors | {key: tensors[key].view(torch.int32)}, header)
+    with pytest.raises(PixelrlError, match=r"of int32; expected .* of float32"):
+        checkpoint.load(path, learner)
+
+
+def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
+    path, before = tmp_path / "last.safetensors", os.umask(0o027)
+    try:
+        checkpoint.save(path, make_learner(LEARNED))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_resuming_at_the_same_step_draws_the_same_noise(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from pixelrl.datasets.buffer.sources import Source
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.launch.recipes import quick_cog_dr3
-from pixelrl.learning.execution import updater
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
+from pixelrl.training.execution import make_step
 from tests.dots import CAMERA, GOAL, MIDDLE, POSITION, RADIUS, REACH, draw, write_dots
 from tests.tiny import CPU
 
@@ -76,7 +76,7 @@ def success(learner: Learner, starts: int = 200, horizon: int = 25) -> float:
 
 def run(mixture: Mixture, precision: str, device: torch.device = CPU) -> Outcome:
     learner = Learner(recipe(precision), mixture.spec, device)
-    step_of = updater(learner, "tape" if device.type == "cpu" else "graph")
+    step_of = make_step(learner, "eager" if device.type == "cpu" else "graph")
     loss, value, states = [], [], []
     for step in range(STEPS):
         measure = (step + 1) % EVERY == 0
@@ -115,9 +115,9 @@ def gradients(mixture: Mixture, precision: str, exact: Outcome, device: torch.de
         learner.networks.load_state_dict(state)
         learner.step = RECIPE.warmup_steps
         learner.generator.manual_seed(number)  # the same noise in every precision
-        learner.differentiate(mixture.batch(number).to(device))
-        sides = (learner.critic, learner.actor)
-        found += [side.flat.whole.grad / scale for side in sides if side.flat.whole.grad is not None]
+        direction = learner.differentiate(mixture.batch(number).to(device), learner.generator)
+        for gradients in direction.gradients:
+            found.append(torch.cat([each.flatten() for each in gradients if each is not None]) / scale)
     return found
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pixelrl.launch.recipes import cog
-from pixelrl.learning.recipe import to_json
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training import checkpoint
+from pixelrl.training.configuration import to_json
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device, read_networks, read_run
 from tests.tiny import SPEC, learn, make_learner, observation, same, shrink
 
@@ -48,10 +48,10 @@ def test_an_environment_may_have_an_option_of_any_name(tmp_path: Path) -> None:
         ("[]", r"config\.json: not the configuration of a run"),
         (json.dumps(to_json(RUN.recipe)), r"config\.json: not the configuration of a run"),
         (
-            json.dumps({"is": "pixelrl.training.run_directory.Run"}),
+            json.dumps({"is": "Run"}),
             r"config\.json: not a configuration of pixelrl, .*missing",
         ),
-        (json.dumps({"is": "os.path"}), "'os.path' is not a class of pixelrl"),
+        (json.dumps({"is": "os.path"}), "no configuration class 'os.path'"),
     ],
 )
 def test_what_is_not_a_run_is_named(tmp_path: Path, text: str | None, message: str) -> None:

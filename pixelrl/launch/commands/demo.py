@@ -146,7 +146,7 @@ class Stages:
         Raises:
             PixelrlError: the directory holds a demo of another seed, size, recipe or version.
         """
-        from pixelrl.learning.recipe import to_json
+        from pixelrl.training.configuration import to_json
 
         options = self.options
         plan = {"env": options.task, "distractor": options.distractor, "recipes": options.recipes}

@@ -3,10 +3,10 @@
 files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,8 +20,7 @@ from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
-from pixelrl.launch.processor import make_learner, settle_kernels, settle_threads
-from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.launch.recipe_options import recipe_registry
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.source_options import parse_source, with_prior
@@ -29,13 +28,13 @@ from pixelrl.launch.torchrun import SCRIPTS, joined, outliving, speaking
 from pixelrl.launch.training_data import load_training_data
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.divergence import largest_q
-from pixelrl.learning.execution import Capture, check_capture
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.distributed import Distributed
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import exclusive_directory, write_json
 from pixelrl.training import checkpoint, loop
+from pixelrl.training.execution import Execution, check_execution
 from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import Log
 from pixelrl.training.resume import find_previous_run, resume_run
@@ -45,6 +44,9 @@ DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
 torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
+
+MOST_THREADS = 8
+"""A step's tensors are too small for more threads to help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +84,11 @@ class Train:
     """go on from the run's latest checkpoint"""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
-    threads: Literal["auto"] | int = "auto"
-    """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, or what is fastest in a short trial"""
-    capture: Capture = "auto"
-    """how steps run: none: operation by operation; tape: their kernels, recorded once and replayed; graph: a whole step
-    as a CUDA graph, for one rank; compile: kernels fused by torch's Inductor, which takes a minute to begin; auto: tape
-    on the CPU, none on CUDA, where the others have not been tried yet"""
+    threads: int | None = None
+    """threads of the CPU that the learner computes on; default: OMP_NUM_THREADS, else one a core, but at most 8"""
+    execution: Execution = "eager"
+    """how steps run: eager: operation by operation; compile: by torch.compile, which takes a minute to begin; graph: a
+    whole step as a CUDA graph, for one rank"""
     log_every: int = 100
     """steps between reports"""
     checkpoint_every: int = 1_000
@@ -107,15 +108,11 @@ class Train:
                 require_one_rank(distributed)
                 from pixelrl.launch.commands.profile import profile_training  # few runs need it
 
-                data = partial(self.load, distributed=distributed, console=console)
+                where = pick_device(device)
+                set_threads(self.threads, where, None)
+                mixture = self.load(where, distributed, console)
                 profile_training(
-                    self.recipe,
-                    data,
-                    self.out,
-                    device=device,
-                    threads=self.threads,
-                    capture=self.capture,
-                    console=console,
+                    self.recipe, mixture, self.out, device=where, execution=self.execution, console=console
                 )
 
     def sources(self) -> list[Source]:
@@ -168,7 +165,7 @@ def train(options: Train, device: torch.device, distributed: Distributed, consol
         )
         if options.resume:
             console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
-        check_capture(learner, options.capture)
+        check_execution(learner, options.execution)
         distributed.check_same_state(f"step {learner.step} of data {run.fingerprint} in {out}")
         if distributed.is_main:
             run.write(out)
@@ -190,11 +187,9 @@ def prepare(
     recipe, out = options.recipe, options.out
     previous = find_previous_run(out, recipe, resume=options.resume)
     mixture = options.load(device, distributed, console)
-    onednn = settle_kernels(recipe, device, previous.onednn if previous else None)
-    make = partial(make_learner, recipe, mixture.spec, device, onednn)
-    threads = settle_threads(options.threads, device, previous.threads if previous else None, make, mixture.batch)
-    learner = make(distributed)
-    learner.guard.limit = largest_q(recipe.gamma, mixture.largest_reward)
+    threads = set_threads(options.threads, device, previous.threads if previous else None)
+    learner = Learner(recipe, mixture.spec, device, distributed)
+    learner.monitor.limit = largest_q(recipe.gamma, mixture.largest_reward)
     run = Run(
         recipe=recipe,
         spec=mixture.spec,
@@ -204,9 +199,29 @@ def prepare(
         actions=mixture.table.actions,
         env_args=mixture.env_args,
         threads=threads,
-        onednn=onednn,
     )
     return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
+
+
+def set_threads(wanted: int | None, device: torch.device, previous: int | None) -> int | None:
+    """Let torch compute on so many threads of the CPU, and return how many; None on a GPU.
+
+    Args:
+        wanted: as the user says; None: as the run did before, else OMP_NUM_THREADS or one a core, but at most 8.
+        device: of the learner.
+        previous: what the run that is resumed had.
+
+    Raises:
+        PixelrlError: fewer than one.
+    """
+    if wanted is not None and wanted < 1:
+        raise PixelrlError(f"--threads is {wanted}; it must be at least 1")
+    if device.type != "cpu":
+        return None
+    default = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else min(cores(), MOST_THREADS)
+    threads = wanted or previous or default
+    torch.set_num_threads(threads)
+    return threads
 
 
 def take_steps(
@@ -233,7 +248,7 @@ def take_steps(
             recipe.steps,
             measure_every=options.log_every,
             seconds=seconds,
-            capture=options.capture,
+            execution=options.execution,
         ):
             bar.update(job, completed=report.step)
             if report.metrics and log is not None:

@@ -7,9 +7,9 @@ import torch
 
 from pixelrl.launch.recipes import quick_cog, quick_cog_dr3
 from pixelrl.learning.context import UpdateContext
-from pixelrl.learning.diagnostics import by_source, dead_share, diagnose, srank
 from pixelrl.learning.networks import CriticOutput
-from tests.tiny import known, make_learner, make_networks, seeded, shrink, transitions
+from pixelrl.training.diagnostics import by_source, dead_share, diagnose, srank
+from tests.tiny import known, make_learner, make_networks, measured_update, seeded, shrink, transitions
 
 
 def with_singular_values(*values: float) -> torch.Tensor:
@@ -95,7 +95,7 @@ def test_policy_and_random_actions_are_told_apart() -> None:
 def test_they_are_logged_with_and_without_dr3() -> None:
     names = []
     for recipe in (quick_cog(), quick_cog_dr3()):
-        found = make_learner(shrink(recipe)).update(transitions(), measure=True)
+        found = measured_update(make_learner(shrink(recipe)), transitions())
         names.append({name for name in found if name.startswith(("features/", "q/"))})
     assert names[0] == names[1]
     assert {"features/dot", "features/srank", "q/cql_gap@prior", "features/dot@task"} <= names[0]

@@ -1,10 +1,14 @@
-"""What happens inside the critic: measured always, whatever the terms."""
+"""What happens inside the critic: measured always, whatever the terms, and without changing anything."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from pixelrl.learning.batch import Metrics
+from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.learner import Learner
 from pixelrl.learning.noise import draw
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.terms.cql import CQL
@@ -32,7 +36,37 @@ def dead_share(features: Tensor) -> Tensor:
     return dead.float().mean()
 
 
-def diagnose(update: UpdateContext, sources: tuple[str, ...], distributed: Distributed = SINGLE_PROCESS) -> Metrics:
+def measure(learner: Learner, batch: Batch) -> Metrics:
+    """Measure a learner's critics, if it has any, on a batch before it learns from it; see `diagnose`."""
+    if not learner.recipe.critic:
+        return {}
+    with unchanged(learner), learner.autocast():
+        context = UpdateContext(learner.networks, batch, learner.generator, shift=learner.recipe.shift)
+        return diagnose(context, learner.spec.sources, learner.distributed)
+
+
+@contextmanager
+def unchanged(learner: Learner) -> Iterator[None]:
+    """Put the noise and the networks' running statistics back in the end, so that looking changes nothing."""
+    noise = learner.generator.get_state()
+    buffers = [(buffer, buffer.clone()) for buffer in learner.networks.buffers()]
+    try:
+        yield
+    finally:
+        learner.generator.set_state(noise)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def precision_metrics(learner: Learner) -> Metrics:
+    """Return the loss scale and the skipped steps of an fp16 learner; reading them waits for the device."""
+    if not learner.scaler.is_enabled():
+        return {}
+    scale, skipped = learner.scaler.get_scale(), float(learner.skipped())
+    return {"precision/loss_scale": torch.tensor(scale), "precision/skipped": torch.tensor(skipped)}
+
+
+def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Distributed = SINGLE_PROCESS) -> Metrics:
     """Measure the critics on one batch, with the rows of all ranks; each figure is a mean over the ensemble.
 
     Returns:
@@ -42,17 +76,17 @@ def diagnose(update: UpdateContext, sources: tuple[str, ...], distributed: Distr
         come once more for each source, as `q/data@task`.
     """
     with torch.no_grad():
-        batch = update.batch
-        here, there = update.q_data.features.float(), update.q_next.features.float()
+        batch = context.batch
+        here, there = context.q_data.features.float(), context.q_next.features.float()
         norm = here.norm(dim=-1)
         dot = (here * there).sum(-1)
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
-        random = draw(torch.rand, batch.action.shape, update.generator, rows=0) * 2 - 1
-        own = update.policy.actions(1, update.generator)
-        sampled = update.q_values(torch.cat([own, random.unsqueeze(0)])).value
-        q_data = update.q_data.value
-        proposed, log_density = GAP.propose(update)
-        soft_maximum = GAP.soft_maximum(update.q_values(proposed).value, log_density)
+        random = draw(torch.rand, batch.action.shape, context.generator, rows=0) * 2 - 1
+        own = context.policy.actions(1, context.generator)
+        sampled = context.q_values(torch.cat([own, random.unsqueeze(0)])).value
+        q_data = context.q_data.value
+        proposed, log_density = GAP.propose(context)
+        soft_maximum = GAP.soft_maximum(context.q_values(proposed).value, log_density)
         rows = {
             "features/dot": dot,
             "features/cosine": cosine,
@@ -60,7 +94,7 @@ def diagnose(update: UpdateContext, sources: tuple[str, ...], distributed: Distr
             "q/data": q_data,
             "q/policy": sampled[:, 0],
             "q/random": sampled[:, 1],
-            "q/td_error": (q_data - update.td_target).abs(),
+            "q/td_error": (q_data - context.td_target).abs(),
             "q/policy_minus_data": sampled[:, 0] - q_data,
             "q/cql_gap": soft_maximum - q_data,
         }

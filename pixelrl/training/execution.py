@@ -1,0 +1,126 @@
+"""How a learner's steps are executed: operation by operation, compiled, or as one CUDA graph; terms do not know."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pixelrl.learning.batch import Batch, Metrics
+from pixelrl.learning.learner import Direction, Learner
+from pixelrl.learning.noise import DrawnNoise, Noise
+from pixelrl.runtime.errors import PixelrlError
+
+Execution = Literal["eager", "compile", "graph"]
+
+Step = Callable[[Batch], Metrics]
+"""One gradient step, as `Learner.update`."""
+
+WARM_UP = 3
+"""Steps before one is captured: libraries set themselves up, and Adam makes its moments."""
+
+
+def make_step(learner: Learner, execution: Execution) -> Step:
+    """Return what takes a learner's steps; make it after a checkpoint was loaded, which moves what a graph points to.
+
+    Raises:
+        PixelrlError: see `check_execution`.
+    """
+    check_execution(learner, execution)
+    if execution == "compile":
+        compiled = CompiledDifferentiate(learner)
+        return lambda batch: learner.update(batch, compiled)
+    return GraphedStep(learner) if execution == "graph" else learner.update
+
+
+def check_execution(learner: Learner, execution: Execution) -> None:
+    """Raise a `PixelrlError` where a learner's steps cannot be executed like this.
+
+    That is a graph where there is no CUDA, or for one of several ranks, whose sums a graph does not hold.
+    """
+    if execution == "graph" and (learner.device.type != "cuda" or learner.distributed.world_size > 1):
+        ranks = learner.distributed.world_size
+        raise PixelrlError(f"--execution graph, on {learner.device} with {ranks} ranks: it needs CUDA, and one rank")
+
+
+class CompiledDifferentiate:
+    """`Learner.differentiate`, compiled by torch: forward and backward in one graph; roundings are others then.
+
+    The first step of each phase (warm-up, and what follows) is taken as usual, to learn what noise it draws; later
+    ones draw the same kinds beforehand, since compiled code cannot.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self._draws: dict[bool, list[Callable[[], Tensor]]] = {}
+        self._compiled: dict[bool, Callable[..., Direction]] = {}
+
+    def __call__(self, batch: Batch, noise: Noise) -> Direction:
+        """Return the direction of a step, on a batch of always the same size."""
+        learner, phase = self.learner, self.learner.warming
+        if phase not in self._draws:
+            learner.generator.drawn = []
+            try:
+                direction = learner.differentiate(batch, noise)
+                self._draws[phase] = learner.generator.drawn
+            finally:
+                learner.generator.drawn = None
+            objectives = learner.objectives
+
+            def differentiate(batch: Batch, noise: list[Tensor], scale: Tensor) -> Direction:
+                return learner.direction(batch, DrawnNoise(noise), objectives, scale)
+
+            self._compiled[phase] = torch.compile(differentiate, fullgraph=True, dynamic=False)
+            return direction
+        drawn = [draw() for draw in self._draws[phase]]
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
+            return self._compiled[phase](batch, drawn, learner.loss_scale())
+
+
+class GraphedStep:
+    """Take a learner's steps by replaying a CUDA graph of one; the numbers are those of `Learner.update`.
+
+    There is one graph for the warm-up and one for what follows it. Metrics of a replayed step hold until the next one.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self._warm = {True: 0, False: 0}
+        self._graphs: dict[bool, tuple[torch.cuda.CUDAGraph, Metrics]] = {}
+        self._inputs: Batch | None = None
+
+    def __call__(self, batch: Batch) -> Metrics:
+        """Take one step; see `Learner.update`."""
+        learner, phase = self.learner, self.learner.warming
+        with torch.cuda.device(learner.device):
+            if self._warm[phase] < WARM_UP:
+                self._warm[phase] += 1
+                return learner.update(batch)
+            if self._inputs is None:
+                self._inputs = batch.map(torch.empty_like)
+            torch._foreach_copy_(self._inputs.tensors, batch.tensors)
+            learner.set_learning_rates()
+            if phase not in self._graphs:
+                self._graphs[phase] = self._capture(self._inputs)
+            graph, metrics = self._graphs[phase]
+            graph.replay()
+        learner.step += 1
+        return metrics
+
+    def _capture(self, inputs: Batch) -> tuple[torch.cuda.CUDAGraph, Metrics]:
+        """Capture all of a step but what depends on its number."""
+        learner, graph = self.learner, torch.cuda.CUDAGraph()
+        if hasattr(graph, "register_generator_state"):  # torch is about to do this by itself
+            graph.register_generator_state(learner.generator)
+        groups = [group for objective, _ in learner.objectives for group in objective.optimiser.param_groups]
+        for group in groups:
+            group["capturable"] = True
+        try:
+            # thread_local: meanwhile the loader's thread may take page-locked memory
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                direction = learner.differentiate(inputs, learner.generator)
+                learner.move(direction)
+        finally:
+            for group in groups:
+                group["capturable"] = False
+        return graph, direction.metrics
