@@ -41,8 +41,8 @@ def profile_training(
         with record_function("diagnostics, once in a hundred steps"):
             measure(learner, batch)
     averages = profiler.key_averages()
-    order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    console.print(averages.table(sort_by=order, row_limit=30, max_name_column_width=50))
+    order = "device_time_total" if device.type == "cuda" else "cpu_time_total"
+    console.print(averages.table(sort_by=order, row_limit=40, max_name_column_width=50))
     rows = [
         {
             "name": row.key,
