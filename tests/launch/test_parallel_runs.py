@@ -113,7 +113,7 @@ def test_all_gpus_take_turns(begun: list[Training], tmp_path: Path, monkeypatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_for("cuda:1") == ["cuda:1"] and devices_for("cpu") == ["cpu"]
-    options = {"steps": 6, "device": "auto", "threads": "auto", "resume": False}
+    options = {"steps": 6, "device": "auto", "threads": None, "resume": False}
     train_seeds("cog", ["--gamma=0.9"], (4, 5, 6), tmp_path, **options)  # type: ignore[arg-type]
     assert [each.out for each in begun] == [tmp_path / f"seed{seed}" for seed in (4, 5, 6)]
     shared = ("--gamma=0.9", "--seeds", "--seed")
