@@ -1,7 +1,7 @@
 """The recipes: each is a function that returns a whole configuration; variants are made by `replace`.
 
 Published settings: COG's paper (arXiv 2010.14500, app. B and C) and its authors' code; DR3's paper (arXiv 2112.04716)
-and its authors' COG code. The quick recipes are ours: they fit two CPU cores and ten minutes.
+and a fork of COG by members of the group. The quick recipes are ours: they fit two CPU cores and ten minutes.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def cog() -> Recipe:
 
 
 def cog_dr3() -> Recipe:
-    """COG with DR3 where and as its authors put it in COG: on the encoder's output, s' held fixed, weight 0.001.
+    """COG with DR3 as in a fork of COG by members of the group: on the encoder's output, s' held fixed, weight 0.001.
 
     The paper's text describes the last hidden layer without stop-gradient; that is `DR3()` with its defaults, and wants
     a weight of its own (0.03 on Atari).
