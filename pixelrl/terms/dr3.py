@@ -19,7 +19,7 @@ class DR3(Term):
 
     Attributes:
         site: what phi is. `last_hidden`: the layer that multiplies Q's last linear layer (the paper). `encoding`: the
-            encoder's output, before the action comes in (a fork of COG by members of the group; its weight there is 0.001).
+            encoder's output, before the action comes in (a fork of COG by members of the group, at weight 0.001).
         stop_gradient: hold phi(s', a') fixed. The paper finds leaving it free slightly better.
     """
 
