@@ -1,8 +1,8 @@
-"""`pixelrl bench data`: how fast frames come, from every place for them, beside robomimic's loader and a bare copy."""
+"""`python -m benchmarks.data`: how fast frames come from every place, beside robomimic's loader and a bare copy."""
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -12,35 +12,43 @@ import h5py
 import numpy as np
 import torch
 from rich.console import Console
+from tyro.conf import OmitArgPrefixes
 
-from benchmarks.ledger import case_record, print_case
-from benchmarks.race import Clock, Contender, Work, load, race
+from benchmarks.ledger import DEFAULTS, Options, case_record, command_line, print_case, write_ledger
 from benchmarks.robomimic_cql import quiet_robomimic
+from benchmarks.turns import Contender, Work, take_turns
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Place
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
+
+COLUMNS = {
+    "batches/s": "per_second",
+    "GB/s": "gigabytes_per_second",
+    "CPU s": "cpu_seconds",
+    "until ready [s]": "seconds_until_ready",
+    "held / unique frames": "held_over_unique",
+    "peak / unique frames": "peak_over_unique",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """A file to read, and the batches that are read from it.
+    """A file of demos, and the batches that are read from it."""
 
-    Attributes:
-        demos: how many.
-        steps: transitions of each.
-        size: height and width of the pictures [px].
-        cameras: how many.
-        batch_size: transitions a batch.
-    """
-
-    demos: int
-    steps: int
-    size: int
-    cameras: int
-    batch_size: int
+    demos: int = 40
+    """demos of the file"""
+    steps: int = 100
+    """transitions of each demo"""
+    size: int = 84
+    """height and width of the pictures [px]"""
+    cameras: int = 2
+    """how many"""
+    batch_size: int = 256
+    """transitions a batch, which holds obs and next_obs of all cameras"""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -48,19 +56,66 @@ class Frames:
         return tuple(f"camera{index}_image" for index in range(self.cameras))
 
     @property
-    def picture(self) -> int:
+    def picture_bytes(self) -> int:
         """Bytes of a picture."""
         return 3 * self.size**2
 
     @property
     def batch_bytes(self) -> int:
-        """Bytes of the pictures of a batch, obs and next_obs."""
-        return 2 * self.batch_size * self.cameras * self.picture
+        """Bytes of the pictures of a batch."""
+        return 2 * self.batch_size * self.cameras * self.picture_bytes
 
     @property
     def unique_bytes(self) -> int:
         """Bytes of all pictures, each once."""
-        return self.demos * (self.steps + 1) * self.cameras * self.picture
+        return self.demos * (self.steps + 1) * self.cameras * self.picture_bytes
+
+
+DEFAULT_FRAMES = Frames()
+SMALL = Frames(demos=2, steps=5, size=16, batch_size=4)
+
+
+def main(frames: OmitArgPrefixes[Frames] = DEFAULT_FRAMES, options: OmitArgPrefixes[Options] = DEFAULTS) -> None:
+    """Measure how fast batches are loaded, each contender in its own process; ratios are costs.
+
+    The file is made anew, as robomimic writes it, and deleted in the end; it lies in the page cache. Its cache of
+    frames is built beforehand, so `until ready` of `cache` is what opening takes.
+
+    Raises:
+        PixelrlError: a file of fewer transitions than a batch.
+    """
+    provenance, console, clock = Provenance(seed=0), Console(), options.clock or "wall"
+    if options.quick:
+        frames, options = SMALL, replace(options, rounds=1, turn_seconds=0.01)
+    if frames.demos * frames.steps < frames.batch_size:
+        held = f"--demos {frames.demos} x --steps {frames.steps}"
+        raise PixelrlError(f"{held} are fewer transitions than a batch of {frames.batch_size}")
+    places: list[Place] = ["gpu"] if torch.cuda.is_available() else []
+    places += ["ram", "cache", "file"]
+    ours: dict[str, tuple[Any, ...]] = {place: (load_ours, place, 0) for place in places}
+    ours["ram, 2 threads"] = (load_ours, "ram", 2)
+    others: dict[str, tuple[Any, ...]] = {f"robomimic {cache}": (load_robomimic, cache) for cache in ("all", "low_dim")}
+    others["bare copy"] = (copy_bare,)
+    with tempfile.TemporaryDirectory(prefix="pixelrl-bench-") as folder, console.status("writing") as status:
+        path, small = Path(folder) / "frames.hdf5", Path(folder) / "small.hdf5"
+        write_frames(path, frames)
+        write_frames(small, SMALL)
+        load_ours(path, frames, "cache", 0)
+        contenders = {
+            name: Contender(make=make, arguments=(path, frames, *rest), rehearsal=(small, SMALL, *rest))
+            for name, (make, *rest) in (ours | others).items()
+            if name not in options.skip
+        }
+        results = take_turns(contenders, options.rounds, options.turn_seconds, lambda text: status.update(text))
+    record = case_record(results, {f"{one} / {other}": (one, other) for one in ours for other in others}, clock)
+    for row in record["contenders"].values():
+        row["gigabytes_per_second"] = row["per_second"] * frames.batch_bytes / 1e9
+        for name in ("held", "peak"):
+            row[f"{name}_over_unique"] = row[f"{name}_mib"] * 1024**2 / frames.unique_bytes
+    record["case"] = asdict(frames) | {"batch_bytes": frames.batch_bytes, "unique_bytes": frames.unique_bytes}
+    name = f"{frames.cameras} x {frames.size} px, batch {frames.batch_size}"
+    print_case(name, record, console, COLUMNS)
+    write_ledger("data", {name: record}, options, clock, provenance)
 
 
 def write_frames(path: Path, frames: Frames) -> None:
@@ -82,27 +137,8 @@ def write_frames(path: Path, frames: Frames) -> None:
                 demo[f"obs/{key}"], demo[f"next_obs/{key}"] = pictures[:-1], pictures[1:]
 
 
-PLACES: tuple[Place, ...] = ("gpu", "ram", "cache", "file")
-"""Where frames may lie; the first one only where there is a GPU."""
-
-
-def chosen_places(names: Sequence[str]) -> tuple[Place, ...]:
-    """Return the places of these names, or all that this machine has.
-
-    Raises:
-        PixelrlError: there is no such place.
-    """
-    if unknown := [name for name in names if name not in PLACES]:
-        raise PixelrlError(f"--places: there is no place {unknown[0]!r}, but: {', '.join(PLACES)}")
-    there = PLACES if torch.cuda.is_available() else PLACES[1:]
-    return tuple(place for place in there if not names or place in names)
-
-
-def from_place(path: Path, frames: Frames, place: Place, threads: int = 0) -> Work:
-    """Load with pixelrl, every frame once in a place; a cache is built first, which only getting ready tells.
-
-    `threads` load ahead, as with `pixelrl train --loader-threads`.
-    """
+def load_ours(path: Path, frames: Frames, place: Place, threads: int) -> Work:
+    """Load with pixelrl, every frame once in a place; `threads` load ahead, as with `--loader-threads`."""
     source = Source(name="task", files=(path,))
     device = torch.device("cuda" if place == "gpu" else "cpu")
     size, keys = frames.batch_size, frames.keys
@@ -113,12 +149,12 @@ def from_place(path: Path, frames: Frames, place: Place, threads: int = 0) -> Wo
     return Work(unit=lambda: batch_at(next(steps)), wait=wait)
 
 
-def bare_copy(path: Path, frames: Frames) -> Work:
-    """Gather the same bytes from pictures in memory into the same buffers again and again: as fast as it gets."""
+def copy_bare(path: Path, frames: Frames) -> Work:
+    """Gather the same bytes from pictures in memory into the same buffer again and again: as fast as it gets."""
     rows = frames.demos * (frames.steps + 1)
     random = np.random.default_rng(derive(0, "bench copy"))
-    stores = [random.integers(0, 256, (rows, frames.picture), dtype=np.uint8) for _ in frames.keys]
-    out = np.empty((2 * frames.batch_size, frames.picture), dtype=np.uint8)
+    stores = [random.integers(0, 256, (rows, frames.picture_bytes), dtype=np.uint8) for _ in frames.keys]
+    out = np.empty((2 * frames.batch_size, frames.picture_bytes), dtype=np.uint8)
 
     def unit() -> None:
         index = random.integers(rows - 1, size=frames.batch_size)
@@ -129,7 +165,7 @@ def bare_copy(path: Path, frames: Frames) -> Work:
     return Work(unit=unit)
 
 
-def robomimics(path: Path, frames: Frames, cache: str) -> Work:
+def load_robomimic(path: Path, frames: Frames, cache: str) -> Work:
     """Load with robomimic 0.3.0's SequenceDataset and torch's DataLoader, as its training script does, no workers.
 
     Raises:
@@ -160,56 +196,5 @@ def robomimics(path: Path, frames: Frames, cache: str) -> Work:
     return Work(unit=lambda: next(batches))
 
 
-def bench_data(
-    frames: Frames,
-    places: Sequence[str],
-    *,
-    clock: Clock,
-    rounds: int,
-    turn_seconds: float,
-    skip: Sequence[str],
-    console: Console,
-) -> dict[str, Any]:
-    """Measure on a file that is made for it, print, and return the JSON of the one case.
-
-    Raises:
-        PixelrlError: a file of fewer transitions than a batch.
-    """
-    if frames.demos * frames.steps < frames.batch_size:
-        raise PixelrlError(
-            f"--demos {frames.demos} x --steps {frames.steps} are fewer transitions than a batch of {frames.batch_size}"
-        )
-    with tempfile.TemporaryDirectory(prefix="pixelrl-bench-") as folder, console.status("writing") as status:
-        path, small = Path(folder) / "frames.hdf5", Path(folder) / "few.hdf5"
-        few = replace(frames, demos=2, steps=5, size=16, batch_size=4)
-        write_frames(path, frames)
-        write_frames(small, few)
-        jobs: dict[str, tuple[Callable[..., Work], tuple[Any, ...]]] = {}
-        jobs |= {f"pixelrl {place}": (from_place, (place,)) for place in places}
-        if "ram" in places:
-            jobs |= {"pixelrl ram, 2 threads": (from_place, ("ram", 2))}
-        jobs |= {"bare copy": (bare_copy, ())}
-        jobs |= {f"robomimic {cache}": (robomimics, (cache,)) for cache in ("all", "low_dim")}
-        contenders = {
-            name: Contender(make=make, arguments=(path, frames, *options), rehearsal=(small, few, *options))
-            for name, (make, options) in jobs.items()
-            if name not in skip
-        }
-        results = race(contenders, rounds=rounds, turn_seconds=turn_seconds, progress=status.update)
-    others = ("bare copy", "robomimic all", "robomimic low_dim")
-    ours = [name for name in jobs if name.startswith("pixelrl")]
-    pairs = {f"{name.removeprefix('pixelrl ')} / {other}": (name, other) for name in ours for other in others}
-    record = case_record(results, pairs, clock)
-    sizes = {"batch_bytes": frames.batch_bytes, "unique_bytes": frames.unique_bytes}
-    for row in record["contenders"].values():
-        row["bytes_per_second"] = row["per_second"] * frames.batch_bytes
-        for name in ("held", "peak"):
-            row[f"{name}_over_unique"] = row[f"{name}_mib"] * 1024**2 / frames.unique_bytes
-    record |= {"load_per_core": load(), "case": asdict(frames) | sizes}
-    name = f"{frames.cameras} x {frames.size} px, batch {frames.batch_size}"
-    print_case(name, record, console, rows=frames.batch_size, unit="batches")
-    for label, row in record["contenders"].items():
-        memory = f"holds {row['held_over_unique']:.3g} x the unique frames, peak {row['peak_over_unique']:.3g} x"
-        figures = f"{row['bytes_per_second'] / 1e9:.3g} GB/s, {memory}"
-        console.print(f"  {label}: {figures}")
-    return {name: record}
+if __name__ == "__main__":
+    command_line(main)

@@ -1,19 +1,20 @@
-"""`pixelrl bench learner`: what an update costs, beside its floor, its naive form and robomimic's CQL."""
+"""`python -m benchmarks.learner [CASE ...]`: what an update costs beside its floor, its naive form and robomimic's."""
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
 import torch
+from pixelrl.training.configuration import to_json
+from pixelrl.training.execution import WARM_UP, Execution, make_step
 from rich.console import Console
+from tyro.conf import OmitArgPrefixes, Positional
 
-from benchmarks.cases import CASES, Case, shrunk
-from benchmarks.floor import gigaflop, graphed, record, replay
-from benchmarks.ledger import case_record, note_ratio, print_case
-from benchmarks.race import Clock, Contender, Result, Work, by_rounds, forget_peak, load, race
+from benchmarks.cases import CASES, Case, named_case
+from benchmarks.floor import gigaflop, graphed, record_calls, replay
+from benchmarks.ledger import DEFAULTS, Options, case_record, command_line, print_case, write_ledger
 from benchmarks.robomimic_agreement import compare_losses
 from benchmarks.robomimic_cql import (
     build_robomimic,
@@ -23,202 +24,146 @@ from benchmarks.robomimic_cql import (
     robomimics_recipe,
 )
 from benchmarks.tiled import tiled
-from pixelrl.encoders.resnet import RobomimicResNet18
-from pixelrl.learning.batch import Batch
+from benchmarks.turns import Contender, Work, take_turns
+from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.seeding import derive
-from pixelrl.terms.dr3 import DR3
-from pixelrl.training.configuration import to_json
-from pixelrl.training.diagnostics import measure
-from pixelrl.training.execution import WARM_UP as WARM
-from pixelrl.training.execution import Execution, make_step
+from pixelrl.training.run_directory import pick_device
 
-MEASURE_EVERY = 100
-"""How often `pixelrl train` runs the diagnostics by default."""
+WAYS: tuple[Execution, ...] = ("eager", "compile", "graph")
+OTHERS = ("floor", "tiled", "robomimic", "robomimic fixed")
 
-RATIOS = {
-    "pixelrl / floor": ("pixelrl", "floor"),
-    "pixelrl / modules": ("pixelrl", "modules"),
-    "eager / floor": ("eager", "floor"),
-    "graph / floor": ("graph", "floor"),
-    "compiled / floor": ("compiled", "floor"),
-    "pixelrl / tiled": ("pixelrl", "tiled"),
-    "pixelrl / robomimic": ("pixelrl", "robomimic"),
-    "pixelrl / robomimic fixed": ("pixelrl", "robomimic fixed"),
-}
-HOW: dict[str, Execution] = {
-    "eager": "eager",
-    "graph": "graph",
-    "compiled": "compile",
-}
-"""How contenders take their steps; the others as `pixelrl train` does by default."""
 AGREEMENT = 1e-4
 """How far apart, relative to their size, losses of the same work may be in fp32."""
 
+COLUMNS = {
+    "updates/s": "per_second",
+    "CPU s": "cpu_seconds",
+    "GFLOP": "gigaflop",
+    "peak MiB": "peak_mib",
+    "GPU MiB": "gpu_peak_mib",
+    "first steps [s]": "first_steps_seconds",
+}
 
-def bench_learner(
-    cases: Mapping[str, Case],
-    *,
-    device: torch.device,
-    clock: Clock,
-    threads: int,
-    rounds: int,
-    turn_seconds: float,
-    robomimic_turns: int,
-    skip: Sequence[str],
-    compiled: bool,
-    console: Console,
-) -> dict[str, Any]:
-    """Measure the cases one after another, print them, and return their JSON."""
-    records: dict[str, Any] = {}
-    for name, case in cases.items():
-        contenders = {
-            label: contender
-            for label, contender in line_up(case, device, threads, robomimic_turns, compiled).items()
-            if label not in skip
-        }
+
+def main(
+    cases: Positional[tuple[str, ...]] = CASES,
+    /,
+    options: OmitArgPrefixes[Options] = DEFAULTS,
+    threads: int | None = None,
+    device: str = "auto",
+) -> None:
+    """Measure updates on random pictures; no data are read. Ratios are costs: less is better.
+
+    eager, compile, graph (on CUDA): as `train --execution` has it. floor: the same convolutions and matrix products,
+    forward and backward, and nothing else (on CUDA as a graph). tiled: the observation repeated, and encoded anew, for
+    every sampled action. robomimic: its CQL, whose losses are compared with ours first, on the same weights and
+    actions; "robomimic fixed" is without its learned weight.
+
+    Args:
+        cases: quick (quick_cog_dr3, 48 px), cog (cog_dr3, 48 px), impala (the same with IMPALA-small, 64 px, 3 frames),
+            robomimic (its nets, ResNet-18, 84 px, batch 16), or RECIPE[:ENCODER[:PIXELS[:FRAMES[:BATCH_SIZE]]]].
+        options: how it is measured.
+        threads: of each contender on the CPU; default: one a core.
+        device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...
+    """
+    provenance, console, where = Provenance(seed=0), Console(), pick_device(device)
+    chosen, threads = {name: named_case(name) for name in cases}, threads or cores()
+    if options.quick:
+        options, threads = replace(options, rounds=1, turn_seconds=0.01), 1
+        chosen = {name: case.shrunk() for name, case in chosen.items()}
+    clock = options.clock or ("wall" if where.type == "cuda" else "cpu")
+    records = {}
+    for name, case in chosen.items():
+        contenders = line_up(case, str(where), threads)
+        for unwanted in contenders.keys() & set(options.skip):
+            del contenders[unwanted]
         with console.status(name, refresh_per_second=1) as status:  # drawing takes time, too
-            results = race(
-                contenders,
-                rounds=rounds,
-                turn_seconds=turn_seconds,
-                progress=lambda who, name=name: status.update(f"{name}: {who}"),  # type: ignore[misc]
-            )
-        made = case_record(results, RATIOS, clock)
-        note_further(made, results, clock)
-        made["load_per_core"] = load()
-        made["case"] = to_json(case)
-        records[name] = made
-        print_case(name, made, console, rows=case.recipe.batch_size, unit="updates")
-        for label, row in made["contenders"].items():
-            print_facts(label, row, console)
-    return records
+
+            def report(text: str, name: str = name) -> None:
+                status.update(f"{name}: {text}")
+
+            agreement = compare(case, where) if "robomimic" in contenders else {}
+            results = take_turns(contenders, options.rounds, options.turn_seconds, report)
+        pairs = {f"{way} / {other}": (way, other) for way in WAYS for other in OTHERS}
+        record = case_record(results, pairs, clock) | {"case": to_json(case)} | agreement
+        work = {label: result.facts["gigaflop"] for label, result in results.items()}
+        for other in work.keys() & {"tiled", "robomimic"} if "eager" in work else ():
+            record["ratios"][f"operations, eager / {other}"] = work["eager"] / work[other]
+        print_case(f"{name}, {threads} threads", record, console, COLUMNS)
+        if agreement:
+            worst = max(agreement["losses_apart"][key] for key in ("td", "cql", "policy"))
+            verdict = "the same work" if worst <= AGREEMENT else f"NOT the same work (at most {AGREEMENT:.0e} is)"
+            console.print(f"  our losses and robomimic's agree to {worst:.1e}: {verdict}", highlight=False)
+        records[name] = record
+    settings = {"device": where.type, "threads": threads, "torch": str(torch.__version__)}
+    write_ledger("learner", records, options, clock, provenance, **settings)
 
 
-def line_up(
-    case: Case, device: torch.device, threads: int, robomimic_turns: int, compiled: bool
-) -> dict[str, Contender]:
+def line_up(case: Case, device: str, threads: int) -> dict[str, Contender]:
     """Return who takes part."""
 
     def contender(kind: str, case: Case = case) -> Contender:
-        rehearsal = ("pixelrl", shrunk(CASES["quick"]()), str(device), threads)
-        arguments = (kind, case, str(device), threads)
-        return Contender(make=make, arguments=arguments, rehearsal=rehearsal, warm=WARM + 2)  # a graph is recorded then
+        rehearsal = ("eager", named_case("quick").shrunk(), device, threads)
+        return Contender(make=make, arguments=(kind, case, device, threads), rehearsal=rehearsal)
 
-    captured = ["graph"] if device.type == "cuda" else []
-    if (captured or compiled) and not isinstance(case.recipe.encoder, RobomimicResNet18):  # its BatchNorm: see capture
-        captured.append("compiled")
-    chosen = {kind: contender(kind) for kind in ("pixelrl", "eager", *captured, "floor", "modules", "tiled")}
-    if case.recipe.critic:
-        chosen["with diagnostics"] = contender("with diagnostics")
-    rest = tuple(term for term in case.recipe.critic if not isinstance(term, DR3))
-    if rest != case.recipe.critic:
-        chosen["without DR3"] = contender("pixelrl", replace(case, recipe=replace(case.recipe, critic=rest)))
+    ways = [way for way in WAYS if way != "graph" or device.startswith("cuda")]
+    chosen = {kind: contender(kind) for kind in (*ways, "floor", "tiled")}
     if case.robomimic:
-        samples = conservative_term(case.recipe).uniform
-        fixed = replace(case, recipe=robomimics_recipe(samples, case.recipe.batch_size, learned=False))
-        for label, each in (("robomimic", case), ("robomimic fixed", fixed)):
-            slow = contender("robomimic", each)
-            chosen[label] = replace(slow, turns=robomimic_turns, warm=0)
+        samples, size = conservative_term(case.recipe).uniform, case.recipe.batch_size
+        fixed = replace(case, recipe=robomimics_recipe(samples, size, learned=False))
+        for label, each in (("robomimic", case), ("robomimic fixed", fixed)):  # some 20 CPU seconds an update
+            chosen[label] = replace(contender("robomimic", each), turns=1, warm_up=0)
     return chosen
 
 
 def make(kind: str, case: Case, device: str, threads: int) -> Work:
     """Make one contender, in a process of its own."""
     torch.set_num_threads(threads)
-    where = torch.device(device)
+    where, spec = torch.device(device), case.spec()
     batches = case.batches(4, where)
     supply = cycle(batches)
     wait = torch.cuda.synchronize if where.type == "cuda" else lambda: None
     if kind == "robomimic":
-        return make_robomimic(case, batches[0], where, wait)
-    learner = Learner(case.recipe, case.spec(), where)
+        algo, given = make_robomimic(case, where), robomimics_batch(batches[0], spec)
+        operations = gigaflop(lambda: robomimic_update(algo, given))
+        return Work(unit=lambda: robomimic_update(algo, given), wait=wait, facts={"gigaflop": operations})
+    learner = Learner(case.recipe, spec, where)
     if kind == "tiled":
         learner = tiled(learner)
-    step = make_step(learner, HOW.get(kind, "eager"))
-    measured = kind == "with diagnostics"
 
-    def update() -> object:
-        batch = next(supply)
-        if measured:
-            measure(learner, batch)
-        return step(batch)
-
-    def plain() -> object:
+    def eager() -> object:
         return learner.update(next(supply))
 
-    if kind in ("floor", "modules"):
-        floor = replay(record(plain), modules=kind == "modules")
-        return Work(unit=graphed(floor) if kind == "floor" and where.type == "cuda" else floor, wait=wait)
-    facts = {"gigaflop": gigaflop(plain)}
-    if where.type == "cuda":
-        facts["kernel_share"] = kernel_share(update)
-    return Work(unit=update, wait=wait, facts=facts)
+    facts: dict[str, Any] = {"gigaflop": gigaflop(eager)}
+    if kind == "floor":
+        floor = replay(record_calls(eager))
+        return Work(unit=graphed(floor) if where.type == "cuda" else floor, wait=wait, facts=facts)
+    if kind == "compile":  # what a user waits for the first time
+        torch.compiler.config.force_disable_caches = True
+    step = make_step(learner, kind if kind in WAYS else "eager")
+    start = time.perf_counter()
+    for _ in range(WARM_UP + 1):  # by then it is compiled, or captured
+        step(next(supply))
+    wait()  # type: ignore[no-untyped-call]
+    facts["first_steps_seconds"] = time.perf_counter() - start
+    return Work(unit=lambda: step(next(supply)), wait=wait, facts=facts)
 
 
-def make_robomimic(case: Case, batch: Batch, device: torch.device, wait: Callable[[], None]) -> Work:
-    """Make robomimic's CQL, and compare its losses with ours, which warms it up."""
+def make_robomimic(case: Case, device: torch.device) -> Any:
+    """Make robomimic's CQL."""
     warnings.filterwarnings("ignore", module="robomimic|torchvision")  # deprecations, again and again
     torch.manual_seed(derive(0, "robomimic"))
-    spec = case.spec()
-    algo = build_robomimic(case.recipe, spec, device)
-    given = robomimics_batch(batch, spec)
-    pairs: dict[str, tuple[float, float]] = {}
+    return build_robomimic(case.recipe, case.spec(), device)
 
-    def both() -> None:
-        pairs.update(compare_losses(case.recipe, spec, batch, algo))
 
+def compare(case: Case, device: torch.device) -> dict[str, Any]:
+    """Return our and robomimic's losses on the same weights, and how far apart they are, relative to max(1, loss)."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        operations = gigaflop(both)
-    operations -= gigaflop(lambda: Learner(case.recipe, spec, device).update(batch))
+        pairs = compare_losses(case.recipe, case.spec(), case.batches(1, device)[0], make_robomimic(case, device))
     apart = {name: abs(one - other) / max(abs(other), 1.0) for name, (one, other) in pairs.items()}
-    facts = {"gigaflop": operations, "losses": {name: list(pair) for name, pair in pairs.items()}, "apart": apart}
-    forget_peak()  # ours was in it
-    return Work(unit=lambda: robomimic_update(algo, given), wait=wait, facts=facts)
+    return {"losses": {name: list(pair) for name, pair in pairs.items()}, "losses_apart": apart}
 
 
-def note_further(record: dict[str, Any], results: Mapping[str, Result], clock: Clock) -> None:
-    """Note an update with DR3 and diagnostics over one without, and its operations over those of other forms.
-
-    The diagnostics run once in `MEASURE_EVERY` updates.
-    """
-    bare = "without DR3" if "without DR3" in results else "pixelrl"
-    named = ("pixelrl", "eager", "with diagnostics", bare)
-    if set(named) <= results.keys():
-        rounds = by_rounds([results[name] for name in named], clock)
-        costs = [(ours + max(all_ - eager, 0.0) / MEASURE_EVERY) / rest for ours, eager, all_, rest in rounds]
-        note_ratio(record, "with / without DR3 and diagnostics", costs)
-    work = {name: result.facts["gigaflop"] for name, result in results.items() if "gigaflop" in result.facts}
-    for other in ("tiled", "robomimic"):
-        if {"pixelrl", other} <= work.keys():
-            record["ratios"][f"operations, pixelrl / {other}"] = work["pixelrl"] / work[other]
-
-
-def print_facts(label: str, row: Mapping[str, Any], console: Console) -> None:
-    """Print what else is known of a contender."""
-    if "gigaflop" in row:
-        console.print(f"  {label}: {row['gigaflop']:,.4g} GFLOP an update")
-    if "kernel_share" in row:
-        console.print(f"  {label}: kernels run in {row['kernel_share']:.0%} of the time")
-    if "apart" in row:
-        losses = [name for name in row["apart"] if name in ("td", "cql", "policy")]
-        worst = max(row["apart"][name] for name in losses)
-        verdict = "the same work" if worst <= AGREEMENT else f"NOT the same work (at most {AGREEMENT:.0e} is)"
-        console.print(f"  {label}: {', '.join(losses)} losses agree to {worst:.1e}: {verdict}")
-
-
-def kernel_share(update: Callable[[], object], updates: int = 20) -> float:
-    """Return the share of the time in which kernels run on the GPU, by torch's profiler; one stream is assumed."""
-    from torch.profiler import ProfilerActivity, profile
-
-    for _ in range(WARM + 2):
-        update()
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        start = time.perf_counter()
-        for _ in range(updates):
-            update()
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    busy = sum(event.self_device_time_total for event in profiler.key_averages())  # [us]
-    return float(busy / 1e6 / seconds)
+if __name__ == "__main__":
+    command_line(main)

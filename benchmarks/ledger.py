@@ -1,17 +1,41 @@
-"""The ledger: what a benchmark measured, with where and how, and whether it has become slower since."""
+"""Ledgers: what a benchmark measured, with where and how; and the options that all benchmarks have."""
 
-import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.race import Clock, Result, by_rounds
+from benchmarks.turns import Clock, Result, load
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every benchmark."""
+
+    rounds: int = 7
+    """turns of each contender"""
+    turn_seconds: float = 1.0
+    """how long a turn lasts at least"""
+    clock: Clock | None = None
+    """what ratios are taken of; default: cpu, but wall for data and on a GPU"""
+    skip: tuple[str, ...] = ()
+    """contenders to leave out"""
+    out: Path | None = None
+    """ledger to write; default: bench_NAME.json"""
+    quick: bool = False
+    """a moment of each in small, to see that it works; the figures mean nothing"""
+
+
+DEFAULTS = Options()
 
 
 def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, str]], clock: Clock) -> dict[str, Any]:
@@ -23,87 +47,58 @@ def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, st
             seconds of one unit, so less is better: the median of the rounds' ratios; `spread` has their quartiles.
         clock: of the ratios.
     """
-    record: dict[str, Any] = {"ratios": {}, "spread": {}}
+    record: dict[str, Any] = {"ratios": {}, "spread": {}, "load_per_core": load()}
     for name, (one, other) in pairs.items():
-        if one in results and other in results:
-            found = [a / b for a, b in by_rounds((results[one], results[other]), clock)]
-            note_ratio(record, name, found)
+        if one not in results or other not in results:
+            continue
+        found = ratios(results[one], results[other], clock)
+        record["ratios"][name] = median(found)
+        if len(found) > 2:
+            low, _, high = quantiles(found, n=4, method="inclusive")
+            record["spread"][name] = [low, high]
     return record | {"contenders": {name: result.row() for name, result in results.items()}}
 
 
-def note_ratio(record: dict[str, Any], name: str, found: Sequence[float]) -> None:
-    """Write the median of some ratios into a record, and, if there are a few of them, their quartiles."""
-    record["ratios"][name] = median(found)
-    if len(found) > 2:
-        low, _, high = quantiles(found, n=4, method="inclusive")
-        record["spread"][name] = [low, high]
+def ratios(one: Result, other: Result, clock: Clock) -> Sequence[float]:
+    """Return the ratio of each round; of the medians if one of the two took fewer turns.
+
+    Turns of a round follow one another, so what else is at work on the machine slows them alike.
+    """
+    if len(one.turns) != len(other.turns):
+        return [one.seconds(clock) / other.seconds(clock)]
+    return [a[clock] / b[clock] for a, b in zip(one.turns, other.turns, strict=True)]
 
 
-def print_case(name: str, record: Mapping[str, Any], console: Console, *, rows: int, unit: str) -> None:
-    """Print a case: a table of its contenders, then its ratios; `rows` is how many samples a unit has."""
+def print_case(name: str, record: Mapping[str, Any], console: Console, columns: Mapping[str, str]) -> None:
+    """Print a table of a case's contenders and then its ratios; `columns`: title -> key in a contender's row."""
     table = Table(title=name, title_justify="left")
-    for label in ("", f"{unit}/s", "samples/s", "CPU s", "peak MiB", "GPU MiB"):
-        table.add_column(label, justify="left" if not label else "right")
+    for label in ("", *columns):
+        table.add_column(label, justify="right" if label else "left")
     for contender, row in record["contenders"].items():
-        rate, gpu = row["per_second"], row["gpu_peak_mib"]
-        figures = (f"{rate:,.3g}", f"{rate * rows:,.0f}", f"{row['cpu_seconds']:.3g}", f"{row['peak_mib']:,.0f}")
-        table.add_row(contender, *figures, "-" if gpu is None else f"{gpu:,.0f}")
+        values = [row.get(key) for key in columns.values()]
+        table.add_row(contender, *("-" if value is None else f"{value:,.3g}" for value in values))
     console.print(table)
     for label, value in record["ratios"].items():
-        inverse = f" = 1 / {1 / value:.3g}" if value < 1 else ""
-        spread = record["spread"].get(label)
-        middle = f" (half of the rounds: {spread[0]:.3g} to {spread[1]:.3g})" if spread else ""
-        console.print(f"  {label}: {value:.3g}{inverse}{middle}")
+        low, high = record["spread"].get(label, (None, None))
+        middle = "" if low is None else f" (half of the rounds: {low:.3g} to {high:.3g})"
+        console.print(f"  {label}: {value:.3g}{middle}", highlight=False)
 
 
-def write_ledger(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a ledger."""
-    write_json(path, dict(record))
+def write_ledger(
+    bench: str, records: Mapping[str, Any], options: Options, clock: Clock, provenance: Provenance, **settings: object
+) -> None:
+    """Write a ledger, and say where."""
+    path = options.out or Path(f"bench_{bench}.json")
+    further = {"rounds": options.rounds, "turn_seconds": options.turn_seconds, "quick": options.quick}
+    command = {"command": ["python", "-m", f"benchmarks.{bench}", *sys.argv[1:]]}
+    ledger = {"bench": bench, "clock": clock, "settings": settings | further, "cases": dict(records)}
+    write_json(path, ledger | provenance.record() | command)
+    Console().print(f"{path}: ledger", highlight=False)
 
 
-def read_ledger(path: Path) -> dict[str, Any]:
-    """Read a ledger.
-
-    Raises:
-        PixelrlError: it is missing, or is none.
-    """
+def command_line(main: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
+    """Run a benchmark with these arguments (default: of this process); a wrong one ends in one line."""
     try:
-        ledger = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PixelrlError(f"{path}: {error.strerror}; expected a ledger that `pixelrl bench` wrote") from error
-    except ValueError as error:
-        raise PixelrlError(f"{path}: is no JSON ({error}); expected a ledger that `pixelrl bench` wrote") from error
-    if not isinstance(ledger, dict) or not {"bench", "clock", "cases", "machine"} <= ledger.keys():
-        raise PixelrlError(f"{path}: has no bench, clock, cases and machine; expected what `pixelrl bench` wrote")
-    return ledger
-
-
-def compare(new: Mapping[str, Any], old: Mapping[str, Any], tolerance: float, console: Console) -> None:
-    """Print how every ratio has changed since the ledger `old`.
-
-    Only ratios are compared: within one run they hardly depend on the machine, and seconds do.
-
-    Raises:
-        PixelrlError: a ratio has grown by more than `tolerance` (0.25: by a quarter), or nothing can be compared.
-    """
-    for name in ("bench", "clock"):
-        if new[name] != old[name]:
-            raise PixelrlError(f"--compare: the ledger's {name} is {old[name]!r}; expected {new[name]!r}, as now")
-    if new["machine"] != old["machine"]:
-        console.print("the ledger is of another machine; even ratios may differ for that reason")
-    table = Table("ratio (a cost)", "ledger", "now", "change")
-    worst, found = ("", 0.0), False
-    for case, record in new["cases"].items():
-        before = old["cases"].get(case, {"ratios": {}})["ratios"]
-        for label, value in record["ratios"].items():
-            if label not in before:
-                continue
-            found, change = True, value / before[label] - 1
-            worst = max(worst, (f"{case}: {label}", change), key=lambda each: each[1])
-            mark = "  slower" if change > tolerance else ""
-            table.add_row(f"{case}: {label}", f"{before[label]:.3g}", f"{value:.3g}", f"{change:+.0%}{mark}")
-    if not found:
-        raise PixelrlError(f"--compare: no ratio in common; the ledger's cases are {', '.join(old['cases'])}")
-    console.print(table)
-    if worst[1] > tolerance:
-        raise PixelrlError(f"{worst[0]} has grown by {worst[1]:.0%}; --tolerance allows {tolerance:.0%}")
+        tyro.cli(main, args=arguments)
+    except PixelrlError as error:
+        raise SystemExit(f"benchmarks: {error}") from error

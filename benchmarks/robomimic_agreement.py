@@ -12,8 +12,7 @@ What robomimic defines otherwise, and what is done about it:
 - By default it learns the conservative weight (the mean gap of a critic is to be 5; ours bounds the sum of both). Its
   dual step differentiates the whole critic loss once more, to move that one number; ours is free. With
   `robomimics_recipe(learned=False)` the weight is 1 in both.
-- Its target networks normalise by running statistics, and `soft_update` never copies those (RobomimicResNet18); so do
-  ours here.
+- Its target networks normalise by running statistics that `soft_update` never copies (RobomimicResNet18); so do ours.
 - Its critics' backward pass goes on into the policy, whose gradient is then thrown away.
 """
 
@@ -27,14 +26,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from benchmarks.robomimic_cql import (
-    GAP,
-    conservative_term,
-    robomimic_update,
-    robomimics_batch,
-    take_weights,
-)
-from pixelrl.learning.batch import Batch, Metrics, Spec
+from benchmarks.robomimic_cql import GAP, conservative_term, robomimic_update, robomimics_batch, take_weights
+from pixelrl.learning.batch import Batch, Spec
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
@@ -47,14 +40,14 @@ COUNTS = ("uniform", "policy", "next_policy")
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedCQL(CQL):
-    """CQL that remembers the scratch pad of the last step and the actions that it proposed."""
+    """CQL that remembers the context of the last step and the actions that it proposed."""
 
     seen: dict[str, Any] = field(default_factory=dict, compare=False)
 
-    def propose(self, update: UpdateContext) -> tuple[Tensor, Tensor]:
+    def propose(self, context: UpdateContext) -> tuple[Tensor, Tensor]:
         """Propose, and remember."""
-        action, log_density = super().propose(update)
-        self.seen.update(update=update, action=action)
+        action, log_density = super().propose(context)
+        self.seen.update(context=context, action=action)
         return action, log_density
 
 
@@ -74,70 +67,48 @@ def compare_losses(recipe: Recipe, spec: Spec, batch: Batch, algo: Any) -> dict[
     given = conservative_term(recipe)
     watched = WatchedCQL(**{name: getattr(given, name) for name in ("weight", *COUNTS, "temperature")})
     terms = tuple(watched if isinstance(term, CQL) else term for term in recipe.critic)
-    still = replace(recipe, critic=terms, critic_lr=0.0, actor_lr=0.0, tau=0.0)
-    learner = Learner(still, spec, algo.device)
+    learner = Learner(replace(recipe, critic=terms, critic_lr=0.0, actor_lr=0.0, tau=0.0), spec, algo.device)
     take_weights(learner, algo)
-    _take_multipliers(learner, algo)
-    metrics = learner.update(batch)
-    ours = _our_losses(learner, metrics, spec)
+    metrics = {name: float(value) for name, value in learner.update(batch).items()}
     with _frozen(algo), _given(algo, watched) as td:
         info = robomimic_update(algo, robomimics_batch(batch, spec))
     members = range(1, recipe.ensemble + 1)
     total = sum(info[f"critic/critic{member}_loss"].item() for member in members)
-    squares = sum(info[f"critic/critic{member}_grad_norms"] for member in members)
-    samples = sum(getattr(watched, name) for name in COUNTS)
     target = GAP if isinstance(watched.weight, AtMost) else 0.0
-    theirs = {
-        "td": sum(td),
-        "cql": (total - sum(td)) / info["critic/cql_weight"] + recipe.ensemble * (target - math.log(samples)),
-        "policy": info["actor/loss"].item(),
-        "critic gradient": math.sqrt(squares),
-        "policy gradient": math.sqrt(info["actor/grad_norms"]),
+    constant = recipe.ensemble * (target - math.log(sum(getattr(watched, name) for name in COUNTS)))
+    squares = sum(info[f"critic/critic{member}_grad_norms"] for member in members)
+    policy_loss = metrics["actor/loss"] + metrics["actor/entropy/weight"] * spec.action_dim
+    networks = learner.networks
+    return {
+        "td": (metrics["critic/td"], sum(td)),
+        "cql": (metrics["critic/watchedcql"], (total - sum(td)) / info["critic/cql_weight"] + constant),
+        "policy": (policy_loss, info["actor/loss"].item()),
+        "critic gradient": (_norm(_gradients(networks.critic)), math.sqrt(squares)),
+        "policy gradient": (_norm(_gradients(networks.actor)), math.sqrt(info["actor/grad_norms"])),
+        "encoder gradient error": (_encoder_error(learner, algo), 0.0),
     }
-    pairs = {name: (ours[name], theirs[name]) for name in ours}
-    return pairs | {"encoder gradient error": (_encoder_error(learner, algo), 0.0)}
 
 
-def _take_multipliers(learner: Learner, algo: Any) -> None:
-    """Copy robomimic's temperature and, where it is learned, its conservative weight."""
-    learner.actor.multipliers["entropy"].log.data.fill_(algo.log_entropy_weight.item())
-    if learner.critic.multipliers:
-        learner.critic.multipliers["watchedcql"].log.data.fill_(algo.log_cql_weight.item())
+def _norm(tensors: list[Tensor]) -> float:
+    return float(nn.utils.get_total_norm(tensors))
+
+
+def _gradients(module: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
 
 
 def _encoder_error(learner: Learner, algo: Any) -> float:
     """Return how far the gradients of the critics' encoders are apart, as a share of their length."""
-    ours, theirs = [], []
-    for encoder, critic in zip(learner.networks.critic.encoders, algo.nets["critic"], strict=True):
-        ours += [parameter.grad for parameter in encoder.parameters()]
-        theirs += [parameter.grad for parameter in critic.nets["encoder"].parameters()]
-    norm = nn.utils.get_total_norm
-    return float(norm([a - b for a, b in zip(ours, theirs, strict=True)]) / norm(theirs))
-
-
-def _our_losses(learner: Learner, metrics: Metrics, spec: Spec) -> dict[str, float]:
-    """Return our side of `compare_losses`, after the update."""
-
-    def norm(module: nn.Module) -> float:
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        return float(nn.utils.get_total_norm(gradients))
-
-    weight = float(metrics["actor/entropy/weight"])
-    return {
-        "td": float(metrics["critic/td"]),
-        "cql": float(metrics["critic/watchedcql"]),
-        "policy": float(metrics["actor/loss"]) + weight * spec.action_dim,
-        "critic gradient": norm(learner.networks.critic),
-        "policy gradient": norm(learner.networks.actor),
-    }
+    ours = [gradient for encoder in learner.networks.critic.encoders for gradient in _gradients(encoder)]
+    theirs = [gradient for critic in algo.nets["critic"] for gradient in _gradients(critic.nets["encoder"])]
+    return _norm([a - b for a, b in zip(ours, theirs, strict=True)]) / _norm(theirs)
 
 
 @contextmanager
 def _frozen(algo: Any) -> Iterator[None]:
     """Set all of robomimic's learning rates to zero for a while."""
     single = [algo.optimizers[name] for name in ("actor", "entropy", "cql") if name in algo.optimizers]
-    optimisers = [*single, *algo.optimizers["critic"]]
-    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    groups = [group for optimiser in (*single, *algo.optimizers["critic"]) for group in optimiser.param_groups]
     rates = [group["lr"] for group in groups]
     for group in groups:
         group["lr"] = 0.0
@@ -153,9 +124,9 @@ def _given(algo: Any, watched: WatchedCQL) -> Iterator[list[float]]:
     Only where the noise comes from is replaced: the actions and their log-densities are computed by robomimic, from
     its own distribution.
     """
-    update: UpdateContext = watched.seen["update"]
+    context: UpdateContext = watched.seen["context"]
     uniform, policy, later = torch.split(watched.seen["action"], [getattr(watched, name) for name in COUNTS])
-    queue = [update.policy_action[0], update.next_action, policy, later]  # in the order of its calls
+    queue = [context.policy_action[0], context.next_action, policy, later]  # in the order of its calls
     losses: list[float] = []
     td_loss = algo.td_loss_fcn
 
@@ -164,8 +135,7 @@ def _given(algo: Any, watched: WatchedCQL) -> Iterator[list[float]]:
         with torch.no_grad():
             noise = (queue.pop(0).double().atanh() - base.mean) / base.stddev
         before = base.mean + base.stddev * noise.float()
-        action = torch.tanh(before)
-        return action, dist.log_prob(action, pre_tanh_value=before).unsqueeze(-1)
+        return torch.tanh(before), dist.log_prob(torch.tanh(before), pre_tanh_value=before).unsqueeze(-1)
 
     class Uniform:
         def __init__(self, *shape: int) -> None:

@@ -70,17 +70,12 @@ def quiet_robomimic() -> Iterator[None]:
 
 
 def build_robomimic(recipe: Recipe, spec: Spec, device: torch.device) -> Any:
-    """Return robomimic's `CQL` with the nets and settings of `robomimics_recipe`.
-
-    Raises:
-        PixelrlError: robomimic is not installed.
-    """
+    """Return robomimic's `CQL` with the nets and settings of `robomimics_recipe`."""
     with quiet_robomimic():
         from robomimic.algo import algo_factory
         from robomimic.config import config_factory
         from robomimic.utils import obs_utils
-    config = config_factory("cql")
-    cql = conservative_term(recipe)
+    config, cql = config_factory("cql"), conservative_term(recipe)
     with config.unlocked():
         config.observation.modalities.obs.rgb = list(spec.images)
         config.observation.modalities.obs.low_dim = list(spec.proprio)
@@ -130,21 +125,23 @@ def robomimic_update(algo: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
     return info
 
 
+@torch.no_grad()
 def take_weights(learner: Learner, algo: Any) -> None:
-    """Copy all of robomimic's weights and running statistics into our networks."""
+    """Copy all of robomimic's weights, running statistics and multipliers into our learner."""
     networks = learner.networks
-    with torch.no_grad():
-        for ours, theirs in ((networks.critic, algo.nets["critic"]), (networks.target, algo.nets["critic_target"])):
-            _take_critics(ours, list(theirs))
-        networks.target.eval()
-        policy = algo.nets["actor"].nets
-        _take_encoder(networks.actor.encoder, policy["encoder"])
-        hidden = [layer for layer in policy["mlp"].modules() if isinstance(layer, nn.Linear)]
-        for mine, layer in zip(_linears(networks.actor.trunk), hidden, strict=True):
-            mine.load_state_dict(layer.state_dict())
-        decoder = policy["decoder"].nets
-        networks.actor.last.weight.copy_(torch.cat([decoder["mean"].weight, decoder["scale"].weight]))
-        networks.actor.last.bias.copy_(torch.cat([decoder["mean"].bias, decoder["scale"].bias]))
+    for ours, theirs in ((networks.critic, algo.nets["critic"]), (networks.target, algo.nets["critic_target"])):
+        _take_critics(ours, list(theirs))
+    networks.target.eval()
+    policy = algo.nets["actor"].nets
+    _take_encoder(networks.actor.encoder, policy["encoder"])
+    for mine, layer in zip(_linears(networks.actor.trunk), _linears(policy["mlp"]), strict=True):
+        mine.load_state_dict(layer.state_dict())
+    decoder = policy["decoder"].nets
+    networks.actor.last.weight.copy_(torch.cat([decoder["mean"].weight, decoder["scale"].weight]))
+    networks.actor.last.bias.copy_(torch.cat([decoder["mean"].bias, decoder["scale"].bias]))
+    learner.actor.multipliers["entropy"].log.fill_(algo.log_entropy_weight.item())
+    for multiplier in learner.critic.multipliers.values():
+        multiplier.log.fill_(algo.log_cql_weight.item())
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:
@@ -171,11 +168,13 @@ def _take_critics(ours: Critic, theirs: list[Any]) -> None:
 
 def _take_encoder(ours: Any, theirs: Any) -> None:
     """Copy an encoder: the layers of each camera come in the same order."""
-    trained = theirs.nets["obs"].obs_nets
     for key, trunk in ours.trunks.items():
-        for mine, value in zip(trunk.parameters(), trained[key].parameters(), strict=True):
+        given = theirs.nets["obs"].obs_nets[key]
+        pairs = [*zip(trunk.parameters(), given.parameters(), strict=True)]
+        pairs += zip(_statistics(trunk), _statistics(given), strict=True)
+        for mine, value in pairs:
             mine.copy_(value)
-        statistics = {name: value for name, value in trained[key].named_buffers() if "running" in name}
-        mine_too = [value for name, value in trunk.named_buffers() if "running" in name]
-        for mine, value in zip(mine_too, statistics.values(), strict=True):
-            mine.copy_(value)
+
+
+def _statistics(module: nn.Module) -> list[Tensor]:
+    return [value for name, value in module.named_buffers() if "running" in name]

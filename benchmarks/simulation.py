@@ -1,50 +1,38 @@
-"""`pixelrl bench simulation`: control steps a second, beside stock robosuite's, alone and by several workers."""
+"""`python -m benchmarks.simulation`: control steps beside stock robosuite's, and rollouts by several workers."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial, wraps
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional
 
-from benchmarks.ledger import case_record
-from benchmarks.race import Clock, Contender, Result, Work, load, race
-from benchmarks.workers import together
+from benchmarks.ledger import DEFAULTS, Options, case_record, command_line, print_case, write_ledger
+from benchmarks.turns import Contender, Work, take_turns
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.video import Row, contact_sheet
+from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.envs.robosuite_import import robosuite
+from pixelrl.simulation.evaluation.rollout import rollout
 
-STOCK, FAST, SLOW = "robosuite", "pixelrl fast", "pixelrl stock"
+DRAWINGS = {"robosuite": None, "stock": "stock", "fast": "fast"}
+"""Contenders, and how pixelrl draws in them; None: robosuite's own environment."""
 
-LOOKS = 4
-"""In how many states of an episode the two drawings are compared."""
+PAIRS = {"fast / robosuite": ("fast", "robosuite"), "fast / stock": ("fast", "stock")}
 
-SHOWN = 128
-"""Size of the pictures that people are shown. [px]"""
-
-WATCHED = 7
-"""Of so many steps one is timed by parts, not the first, which compiles; no divisor of an episode's length."""
-
-PARTS = ("physics", "controller", "drawing")
+COLUMNS = {"steps/s": "per_second", "wall s": "wall_seconds", "CPU s": "cpu_seconds"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What is simulated; both sides share control rate, size and camera.
-
-    Attributes:
-        task: one of ours, or a robosuite name.
-        size: height and width of the pictures [px].
-        steps: after so many, an episode begins anew.
-    """
+    """What is simulated: a task by our name or robosuite's, pictures of `size` pixels, episodes of `steps` steps."""
 
     task: str
     size: int
@@ -56,189 +44,120 @@ class Scene:
         return default_env_args(self.task, size=self.size, drawing=drawing, **view)
 
 
-@dataclass(kw_only=True)
-class Parts:
-    """A stopwatch for the parts of a step, which it takes of some of the steps only, as looking at it costs too.
+def main(
+    tasks: Positional[tuple[str, ...]] = (*TASK_NAMES, "Lift"),
+    /,
+    options: OmitArgPrefixes[Options] = DEFAULTS,
+    size: int = 48,
+    workers: int = 2,
+) -> None:
+    """Measure control steps: pixelrl's beside stock robosuite's, same task, control rate and camera; random actions.
 
-    Attributes:
-        seconds: of the processor, by part.
-        running: whether it is.
+    Args:
+        tasks: names of ours or of robosuite's.
+        options: how it is measured.
+        size: height and width of the pictures [px].
+        workers: rollouts by so many workers are compared with rollouts by one, by the wall, resets included.
     """
+    provenance, console, clock = Provenance(seed=0), Console(), options.clock or "cpu"
+    if workers < 2:
+        raise PixelrlError(f"--workers is {workers}; it must be at least 2, which one is compared with")
+    if options.quick:
+        options = replace(options, rounds=1, turn_seconds=0.01)
+    scenes = [Scene(task=task, size=size, steps=4 if options.quick else 40) for task in tasks]
+    described = [scene.env_args("fast") for scene in scenes]  # a task that there is not is told now
+    records = {}
+    for scene, env_args in zip(scenes, described, strict=True):
+        contenders = {
+            name: Contender(make=step_environment, arguments=(scene, drawing), rehearsal=(None, None))
+            for name, drawing in DRAWINGS.items()
+            if name not in options.skip
+        }
+        with console.status(scene.task) as status:
 
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*PARTS, "step"), 0.0))
-    running: bool = False
+            def report(text: str, scene: Scene = scene) -> None:
+                status.update(f"{scene.task}: {text}")
 
-    def watch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function whose time is taken; what it calls of other parts would be counted twice."""
-
-        @wraps(function)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            if not self.running:
-                return function(*args, **kwargs)
-            start = time.process_time()
-            result = function(*args, **kwargs)
-            self.seconds[part] += time.process_time() - start
-            return result
-
-        return watched
+            results = take_turns(contenders, options.rounds, options.turn_seconds, report)
+            rollouts = time_rollouts(env_args, (1, workers), options.rounds, report)
+        record = case_record(results, PAIRS, clock) | {"case": asdict(scene)}
+        for number, seconds in rollouts.items():
+            record["contenders"][f"rollouts by {number}"] = {"wall_seconds": seconds, "per_second": 1 / seconds}
+        record["ratios"][f"{workers} workers / 1 (wall)"] = rollouts[workers] / rollouts[1]
+        print_case(f"{scene.task}, {size} px: one control step", record, console, COLUMNS)
+        records[scene.task] = record
+    write_ledger("simulation", records, options, clock, provenance, workers=workers)
 
 
-def work(scene: Scene | None, drawing: str | None) -> Work:
+def step_environment(scene: Scene | None, drawing: str | None) -> Work:
     """Step an environment with random actions, from the same start again and again.
 
     Args:
         scene: what; None only loads the libraries.
         drawing: of pixelrl's environment; None: robosuite's, with its own observations of the same camera.
     """
-    robosuite()
+    suite = robosuite()
     if scene is None:
         return Work(unit=lambda: None)
-    begin = time.perf_counter()
     if drawing is None:
-        env = raw = _robosuites(scene)
-        reset: Callable[[], object] = env.reset
+        args = scene.env_args("stock")
+        options = args["env_kwargs"] | {"has_renderer": False, "renderer": "mujoco", "ignore_done": True, "seed": 0}
+        env = raw = suite.make(args["env_name"], **options)
+        env.reset()
     else:
         env = make_robosuite_env(scene.env_args(drawing))
-        raw, reset = env.robosuite, partial(env.reset, seed=0)
-    made = time.perf_counter()
-    reset()
-    facts: dict[str, Any] = {"make_seconds": made - begin, "reset_seconds": time.perf_counter() - made}
-    facts["action_dim"] = raw.action_dim
+        raw = env.robosuite
+        env.reset(seed=0)
     actions = np.random.default_rng(0).uniform(-1, 1, (scene.steps, raw.action_dim))
-    start = raw.sim.get_state().flatten()
-    if drawing is not None:
-        facts["pictures"] = _pictures(env, actions)
-    parts = Parts()
-    for name, part in {"step1": "physics", "step2": "physics", "forward": "physics", "render": "drawing"}.items():
-        setattr(raw.sim, name, parts.watch(part, getattr(raw.sim, name)))
-    raw._pre_action = parts.watch("controller", raw._pre_action)
-    step, turn = parts.watch("step", env.step), count()
+    start, steps = raw.sim.get_state().flatten(), count()
 
     def unit() -> None:
-        index = next(turn)
-        if index % scene.steps == 0:
+        index = next(steps) % scene.steps
+        if index == 0:
             raw.sim.set_state_from_flattened(start)
-        parts.running = index % WATCHED == 2
-        step(actions[index % scene.steps])
+        env.step(actions[index])
 
-    return Work(unit=unit, facts=facts | {"parts": parts.seconds})
-
-
-def _robosuites(scene: Scene) -> Any:
-    """Return robosuite's own environment, made as its users make it."""
-    args = scene.env_args("stock")
-    options = args["env_kwargs"] | {"has_renderer": False, "renderer": "mujoco", "ignore_done": True, "seed": 0}
-    return robosuite().make(args["env_name"], **options)
+    return Work(unit=unit)
 
 
-def _pictures(env: Any, actions: NDArray[np.float64]) -> dict[int, NDArray[np.uint8]]:
-    """Return size -> pictures `[LOOKS, S, S, 3]` along the beginning of an episode."""
-    sizes = {next(iter(env.cameras.values()))[0], SHOWN}
-    seen: dict[int, list[NDArray[np.uint8]]] = {size: [] for size in sizes}
-    for action in actions[:LOOKS]:
-        env.step(action)
-        for size in sizes:
-            seen[size].append(env.picture(size))
-    env.reset(seed=0)
-    return {size: np.stack(pictures) for size, pictures in seen.items()}
+class RandomPolicy:
+    """A policy that costs nothing: random actions."""
+
+    def __init__(self, action_dim: int) -> None:
+        self._random, self._action_dim = np.random.default_rng(0), action_dim
+
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Act, `[B, A]`."""
+        rows = len(next(iter(sensors.values())))
+        return self._random.uniform(-1, 1, (rows, self._action_dim)).astype(np.float32)
 
 
-def chosen_tasks(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the tasks of these names, or ours and Lift.
+def time_rollouts(
+    env_args: dict[str, Any], workers: Sequence[int], rounds: int, report: Callable[[str], None]
+) -> dict[int, float]:
+    """Return what a step of an episode costs so many workers: number of workers -> seconds of the wall.
 
-    Raises:
-        SimulationError: there is no such task.
+    Args:
+        env_args: of the environment.
+        workers: the numbers of workers, one after another.
+        rounds: as many episodes of each worker are timed, after one that warms it up; their resets count.
+        report: called with what is being done.
     """
-    for name in names:
-        default_env_args(name)
-    return tuple(names) or (*TASK_NAMES, "Lift")
+    make = partial(make_robosuite_env, env_args)
+    env = make()
+    policy = RandomPolicy(env.robosuite.action_dim)
+    env.close()
+    result = {}
+    for number in workers:
+        report(f"rollouts by {number}")
+        played = rollout(policy, make, episodes=number * (rounds + 1), seed=0, workers=number)
+        for _ in range(number):
+            next(played)
+        began = time.perf_counter()
+        steps = sum(outcome.length for outcome in played)
+        result[number] = (time.perf_counter() - began) / steps
+    return result
 
 
-def bench_simulation(
-    scenes: Sequence[Scene],
-    *,
-    clock: Clock,
-    rounds: int,
-    turn_seconds: float,
-    workers: int,
-    picture: Path | None,
-    console: Console,
-) -> dict[str, Any]:
-    """Measure every scene, print, and draw the two drawings side by side if asked for; return JSON, a case a scene.
-
-    Raises:
-        PixelrlError: fewer than two workers.
-    """
-    if workers < 2:
-        raise PixelrlError(f"--workers is {workers}; it must be at least 2, which one is compared with")
-    records, rows = {}, []
-    for scene in scenes:
-        with console.status(scene.task) as status:
-
-            def progress(text: str, show: Any = status, task: str = scene.task) -> None:
-                show.update(f"{task}: {text}")
-
-            contenders = {
-                name: Contender(make=work, arguments=(scene, drawing), rehearsal=(None, None))
-                for name, drawing in {STOCK: None, SLOW: "stock", FAST: "fast"}.items()
-            }
-            results = race(contenders, rounds=rounds, turn_seconds=turn_seconds, progress=progress)
-            crews = together(
-                scene.env_args("fast"),
-                results[FAST].facts["action_dim"],
-                workers=(1, workers),
-                turns=rounds,
-                progress=progress,
-            )
-        record = _record(scene, results, crews, clock)
-        print_scene(scene, record, console)
-        records[scene.task] = record
-        stock, fast = (results[name].facts["pictures"][SHOWN][-1] for name in (SLOW, FAST))
-        caption = f"{scene.task}: {record['drawings_apart']:.0f} of 255 apart at {scene.size} px, "
-        caption += " and ".join(f"{record['contenders'][name]['ms']['drawing']:.2g}" for name in (SLOW, FAST)) + " ms"
-        rows.append(Row(caption, [stock, fast, _difference(stock, fast)], None))
-    if picture is not None:
-        contact_sheet(picture, rows, title="0: stock   1: fast   2: how far they are apart", height=SHOWN)
-        console.print(f"{picture}: the two drawings side by side")
-    return records
-
-
-def _record(
-    scene: Scene, results: Mapping[str, Result], crews: Mapping[int, Mapping[str, float]], clock: Clock
-) -> dict[str, Any]:
-    """Return the JSON of a scene: what each contender took, its parts in `ms` of the processor, and ratios of costs."""
-    record = case_record(results, {"fast / robosuite": (FAST, STOCK), "fast / stock": (FAST, SLOW)}, clock)
-    for name, row in record["contenders"].items():
-        parts, _ = row.pop("parts"), row.pop("pictures", None)
-        milliseconds = 1000 * results[name].cpu
-        row["ms"] = {part: milliseconds * parts[part] / parts["step"] for part in PARTS}
-        row["ms"] |= {"rest": milliseconds - sum(row["ms"].values())}
-    few, many = crews
-    record["contenders"] |= {f"rollouts by {count}": dict(row) for count, row in crews.items()}
-    record["ratios"][f"{many} workers / {few} (wall)"] = crews[many]["wall_seconds"] / crews[few]["wall_seconds"]
-    record["transport_and_resets_ms"] = 1000 * (crews[few][f"{clock}_seconds"] - results[FAST].seconds(clock))
-    stock, fast = (results[name].facts["pictures"][scene.size] for name in (SLOW, FAST))
-    record["drawings_apart"] = float(_difference(stock, fast).mean())
-    return record | {"load_per_core": load(), "case": asdict(scene)}
-
-
-def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return how far each value is from the other's."""
-    apart: NDArray[np.uint8] = np.abs(one.astype(np.int16) - other).astype(np.uint8)
-    return apart
-
-
-def print_scene(scene: Scene, record: Mapping[str, Any], console: Console) -> None:
-    """Print a table of who took what, then the ratios."""
-    table = Table(title=f"{scene.task}, {scene.size} px: one control step", title_justify="left")
-    for label in ("", "steps/s", "a CPU s", "CPU ms", *PARTS, "rest"):
-        table.add_column(label, justify="left" if not label else "right")
-    for name, row in record["contenders"].items():
-        parts = [f"{value:.3g}" for value in row.get("ms", {}).values()]
-        rates = (f"{row['per_second']:,.0f}", f"{1 / row['cpu_seconds']:,.0f}", f"{1000 * row['cpu_seconds']:.3g}")
-        table.add_row(name, *rates, *parts)
-    console.print(table)
-    for label, value in record["ratios"].items():
-        console.print(f"  {label}: {value:.3g} (1 / {1 / value:.3g})")
-    beside, apart = record["transport_and_resets_ms"], record["drawings_apart"]
-    console.print(f"  transport and resets: {beside:.3g} ms; drawings {apart:.3g} of 255 apart")
+if __name__ == "__main__":
+    command_line(main)

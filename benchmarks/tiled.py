@@ -11,7 +11,7 @@ from pixelrl.learning.networks import Critic, CriticOutput
 
 
 class TiledCritic(Critic):
-    """A critic over the same weights that judges as COG's code and robomimic do.
+    """A critic over the same weights that works as COG's code and robomimic do.
 
     An encoding serves the first action that is judged by it; for every other one, the pictures are encoded anew.
     """

@@ -1,14 +1,17 @@
-"""What the learner's bench compares with: the floor counts what it says, and the naive form is the same learner."""
+"""The learner benchmark: the floor counts what it says, and the naive form is the same learner."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.cases import CASES, chosen_cases, named_case, shrunk
-from benchmarks.floor import gigaflop, record, replay
-from benchmarks.learner import line_up
+from benchmarks.cases import CASES, named_case
+from benchmarks.compare import read_ledger
+from benchmarks.floor import gigaflop, record_calls, replay
+from benchmarks.learner import line_up, main
+from benchmarks.ledger import command_line
 from benchmarks.tiled import tile, tiled
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import CogCNN
@@ -16,7 +19,6 @@ from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog_dr3
 from pixelrl.learning.learner import Learner
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.cql import CQL
 from tests.tiny import SIZE, SPEC, make_learner, shrink, transitions
 
@@ -34,8 +36,8 @@ def test_the_floor_of_one_convolution_and_one_product() -> None:
     forward = 3 * (2 * 18 * 144 + 2 * 144 * 5)
     backward = 3 * (2 * 18 * 144 + 2 * 2 * 144 * 5)
     assert gigaflop(update) * 1e9 == forward + backward
-    floor = record(update)
-    assert [str(func.overloadpacket).removeprefix("aten.") for func, _, _ in floor.calls] == [
+    floor = record_calls(update)
+    assert [str(func.overloadpacket).removeprefix("aten.") for func, _, _ in floor] == [
         "convolution",
         "addmm",
         "mm",
@@ -45,34 +47,20 @@ def test_the_floor_of_one_convolution_and_one_product() -> None:
     assert gigaflop(replay(floor)) == gigaflop(update)
 
 
-def test_the_linear_layer_of_onednn_counts_too() -> None:
-    layer = torch.ops.mkldnn._linear_pointwise
-    x, weight = torch.randn(8, 32), torch.randn(16, 32)
-
-    def product() -> None:
-        layer(x, weight, None, "none", [], "")
-
-    assert gigaflop(product) * 1e9 == 2 * 8 * 32 * 16
-    floor = record(product)
-    assert len(floor.calls) == 1 and gigaflop(replay(floor)) == gigaflop(product)
-    (call,) = record(replay(floor, modules=True)).calls
-    assert str(call[0]) == "aten.mm.default" and gigaflop(replay(floor, modules=True)) == gigaflop(product)
-
-
 def test_an_update_encodes_each_picture_once_for_every_network_that_needs_it() -> None:
     """COG with DR3: 2 critics see s and s', 2 targets see s', the actor sees both: 8 passes, 3 of them learn from s."""
     learner = make_learner(shrink(cog_dr3(), warmup=(), warmup_steps=0))
-    update = record(lambda: learner.update(transitions()))
-    pass_ = record(lambda: learner.networks.actor.encoder(transitions().obs))  # type: ignore[misc]
+    update = record_calls(lambda: learner.update(transitions()))
+    pass_ = record_calls(lambda: learner.networks.actor.encoder(transitions().obs))  # type: ignore[misc]
 
     def rows(calls: list[tuple[object, object, object]], name: str, which: int) -> int:
         found = [args for func, args, _ in calls if str(func).startswith(f"aten.{name}.")]
-        return sum(args[which].known[0][0] for args in found)  # type: ignore[index]
+        return sum(args[which].shape[0] for args in found)  # type: ignore[index]
 
-    alone = rows(pass_.calls, "convolution", 0)
+    alone = rows(pass_, "convolution", 0)
     assert alone == 2 * 3 * SIZE  # cameras, convolutions, batch
-    assert rows(update.calls, "convolution", 0) == 8 * alone
-    assert rows(update.calls, "convolution_backward", 1) == 3 * alone
+    assert rows(update, "convolution", 0) == 8 * alone
+    assert rows(update, "convolution_backward", 1) == 3 * alone
 
 
 @pytest.mark.parametrize("recipe", [cog(), quick_cog_dr3()], ids=["own encoders", "one encoder"])
@@ -96,7 +84,7 @@ def test_encoded_once_or_anew_the_losses_are_the_same(encoder: PixelEncoder) -> 
     spec = replace(SPEC, images={"front_image": (3, 48, 48)})
     recipe = shrink(cog(), encoder=encoder, warmup=(), warmup_steps=0, critic=(CQL(policy=2),), actor=cog().actor)
     learner = Learner(recipe, spec, CPU)
-    batch = CASES["quick"]().batches(1, CPU)[0]
+    batch = named_case("quick").batches(1, CPU)[0]
     obs = replace(batch.obs, images={"front_image": batch.obs.images["camera_image"][:2]}, proprio=torch.randn(2, 4))
     critic = learner.networks.critic
     nn.init.normal_(critic.head.last.weight)
@@ -111,49 +99,61 @@ def test_encoded_once_or_anew_the_losses_are_the_same(encoder: PixelEncoder) -> 
     assert (one - other).norm() < 1e-2 * one.norm() and one.any()
 
 
-def test_the_cases_are_those_of_the_table() -> None:
-    shapes = {name: (case.spec().images["camera_image"], case.recipe.batch_size) for name, case in all_cases().items()}
+def test_cases_are_those_of_the_readme() -> None:
+    cases = {name: named_case(name) for name in CASES}
+    shapes = {name: (case.spec().images["camera_image"], case.recipe.batch_size) for name, case in cases.items()}
     assert shapes == {
         "quick": ((3, 48, 48), 128),
         "cog": ((3, 48, 48), 256),
         "impala": ((9, 64, 64), 256),
         "robomimic": ((3, 84, 84), 16),
     }
-    cases = all_cases()
     assert cases["impala"].recipe.encoder == ImpalaCNN(blocks=1) and cases["cog"].recipe.encoder == CogCNN()
     (samples,) = [term for term in cases["robomimic"].recipe.critic if isinstance(term, CQL)]
     assert (samples.uniform, samples.policy, samples.next_policy) == (10, 10, 10)
-    assert all(not case.recipe.warmup and not shrunk(case).recipe.warmup for case in cases.values())
+    assert all(not case.recipe.warmup and not case.shrunk().recipe.warmup for case in cases.values())
 
 
-def all_cases() -> dict[str, object]:
-    return chosen_cases((), None, size=48, frames=1, encoder=None, batch_size=None)  # type: ignore[return-value]
-
-
-def test_one_recipe_with_options_is_a_case() -> None:
-    ((name, case),) = chosen_cases((), "quick_cog", size=64, frames=2, encoder="impala", batch_size=8).items()
-    assert name == "quick_cog, ImpalaCNN, 64 px x 2, 8"
+def test_recipe_with_encoder_and_sizes_is_a_case() -> None:
+    case = named_case("quick_cog:impala:64:2:8")
+    assert case.recipe.encoder == ImpalaCNN(blocks=1) and not case.recipe.warmup
     assert case.spec().images["camera_image"] == (6, 64, 64) and len(case.batches(1, CPU)[0]) == 8
+    assert named_case("quick_cog").recipe.encoder == quick_cog_dr3().encoder
 
 
-@pytest.mark.parametrize(
-    ("names", "recipe", "encoder", "message"),
-    [
-        (("cogg",), None, None, "'cogg'.*quick, cog"),
-        ((), "cogg", None, "--recipe.*'cogg'.*cog_dr3"),
-        ((), "cog", "big", "--encoder.*'big'.*impala"),
-    ],
-)
-def test_unknown_names_are_named(names: tuple[str, ...], recipe: str | None, encoder: str | None, message: str) -> None:
-    with pytest.raises(PixelrlError, match=message):
-        chosen_cases(names, recipe, size=48, frames=1, encoder=encoder, batch_size=None)
+@pytest.mark.parametrize("name", ["cogg", "cog_dr3:big", "cog_dr3:impala:big", "cog_dr3:impala:1:2:3:4"])
+def test_unknown_case_is_named(name: str) -> None:
+    with pytest.raises(SystemExit, match=f"no case '{name}'; expected quick, cog.*RECIPE.*quick_cog"):
+        command_line(main, [name])
 
 
-def test_batch_statistics_have_no_compiled_contender() -> None:
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    plain, mixing = CASES["quick"](), named_case(cog_dr3(), size=48, encoder="resnet18_robomimic")
-    assert {"taped", "graph", "compiled"} < set(line_up(plain, gpu, 1, 1, compiled=False))
-    assert "graph" in line_up(mixing, gpu, 1, 1, compiled=False)
-    assert all("compiled" not in line_up(case, gpu, 1, 1, compiled=True) for case in (mixing, CASES["robomimic"]()))
-    assert "compiled" in line_up(plain, cpu, 1, 1, compiled=True)
-    assert "compiled" not in line_up(plain, cpu, 1, 1, compiled=False)
+def test_graph_takes_part_on_cuda_only() -> None:
+    case = named_case("quick")
+    assert set(line_up(case, "cpu", 1)) == {"eager", "compile", "floor", "tiled"}
+    assert "graph" in line_up(case, "cuda:1", 1)
+
+
+def test_learner_benchmark_writes_a_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ledger.json"
+    command_line(main, ["quick", "--quick", "--skip", "compile", "--out", str(path)])
+    assert "eager / floor" in capsys.readouterr().out
+    written = read_ledger(path)
+    case = written["cases"]["quick"]
+    assert set(case["contenders"]) == {"eager", "floor", "tiled"}
+    assert case["ratios"]["operations, eager / tiled"] < 1
+    assert written["command"][:3] == ["python", "-m", "benchmarks.learner"] and written["settings"]["quick"]
+    assert {"machine", "commit", "began"} <= written.keys()
+    assert case["case"]["recipe"]["batch_size"] == 4
+
+
+def test_learner_benchmark_beside_robomimic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("robomimic", reason="robomimic is not installed")
+    path = tmp_path / "ledger.json"
+    skipped = ("compile", "tiled", "floor", "robomimic fixed")
+    command_line(main, ["robomimic", "--quick", "--out", str(path), "--skip", *skipped])
+    said = capsys.readouterr().out
+    assert "the same work" in said and "NOT the same work" not in said
+    case = read_ledger(path)["cases"]["robomimic"]
+    assert set(case["contenders"]) == {"eager", "robomimic"}
+    assert max(case["losses_apart"][name] for name in ("td", "cql", "policy")) <= 1e-4
+    assert case["ratios"]["operations, eager / robomimic"] < 1 / 4
