@@ -7,8 +7,6 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from pixelrl.training.configuration import to_json
-from pixelrl.training.execution import WARM_UP, Execution, make_step
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
@@ -28,6 +26,8 @@ from benchmarks.turns import Contender, Work, take_turns
 from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.seeding import derive
+from pixelrl.training.configuration import to_json
+from pixelrl.training.execution import WARM_UP, Execution, make_step
 from pixelrl.training.run_directory import pick_device
 
 WAYS: tuple[Execution, ...] = ("eager", "compile", "graph")
