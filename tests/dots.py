@@ -25,6 +25,9 @@ MIDDLE, GOAL, RADIUS = (0.5, 0.5), (0.85, 0.85), 0.1
 ACTION = (ActionDim(name="x", low=-REACH, high=REACH, unit="m"), ActionDim(name="y", low=-REACH, high=REACH, unit="m"))
 ENV_ARGS: Mapping[str, Any] = {"env_name": "Dot", "type": 2, "env_version": "1", "env_kwargs": {}}
 
+SMALL = ("--batch-size", "16", "--critic-hidden", "16", "8", "--actor-hidden", "16", "--log-every", "5")
+"""Options of a training on such a world that takes a second."""
+
 
 def write_dots(path: Path, part: Part, count: int, *, seed: int = 0, size: int = 24, compress: bool = False) -> Path:
     """Write `count` episodes to a file and return its path."""

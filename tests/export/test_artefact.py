@@ -102,7 +102,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(networks, out, go(networks, out, provenance={"recipe": "quick_cog"}))
 
 
-def test_two_cameras_and_proprioception_agree_with_the_checkpoint(exported: Exported) -> None:
+def test_export_with_two_cameras_and_proprioception_agrees_with_the_checkpoint(exported: Exported) -> None:
     assert list(exported.directory.parent.iterdir()) == [exported.directory]
     assert sorted(path.name for path in exported.directory.iterdir()) == ["policy.json", "policy.onnx"]
     for source in ("data", "random"):
@@ -113,7 +113,7 @@ def test_two_cameras_and_proprioception_agree_with_the_checkpoint(exported: Expo
     assert not [name for name in names if "head" in name or "target" in name], "only the actor's path leaves"
 
 
-def test_the_contract_tells_what_a_robot_must_know(exported: Exported) -> None:
+def test_contract_tells_what_a_robot_must_know(exported: Exported) -> None:
     contract = ExportedPolicy(exported.directory).contract
     front = contract["inputs"]["front_image"]
     assert (front["dtype"], front["shape"], front["trained_at"]) == ("uint8", ["B", 120, 160, 3], [48, 48])
@@ -139,14 +139,14 @@ def test_one_reading_and_a_batch_of_them_give_the_same_action_in_the_robots_unit
         np.testing.assert_allclose(single, actions[row], atol=1e-6)
 
 
-def test_a_policy_that_is_sent_to_another_process_acts_alike(exported: Exported) -> None:
+def test_policy_acts_alike_in_another_process(exported: Exported) -> None:
     policy = ExportedPolicy(exported.directory)
     sent = pickle.loads(pickle.dumps(policy))
     np.testing.assert_array_equal(sent(make_frames(5, CAMERA)), policy(make_frames(5, CAMERA)))
     assert sent.contract == policy.contract
 
 
-def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
+def test_export_with_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
     spec = Spec(
         images={"front_image": (3, 48, 48)},
         proprio={},
@@ -163,7 +163,7 @@ def test_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoder", [ImpalaCNN(), ResNet18(), RobomimicResNet18()])
-def test_published_encoders_agree_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
+def test_export_of_published_encoders_agrees_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
     spec = replace(SPEC, images={"front_image": (3, 48, 48)})
     torch.manual_seed(0)
     networks = Networks(
@@ -175,7 +175,7 @@ def test_published_encoders_agree_with_the_checkpoint(tmp_path: Path, encoder: P
     assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
 
 
-def test_a_history_is_kept_by_the_exported_policy_as_in_training(tmp_path: Path) -> None:
+def test_exported_policy_keeps_a_history_as_training_does(tmp_path: Path) -> None:
     spec = replace(SPEC, history=3)
     networks = make_networks(spec)
     frames = make_frames(12)
@@ -203,7 +203,7 @@ def test_a_history_is_kept_by_the_exported_policy_as_in_training(tmp_path: Path)
         policy.act({key: value[:1] for key, value in stacked.items()})
 
 
-def test_a_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:
+def test_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:
     for name in ("policy.onnx", "policy.json"):
         (tmp_path / name).write_bytes((exported.directory / name).read_bytes())
     content = bytearray((tmp_path / "policy.onnx").read_bytes())
@@ -213,7 +213,7 @@ def test_a_changed_network_is_refused(exported: Exported, tmp_path: Path) -> Non
         ExportedPolicy(tmp_path)
 
 
-def test_a_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path: Path) -> None:
+def test_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PixelrlError, match=r"not an exported policy"):
         ExportedPolicy(tmp_path)
     (tmp_path / "policy.json").write_text(json.dumps({"format": 99}))
@@ -222,7 +222,7 @@ def test_a_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path:
 
 
 @pytest.mark.parametrize("exported", ["shared"], indirect=True)
-def test_an_artefact_with_other_weights_is_not_written(
+def test_artefact_with_other_weights_is_not_written(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_a_little_wrong(path: Path, artefact: Artefact) -> None:
@@ -241,7 +241,7 @@ def test_an_artefact_with_other_weights_is_not_written(
     assert {path: path.read_bytes() for path in exported.directory.parent.rglob("*") if path.is_file()} == before
 
 
-def test_the_policy_of_another_run_is_told_apart(exported: Exported) -> None:
+def test_parity_refuses_the_policy_of_another_run(exported: Exported) -> None:
     other = CheckpointPolicy(make_networks(seed=1), SPEC, torch.device("cpu"))
     sizes = {"front_image": CAMERA["front_image"], "wrist_image": (32, 40)}
     resize = {"front_image": Resize((120, 160), (48, 48)), "wrist_image": Resize((32, 40), (32, 40))}
@@ -267,14 +267,14 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], mess
 
 
 @pytest.mark.parametrize(("before", "after"), [(480, 84), (96, 48), (50, 48), (48, 48), (48, 64), (7, 3)])
-def test_resampling_is_torchs_antialiased_interpolation(before: int, after: int) -> None:
+def test_resampling_equals_antialiased_interpolation_of_torch(before: int, after: int) -> None:
     impulses = torch.eye(before, dtype=torch.float64)[None, None]
     expected = interpolate(impulses, (after, before), mode="bilinear", antialias=True)[0, 0]
     torch.testing.assert_close(resampling(before, after), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("camera", [(96, 96), (480, 640), (100, 60), (30, 40)])
-def test_resized_pictures_are_what_image_libraries_give(camera: tuple[int, int]) -> None:
+def test_resized_pictures_equal_those_of_image_libraries(camera: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*camera, 3), dtype=np.uint8)
     channels = torch.from_numpy(picture).permute(2, 0, 1)[None]
     resized = Resize(camera, (48, 64))(channels)
@@ -285,7 +285,7 @@ def test_resized_pictures_are_what_image_libraries_give(camera: tuple[int, int])
     assert np.abs(resized[0].permute(1, 2, 0).numpy() - pillow).max() <= 1, "Pillow rounds after each axis"
 
 
-def test_the_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
+def test_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
     sensors = {key: value[0] for key, value in make_frames(1, CAMERA).items()}
     np.savez(tmp_path / "sensors.npz", **sensors)
     script = (

@@ -45,7 +45,7 @@ def sensors() -> dict[str, np.ndarray]:
     }
 
 
-def test_it_acts_by_the_mode_of_the_networks_policy(policy: CheckpointPolicy, sensors: Sensors) -> None:
+def test_policy_acts_by_the_mode_of_its_networks(policy: CheckpointPolicy, sensors: Sensors) -> None:
     obs = Observation(
         images={"front_image": torch.from_numpy(sensors["front_image"].transpose(0, 3, 1, 2).copy())},
         proprio=torch.from_numpy(np.concatenate([sensors["position"], sensors["gripper"]], axis=1)),
@@ -58,7 +58,7 @@ def test_it_acts_by_the_mode_of_the_networks_policy(policy: CheckpointPolicy, se
     assert np.ptp(action, axis=0).min() > 0.01
 
 
-def test_its_critics_judge_its_own_actions(policy: CheckpointPolicy, sensors: Sensors) -> None:
+def test_values_are_q_of_the_policys_own_actions(policy: CheckpointPolicy, sensors: Sensors) -> None:
     obs = Observation(
         images={"front_image": torch.from_numpy(sensors["front_image"].transpose(0, 3, 1, 2).copy())},
         proprio=torch.from_numpy(np.concatenate([sensors["position"], sensors["gripper"]], axis=1)),
@@ -73,7 +73,7 @@ def test_its_critics_judge_its_own_actions(policy: CheckpointPolicy, sensors: Se
     assert np.ptp(values, axis=1).min() > 1e-4, "the critics are one and the same"
 
 
-def test_it_acts_and_judges_alike_in_another_process(policy: CheckpointPolicy, sensors: Sensors) -> None:
+def test_policy_acts_and_values_alike_in_another_process(policy: CheckpointPolicy, sensors: Sensors) -> None:
     """It goes to a cluster by value, together with its critics."""
     act, judge = pickle.loads(pickle.dumps((policy, policy.values)))
     np.testing.assert_array_equal(act(sensors), policy(sensors))
@@ -81,7 +81,7 @@ def test_it_acts_and_judges_alike_in_another_process(policy: CheckpointPolicy, s
     assert judge.__self__ is act
 
 
-def test_a_flipped_view_of_a_picture_is_read_as_it_looks(policy: CheckpointPolicy, sensors: Sensors) -> None:
+def test_flipped_view_of_a_picture_is_read_as_it_looks(policy: CheckpointPolicy, sensors: Sensors) -> None:
     picture = sensors["front_image"]
     stored = np.ascontiguousarray(picture[:, ::-1])
     np.testing.assert_array_equal(policy({**sensors, "front_image": stored[:, ::-1]}), policy(sensors))

@@ -22,7 +22,7 @@ def evaluation(folder: Path, successes: Sequence[bool], *, seed: int = 0, env: s
     return str(folder)
 
 
-def test_two_policies_on_the_same_starts(tmp_path: Path) -> None:
+def test_two_policies_are_compared_on_the_same_starts(tmp_path: Path) -> None:
     # 8 won, 1 lost: p = 20 / 512, as in test_statistics; against itself nothing is clear
     first = evaluation(tmp_path / "a", [True] * 8 + [False] + [True] * 5 + [False] * 6)
     second = evaluation(tmp_path / "b", [False] * 8 + [True] + [True] * 5 + [False] * 6)
@@ -60,7 +60,7 @@ def test_several_runs_are_compared_by_their_interquartile_means(tmp_path: Path) 
         (["a", "broken"], "not an evaluation"),
     ],
 )
-def test_what_cannot_be_compared(names: list[str], complaint: str, tmp_path: Path) -> None:
+def test_evaluations_that_do_not_match_are_refused(names: list[str], complaint: str, tmp_path: Path) -> None:
     evaluation(tmp_path / "a", [True, False])
     evaluation(tmp_path / "other", [True, False], seed=7)
     (tmp_path / "broken").mkdir()
@@ -69,7 +69,7 @@ def test_what_cannot_be_compared(names: list[str], complaint: str, tmp_path: Pat
         compare_methods([str(tmp_path / name) for name in names])
 
 
-def test_starts_are_the_same_only_in_the_same_scene_or_from_the_same_bank(tmp_path: Path) -> None:
+def test_starts_are_the_same_in_the_same_scene_or_from_the_same_file(tmp_path: Path) -> None:
     def changed(name: str, **body: Any) -> str:
         folder = evaluation(tmp_path / name, [True, False])
         file = tmp_path / name / "evaluation.json"
@@ -91,7 +91,7 @@ def test_starts_are_the_same_only_in_the_same_scene_or_from_the_same_bank(tmp_pa
             compare_methods([first, second])
 
 
-def test_stopping_early_counts_no_episode_that_overtook_another() -> None:
+def test_early_stop_counts_no_episode_that_overtook_another() -> None:
     def outcomes(successes: Sequence[bool], indices: Sequence[int]) -> list[Outcome]:
         return [
             Outcome(index=i, seed=i, success=each, return_=0.0, length=1)

@@ -41,7 +41,7 @@ def wander(env: GymnasiumEnv, episodes: int) -> Iterator[Episode]:
         )
 
 
-def test_a_policy_is_trained_and_evaluated_in_a_strangers_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
+def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
     data, run = tmp_path / "data.hdf5", tmp_path / "run"
     env = make_env(with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {}))
     assert isinstance(env, GymnasiumEnv)
@@ -78,7 +78,7 @@ def test_a_policy_is_trained_and_evaluated_in_a_strangers_environment(tmp_path: 
         assert code == 1 and expected in said and "Traceback" not in said, said
 
 
-def test_a_bank_holds_the_starts_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -> None:
+def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -> None:
     path = tmp_path / "bank.hdf5"
     command = ("starts", "pick-place-tray", "--out", path, "--episodes", 3, "--seed", 4, "--workers", 1)
     code, said = pixelrl(*command, "--env-options", "distractor=true")
@@ -97,14 +97,14 @@ def test_a_bank_holds_the_starts_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -
         assert code == 1 and expected in said, said
 
 
-def test_rates_agree_or_are_unknown() -> None:
+def test_control_rates_must_agree_unless_unknown() -> None:
     for policy, env in ((None, 5.0), (5.0, None), (20.0, 20.000001)):
         check_control_rate(policy, env, {"env_name": "Lift"})
     with pytest.raises(PixelrlError, match=r"the policy acts at 10 Hz and Lift at 20 Hz; .*control_freq=10"):
         check_control_rate(10.0, 20.0, {"env_name": "Lift"})
 
 
-def test_options_are_read_as_json_or_as_text() -> None:
+def test_key_value_options_are_read_as_json_or_text() -> None:
     assert key_values("--x", ("a=1", "b=true", "c=red", 'd={"e": 2}', "f=x=y")) == {
         "a": 1, "b": True, "c": "red", "d": {"e": 2}, "f": "x=y",
     }  # fmt: skip

@@ -38,7 +38,7 @@ def write(directory: Path, outcomes: list[Outcome], policy: dict[str, Any]) -> s
     return (directory / "evaluation.html").read_text()
 
 
-def test_a_page_holds_all_and_names_nothing_outside(tmp_path: Path) -> None:
+def test_page_holds_everything_and_refers_to_nothing_outside(tmp_path: Path) -> None:
     outcomes = [episode(index, success=index % 2 == 0) for index in range(4)]
     page = write(tmp_path, outcomes, {"run": str(tmp_path / "first"), "step": 3})
     assert page.count("data:video/mp4;base64,") == 4
@@ -52,13 +52,13 @@ def test_a_page_holds_all_and_names_nothing_outside(tmp_path: Path) -> None:
     assert (sheet == MARK).all(axis=-1).any()
 
 
-def test_without_critics_the_page_says_so(tmp_path: Path) -> None:
+def test_page_says_so_where_there_is_no_critic(tmp_path: Path) -> None:
     page = write(tmp_path, [episode(0, success=False, judged=False)], {"export": "here"})
     assert "This policy has no critic" in page and "Q fell most" not in page
     assert not (np.asarray(Image.open(tmp_path / "failures.png")) == MARK).all(axis=-1).any()
 
 
-def test_without_failures_there_is_no_sheet_of_them(tmp_path: Path) -> None:
+def test_page_without_failures_has_no_sheet_of_them(tmp_path: Path) -> None:
     (tmp_path / "failures.png").touch()
     assert "no episode failed" in write(tmp_path, [episode(0, success=True)], {"run": "here"})
     assert not (tmp_path / "failures.png").exists()
@@ -71,5 +71,5 @@ def test_without_failures_there_is_no_sheet_of_them(tmp_path: Path) -> None:
         (ValueFall(0, 3, 1, 0), 4, [0, 1, 2, 3, 4]),
     ],
 )
-def test_the_steps_around_a_moment(fall: ValueFall, last: int, steps: list[int]) -> None:
+def test_steps_around_a_fall_of_q(fall: ValueFall, last: int, steps: list[int]) -> None:
     assert around(fall, last) == steps

@@ -38,14 +38,14 @@ def training(folder: Path, recipe: str, steps: int, task: Path | None = None) ->
     )
 
 
-def test_all_are_trained(tmp_path: Path) -> None:
+def test_trainings_side_by_side_all_end(tmp_path: Path) -> None:
     trainings = [training(tmp_path, recipe, 10) for recipe in ("quick_cog", "quick_bc")]
     run_trainings(trainings, workers=2, console=QUIET)
     for each in trainings:
         assert json.loads((each.out / "training.json").read_text())["steps"] == steps_done(each.out) == 10
 
 
-def test_a_failure_stops_the_others_and_is_told_in_their_words(tmp_path: Path) -> None:
+def test_failing_training_stops_the_others_and_is_told_in_its_words(tmp_path: Path) -> None:
     endless = training(tmp_path, "quick_bc", 50_000)
     failing = training(tmp_path, "quick_cog", 10, task=tmp_path / "missing.hdf5")
     with pytest.raises(PixelrlError, match=r"quick_cog: .*missing\.hdf5: no such file"):
@@ -61,7 +61,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_keeps_what_was_trained(tmp_path: Path, interruptible: None) -> None:
+def test_interrupted_trainings_keep_their_checkpoints(tmp_path: Path, interruptible: None) -> None:
     endless = training(tmp_path, "quick_bc", 50_000)
 
     def press() -> None:
@@ -82,7 +82,7 @@ def words(tmp_path: Path) -> list[str]:
     return ["quick_cog", f"--task={write_dots(tmp_path / 'task.hdf5', 'task', 4, size=32)}", *SMALL]
 
 
-def test_each_seed_is_what_it_is_alone_and_a_failure_takes_no_other_along(
+def test_seed_trains_as_it_would_alone_and_survives_the_failure_of_another(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs").mkdir()
@@ -109,7 +109,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     return trainings
 
 
-def test_all_gpus_take_turns(begun: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_take_turns_on_all_gpus(begun: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_for("cuda:1") == ["cuda:1"] and devices_for("cpu") == ["cpu"]
@@ -122,7 +122,7 @@ def test_all_gpus_take_turns(begun: list[Training], tmp_path: Path, monkeypatch:
     ]
 
 
-def test_a_seed_is_given_once(begun: list[Training], words: list[str], tmp_path: Path) -> None:
+def test_seed_given_twice_is_refused(begun: list[Training], words: list[str], tmp_path: Path) -> None:
     with pytest.raises(PixelrlError, match="--seeds 1 2 1: one of them is there twice"):
         train_command([*words, "--seeds", "1", "2", "1", f"--out={tmp_path}"])
     assert not begun

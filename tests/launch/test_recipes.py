@@ -41,11 +41,11 @@ def temperature(recipe: Recipe) -> AtMost:
     return weight
 
 
-def test_cogs_temperature_starts_at_one_and_aims_at_minus_dim_a() -> None:
+def test_temperature_of_cog_starts_at_one_and_aims_at_minus_dim_a() -> None:
     assert (temperature(cog()).bound, temperature(cog()).start) == (0.0, 1.0)
 
 
-def test_cogs_temperature_learns_as_fast_as_its_policy() -> None:
+def test_temperature_of_cog_learns_as_fast_as_its_policy() -> None:
     assert temperature(cog()).rate == cog().actor_lr == 1e-4
 
 
@@ -71,7 +71,7 @@ def test_quick_targets_cannot_exceed_what_the_rewards_allow() -> None:
     assert recipe.critic[0] == TD(target_range=(0.0, recipe.reward_scale)) and recipe.ends == "goal"
 
 
-def test_recipes_bear_the_names_of_their_functions_and_the_first_is_the_quickest() -> None:
+def test_recipes_are_named_by_their_functions_and_the_first_is_the_quickest() -> None:
     assert all(name == make.__name__ and make.__doc__ for name, make in RECIPES.items())
     assert set(RECIPES) == {"quick_cog_dr3", "quick_cog", "quick_bc", "quick_awr_dr3", "cog_dr3", "cog", "bc"}
     assert all(make() == make() for make in RECIPES.values())

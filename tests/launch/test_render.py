@@ -62,9 +62,7 @@ def run(source: Path, out: Path, **options: Any) -> dict[str, Any]:
     return render(source, out, **options)
 
 
-def test_a_file_of_ours_is_drawn_again_as_it_was(
-    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_our_own_file_is_rendered_as_it_was(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "again.hdf5"
     result = run(ours, out, workers=2, console=Console(width=200))
     with h5py.File(ours) as before, h5py.File(out) as after:
@@ -87,7 +85,7 @@ def test_a_file_of_ours_is_drawn_again_as_it_was(
     assert "3 of 3 replays meet every recorded state exactly" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
+def test_interrupted_rendering_goes_on_to_the_same_file(
     ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, resumed = tmp_path / "whole.hdf5", tmp_path / "resumed.hdf5"
@@ -114,7 +112,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(
         run(ours, resumed)
 
 
-def test_robosuites_own_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_robosuites_raw_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with h5py.File(raw, "a") as file:
         file["data/demo_2/actions"][0, :3] = (1, 1, 1)
     out = tmp_path / "pixels.hdf5"
@@ -134,7 +132,7 @@ def test_robosuites_own_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsy
         assert file["data/demo_0"].attrs["model_file"].startswith("<mujoco")
 
 
-def test_both_layouts_and_all_notes_are_read(raw: Path, ours: Path) -> None:
+def test_raw_file_is_read_in_both_layouts(raw: Path, ours: Path) -> None:
     robosuites, robomimics = read_raw_file(raw), read_raw_file(ours)
     assert robosuites.demos == ("demo_1", "demo_2") and robosuites.action_dim == 4
     assert robosuites.env_args == {
@@ -213,7 +211,7 @@ def link(file: h5py.File) -> None:
         (swell, r"actions: float64, .*: more than the file can hold"),
     ],
 )
-def test_damaged_files_are_named_before_anything_is_simulated(
+def test_damaged_raw_file_is_named_before_anything_is_simulated(
     raw: Path, tmp_path: Path, change: Callable[[h5py.File], None], message: str
 ) -> None:
     with h5py.File(raw, "a") as file:
@@ -234,7 +232,7 @@ def test_damaged_files_are_named_before_anything_is_simulated(
         (put("data/demo_1/states", np.full((1, 32), np.nan)), {}, r"nan"),
     ],
 )
-def test_what_cannot_be_drawn_is_named(
+def test_rendering_names_what_cannot_be_drawn(
     raw: Path, tmp_path: Path, change: Callable[[h5py.File], None] | None, options: dict[str, Any], message: str
 ) -> None:
     with h5py.File(raw, "a") as file:
@@ -248,7 +246,7 @@ def test_what_cannot_be_drawn_is_named(
     assert [path.name for path in tmp_path.iterdir()] == ["demo.hdf5"]
 
 
-def test_a_demo_that_does_not_fit_is_named_and_those_before_it_stay(raw: Path, tmp_path: Path) -> None:
+def test_demo_that_does_not_fit_is_named_and_those_before_it_stay(raw: Path, tmp_path: Path) -> None:
     with h5py.File(raw, "a") as file:
         states = file["data/demo_2/states"][:, :-1]
         del file["data/demo_2/states"]

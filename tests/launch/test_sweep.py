@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
     return directory
 
 
-def test_a_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "console": Console(quiet=True)}
     first = sweep(run, only=["blur"], levels=[2], **options)
     assert list(first["cells"]) == ["unperturbed", "blur_2"]
@@ -82,12 +82,12 @@ def test_a_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: 
         ({"only": ["distractor"], "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
     ],
 )
-def test_a_sweep_that_cannot_be(run: Path, options: dict[str, Any], message: str) -> None:
+def test_sweep_with_wrong_options_is_refused(run: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PixelrlError, match=message):
         sweep(run, episodes=1, seed=0, workers=1, console=Console(quiet=True), **options)
 
 
-def test_cells_are_tested_against_the_unperturbed_one_by_pairs() -> None:
+def test_cells_are_compared_with_the_unperturbed_one_by_pairs() -> None:
     cells = {
         "unperturbed": {"outcomes": [True] * 10},
         "blur_1": {"perturbation": "blur", "level": 1, "outcomes": [True] * 9 + [False]},
@@ -100,7 +100,7 @@ def test_cells_are_tested_against_the_unperturbed_one_by_pairs() -> None:
     assert [cell.get("verdict") for cell in found.values()] == [None, "undetermined", "worse"]
 
 
-def test_an_evaluation_films_the_failures_that_it_had_not_filmed(run: Path) -> None:
+def test_evaluation_page_shows_videos_of_failures_that_were_not_recorded_at_first(run: Path) -> None:
     options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "films": 1}
     result = evaluate(run, **options, html=True, console=Console(quiet=True))
     assert [each["success"] for each in json.loads((run / "evaluation.json").read_text())["outcomes"]] == [False] * 2

@@ -67,7 +67,7 @@ def step(run: Path) -> int:
     return int(checkpoint.read(run / "last.safetensors")[1]["step"])
 
 
-def test_a_run_goes_through_signals_losses_and_other_numbers_of_ranks(
+def test_run_survives_signals_lost_ranks_and_other_numbers_of_ranks(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two ranks until SIGTERM, one rank, two ranks until one is killed, one rank: as if it had never stopped."""
@@ -128,13 +128,13 @@ def ranks(command: list[str]) -> Iterator["list[subprocess.Popen[str]]"]:
             process.wait()
 
 
-def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_is_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with joined("cpu") as found:
         assert found == (SINGLE_PROCESS, "cpu")
 
 
-def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_device("cpu", 1, 8) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -145,7 +145,7 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
         own_device("cuda:1", 1, 2)
 
 
-def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+def test_batch_that_cannot_be_shared_equally_is_refused() -> None:
     with pytest.raises(PixelrlError, match="--batch-size 128 cannot be shared equally by 3 ranks; give a multiple"):
         load_training_data(
             torch.device("cpu"), quick_cog(), [], distributed=Distributed(world_size=3), console=Console()
@@ -191,6 +191,6 @@ def test_scripts_are_sound_and_may_be_run(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True)
 
 
-def test_several_nodes_want_to_know_how_many_and_where() -> None:
+def test_several_nodes_script_names_the_variables_it_needs() -> None:
     found = subprocess.run([SCRIPTS / "several_nodes.sh", "cog"], env=environment(), capture_output=True, text=True)
     assert found.returncode != 0 and "NODES: how many machines" in found.stderr

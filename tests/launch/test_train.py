@@ -1,0 +1,208 @@
+"""`pixelrl train` on a tiny world: configuration, checkpoints, interruptions, errors."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from pixelrl.learning.learner import Learner
+from pixelrl.runtime.files import exclusive_directory
+from pixelrl.training import loop
+from pixelrl.training.loop import Report
+from tests.dots import SMALL, write_dots
+
+Pixelrl = Callable[..., tuple[int, str]]
+
+
+def test_train_tells_its_whole_configuration(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    task, prior = dots
+    run = tmp_path / "run"
+    code, said = pixelrl(
+        "train", "quick_cog_dr3", "--task", task, "--prior", prior, "--out", run, "--steps", 10, *SMALL,
+        "--critic.dr3.weight", 0.5,
+    )  # fmt: skip
+    assert code == 0, said
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"]["critic"][-1] == {
+        "is": "DR3", "weight": 0.5, "site": "last_hidden", "stop_gradient": False,
+    }  # fmt: skip
+    assert config["data"] == {"task": [str(task)], "prior": [str(prior)]}
+    record = json.loads((run / "training.json").read_text())
+    assert record["steps"] == 10 and record["seeds"] == {"seed": 0}
+    assert record["command"][:3] == ["pixelrl", "train", "quick_cog_dr3"]
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    assert "features/srank" in header and "q/data@prior" in header
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_run_is_never_overwritten_and_resumes_only_as_itself(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
+    assert pixelrl(*command, "--steps", 4)[0] == 0
+    code, said = pixelrl(*command, "--steps", 4)
+    assert code == 1 and "add --resume" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume", "--gamma", 0.5)
+    assert code == 1 and "was trained with gamma = 0.95, not 0.5" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume", "--proprio")
+    assert code == 1 and "was trained with proprio" in said
+    code, said = pixelrl(*command[:3], dots[1], dots[0], *command[4:], "--steps", 8, "--resume")
+    assert code == 1 and "was trained on other data" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume")
+    assert code == 0 and "going on from step 4" in said
+    assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
+
+
+def test_run_directory_takes_one_training_at_a_time(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps", 2, "--resume"]
+    with exclusive_directory(tmp_path / "run"):
+        code, said = pixelrl(*command)
+        assert code == 1 and said == f"pixelrl: {tmp_path}/run: another process is at work in it; choose another --out"
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert not (tmp_path / "run").exists()
+    assert pixelrl(*command)[0] == 0
+
+
+def test_interrupted_run_resumes_to_the_same_weights(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_cog_dr3", "--task", dots[0], "--prior", dots[1], *SMALL, "--steps", 12]
+    assert pixelrl(*command, "--out", tmp_path / "whole")[0] == 0
+    steps = loop.train
+
+    def interrupted(*args: object, **options: object) -> Iterator[Report]:
+        for report in steps(*args, **options):  # type: ignore[arg-type]
+            if report.step == 7:
+                signal.raise_signal(signal.SIGINT)  # as Ctrl-C does, in the middle of things
+            yield report
+
+    monkeypatch.setattr(loop, "train", interrupted)
+    code, said = pixelrl(*command, "--out", tmp_path / "parts")
+    assert code == 130 and "kept at step 7" in said
+    monkeypatch.setattr(loop, "train", steps)
+    assert pixelrl(*command, "--out", tmp_path / "parts", "--resume")[0] == 0
+    whole, parts = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        np.testing.assert_array_equal(value, parts[key], err_msg=key)
+
+
+def test_resumed_run_keeps_its_number_of_threads(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL]
+    assert pixelrl(*command, "--steps", 2)[0] == 0
+    assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == 1  # OMP_NUM_THREADS of these tests
+    settled: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", settled.append)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    for options, threads in (((), 1), (("--threads", 2), 2), (("--threads", "auto"), 2)):
+        assert pixelrl(*command, "--steps", 2, "--resume", *options)[0] == 0
+        assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == threads
+    assert settled == [1, 2, 2]
+    code, said = pixelrl(*command, "--steps", 2, "--resume", "--threads", 0)
+    assert code == 1 and "--threads is 0; it must be auto or at least 1" in said
+
+
+def test_diverging_run_ends_in_one_line_that_names_the_last_good_checkpoint(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
+    assert pixelrl(*command, "--steps", 5)[0] == 0
+    before = (tmp_path / "run/last.safetensors").read_bytes()
+    torn = tmp_path / "run/config.json"
+    torn.write_text(torn.read_text().replace('"critic_lr": 0.0005', '"critic_lr": 1e+30'))
+    code, said = pixelrl(*command, "--steps", 20, "--resume", "--critic-lr", 1e30)
+    assert code == 1, said
+    assert "pixelrl: step " in said and "critic/" in said and "in rows of" in said and "Traceback" not in said
+    assert f"the last good checkpoint is {tmp_path / 'run/last.safetensors'}, step 5" in said
+    assert (tmp_path / "run/last.safetensors").read_bytes() == before
+
+
+def test_interrupted_run_keeps_no_weights_that_are_not_finite(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = loop.train
+
+    def interrupted(learner: Learner, *args: object, **options: object) -> Iterator[Report]:
+        for report in steps(learner, *args, **options):  # type: ignore[arg-type]
+            if report.step == 7:  # nothing is measured here
+                learner.actor.parameters[0].data.view(-1)[3] = np.nan
+                signal.raise_signal(signal.SIGINT)
+            yield report
+
+    monkeypatch.setattr(loop, "train", interrupted)
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], "--out", tmp_path / "run", *SMALL]
+    code, said = pixelrl(*command, "--steps", 20)
+    assert code == 1 and "step 7: networks.actor" in said and "the last good checkpoint was never saved" in said
+    assert not (tmp_path / "run/last.safetensors").exists()
+
+
+def test_profile_tells_where_time_goes_and_trains_nothing(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    run = tmp_path / "run"
+    code, said = pixelrl("train", "quick_cog_dr3", "--task", dots[0], "--out", run, *SMALL, "--profile")
+    assert code == 0, said
+    assert "backward critic" in said and "The learner waits for its batch in" in said
+    assert sorted(path.name for path in run.iterdir()) == ["profile.json", "trace.json.gz"]
+
+
+def test_run_on_pictures_alone_knows_its_data_too(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    run = tmp_path / "run"
+    command = ["train", "quick_cog", "--out", run, *SMALL, "--proprio", "--steps"]
+    assert pixelrl(*command, 6, "--task", dots[0])[0] == 0
+    other = write_dots(tmp_path / "other.hdf5", "task", 6, seed=1, size=32)
+    code, said = pixelrl(*command, 8, "--task", other, "--resume")
+    assert code == 1 and "was trained on other data" in said
+    code, said = pixelrl(*command, 3, "--task", dots[0], "--resume")
+    assert code == 1 and "has done 6 steps already" in said
+    assert json.loads((run / "config.json").read_text())["recipe"]["steps"] == 6
+
+
+def test_full_disk_ends_in_one_line_and_keeps_the_earlier_checkpoint(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps"]
+    assert pixelrl(*command, 4)[0] == 0
+    before = (tmp_path / "run/last.safetensors").read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pixelrl.training.checkpoint.save_file", full)
+    code, said = pixelrl(*command, 8, "--resume")
+    assert code == 1 and "last.safetensors: cannot be written" in said and "No space left" in said
+    assert (tmp_path / "run/last.safetensors").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_encoder_is_chosen_by_name(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    code, said = pixelrl(
+        "train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", "--encoder", "cog", *SMALL,
+        "--encoder.channels", 4, "--steps", 2,
+    )  # fmt: skip
+    assert code == 0, said
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["recipe"]["encoder"] == {"is": "CogCNN", "channels": 4}
+
+
+def test_memory_and_loader_threads_change_no_weights(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    command = ["train", "quick_cog", "--task", dots[0], "--prior", dots[1], *SMALL, "--steps", 6]
+    weights = []
+    for memory, threads in (("ram", 0), ("cache", 2), ("file", 1)):
+        run = tmp_path / memory
+        code, said = pixelrl(*command, "--memory", memory, "--loader-threads", threads, "--out", run)
+        assert code == 0, said
+        weights.append(load_file(run / "last.safetensors"))
+    for other in weights[1:]:
+        for key, value in weights[0].items():
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
+    code, said = pixelrl(*command[:-1], 8, "--memory", "ram", "--out", tmp_path / "cache", "--resume")
+    assert code == 0 and "going on from step 6" in said, "the same data, wherever they live"

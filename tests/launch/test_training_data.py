@@ -1,0 +1,147 @@
+"""The data that `pixelrl train` takes, and what it says of those that it does not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.dots import SMALL, write_dots
+
+Pixelrl = Callable[..., tuple[int, str]]
+
+
+def test_critic_refuses_data_without_reward(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    with h5py.File(dots[0], "r+") as file:
+        for demonstration in file["data"].values():
+            demonstration["rewards"][...] = 0
+    code, said = pixelrl("train", "quick_cog", "--task", dots[0], "--out", tmp_path / "run", "--steps", 2)
+    assert code == 1 and "no transition of the task data has a reward" in said
+    assert not (tmp_path / "run").exists()
+
+
+def edited(edit: Callable[[h5py.File], None]) -> Callable[[Path], None]:
+    def harm(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            edit(file)
+
+    return harm
+
+
+def replaced(key: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def edit(file: h5py.File) -> None:
+        value = change(file[f"data/demo_3/{key}"][()])
+        del file[f"data/demo_3/{key}"]
+        file[f"data/demo_3/{key}"] = value
+
+    return edited(edit)
+
+
+def with_nan(values: np.ndarray) -> np.ndarray:
+    values[1, 0] = np.nan
+    return values
+
+
+PICTURES, POSE = "frames/agentview_image", "frames/robot0_eef_pos"
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_text("hello"), "not an HDF5 file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "not an HDF5 file, or a damaged one"),
+        (edited(lambda file: file.move("data", "dates")), "no 'data' in it"),
+        (edited(lambda file: file["data/demo_3"].pop("actions")), "demo_3: no 'actions' in it"),
+        (replaced("rewards", lambda values: values[:-1]), "demo_3/rewards: shape"),
+        (replaced(PICTURES, lambda values: values / 255), "demo_3/frames/agentview_image: float64"),
+        (replaced(PICTURES, lambda values: values.transpose(0, 3, 1, 2)), "channels come first"),
+        (replaced(PICTURES, lambda values: values[:, :16, :16]), "demo_3/frames/agentview_image: shape"),
+        (replaced("actions", with_nan), "demo_3/actions[1, 0] is nan"),
+        (replaced(POSE, with_nan), "demo_3/frames/robot0_eef_pos[1, 0] is nan"),
+        (replaced("actions", lambda values: values * 5), "expected normalised actions (--actions min-max"),
+    ],
+)
+def test_training_names_what_is_wrong_with_a_file(
+    harm: Callable[[Path], None], expected: str, dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    harm(dots[0])
+    code, said = pixelrl("train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps", 2)
+    assert code == 1 and "task.hdf5" in said and expected in said and "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_refuses_data_that_disagree_and_unknown_names(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    larger = write_dots(tmp_path / "larger.hdf5", "prior", 2, size=40)
+    train = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run"]
+    code, said = pixelrl(*train, "--prior", larger)
+    assert code == 1 and "larger.hdf5: agentview_image is (40, 40, 3); expected (32, 32, 3)" in said
+    code, said = pixelrl(*train, "--images", "wrist_image")
+    assert code == 1 and "no 'wrist_image' among its pictures: agentview_image" in said
+    code, said = pixelrl(*train, "--encoder", "huge")
+    assert code == 1 and "no encoder 'huge', but: small, cog, drq" in said
+    code, said = pixelrl("train", "quick_bs", "--task", dots[0], "--out", tmp_path / "run")
+    assert code == 1 and "no recipe 'quick_bs', but: quick_cog_dr3" in said
+    code, said = pixelrl(*train, "--task-mask", "valid")
+    assert code == 1 and "no 'mask' in it" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_takes_more_sources_globs_fractions_and_a_history(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    write_dots(tmp_path / "more" / "human.hdf5", "task", 4, seed=5, size=32)
+    run = tmp_path / "run"
+    command = [
+        "train", "quick_cog", "--task", tmp_path / "t*.hdf5", "--task-fraction", 0.5, "--prior", tmp_path / "pri*.hdf5",
+        "--task-share", 0.5, "--source", f"name=human,files={tmp_path}/**/hum*.hdf5,share=0.3,reward_scale=1",
+        "--source", f"name=old,files={dots[1]},share=0.05,fraction=0.25,reward_scale=0,ends=dones", "--history", 2,
+        "--memory", "cache", "--cache-dir", tmp_path / "caches", "--loader-threads", 2, "--out", run, *SMALL,
+    ]  # fmt: skip
+    code, said = pixelrl(*command, "--steps", 6)
+    assert code == 0, said
+    assert "of frames in a cache on disk, as asked (room: GPU none, RAM" in said
+    assert len(list((tmp_path / "caches").iterdir())) == 3 and not list(tmp_path.glob("*.frames"))
+    config = json.loads((run / "config.json").read_text())
+    assert config["data"] == {
+        "task": [str(dots[0])],
+        "prior": [str(dots[1])],
+        "human": [str(tmp_path / "more/human.hdf5")],
+        "old": [str(dots[1])],
+    }
+    assert {name: rule["share"] for name, rule in config["sources"].items()} == pytest.approx(
+        {"task": 0.5, "prior": 0.15, "human": 0.3, "old": 0.05}
+    )
+    assert config["sources"]["task"]["fraction"] == 0.5 and config["sources"]["old"]["ends"] == "dones"
+    assert [rule["reward_scale"] for rule in config["sources"].values()] == [10, 0, 1, 0]
+    assert config["spec"]["history"] == 2 and config["spec"]["images"]["agentview_image"] == [3, 32, 32]
+    header = (run / "metrics.csv").read_text().splitlines()[0]
+    assert "time/data_wait" in header and "q/data@human" in header
+    command[command.index("--source") + 1] = f"name=human,files={tmp_path}/**/hum*.hdf5,share=0.3,reward_scale=2"
+    code, said = pixelrl(*command, "--steps", 8, "--resume")
+    assert code == 1 and "was trained with source human: reward_scale = 1.0, not 2.0; --resume changes" in said
+    code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
+    assert code == 0, said
+    assert json.loads((tmp_path / "artefact/policy.json").read_text())["history"] == 2
+
+
+def test_wrong_data_options_are_refused(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    train = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", "--device", "cpu"]
+    for words, expected in (
+        (("--source", "name=a,file=b.h5"), "'file=b.h5' is not KEY=VALUE with KEY one of name, files"),
+        (("--source", f"name=task,files={dots[1]}"), "named ['task', 'task']; expected one or more, with different"),
+        (("--source", f"name=a,files={dots[1]},share=0.3"), "shares are task: None, a: 0.3"),
+        (("--prior", dots[1], "--task-share", 0.7, "--source", f"name=a,files={dots[1]},share=0.3"), "nothing is left"),
+        (("--prior", tmp_path / "*.h5"), "source 'prior': no file matches"),
+        (("--task-fraction", 0), "source 'task': fraction is 0.0; expected above 0 and at most 1"),
+        (("--memory", "gpu"), "--memory gpu: the learner's device is cpu"),
+        (("--history", 0), "history is 0; it must be at least 1 frame"),
+        (("--loader-threads", -1), "--loader-threads at least 0"),
+    ):
+        code, said = pixelrl(*train, *words)
+        assert code == 1 and expected in said and "Traceback" not in said, said
+    assert not (tmp_path / "run").exists()
