@@ -13,7 +13,7 @@ ALLOWED = {
     "terms": "learning runtime",
     "encoders": "learning runtime",
     "datasets": "learning runtime",
-    "training": "terms learning runtime",
+    "training": "encoders terms learning runtime",
     "export": "learning runtime",
     "serving": "export runtime",
     "simulation": "datasets runtime",
@@ -24,14 +24,12 @@ ALLOWED = {
 DATASETS = {"hdf5": "", "buffer": "hdf5", "convert": "hdf5", "inspect": "hdf5"}
 """The same within `datasets`; its own modules are for all."""
 
-BY_NAME = {"pixelrl.learning.recipe", "pixelrl.simulation.envs.gymnasium_env"}
-"""They import what a name says: a configuration's classes of ours, a Gymnasium environment of the user's."""
+BY_NAME = {"pixelrl.simulation.envs.gymnasium_env"}
+"""They import what a name says: the module of the user's own Gymnasium environment."""
 
 KNOWN = {
     "pixelrl.datasets.inspect.checks -> pixelrl.datasets.buffer.transition_table",
     "pixelrl.datasets.inspect.inspector -> pixelrl.datasets.buffer.transition_table",
-    "pixelrl.learning.diagnostics -> pixelrl.terms.cql",
-    "pixelrl.runtime.interfaces -> pixelrl.learning.batch",
     "pixelrl.simulation.envs.robosuite_env -> pixelrl.simulation.tasks.drawers",
     "pixelrl.simulation.envs.robosuite_env -> pixelrl.simulation.tasks.pick_place_tray",
     "pixelrl.simulation.envs.egl_devices by name",

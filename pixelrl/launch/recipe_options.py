@@ -6,9 +6,27 @@ from typing import Annotated, Any, get_args, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
+from pixelrl.launch.recipes import ENCODERS
 from pixelrl.learning.context import Term
 from pixelrl.learning.objective import term_name
+from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import Weight
+from pixelrl.runtime.errors import PixelrlError
+
+
+def choose_encoder(recipe: Recipe, words: list[str]) -> tuple[Recipe, list[str]]:
+    """Take `--encoder NAME` out of the options, and return the recipe with that encoder, whose options the rest has.
+
+    Raises:
+        PixelrlError: an unknown encoder.
+    """
+    if "--encoder" not in words:
+        return recipe, words
+    at = words.index("--encoder")
+    name = "".join(words[at + 1 : at + 2])
+    if name not in ENCODERS:
+        raise PixelrlError(f"--encoder: there is no encoder {name!r}, but: {', '.join(ENCODERS)}")
+    return replace(recipe, encoder=ENCODERS[name]()), words[:at] + words[at + 2 :]
 
 
 def recipe_registry() -> ConstructorRegistry:

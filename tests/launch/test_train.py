@@ -150,7 +150,7 @@ def test_profile_tells_where_time_goes_and_trains_nothing(
     run = tmp_path / "run"
     code, said = pixelrl("train", "quick_cog_dr3", "--task", dots[0], "--out", run, *SMALL, "--profile")
     assert code == 0, said
-    assert "backward critic" in said and "The learner waits for its batch in" in said
+    assert "CPU total" in said and "trace.json.gz opens in chrome://tracing" in said
     assert sorted(path.name for path in run.iterdir()) == ["profile.json", "trace.json.gz"]
 
 

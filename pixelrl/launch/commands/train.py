@@ -6,7 +6,7 @@ files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, 
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance, cores
-from pixelrl.launch.recipe_options import recipe_registry
+from pixelrl.launch.recipe_options import choose_encoder, recipe_registry
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.source_options import parse_source, with_prior
 from pixelrl.launch.torchrun import SCRIPTS, joined, outliving, speaking
@@ -84,8 +84,8 @@ class Train:
     """go on from the run's latest checkpoint"""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1, ..."""
-    threads: int | None = None
-    """threads of the CPU that the learner computes on; default: OMP_NUM_THREADS, else one a core, but at most 8"""
+    threads: Literal["auto"] | int = "auto"
+    """threads of the CPU that the learner computes on; auto: OMP_NUM_THREADS, else one a core, but at most 8"""
     execution: Execution = "eager"
     """how steps run: eager: operation by operation; compile: by torch.compile, which takes a minute to begin; graph: a
     whole step as a CUDA graph, for one rank"""
@@ -203,23 +203,20 @@ def prepare(
     return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
 
 
-def set_threads(wanted: int | None, device: torch.device, previous: int | None) -> int | None:
+def set_threads(wanted: Literal["auto"] | int, device: torch.device, previous: int | None) -> int | None:
     """Let torch compute on so many threads of the CPU, and return how many; None on a GPU.
 
-    Args:
-        wanted: as the user says; None: as the run did before, else OMP_NUM_THREADS or one a core, but at most 8.
-        device: of the learner.
-        previous: what the run that is resumed had.
+    `auto` is what the run that is resumed had, else OMP_NUM_THREADS, or one a core, but at most 8.
 
     Raises:
         PixelrlError: fewer than one.
     """
-    if wanted is not None and wanted < 1:
-        raise PixelrlError(f"--threads is {wanted}; it must be at least 1")
+    if wanted != "auto" and wanted < 1:
+        raise PixelrlError(f"--threads is {wanted}; it must be auto or at least 1")
     if device.type != "cpu":
         return None
     default = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else min(cores(), MOST_THREADS)
-    threads = wanted or previous or default
+    threads = (previous or default) if wanted == "auto" else wanted
     torch.set_num_threads(threads)
     return threads
 
@@ -303,7 +300,7 @@ def train_command(arguments: list[str]) -> None:
                 options.out,
                 steps=options.recipe.steps,
                 device=options.device,
-                threads=options.threads,
+                threads=None if options.threads == "auto" else options.threads,
                 resume=options.resume,
             )
     elif name and not name.startswith("-"):
@@ -324,13 +321,7 @@ def parse(name: str, words: list[str]) -> Train:
     Raises:
         PixelrlError: an unknown encoder.
     """
-    recipe = RECIPES[name]()
-    if "--encoder" in words:
-        at = words.index("--encoder")
-        encoder = "".join(words[at + 1 : at + 2])
-        if encoder not in ENCODERS:
-            raise PixelrlError(f"--encoder: there is no encoder {encoder!r}, but: {', '.join(ENCODERS)}")
-        recipe, words = replace(recipe, encoder=ENCODERS[encoder]()), words[:at] + words[at + 2 :]
+    recipe, words = choose_encoder(RECIPES[name](), words)
     return tyro.cli(
         Train,
         default=Train(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING),
