@@ -6,7 +6,7 @@ Files may be damaged, or made to harm. Nothing here leaves the file, and nothing
 import json
 import math
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5.file_objects import CheckedFile, OutputFile, name_of
+from pixelrl.datasets.hdf5.file_objects import CheckedFile, name_of
 from pixelrl.runtime.errors import DataError, PixelrlError
-from pixelrl.runtime.files import atomic_path
 
 CHANNELS = (1, 3, 4)
 
@@ -47,22 +46,6 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"{path}: not an HDF5 file, or a damaged one ({what})") from error
 
 
-@contextmanager
-def create_file(path: Path) -> Iterator[h5py.File]:
-    """Write an HDF5 file that appears at `path` when it is whole.
-
-    Raises:
-        OSError: the disk is full, or something else keeps it from being written.
-    """
-    with atomic_path(path) as temporary, closing(OutputFile(temporary, path)) as raw:
-        try:
-            with h5py.File(raw, "w") as file:
-                yield file
-        finally:
-            if raw.error is not None:
-                raise raw.error
-
-
 def parts_folder(path: Path) -> Path:
     """Return where the finished episodes of a file lie, one file each, until all of them are there."""
     return path.with_name(f"{path.name}.parts")
@@ -70,23 +53,12 @@ def parts_folder(path: Path) -> Path:
 
 def _what_is_there(path: Path) -> str:
     """Say what is found in the place of a file."""
-    if path.suffix == ".parts" and path.is_dir():
-        return f"a folder of finished episodes; expected one file, or {path / '*.hdf5'} for all of them"
-    if path.exists():
-        return "not a file; expected HDF5"
-    parts = parts_folder(path)
-    if not parts.is_dir():
-        return "no such file"
-    return f"not finished; {parts} holds its first episodes, and {resuming_command(parts)}, given again, goes on"
-
-
-def resuming_command(parts: Path) -> str:
-    """Return the command that was writing a folder of parts."""
-    try:
+    parts, command = parts_folder(path), "the command that was writing it"
+    if path.exists() or not parts.is_dir():
+        return "not a file; expected HDF5" if path.exists() else "no such file"
+    with suppress(OSError, ValueError, LookupError, TypeError):
         command = json.loads((parts / PARTS_NOTES).read_text(encoding="utf-8"))["command"]
-        return ascii(str(command))[1:-1]
-    except (OSError, ValueError, LookupError, TypeError):
-        return "the command that was writing it"
+    return f"not finished; {parts}/*.hdf5 are its first episodes, and {command!s:.200}, given again, goes on"
 
 
 def where(item: h5py.Group | h5py.Dataset) -> str:
@@ -132,7 +104,7 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     if not _is_array(item):
         raise DataError(f"{where(group)}/{name}: expected an array of numbers, came {_kind(item)}")
     if item.is_virtual or item.external:
-        for source in _sources(item):
+        for source in [_source(item, view) for view in item.virtual_sources()] if item.is_virtual else [None]:
             if not isinstance(source, h5py.Dataset) or source.external or source.is_virtual:
                 raise DataError(f"{where(item)}: its bytes lie in other files; expected them in this one")
             _check_stored(source)
@@ -150,16 +122,12 @@ def text_array(group: h5py.Group, name: str) -> list[str]:
     return [bytes(value).decode("utf-8", "replace") for value in item[()]]
 
 
-def _sources(item: h5py.Dataset) -> Iterator[Any]:
-    """Yield what holds an item's bytes; None stands for another file."""
-    if not item.is_virtual:
-        yield None
-        return
-    for source in item.virtual_sources():
-        held: Any = item.file if source.file_name == "." else None
-        for part in source.dset_name.strip("/").split("/") if held is not None else ():
-            held = child(held, part)
-        yield held
+def _source(item: h5py.Dataset, view: Any) -> Any:
+    """Return what holds a part of a virtual dataset's bytes; None stands for another file."""
+    held: Any = item.file if view.file_name == "." else None
+    for part in view.dset_name.strip("/").split("/") if held is not None else ():
+        held = child(held, part)
+    return held
 
 
 def _check_stored(item: h5py.Dataset) -> None:

@@ -1,4 +1,4 @@
-"""The files that HDF5 reads and writes through h5py: bytes are checked before the library sees them, errors kept.
+"""The files that HDF5 reads through h5py: bytes are checked before the library sees them.
 
 The library (2.0.0) loops for ever, and not even Ctrl-C ends it, where an object in a global heap takes no room: a block
 of zeros will do, as a full disk or a power cut leaves it. Global heaps hold texts and what virtual datasets consist
@@ -75,39 +75,6 @@ class CheckedFile(NamedFile):
             if not 0 < taken <= len(heap) - here:
                 raise OSError(f"the global heap at byte {place} holds an object of {length} bytes")
             here += taken
-
-
-class OutputFile(NamedFile):
-    """A file open for writing that HDF5 can always close: after an error nothing more is written.
-
-    Where it cannot write, say on a full disk, the library may crash when it closes a file.
-
-    Attributes:
-        error: the first error, if any; to be raised once the library has closed the file.
-    """
-
-    def __init__(self, path: Path, name: Path) -> None:
-        super().__init__(path, "w+", name)
-        self.error: BaseException | None = None
-
-    def write(self, buffer: Any) -> int:
-        """Write all of a block, or pretend to."""
-        left = memoryview(buffer).cast("B")
-        try:
-            while left and self.error is None:
-                left = left[super().write(left) :]  # a full disk may take a part of it before it says so
-        except BaseException as error:  # also Ctrl-C
-            self.error = error
-        return len(buffer)
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the size, or pretend to."""
-        try:
-            if self.error is None:
-                super().truncate(size)
-        except OSError as error:
-            self.error = error
-        return self.tell() if size is None else size
 
 
 def name_of(said: str) -> str:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim
+from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.access import (
     DEFLATED,
     child,
@@ -30,6 +30,7 @@ from pixelrl.datasets.hdf5.access import (
     text_array,
     where,
 )
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
 BLOCK = 4 * 2**20
@@ -113,7 +114,7 @@ def read_contents(
             demos={name: _check_demo(child(data, name), pictures, vectors, actions.shape[1]) for name in names},
             pictures=pictures,
             vectors=vectors,
-            action=_action_dims(data, env_args, actions.shape[1]),
+            action=read_action_dims(data, env_args, actions.shape[1]),
             env_args=env_args,
         )
     _check_size(contents)
@@ -243,60 +244,3 @@ def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
         dones=flags(dataset(demo, "dones")[:steps], f"{where(demo)}/dones"),
         notes=json_attribute(demo, "notes", {}),
     )
-
-
-def _action_dims(data: h5py.Group, env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
-    """Return what the actions mean: as the file says, else as its controller's configuration does, else nameless."""
-    recorded = json_attribute(data, "action_dims", None, list)
-    if recorded is None:
-        return _controller_dims(env_args, size) or tuple(ActionDim(name=f"action_{i}") for i in range(size))
-    if len(recorded) != size:
-        raise DataError(f"{where(data)}: action_dims describes {len(recorded)} dimensions; the actions have {size}")
-    for dim in recorded:
-        if not _describes(dim):
-            said = f"{where(data)}: action_dims holds {str(dim)[:120]!a}"
-            raise DataError(f"{said}; expected name, low, high and unit, low below high")
-    return tuple(ActionDim(**dim) for dim in recorded)
-
-
-def _describes(dim: Any) -> bool:
-    """Tell whether a JSON value describes a dimension of the action."""
-    if not isinstance(dim, dict) or not {"name"} <= set(dim) <= {"name", "low", "high", "unit"}:
-        return False
-    texts, bounds = (dim["name"], dim.get("unit", "")), (dim.get("low", -1.0), dim.get("high", 1.0))
-    if not all(isinstance(text, str) and text.isprintable() for text in texts):
-        return False
-    return _numbers(bounds) and bounds[0] < bounds[1]
-
-
-def _numbers(values: Sequence[Any]) -> bool:
-    """Tell whether all of these are numbers that float32 can hold."""
-    return all(type(value) in (int, float) and abs(value) < 1e38 for value in values)
-
-
-def _controller_dims(env_args: Mapping[str, Any], size: int) -> tuple[ActionDim, ...]:
-    """Return the dimensions of one arm under robosuite's OSC_POSE or OSC_POSITION and a gripper, else nothing.
-
-    Only of commands that are differences: for absolute poses the output range says nothing about what was recorded.
-    """
-    controller: Any = env_args
-    for key in ("env_kwargs", "controller_configs"):
-        controller = controller.get(key) if isinstance(controller, dict) else None
-    if isinstance(controller, dict) and isinstance(parts := controller.get("body_parts"), dict):
-        controller = parts.get("right", controller)  # robosuite 1.5 nests it
-    if not isinstance(controller, dict):
-        return ()
-    if controller.get("input_type", "delta") != "delta" or controller.get("control_delta") is False:
-        return ()
-    known = {"OSC_POSITION": 3, "OSC_POSE": 6}
-    axes = ("dx", "dy", "dz", "drx", "dry", "drz")[: known.get(str(controller.get("type")), 0)]
-    lows, highs = controller.get("output_min"), controller.get("output_max")
-    if not isinstance(lows, list) or not isinstance(highs, list) or not _numbers([*lows, *highs]):
-        return ()
-    if size != len(axes) + 1 or not len(lows) == len(highs) == len(axes):
-        return ()
-    arm = [
-        ActionDim(name=name, low=low, high=high, unit="rad" if name.startswith("dr") else "m")
-        for name, low, high in zip(axes, lows, highs, strict=True)
-    ]
-    return (*arm, ActionDim(name="gripper"))

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.hdf5.access import PARTS_NOTES, create_file, json_attribute, open_file, parts_folder
+from pixelrl.datasets.hdf5.access import PARTS_NOTES, json_attribute, open_file, parts_folder
+from pixelrl.datasets.hdf5.output import create_file
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import LOCK, atomic_path, file_lock, write_json
