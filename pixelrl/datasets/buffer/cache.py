@@ -38,12 +38,7 @@ class Unit:
 
 
 class Cache:
-    """What is kept of one file.
-
-    Args:
-        source: the file.
-        folder: where to keep it; None: beside the file.
-    """
+    """What is kept of one file, in `folder` or beside it."""
 
     def __init__(self, source: Path, folder: Path | None = None) -> None:
         self.source = source

@@ -58,7 +58,7 @@ def _copy(task: Task) -> int:
     contents, key, path, offset = task
     with path.open("r+b") as file:
         file.seek(offset)
-        for _, _, block in read_pictures(contents, key):
+        for block in read_pictures(contents, key):
             file.write(block.data)
         file.flush()
         os.fsync(file.fileno())  # unwritten pages are memory that cannot be taken back: a container would be killed

@@ -1,8 +1,10 @@
-"""The pictures of a camera, each of them once, wherever they are stored: GPU or RAM, a cache, the HDF5 files."""
+"""Where the pictures of a camera are stored, each of them once: on the GPU, in RAM, in a cache, in the HDF5 files."""
 
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.datasets.buffer.copy_pictures import ARRAY
+from pixelrl.datasets.buffer.memory_plan import Memory, MemoryPlan, choose_place, disk_obstacle, gpu_room, ram_room
 from pixelrl.datasets.buffer.recorded_file import RecordedFile
 from pixelrl.datasets.hdf5.file_objects import CheckedFile
-from pixelrl.datasets.hdf5.reader import FileContents, picture_rows
+from pixelrl.datasets.hdf5.reader import FileContents, picture_rows, read_pictures
 from pixelrl.runtime.errors import DataError
+
+Progress = Callable[[int, int], None]
+"""Called with the frames that came to their place since the last call, and the frames in all; each camera's count."""
 
 
 class Frames(Protocol):
@@ -52,34 +58,30 @@ class FrameIndex:
 
     Attributes:
         files: each file once, with all of its demos that any source uses.
+        file, names: of each demo, in the order of their frames: its file, int64 `[D]`, and its name.
         count: F, how many frames there are.
-        file: int64 `[D]`, the file of each demo.
-        names: the name of each demo.
     """
 
     def __init__(self, files: Iterable[RecordedFile]) -> None:
-        """Number the frames of all demos in their order."""
-        found: dict[Path, RecordedFile] = {}
-        firsts: dict[tuple[Path, str], int] = {}
-        self.count = 0
+        """Number the frames of all demos, file by file."""
+        used: dict[Path, RecordedFile] = {}
         for each in files:
-            path, contents = each.contents.path.resolve(), each.contents
-            for name, steps in contents.demos.items():
-                if (path, name) not in firsts:
-                    firsts[path, name] = self.count
-                    self.count += steps + 1
-            before = found[path].contents.demos if path in found else {}
-            found[path] = replace(each, contents=replace(contents, demos={**before, **contents.demos}))
-        self.files = [*found.values()]
-        number = {path: index for index, path in enumerate(found)}
-        self.file = np.array([number[path] for path, _ in firsts])
-        self.names = [name for _, name in firsts]
-        self._firsts, self._starts = firsts, np.array([*firsts.values()])
+            path = each.contents.path.resolve()
+            demos = {**(used[path].contents.demos if path in used else {}), **each.contents.demos}
+            used[path] = replace(each, contents=replace(each.contents, demos=demos))
+        self.files = [*used.values()]
+        self.file = np.repeat(np.arange(len(used)), [len(file.contents.demos) for file in self.files])
+        self.names = [name for file in self.files for name in file.contents.demos]
+        self.count = sum(file.contents.frames for file in self.files)
+        lengths = np.array([steps + 1 for file in self.files for steps in file.contents.demos.values()])
+        self._starts = lengths.cumsum() - lengths
+        demos_of = ((path, name) for path, file in used.items() for name in file.contents.demos)
+        self._start_of = dict(zip(demos_of, self._starts.tolist(), strict=True))
 
     def first_frames(self, contents: FileContents) -> NDArray[np.int64]:
         """Return the number of the first frame of each demo."""
         path = contents.path.resolve()
-        return np.array([self._firsts[path, name] for name in contents.demos])
+        return np.array([self._start_of[path, name] for name in contents.demos])
 
     def find(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the demo of each frame, counting over all of them, and its place in it."""
@@ -88,12 +90,7 @@ class FrameIndex:
 
 
 class MemoryFrames:
-    """Frames as one array in memory: the GPU's, or the machine's, from where they leave through page-locked memory.
-
-    Args:
-        pictures: uint8 `[F, H, W, C]`, as files have them.
-        pin: return page-locked memory.
-    """
+    """Frames as one array in memory, the GPU's or the machine's: uint8 `[F, H, W, C]`, as files have them."""
 
     def __init__(self, pictures: Tensor, *, pin: bool = False) -> None:
         self.pictures, self.pin = pictures, pin
@@ -109,15 +106,6 @@ class CachedFrames:
     Where the machine's memory could hold all of them they are mapped, and once read they cost what memory costs.
     Otherwise they are read row by row, so that they never count as memory of ours; the system is told of the whole
     batch beforehand, which reads a disk many times faster than one row after another.
-
-    Args:
-        index: the frames.
-        key: the camera.
-        mapped: which of the two.
-        pin: return page-locked memory.
-
-    Raises:
-        DataError: a file has no cache.
     """
 
     def __init__(self, index: FrameIndex, key: str, *, mapped: bool, pin: bool) -> None:
@@ -202,3 +190,76 @@ def _stamp(file: CheckedFile) -> tuple[int, int]:
     """Return what changes when an open file does."""
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
+
+
+def place_frames(
+    index: FrameIndex,
+    *,
+    memory: Memory,
+    device: torch.device,
+    workers: int,
+    progress: Progress | None,
+    copies: int = 1,
+) -> tuple[MemoryPlan, dict[str, Frames]]:
+    """Choose where the frames of all cameras live, and bring them there; arguments as `load_dataset` has them.
+
+    Raises:
+        DataError: pictures that cannot be read, or do not fit where they were asked to be.
+    """
+    shapes = index.files[0].contents.pictures
+    size = index.count * sum(map(math.prod, shapes.values()))
+    lacking = cache(lambda: [(file, lacks) for file in index.files if (lacks := file.not_kept()) is not None])
+    room = {"gpu": gpu_room(device), "ram": ram_room(), "copies": copies}
+    plan = choose_place(memory, size, obstacle=lambda: _obstacle(lacking()), **room)
+    pin = device.type == "cuda"
+    total = index.count * len(shapes)
+    if plan.place == "cache":
+        total = sum(contents.frames * len(contents.pictures) for _, contents in lacking())
+
+    def count(more: int) -> None:
+        if progress is not None:
+            progress(more, total)
+
+    if plan.place == "file":
+        return plan, {key: FileFrames(index, key, pin=pin) for key in shapes}
+    if plan.place == "cache":
+        for file, contents in lacking():
+            file.keep_pictures(contents, workers, count)
+        return plan, {key: CachedFrames(index, key, mapped=plan.mapped, pin=pin) for key in shapes}
+    place = device if plan.place == "gpu" else torch.device("cpu")
+    return plan, {key: _read(index, key, place, pin, count) for key in shapes}
+
+
+def _read(
+    index: FrameIndex, key: str, device: torch.device, pin: bool, count: Callable[[int], None]
+) -> MemoryFrames:
+    """Read a camera's pictures into one array, a block at a time."""
+    shape = (index.count, *index.files[0].contents.pictures[key])
+    on_cpu = device.type == "cpu"
+    try:  # NumPy asks for large pages, on which gathers are faster
+        empty = torch.from_numpy(np.empty(shape, np.uint8)) if on_cpu else None
+        pictures = torch.empty(shape, dtype=torch.uint8, device=device) if empty is None else empty
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        hint = "try --memory cache"
+        raise DataError(f"{shape[0]} frames of {key} do not fit into the memory of {device}; {hint}") from error
+    first = 0
+    for block in (block for file in index.files for block in read_pictures(file.contents, key)):
+        if on_cpu:  # NumPy copies: torch's threads would wait for busy cores
+            pictures.numpy()[first : first + len(block)] = block
+        else:
+            pictures[first : first + len(block)] = torch.from_numpy(np.ascontiguousarray(block))
+        first += len(block)
+        count(len(block))
+    return MemoryFrames(pictures, pin=pin and on_cpu)
+
+
+def _obstacle(lacking: Sequence[tuple[RecordedFile, FileContents]]) -> str | None:
+    """Tell why caches cannot be given what they lack, if they cannot."""
+    needed: dict[int, int] = {}  # disk -> bytes
+    for file, contents in lacking:
+        folder = file.cache.existing_folder()
+        disk = folder.stat().st_dev
+        needed[disk] = needed.get(disk, 0) + contents.frames * sum(map(math.prod, contents.pictures.values()))
+        if (obstacle := file.cache.obstacle() or disk_obstacle(folder, needed[disk])) is not None:
+            return obstacle
+    return None

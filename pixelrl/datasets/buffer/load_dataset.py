@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelrl.datasets.buffer.frames import FrameIndex
+from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import CPU, Mixture
-from pixelrl.datasets.buffer.place_frames import Progress, place_frames
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
 from pixelrl.datasets.buffer.sources import Source, check_together
 from pixelrl.datasets.buffer.transition_table import ActionRange, TransitionTable, read_transitions

@@ -27,13 +27,7 @@ DISK_SHARE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Where frames live, and why.
-
-    Attributes:
-        place: where.
-        mapped: of the cache: whether memory could hold all of it, so that it may be mapped.
-        reason: one line for people.
-    """
+    """Where frames live, why (one line), and whether memory could hold a cache of them, so that it may be mapped."""
 
     place: Place
     mapped: bool
@@ -43,15 +37,10 @@ class MemoryPlan:
 def choose_place(
     memory: Memory, size: int, *, gpu: int, ram: int, obstacle: Callable[[], str | None], copies: int = 1
 ) -> MemoryPlan:
-    """Choose where `size` bytes of frames are to live.
+    """Choose where `size` bytes of frames are to live, of which a GPU has room for `gpu` and the machine for `ram`.
 
-    Args:
-        memory: a place that is asked for, or auto.
-        size: of all frames.
-        gpu: what they may take of the GPU's memory; 0 where there is none.
-        ram: what they may take of the machine's.
-        obstacle: tells why there can be no cache, or None; only asked where one would be of use.
-        copies: how many processes are to hold them in RAM, each by itself; a cache is held once for all.
+    `obstacle` tells why there can be no cache, and is only asked where one would be of use. In RAM each of `copies`
+    processes holds all frames; a cache is held once for all.
 
     Raises:
         DataError: a cache is asked for and there can be none.
@@ -87,9 +76,8 @@ def ram_room() -> int:
 def disk_obstacle(folder: Path, size: int) -> str | None:
     """Tell why a cache of `size` bytes does not fit on a folder's disk, if it does not."""
     free = shutil.disk_usage(folder).free
-    if size <= DISK_SHARE * free:
-        return None
-    return f"a cache takes {decimal(size)} and the disk of {folder} has {decimal(free)} left"
+    told = f"a cache takes {decimal(size)} and the disk of {folder} has {decimal(free)} left"
+    return None if size <= DISK_SHARE * free else told
 
 
 def cgroup_room(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:

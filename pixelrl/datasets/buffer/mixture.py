@@ -25,31 +25,14 @@ CPU = torch.device("cpu")
 
 
 class Mixture:
-    """Batches from one or more sources.
+    """Batches from one or more sources; `load_dataset` makes one of files.
 
-    `load_dataset` makes one of files.
-
-    Args:
+    Attributes:
         table: the frames and transitions of all sources.
         sources: what they were read from, and by which rules they are sampled and rewarded.
         spec: shapes and scales of the data.
         env_args: robomimic's description of the environment.
         plan: where its frames live.
-        batch_size: B, of all ranks together.
-        seed: of the batches.
-        gamma: discount per step.
-        n_step: rewards summed before bootstrapping.
-        ends: what ends an episode, where a source does not say it.
-        home: where batches are put together: the GPU if the frames live there. Only the drawn indices travel then.
-        pin: put batches into page-locked memory, for which CUDA must be there.
-        rank: our share of every batch is the rows rank, rank + ranks, ...
-        ranks: how many learners share a batch.
-
-    Raises:
-        DataError: a batch that cannot be shared.
-
-    Attributes:
-        table, sources, spec, env_args, plan: as given.
         largest_reward: of one step, in size, as the sources' rules have it.
     """
 
@@ -71,6 +54,23 @@ class Mixture:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
+        """Prepare to sample.
+
+        Args:
+            table, sources, spec, env_args, plan: see above.
+            batch_size: B, of all ranks together.
+            seed: of the batches.
+            gamma: discount per step.
+            n_step: rewards summed before bootstrapping.
+            ends: what ends an episode, where a source does not say it.
+            home: where batches are put together: the GPU if the frames live there. Only indices travel then.
+            pin: put batches into page-locked memory, for which CUDA must be there.
+            rank: our share of every batch is the rows rank, rank + ranks, ...
+            ranks: how many learners share a batch.
+
+        Raises:
+            DataError: a batch that cannot be shared.
+        """
         if batch_size % ranks or not 0 <= rank < ranks:
             raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
         self.table, self.sources, self.spec, self.env_args, self.plan = table, tuple(sources), spec, env_args, plan
@@ -90,19 +90,11 @@ class Mixture:
         folded, discount, steps = fold(reward, end, table.last, gamma=gamma, n_step=n_step)
         following = torch.arange(len(table)) + steps
         following -= table.last[following - 1].long()  # nothing follows the last action but itself
-        tables = {
-            "action": table.action,
-            "reward": folded,
-            "discount": discount,
-            "return_to_go": return_to_go(reward, end, table.last, gamma=gamma),
-            "source": table.source,
-            "proprio": table.proprio,
-            "frame": table.frame,
-            "first": table.first,
-            "steps": steps,
-            "following": following,
-        }
-        self._tables = {name: table.to(self._home) for name, table in tables.items()}
+        paid = return_to_go(reward, end, table.last, gamma=gamma)
+        columns = {"action": table.action, "source": table.source, "proprio": table.proprio}
+        columns |= {"frame": table.frame, "first": table.first, "steps": steps, "following": following}
+        columns |= {"reward": folded, "discount": discount, "return_to_go": paid}
+        self._columns = {name: column.to(self._home) for name, column in columns.items()}
         self._back = torch.arange(1 - self.spec.history, 1, device=self._home)
         self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, table.demo))
         self._edges = np.searchsorted(table.source.numpy()[self._live], np.arange(len(sources) + 1))
@@ -144,8 +136,8 @@ class Mixture:
         return np.take(self._live, place)
 
     def _rows(self, name: str, index: Tensor) -> Tensor:
-        """Gather rows of a table."""
-        return gather(self._tables[name], index, pin=self._pin)
+        """Gather rows of a column."""
+        return gather(self._columns[name], index, pin=self._pin)
 
     def _stacked(self, frames: Tensor, instants: int) -> Tensor:
         """Lay the k frames of each instant one behind the other: `[N k, C, H, W]` to `[N, k C, H, W]`."""

@@ -13,14 +13,10 @@ class Prefetcher:
 
     A batch is a pure function of its step, so results are the same for any number of threads. An error in a thread is
     raised where its batch is asked for. Leave the `with` block, and no thread is left.
-
-    Args:
-        batch_at: returns the batch of a step; called from threads.
-        steps: nothing is prepared from this step on.
-        threads: how many; 0: each batch is made when it is asked for.
     """
 
     def __init__(self, batch_at: Callable[[int], Batch], steps: int, *, threads: int) -> None:
+        """Prepare what `batch_at` returns for each step before `steps`, in so many threads; 0: only when asked for."""
         self._batch_at, self._steps = batch_at, steps
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads else None
         self._ahead = threads + 1

@@ -27,14 +27,7 @@ class Request(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """All but the pictures of some demos, one demo after another: T transitions and F frames.
-
-    Attributes:
-        actions: float32 `[T, A]`.
-        rewards: float32 `[T]`.
-        dones: bool `[T]`.
-        proprio: float32 `[F, P]`.
-    """
+    """All but the pictures of some demos, one after another: actions `[T, A]`, rewards, dones, proprio `[F, P]`."""
 
     actions: NDArray[np.float32]
     rewards: NDArray[np.float32]
@@ -44,13 +37,7 @@ class Numbers:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedFile:
-    """A file.
-
-    Attributes:
-        contents: its demos that are used.
-        request: what was asked of it.
-        cache: where arrays of it may be kept.
-    """
+    """A file: its demos that are used, what was asked of it, and where arrays of it may be kept."""
 
     contents: FileContents
     request: Request

@@ -14,11 +14,11 @@ Ends = Literal["never", "goal", "dones"]
 """Which steps truly end an episode, so that nothing is bootstrapped beyond them.
 
 - never: none, as in COG, whose rewards are paid at every step in the goal: values reach 1 / (1 - gamma).
-- goal: those recorded with `done` set and a reward above 0, in sources whose rewards count. `done` alone will not
-  do: robomimic may also set it at the last step of every demo, and a time-out is no end. A source whose rewards are
-  scaled by 0 has no goal: to end there would say that nothing can follow, when reaching on is what it is there for.
-  What was recorded after the first such step of a demo lies beyond its end and is not sampled.
+- goal: those recorded with `done` set and a reward above 0, in sources whose rewards count: robomimic may also set
+  `done` at the last step of every demo, and a source whose rewards are scaled by 0 has no goal.
 - dones: those recorded with `done` set.
+
+What was recorded after the first such step of a demo is not sampled.
 """
 
 Pick = Literal["first", "random"]
@@ -35,8 +35,8 @@ class Source:
         share: its part of every batch, relative to the other sources' shares; None in all sources: uniform over
             all transitions.
         mask: a filter of the files, the subset of their demos to use.
-        fraction: the part of those demos to use, rounded to whole ones, at least one; a smaller part of the same
-            files with the same seed lies within a larger one.
+        fraction: the part of those demos to use, at least one; with the same seed a smaller part of the same files
+            lies within a larger one.
         pick: which ones.
         reward_scale: the reward is `reward_scale * recorded + reward_shift`; 0 for prior data.
         reward_shift: see `reward_scale`.
@@ -54,11 +54,7 @@ class Source:
     ends: Ends | None = None
 
     def __post_init__(self) -> None:
-        """Check what the types cannot.
-
-        Raises:
-            DataError: names the source and the option, what came, and what would be right.
-        """
+        """Raise a `DataError` that names the source, the option, what came, and what would be right."""
         for key, allowed, rule in (
             ("name", bool(self.name), "a word"),
             ("files", bool(self.files), "one or more"),

@@ -3,10 +3,11 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.datasets.buffer.frames import FrameIndex, Frames
@@ -84,22 +85,43 @@ def read_transitions(
     Raises:
         DataError: actions out of range, or whatever `RecordedFile.numbers` finds.
     """
-    files = [(number, file) for number, source in enumerate(sources) for file in source]
-    table = _allocate(files, index, images)
-    step = 0
-    for _, file in files:
-        numbers, steps = file.numbers(), sum(file.contents.demos.values())
-        if actions == "unit":
-            _check_unit_range(numbers, file.contents)
-        here = slice(step, step + steps)
-        table.action.numpy()[here] = numbers.actions
-        table.reward.numpy()[here] = numbers.rewards
-        table.done.numpy()[here] = numbers.dones
-        lengths = np.array([*file.contents.demos.values()]) + 1
-        begins = index.first_frames(file.contents) - (lengths.cumsum() - lengths)
-        table.proprio.numpy()[np.repeat(begins, lengths) + np.arange(lengths.sum())] = numbers.proprio
-        step += steps
+    files = [file for source in sources for file in source]
+    numbers = [file.numbers() for file in files]
+    if actions == "unit":
+        for file, each in zip(files, numbers, strict=True):
+            _check_unit_range(each, file.contents)
+    contents, starts = files[0].contents, np.concatenate([index.first_frames(file.contents) for file in files])
+    lengths = np.array([steps for file in files for steps in file.contents.demos.values()])
+    demo, ends = np.repeat(np.arange(len(lengths)), lengths), lengths.cumsum()
+    first = starts[demo]
+    here = np.arange(ends[-1])
+    frames = np.repeat(starts - (lengths + 1).cumsum() + lengths + 1, lengths + 1) + np.arange(len(here) + len(lengths))
+    proprio = np.empty((index.count, sum(contents.vectors.values())), np.float32)
+    proprio[frames] = _joined([each.proprio for each in numbers])
+    table = TransitionTable(
+        images=images,
+        proprio=torch.from_numpy(proprio),
+        action=torch.from_numpy(_joined([each.actions for each in numbers])),
+        reward=torch.from_numpy(_joined([each.rewards for each in numbers])),
+        done=torch.from_numpy(_joined([each.dones for each in numbers])),
+        frame=torch.from_numpy(first + here - (ends - lengths)[demo]),
+        first=torch.from_numpy(first),
+        last=torch.from_numpy(here == (ends - 1)[demo]),
+        demo=torch.from_numpy(demo),
+        source=torch.from_numpy(np.repeat(np.arange(len(sources)), [_steps(source) for source in sources])),
+        dims=contents.action,
+    )
     return _normalised(table) if actions == "min-max" else replace(table, action=table.action.clamp_(-1, 1))
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the arrays one after another, without a copy where there is one."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _steps(files: Sequence[RecordedFile]) -> int:
+    """Return how many transitions some files have."""
+    return sum(sum(file.contents.demos.values()) for file in files)
 
 
 def _check_unit_range(numbers: Numbers, contents: FileContents) -> None:
@@ -116,34 +138,6 @@ def _check_unit_range(numbers: Numbers, contents: FileContents) -> None:
     raise DataError(
         f"{contents.path}: /data/{name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
         "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
-    )
-
-
-def _allocate(
-    files: Sequence[tuple[int, RecordedFile]], index: FrameIndex, images: Mapping[str, Frames]
-) -> TransitionTable:
-    """Return a table of the right size; what follows from the lengths is filled in, the rest is not."""
-    contents = files[0][1].contents
-    lengths = np.array([steps for _, file in files for steps in file.contents.demos.values()])
-    sources = np.array([source for source, file in files for _ in file.contents.demos])
-    starts = np.concatenate([index.first_frames(file.contents) for _, file in files])
-    total = int(lengths.sum())
-    demo = np.repeat(np.arange(len(lengths)), lengths)
-    begin = (lengths.cumsum() - lengths)[demo]
-    last = torch.zeros(total, dtype=torch.bool)
-    last[torch.from_numpy(lengths.cumsum() - 1)] = True
-    return TransitionTable(
-        images=images,
-        proprio=torch.empty(index.count, sum(contents.vectors.values())),
-        action=torch.empty(total, len(contents.action)),
-        reward=torch.empty(total),
-        done=torch.empty(total, dtype=torch.bool),
-        frame=torch.from_numpy(starts[demo] + np.arange(total) - begin),
-        first=torch.from_numpy(starts[demo]),
-        last=last,
-        demo=torch.from_numpy(demo),
-        source=torch.from_numpy(sources[demo]),
-        dims=contents.action,
     )
 
 

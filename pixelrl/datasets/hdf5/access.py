@@ -72,11 +72,7 @@ def has(group: h5py.Group, name: str) -> bool:
 
 
 def members(group: h5py.Group) -> list[str]:
-    """Return the names in a group.
-
-    Raises:
-        DataError: it is no group, or holds a name that cannot be shown in a line.
-    """
+    """Return the names in a group, or raise a `DataError` if it is none or a name cannot be shown in a line."""
     if not isinstance(group, h5py.Group):
         raise DataError(f"{where(group)}: expected a group, came {_kind(group)}")
     names = list(group)

@@ -133,13 +133,13 @@ def read_demos(contents: FileContents, names: Iterable[str] | None = None) -> It
             yield _read_demo(child(data, name), name, contents)
 
 
-def read_pictures(contents: FileContents, key: str) -> Iterator[tuple[str, int, NDArray[np.uint8]]]:
-    """Yield a camera's pictures in blocks: the demo, the block's first frame in it, and uint8 `[n, H, W, C]`."""
+def read_pictures(contents: FileContents, key: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield a camera's pictures of all demos in blocks, uint8 `[n, H, W, C]`, none of which reaches into two demos."""
     rows = max(1, BLOCK // math.prod(contents.pictures[key]))
     with open_file(contents.path) as file:
         for name, steps in contents.demos.items():
             for start in range(0, steps + 1, rows):
-                yield name, start, picture_rows(file["data"][name], key, start, min(start + rows, steps + 1))
+                yield picture_rows(file["data"][name], key, start, min(start + rows, steps + 1))
 
 
 def picture_rows(demo: h5py.Group, key: str, start: int, stop: int) -> NDArray[np.uint8]:

@@ -354,7 +354,7 @@ def test_a_place_that_cannot_be_written_to_is_named(
     blocked.write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"--memory cache: .*blocked cannot be written to; --cache-dir names another"):
         mixture(path, cache_dir=blocked)
-    monkeypatch.setattr("pixelrl.datasets.buffer.place_frames.ram_room", lambda: 1000)
+    monkeypatch.setattr("pixelrl.datasets.buffer.frames.ram_room", lambda: 1000)
     found = mixture(path, "auto", cache_dir=blocked)
     plan = found.plan
     assert plan.place == "file" and "slow, since" in plan.reason and "--cache-dir" in plan.reason
@@ -383,7 +383,7 @@ def test_several_files_and_cameras_are_found_among_their_caches(
     assert len(plain.spec.images) == 2
     cached = mixture(tmp_path / "*.h5")
     assert cached.plan.mapped
-    monkeypatch.setattr("pixelrl.datasets.buffer.place_frames.ram_room", lambda: 1)
+    monkeypatch.setattr("pixelrl.datasets.buffer.frames.ram_room", lambda: 1)
     unmapped = mixture(tmp_path / "*.h5")
     assert not unmapped.plan.mapped
     for step in range(3):

@@ -12,9 +12,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from pixelrl.datasets.buffer.frames import FrameIndex
+from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.load_dataset import check_alike
-from pixelrl.datasets.buffer.place_frames import Progress, place_frames
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.recorded_file import Request, open_recorded_file
 from pixelrl.datasets.hdf5.reader import read_contents
