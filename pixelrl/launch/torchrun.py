@@ -1,4 +1,4 @@
-"""Our place among the processes that `torchrun` started, on one machine or on several; without it we are alone."""
+"""What this process computes on, and its place among those that `torchrun` started; without it, it is alone."""
 
 import os
 import time
@@ -6,20 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from pixelrl.training import checkpoint
-from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
+from pixelrl.launch.provenance import cores
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
+from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
+from pixelrl.training import checkpoint
 from pixelrl.training.run_directory import pick_device
 
 PATIENCE = timedelta(minutes=15)
 """How long ranks wait for one that is silent, say busy reading data. One that has died is noticed at once."""
+
+MOST_THREADS = 8
+"""A step's tensors are too small for more threads to help."""
 
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 """What starts ranks on one machine, on several, or under SLURM."""
@@ -57,9 +62,7 @@ def joined(device: str) -> Iterator[tuple[Distributed, str]]:
         dist.init_process_group(backend, store=shared, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise PixelrlError(f"the {count} ranks cannot find each other: {' '.join(str(error).split())}") from error
-    distributed = Distributed(
-        rank=rank, world_size=count, local_world_size=here, group=dist.group.WORLD, store=shared
-    )
+    distributed = Distributed(rank=rank, world_size=count, local_world_size=here, group=dist.group.WORLD, store=shared)
     try:
         yield distributed, name
         dist.destroy_process_group()
@@ -89,6 +92,30 @@ def own_device(name: str, local: int, here: int) -> str:
     if here > found:
         raise PixelrlError(f"{here} ranks and {found} GPUs on this machine; start one rank a GPU, or use --device cpu")
     return f"{device.type}:{local}"
+
+
+def require_one_rank(distributed: Distributed) -> None:
+    """Raise a `PixelrlError` if this process is one of several."""
+    if distributed.world_size > 1:
+        raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
+
+
+def set_threads(wanted: Literal["auto"] | int, device: torch.device, previous: int | None) -> int | None:
+    """Let torch compute on so many threads of the CPU, and return how many; None on a GPU.
+
+    `auto` is what the run that is resumed had, else OMP_NUM_THREADS, or one a core, but at most 8.
+
+    Raises:
+        PixelrlError: fewer than one.
+    """
+    if wanted != "auto" and wanted < 1:
+        raise PixelrlError(f"--threads is {wanted}; it must be auto or at least 1")
+    if device.type != "cpu":
+        return None
+    default = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else min(cores(), MOST_THREADS)
+    threads = (previous or default) if wanted == "auto" else wanted
+    torch.set_num_threads(threads)
+    return threads
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,11 +20,11 @@ from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
-from pixelrl.launch.provenance import Provenance, cores
+from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.recipe_options import choose_encoder, recipe_registry
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.source_options import parse_source, with_prior
-from pixelrl.launch.torchrun import SCRIPTS, joined, outliving, speaking
+from pixelrl.launch.torchrun import SCRIPTS, joined, outliving, require_one_rank, set_threads, speaking
 from pixelrl.launch.training_data import load_training_data
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.divergence import largest_q
@@ -44,9 +44,6 @@ DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
 --encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
 torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
-
-MOST_THREADS = 8
-"""A step's tensors are too small for more threads to help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +118,11 @@ class Train:
         Raises:
             PixelrlError: a source that cannot be, or shares that leave nothing to the prior data.
         """
-        scale = self.recipe.reward_scale
+        scale, share = self.recipe.reward_scale, self.recipe.task_share
         task = Source(
             name="task",
             files=self.task,
-            share=self.recipe.task_share,
+            share=share,
             mask=self.task_mask,
             fraction=self.task_fraction,
             reward_scale=scale,
@@ -203,24 +200,6 @@ def prepare(
     return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
 
 
-def set_threads(wanted: Literal["auto"] | int, device: torch.device, previous: int | None) -> int | None:
-    """Let torch compute on so many threads of the CPU, and return how many; None on a GPU.
-
-    `auto` is what the run that is resumed had, else OMP_NUM_THREADS, or one a core, but at most 8.
-
-    Raises:
-        PixelrlError: fewer than one.
-    """
-    if wanted != "auto" and wanted < 1:
-        raise PixelrlError(f"--threads is {wanted}; it must be auto or at least 1")
-    if device.type != "cpu":
-        return None
-    default = torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else min(cores(), MOST_THREADS)
-    threads = (previous or default) if wanted == "auto" else wanted
-    torch.set_num_threads(threads)
-    return threads
-
-
 def take_steps(
     options: Train, learner: Learner, batch_at: Callable[[int], Batch], seconds: float, console: Console
 ) -> float:
@@ -239,14 +218,8 @@ def take_steps(
         outliving(learner, path, seconds),
     ):
         job = bar.add_task("train", total=recipe.steps, completed=learner.step, note="")
-        for report in loop.train(
-            learner,
-            batch_at,
-            recipe.steps,
-            measure_every=options.log_every,
-            seconds=seconds,
-            execution=options.execution,
-        ):
+        steps = partial(loop.train, learner, batch_at, recipe.steps, execution=options.execution)
+        for report in steps(measure_every=options.log_every, seconds=seconds):
             bar.update(job, completed=report.step)
             if report.metrics and log is not None:
                 log.write(report)
@@ -307,12 +280,6 @@ def train_command(arguments: list[str]) -> None:
         raise PixelrlError(f"there is no recipe {name!r}, but: {', '.join(RECIPES)}")
     else:
         tyro.extras.subcommand_cli_from_dict(RECIPES, prog="pixelrl train", args=arguments, description=DESCRIPTION)
-
-
-def require_one_rank(distributed: Distributed) -> None:
-    """Raise a `PixelrlError` if this process is one of several."""
-    if distributed.world_size > 1:
-        raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
 
 
 def parse(name: str, words: list[str]) -> Train:
