@@ -28,8 +28,6 @@ BY_NAME = {"pixelrl.simulation.envs.gymnasium_env"}
 """They import what a name says: the module of the user's own Gymnasium environment."""
 
 KNOWN = {
-    "pixelrl.datasets.inspect.checks -> pixelrl.datasets.buffer.transition_table",
-    "pixelrl.datasets.inspect.inspector -> pixelrl.datasets.buffer.transition_table",
     "pixelrl.simulation.envs.robosuite_env -> pixelrl.simulation.tasks.drawers",
     "pixelrl.simulation.envs.robosuite_env -> pixelrl.simulation.tasks.pick_place_tray",
     "pixelrl.simulation.envs.egl_devices by name",

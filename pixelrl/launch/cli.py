@@ -11,7 +11,8 @@ from tyro.conf import Positional
 from pixelrl.launch.commands.compare import Compare
 from pixelrl.launch.commands.demo import Demo
 from pixelrl.launch.commands.export import Export
-from pixelrl.launch.commands.verbs_data import collect, convert, inspect, render, starts
+from pixelrl.launch.commands.inspect import Inspect
+from pixelrl.launch.commands.verbs_data import collect, convert, render, starts
 from pixelrl.launch.commands.verbs_policy import evaluate, sweep
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
@@ -25,7 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "collect": collect,
     "render": render,
-    "inspect": inspect,
+    "inspect": Inspect,
     "convert": convert,
     "train": train,
     "starts": starts,

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.learning.recipe import Recipe
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.datasets.buffer.transition_table import ActionRange
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores

@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+ActionRange = Literal["unit", "min-max"]
+"""Recorded actions are normalised to [-1, 1] already, or are to be, by their range in the data."""
+
+ROUNDING = 1e-5
+"""How far beyond [-1, 1] float arithmetic may have brought an action; it is clipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ def test_unexpected_error_shows_its_traceback_only_with_debug(
     def broken(*arguments: object, **options: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr("pixelrl.launch.commands.inspect.inspect", broken)
+    monkeypatch.setattr("pixelrl.launch.commands.inspect.Inspect.__call__", broken)
     code, said = pixelrl("inspect", dots[0])
     assert code == 1 and "unexpected KeyError: 'surprise' (--debug shows where)" in said and "Traceback" not in said
     with pytest.raises(KeyError, match="surprise"):

@@ -3,7 +3,11 @@
 import base64
 import json
 import re
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -40,7 +44,7 @@ def pixelrl(
 def test_what_a_person_reads(tmp_path: Path) -> None:
     text = StringIO()
     whole = inspect_files([(write_dots(tmp_path / "a.h5", "prior", 5), "data")])
-    inspection.print_report(whole.reports[0], Console(file=text, width=150))
+    inspection.print_report(whole.reports[0], Console(file=text, width=150, markup=False))
     for words in (CAMERA, "(24, 24, 3)", "uint8", 'part: "prior" (5)', "warning rewards: never positive", "SACo 1.000"):
         assert words in text.getvalue()
     assert "pictures of 5 of 5 demos, 65" in text.getvalue()
@@ -173,7 +177,6 @@ def test_a_folder_where_nobody_may_write(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(inspection, "write_json", refuse)
-    monkeypatch.setattr(inspection, "contact_sheet", refuse)
     code, out, _ = pixelrl(monkeypatch, capsys, write_arm(tmp_path / "a.h5"))
     assert code == 0 and "nothing written beside it: Permission denied" in out
 
@@ -187,18 +190,89 @@ def test_figures() -> None:
     assert heat([[0, 1], [4, 0]]).count("fill-opacity") == 2
 
 
+def probe_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let the probe's child do this instead of opening files."""
+    monkeypatch.setattr(probe, "_command", lambda paths: [sys.executable, "-c", code, *map(str, paths)])
+
+
 def test_a_file_that_crashes_the_library_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, other = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 2)
     assert crashing_files([good, other]) == {}
-    crash = "import os, sys; print(0, flush=True); 'b.h5' in sys.argv[1] and os.abort(); print(1); os.abort()"
-    real = probe.subprocess.run
-    monkeypatch.setattr(
-        probe.subprocess,
-        "run",
-        lambda command, **options: real([command[0], "-c", crash, *command[3:]], **options),
-    )
-    assert crashing_files([good, other]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
+    code = "import os, sys\nfor i, path in enumerate(sys.argv[1:]): print(i, flush=True); 'b.h5' in path and os.abort()"
+    probe_with(monkeypatch, code)
+    assert crashing_files([good, other, good]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
     code, _, err = pixelrl(monkeypatch, capsys, other, "--no-sheet")
     assert code == 1 and f"{other}: badly damaged" in err
+
+
+ENDLESS = f"""
+import {probe.__name__} as probe
+def visit(path):
+    open(f"{{path}}.pid", "w").write(str(__import__("os").getpid()))
+    while "b.h5" in path.name:
+        pass
+probe.visit, probe.SECONDS = visit, 1
+probe.main()
+"""
+
+
+def test_a_file_that_the_library_does_not_come_back_from_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe_with(monkeypatch, ENDLESS)
+    good, other = tmp_path / "a.h5", tmp_path / "b.h5"
+    found = crashing_files([good, other, good])
+    assert found == {other: f"badly damaged: the HDF5 library takes more than {probe.SECONDS} s on it (SIGXCPU)"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
+def test_the_probe_dies_with_its_parent(tmp_path: Path) -> None:
+    endless = ENDLESS.replace("SECONDS = visit, 1", "SECONDS = visit, 1000")
+    code = f"import sys, subprocess; subprocess.run([sys.executable, '-c', {endless!r}, sys.argv[1]])"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "b.h5")]) as parent:
+        child = int(wait_for(lambda: (tmp_path / "b.h5.pid").read_text()))
+        parent.kill()
+    wait_for(lambda: "" if is_running(child) else "gone")
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(look: Callable[[], str]) -> str:
+    """Return what is seen as soon as something is."""
+    for _ in range(1200):
+        with suppress(FileNotFoundError):
+            if seen := look():
+                return seen
+        time.sleep(0.05)
+    raise AssertionError("nothing happened within a minute")
+
+
+def test_a_zeroed_heap_is_an_issue_and_no_endless_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_dots(tmp_path / "a.h5", "task", 3)
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL\1\0\0\0") + 16
+    raw[heap : heap + 2000] = bytes(2000)
+    path.write_bytes(raw)
+    code, _, err = pixelrl(monkeypatch, capsys, path, "--no-sheet")
+    assert code == 1 and "the global heap at byte" in err
+
+
+def test_paths_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "x[/y] [bold]"
+    folder.mkdir(parents=True)
+    path = write_dots(folder / "a[red].h5", "prior", 3)
+    code, out, _ = pixelrl(monkeypatch, capsys, path, "--html")
+    assert code == 0
+    for line in (f"{path} ", f"{path.with_suffix('.inspection.png')}: contact sheet", "a[red].inspection.html"):
+        assert line in out.replace("\n", " ")
+    code, _, err = pixelrl(monkeypatch, capsys, folder / "gone.h5")
+    assert code == 1 and str(folder / "gone.h5") in err

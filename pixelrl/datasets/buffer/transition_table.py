@@ -13,14 +13,8 @@ from torch import Tensor
 from pixelrl.datasets.buffer.frames import FrameIndex, Frames
 from pixelrl.datasets.buffer.recorded_file import Numbers, RecordedFile
 from pixelrl.datasets.hdf5.reader import FileContents
-from pixelrl.runtime.actions import ActionDim, to_units
+from pixelrl.runtime.actions import ActionDim, ActionRange, ROUNDING, to_units
 from pixelrl.runtime.errors import DataError
-
-ActionRange = Literal["unit", "min-max"]
-"""Actions are normalised to [-1, 1] already, or are to be, by their range in the data."""
-
-ROUNDING = 1e-5
-"""How far beyond [-1, 1] float arithmetic may have brought an action; it is clipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

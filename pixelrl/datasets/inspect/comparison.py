@@ -4,17 +4,14 @@ Each is compared with the first one, which is the task's if there is one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pixelrl.runtime.env_args import drawing_of
+from pixelrl.datasets.inspect.file_inspection import FileInspection
+from pixelrl.datasets.inspect.issues import Issue, Level
+from pixelrl.datasets.inspect.running_statistics import ActionStatistics
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.inspect.checks import Role
-from pixelrl.datasets.inspect.issues import Issue
-from pixelrl.datasets.inspect.running_statistics import Actions
+from pixelrl.runtime.env_args import ROBOSUITE_TYPE, drawing_of
 
 SHIFT = 2.0
 """Means of an action dimension that differ by more than this many of the larger standard deviation are told of."""
@@ -22,51 +19,26 @@ SHIFT = 2.0
 SCALE = 5.0
 """So are standard deviations and ranges of which one is more than this many times the other."""
 
+STILL = 1e-6
+"""A dimension that varies by less is always the same."""
+
 AGREEMENT = 0.5
-"""How surely a source must open or close its gripper with positive actions before signs are compared; see `RunningStatistics`."""
+"""A file must open or close its gripper so surely with positive actions before signs are compared; see
+`RunningStatistics.gripper`."""
 
 UNITS = ("robots", "control_freq", "controller_configs")
 """What in `env_kwargs` decides what an action does."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Traits:
-    """What files that are read together are compared by.
-
-    Attributes:
-        file: its path.
-        role: what it is given as.
-        pictures: camera -> (H, W, C).
-        vectors: observation key -> its length.
-        dims: what the actions mean.
-        named: whether the file says so, or could not be read.
-        env_args: robomimic's description of the environment.
-        actions: their statistics.
-        gripper: for each action dimension, whether the gripper opens when it is positive; see `RunningStatistics.gripper`.
-        rewarded: whether any demo is.
-    """
-
-    file: str
-    role: Role
-    pictures: Mapping[str, tuple[int, ...]]
-    vectors: Mapping[str, int]
-    dims: tuple[ActionDim, ...]
-    named: bool
-    env_args: Mapping[str, Any]
-    actions: Actions
-    gripper: NDArray[np.float64]
-    rewarded: bool
-
-
-def compare(files: Sequence[Traits]) -> Iterator[Issue]:
+def compare(files: Sequence[FileInspection]) -> Iterator[Issue]:
     """Run all checks of this module; alike issues of several files become one."""
     first = files[0]
-    found: list[Issue] = list(reward(files))
+    found = list(unrewarded(files))
     for other in files[1:]:
         found += mismatch(first, other)
         found += environments(first, other)
         if len(first.dims) == len(other.dims):
-            found += statistics(first, other)
+            found += action_statistics(first, other)
             found += grippers(first, other)
     return merged(found)
 
@@ -80,103 +52,106 @@ def merged(issues: Iterable[Issue]) -> Iterator[Issue]:
         yield replace(first, message=f"{first.message} (and so {len(more)} more)") if more else first
 
 
-def reward(files: Sequence[Traits]) -> Iterator[Issue]:
-    """Find task data that nobody is rewarded in: there is no value to learn then."""
-    task = [traits for traits in files if traits.role == "task"]
-    if task and not any(traits.rewarded for traits in task):
+def unrewarded(files: Sequence[FileInspection]) -> Iterator[Issue]:
+    """Find task data without any reward: there is no value to learn then."""
+    task = [each for each in files if each.role == "task"]
+    if task and not any(each.statistics.rewarded for each in task):
         message = "no step of the task data is rewarded: there is no value to learn, and only imitation (bc) can train"
-        yield Issue(check="rewards", level="error", where="rewards", message=message, file=task[0].file)
+        yield _issue(task[0], "rewards", "rewards", message, level="error")
 
 
-def mismatch(first: Traits, other: Traits) -> Iterator[Issue]:
+def mismatch(first: FileInspection, other: FileInspection) -> Iterator[Issue]:
     """Find cameras, sensors and actions that are not alike: training refuses them."""
-    for expected, came, option in (
-        (first.pictures, other.pictures, "--images"),
-        (first.vectors, other.vectors, "--proprio"),
-    ):
+    pairs: tuple[tuple[Mapping[str, Any], Mapping[str, Any], str], ...] = (
+        (first.structure.cameras, other.structure.cameras, "--images"),
+        (first.structure.vectors, other.structure.vectors, "--proprio"),
+    )
+    for expected, came, option in pairs:
         shared = [key for key in expected if came.get(key) == expected[key]]
         for key in {**expected, **came}:
-            if expected.get(key) == came.get(key):
-                continue
-            message = f"{key} is {_shape(came.get(key))}; expected {_shape(expected.get(key))}, as in {first.file}"
-            fix = f"train with {option} {' '.join(shared)}" if shared else ""
-            where = f"obs/{key}"
-            yield Issue(check="mismatch", level="error", where=where, message=message, file=other.file, fix=fix)
+            if expected.get(key) != came.get(key):
+                message = f"{key} is {came.get(key, 'missing')}; expected {expected.get(key, 'missing')}"
+                issue = _issue(other, "mismatch", f"obs/{key}", f"{message}, as in {first.path}", level="error")
+                yield replace(issue, fix=f"train with {option} {' '.join(shared)}" if shared else "")
     if len(first.dims) != len(other.dims):
-        message = f"{len(other.dims)} dimensions; expected {len(first.dims)}, as in {first.file}"
-        yield Issue(check="mismatch", level="error", where="actions", message=message, file=other.file)
-        return
-    pairs = list(zip(first.dims, other.dims, strict=True)) if first.named and other.named else []
-    if differing := [index for index, (one, two) in enumerate(pairs) if one != two]:
-        one, two = pairs[differing[0]]
-        message = f"{len(differing)} of {len(pairs)} dimensions mean something else; dimension {differing[0]} is "
-        message += f"{_dim(two)}, expected {_dim(one)}, as in {first.file}"
-        yield Issue(check="mismatch", level="error", where="actions", message=message, file=other.file)
+        message = f"{len(other.dims)} dimensions; expected {len(first.dims)}, as in {first.path}"
+        yield _issue(other, "mismatch", "actions", message, level="error")
+    elif first.dims_known and other.dims_known and first.dims != other.dims:
+        differing = [index for index, dim in enumerate(first.dims) if dim != other.dims[index]]
+        one, two = first.dims[differing[0]], other.dims[differing[0]]
+        message = f"{len(differing)} of {len(first.dims)} dimensions mean something else; dimension {differing[0]} is "
+        message += f"{_dim(two)}, expected {_dim(one)}, as in {first.path}"
+        yield _issue(other, "mismatch", "actions", message, level="error")
 
 
-def environments(first: Traits, other: Traits) -> Iterator[Issue]:
+def environments(first: FileInspection, other: FileInspection) -> Iterator[Issue]:
     """Find robots, controllers, control rates and drawings that differ, where both files name them."""
-    drawings = [drawing_of(each.env_args) for each in (first, other) if each.env_args.get("type") == 1]
-    if len(set(drawings)) > 1:
-        message = f"{drawings[1]}; but {drawings[0]} in {first.file}: what is in a picture tells which file it is from"
-        yield Issue(check="environment", level="warning", where="env_args, drawing", message=message, file=other.file)
-    one, two = (traits.env_args.get("env_kwargs", {}) for traits in (first, other))
-    if not isinstance(one, dict) or not isinstance(two, dict):
-        return
-    here, there = ({path: value for key in UNITS for path, value in _flat(key, each.get(key))} for each in (one, two))
-    differing = [path for path in here if path in there and here[path] != there[path]]
+    here, there = first.structure.env_args, other.structure.env_args
+    if here.get("type") == there.get("type") == ROBOSUITE_TYPE and drawing_of(here) != drawing_of(there):
+        message = f"{drawing_of(there)}; but {drawing_of(here)} in {first.path}: "
+        message += "what is in a picture tells which file it is from"
+        yield _issue(other, "environment", "env_args, drawing", message)
+    one, two = (dict(_driving(env_args)) for env_args in (here, there))
+    differing = [path for path in one if path in two and one[path] != two[path]]
     for path in differing[:5]:
-        message = f"{there[path]}; but {here[path]} in {first.file}: the same action moves the robot otherwise"
-        yield Issue(check="environment", level="warning", where=f"env_args, {path}", message=message, file=other.file)
+        message = f"{two[path]}; but {one[path]} in {first.path}: the same action moves the robot otherwise"
+        yield _issue(other, "environment", f"env_args, {path}", message)
 
 
-def statistics(first: Traits, other: Traits) -> Iterator[Issue]:
+def action_statistics(first: FileInspection, other: FileInspection) -> Iterator[Issue]:
     """Find action dimensions whose distribution differs much: in the mean, in the scale, or used by one only."""
-    if not first.actions.count or not other.actions.count:
-        return
-    for index, dim in enumerate(first.dims):
-        (mean, std, span), (mean2, std2, span2) = (_moments(each.actions, index) for each in (first, other))
-        still = 1e-6
-        if (span < still) != (span2 < still):
-            what = f"{'always the same' if span2 < still else f'varies by {span2:.2g}'} here, "
-            what += f"{'always the same' if span < still else f'varies by {span:.2g}'} in {first.file}"
-        elif span >= still and max(std / std2, std2 / std) > SCALE and max(span / span2, span2 / span) > SCALE:
-            what = f"standard deviation {std2:.2g}, but {std:.2g} in {first.file}: another scale or unit?"
-        elif span >= still and abs(mean - mean2) > SHIFT * max(std, std2):
-            what = f"mean {mean2:.2g}, but {mean:.2g} in {first.file}, at standard deviations of {std2:.2g} and "
+    for one, two in zip(first.statistics.actions(), other.statistics.actions(), strict=False):  # one may have none
+        std, std2 = max(one.std, 1e-9), max(two.std, 1e-9)
+        span, span2 = one.high - one.low, two.high - two.low
+        if (span < STILL) != (span2 < STILL):
+            what = f"{_use(span2)} here, {_use(span)} in {first.path}"
+        elif span >= STILL and max(std / std2, std2 / std) > SCALE and max(span / span2, span2 / span) > SCALE:
+            what = f"standard deviation {std2:.2g}, but {std:.2g} in {first.path}: another scale or unit?"
+        elif span >= STILL and abs(one.mean - two.mean) > SHIFT * max(std, std2):
+            what = f"mean {two.mean:.2g}, but {one.mean:.2g} in {first.path}, at standard deviations of {std2:.2g} and "
             what += f"{std:.2g}: another zero or sign?"
         else:
             continue
-        yield Issue(
-            check="action-statistics", level="warning", where=f"actions, {dim.name}", message=what, file=other.file
-        )
+        yield _issue(other, "action-statistics", f"actions, {one.name}", what)
 
 
-def grippers(first: Traits, other: Traits) -> Iterator[Issue]:
+def grippers(first: FileInspection, other: FileInspection) -> Iterator[Issue]:
     """Find a gripper that opens with the actions that close it in the other file, or is commanded by 0 and 1."""
     named = [index for index, dim in enumerate(first.dims) if "grip" in dim.name]
+    actions = first.statistics.actions(), other.statistics.actions()
     for index in named or [len(first.dims) - 1]:
-        here, there = first.gripper[index], other.gripper[index]
         where = f"actions, {first.dims[index].name}"
+        here, there = first.statistics.gripper()[index], other.statistics.gripper()[index]
         if here * there < 0 and min(abs(here), abs(there)) > AGREEMENT:
             opens = "opens" if there > 0 else "closes"
-            message = f"a positive action {opens} the gripper; in {first.file} it does the opposite: flip the sign"
-            yield Issue(check="gripper-sign", level="warning", where=where, message=message, file=other.file)
-        lows, highs = (
-            [float(bound[index]) for bound in bounds]
-            for bounds in ((first.actions.low, other.actions.low), (first.actions.high, other.actions.high))
-        )
-        positive = [low >= 0 and high > 0 for low, high in zip(lows, highs, strict=True)]
-        zero_to_one, signed = (first, other) if positive[0] else (other, first)
-        if named and positive[0] != positive[1] and signed.actions.low[index] < -0.5:
-            message = f"commands lie in [0, 1] in {zero_to_one.file}, in [-1, 1] in {signed.file}: bring them together"
-            yield Issue(check="gripper-range", level="warning", where=where, message=message, file=other.file)
+            message = f"a positive action {opens} the gripper; in {first.path} it does the opposite: flip the sign"
+            yield _issue(other, "gripper-sign", where, message)
+        if not named or not all(actions):
+            continue
+        one, two = (each[index] for each in actions)
+        if _zero_to_one(one) != _zero_to_one(two) and (two if _zero_to_one(one) else one).low < -0.5:
+            unsigned, signed = (first, other) if _zero_to_one(one) else (other, first)
+            message = f"commands lie in [0, 1] in {unsigned.path}, in [-1, 1] in {signed.path}: bring them together"
+            yield _issue(other, "gripper-range", where, message)
 
 
-def _moments(actions: Actions, index: int) -> tuple[float, float, float]:
-    """Return mean, standard deviation (not quite 0) and span of a dimension."""
-    span = float(actions.high[index] - actions.low[index])
-    return float(actions.mean[index]), max(float(actions.std[index]), 1e-9), span
+def _issue(file: FileInspection, check: str, where: str, message: str, level: Level = "warning") -> Issue:
+    return Issue(check=check, level=level, where=where, message=message, file=str(file.path))
+
+
+def _zero_to_one(dim: ActionStatistics) -> bool:
+    return dim.low >= 0 and dim.high > 0
+
+
+def _use(span: float) -> str:
+    return "always the same" if span < STILL else f"varies by {span:.2g}"
+
+
+def _driving(env_args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (path, value as text) of everything in `env_kwargs` that decides what an action does."""
+    options = env_args.get("env_kwargs", {})
+    for key in UNITS if isinstance(options, dict) else ():
+        yield from _flat(key, options.get(key))
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -186,10 +161,6 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _flat(f"{path}.{key}", inner)
     elif value is not None:
         yield path, f"{value}"
-
-
-def _shape(value: Any) -> str:
-    return "missing" if value is None else str(value)
 
 
 def _dim(dim: ActionDim) -> str:

@@ -1,7 +1,8 @@
-"""Rows for a contact sheet: what demos from all over a file look like."""
+"""Pictures for a contact sheet: what demos from all over a file look like."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,58 +10,68 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect import structure
-from pixelrl.datasets.inspect.demo_summary import notes_of
 from pixelrl.datasets.hdf5.access import open_file
-from pixelrl.datasets.inspect.outline import DAMAGE, read_structure
 from pixelrl.datasets.hdf5.reader import sensor
-from pixelrl.runtime.video import Row
+from pixelrl.datasets.inspect.demo_summary import notes_of
+from pixelrl.datasets.inspect.file_inspection import evenly_spaced
+from pixelrl.datasets.inspect.file_structure import DAMAGE, read_structure
+from pixelrl.datasets.inspect.structure_checks import check_lengths, check_members, check_types, readable_demos
 
 SHOWN = 8
-"""CameraSummary of a strip."""
+"""Pictures of a strip."""
 
 
-def contact_rows(path: Path, demos: int = 6) -> list[Row]:
-    """Return a row for each of some demos, evenly spaced, their cameras side by side.
+@dataclass(frozen=True, kw_only=True)
+class DemoStrip:
+    """Some pictures of a demo.
 
-    Demos that cannot be read are left out. Only the `SHOWN` frames that a strip shows are read; at all other steps the
-    first one stands in.
+    Attributes:
+        caption: its name, length and return.
+        success: whether it succeeded; None if nothing tells.
+        steps: the steps that are shown, from the first to the last.
+        frames: a picture for every step, uint8 `[H, W, 3]`, all cameras side by side; only those shown are read, and
+            at all other steps the first one stands in.
+    """
+
+    caption: str
+    success: bool | None
+    steps: list[int]
+    frames: list[NDArray[np.uint8]]
+
+
+def demo_strips(path: Path, demos: int = 6) -> list[DemoStrip]:
+    """Return pictures of some demos, evenly spaced; demos that cannot be read are left out.
 
     Raises:
         DataError: the file cannot be read.
     """
-    outline = read_structure(path)
-    occurrences = [*structure.structure(outline), *structure.dtypes(outline), *structure.lengths(outline)]
-    names = spaced(structure.sound(outline, occurrences), demos)
-    rows = []
+    structure = read_structure(path)
+    checks = (*check_members(structure), *check_types(structure), *check_lengths(structure))
+    strips = []
     with open_file(path) as file:
-        for name in names if outline.cameras else ():
+        for name in evenly_spaced(readable_demos(structure, checks), demos) if structure.cameras else ():
             with suppress(*DAMAGE):  # the report tells of it
-                rows.append(_row(file["data"][name], name, outline.cameras))
-    return rows
+                strips.append(_strip(file["data"][name], name, structure.cameras))
+    return strips
 
 
-def spaced(names: Sequence[str], count: int) -> list[str]:
-    """Return at most `count` names, evenly spaced."""
-    places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
-    return [names[place] for place in places]
-
-
-def _row(demo: h5py.Group, name: str, cameras: Sequence[str]) -> Row:
-    """Return the row of a demo."""
+def _strip(demo: h5py.Group, name: str, cameras: Iterable[str]) -> DemoStrip:
+    """Read the pictures of a demo."""
     rewards = demo["rewards"][()]
-    ok = notes_of(demo).get("success", True if (rewards > 0).any() else None)
-    held, last = sensor(demo, cameras[0])
-    count = len(held) + (last is not None)
-    shown = np.unique(np.linspace(0, count - 1, SHOWN).round().astype(int)).tolist()
-    pictures = {step: _picture(demo, cameras, step) for step in shown}
-    frames = [pictures.get(step, pictures[0]) for step in range(count)]
-    return Row(
-        f"{name} · {len(rewards)} steps · return {rewards.sum():g}", frames, ok if isinstance(ok, bool) else None
+    success = notes_of(demo).get("success", True if (rewards > 0).any() else None)
+    held, last = sensor(demo, next(iter(cameras)))
+    last_step = len(held) - (last is None)
+    steps = np.unique(np.linspace(0, last_step, SHOWN).round().astype(int)).tolist()
+    pictures = {step: _picture(demo, cameras, step) for step in steps}
+    return DemoStrip(
+        caption=f"{name} · {len(rewards)} steps · return {rewards.sum():g}",
+        success=success if isinstance(success, bool) else None,
+        steps=steps,
+        frames=[pictures.get(step, pictures[0]) for step in range(last_step + 1)],
     )
 
 
-def _picture(demo: h5py.Group, cameras: Sequence[str], step: int) -> NDArray[np.uint8]:
+def _picture(demo: h5py.Group, cameras: Iterable[str], step: int) -> NDArray[np.uint8]:
     """Return what the cameras show at a step, side by side; those of another height than the first are left out."""
     seen: list[NDArray[Any]] = []
     for key in cameras:

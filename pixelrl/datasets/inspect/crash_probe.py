@@ -1,58 +1,82 @@
-"""Open everything in HDF5 files, in a process of its own: some damaged files crash the HDF5 library, not only h5py.
+"""Open everything in HDF5 files in a process of its own: some damaged files crash the HDF5 library, or never return.
 
-Run as a script it says which file it begins, so that whoever started it knows which one it did not survive.
+Run as a module it names the number of each file that it begins, so that its parent knows which one it did not survive.
 """
 
+import ctypes
+import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 
+from pixelrl.datasets.hdf5.access import open_file
+from pixelrl.datasets.inspect.file_structure import DAMAGE
+
+SECONDS = 60
+"""Of the processor: a file that takes longer to open is given up. Other load on the machine does not count."""
+
+PR_SET_PDEATHSIG = 1
+"""Linux's prctl: a signal for this process when its parent dies."""
+
 
 def crashing_files(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the files that crash the HDF5 library when they are opened, and how."""
+    """Return the files that crash the HDF5 library when they are opened, or do not return, and how."""
     left, found = list(paths), dict[Path, str]()
     while left:
-        command = [sys.executable, "-P", __file__, *map(str, left)]  # nothing else of ours is needed
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(_command(left), capture_output=True, text=True)
         if done.returncode >= 0:
             break
-        begun = len(done.stdout.split())
-        reason = signal.Signals(-done.returncode).name
-        found[left[max(begun, 1) - 1]] = f"badly damaged: the HDF5 library crashes on it ({reason})"
-        left = left[max(begun, 1) :]
+        reason, begun = signal.Signals(-done.returncode), max(1, len(done.stdout.split()))
+        what = f"takes more than {SECONDS} s" if reason == signal.SIGXCPU else "crashes"
+        found[left[begun - 1]] = f"badly damaged: the HDF5 library {what} on it ({reason.name})"
+        left = left[begun:]
     return found
 
 
-def visit(path: str) -> None:
-    """Open every object of a file once, and follow no links; what is merely broken is for others to tell."""
-    try:
-        with h5py.File(path, "r") as file:
-            waiting, seen = [file["/"]], set[int]()
-            while waiting:
-                group = waiting.pop()
-                for name in group:
-                    try:
-                        key = name.encode()
-                        if group.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
-                            continue
-                        item = group[name]
-                        address = h5py.h5o.get_info(item.id).addr
-                    except (KeyError, OSError, RuntimeError, TypeError, UnicodeError, ValueError):
+def _command(paths: Sequence[Path]) -> list[str]:
+    """Return the command that opens files."""
+    return [sys.executable, "-P", "-m", __name__, *map(str, paths)]
+
+
+def visit(path: Path) -> None:
+    """Open every object of a file once, and follow no links; what is merely broken is not told of here."""
+    with open_file(path) as file:
+        waiting, seen = [file["/"]], set[int]()
+        while waiting:
+            group = waiting.pop()
+            for name in group:
+                try:
+                    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
                         continue
+                    item = group[name]
+                    address = h5py.h5o.get_info(item.id).addr
                     if isinstance(item, h5py.Group) and address not in seen:
                         seen.add(address)
                         waiting.append(item)
                     elif isinstance(item, h5py.Dataset) and item.is_virtual:
                         item.virtual_sources()
-    except (KeyError, OSError, RuntimeError, TypeError, UnicodeError, ValueError):
-        return
+                except DAMAGE:
+                    continue
+
+
+def main() -> None:
+    """Visit the files named on the command line, each with a time limit; die with the parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number, name in enumerate(sys.argv[1:]):
+        print(number, flush=True)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, resource.RLIM_INFINITY))
+        try:
+            visit(Path(name))
+        except DAMAGE:
+            continue
 
 
 if __name__ == "__main__":
-    for number, name in enumerate(sys.argv[1:]):
-        print(number, flush=True)
-        visit(name)
+    main()

@@ -1,4 +1,4 @@
-"""What the doctor keeps of a demo: all its numbers, and of each picture a checksum, a thumbnail, and if it is blank.
+"""What is kept of one demo: all its numbers, and of each picture a checksum, a thumbnail, and whether it is blank.
 
 A demo of any length passes through in blocks of frames, so that memory stays flat.
 """
@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect.issues import Occurrence
 from pixelrl.datasets.hdf5.access import open_file
-from pixelrl.datasets.inspect.outline import DAMAGE, FileStructure
 from pixelrl.datasets.hdf5.reader import sensor
+from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure
+from pixelrl.datasets.inspect.issues import Occurrence
 
 GRID = 8
 """Thumbnails are so many cells high and wide, or as large as the picture if that is smaller."""
@@ -25,10 +25,10 @@ GRID = 8
 BLOCK = 2**25
 """About so many bytes of pictures are in memory at a time."""
 
-Found = TypeVar("Found")
-
 DARK = 2
 """A picture none of whose values is above this is black."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,30 +79,36 @@ class DemoSummary:
     Attributes:
         numbers: its numbers.
         pictures: camera -> what is kept of its frames, as they are read for training.
-        now, later: observation key -> what `obs` and `next_obs` hold, `[N]` checksums or `[N, D]` numbers; empty
+        obs, next_obs: observation key -> what the group of that name holds, `[N]` checksums or `[N, D]` numbers; empty
             where the demo has no such group, and where `obs` itself is what is read.
     """
 
     numbers: DemoNumbers
     pictures: Mapping[str, CameraSummary]
-    now: Mapping[str, NDArray[Any]]
-    later: Mapping[str, NDArray[Any]]
+    obs: Mapping[str, NDArray[Any]]
+    next_obs: Mapping[str, NDArray[Any]]
+
+    def frames(self, key: str) -> NDArray[Any]:
+        """Return what is read of a key: checksums of pictures `[F]`, or numbers `[F, D]`."""
+        return self.pictures[key].checksums if key in self.pictures else self.numbers.vectors[key]
 
 
-def read_numbers(outline: FileStructure, names: Sequence[str]) -> Iterator[DemoNumbers | Occurrence]:
+def read_numbers(structure: FileStructure, names: Sequence[str]) -> Iterator[DemoNumbers | Occurrence]:
     """Yield the numbers of the demos named, one demo at a time, or what hinders reading them."""
-    return _each(outline.path, names, lambda demo, name: _numbers(demo, name, outline.vectors))
+    return _each(structure.path, names, lambda demo, name: _numbers(demo, name, structure))
 
 
 def read_summaries(
-    outline: FileStructure, names: Sequence[str], progress: Callable[[int], None] = lambda frames: None
+    structure: FileStructure, names: Sequence[str], progress: Callable[[int], None] = lambda frames: None
 ) -> Iterator[DemoSummary | Occurrence]:
     """Yield what is kept of the demos named, one at a time, or what hinders it; `progress` is told of frames read."""
-    return _each(outline.path, names, lambda demo, name: _demo(demo, name, outline, progress))
+    return _each(structure.path, names, lambda demo, name: _summary(demo, name, structure, progress))
 
 
 def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Found]) -> Iterator[Found | Occurrence]:
     """Yield what is read of each demo, or what hinders it; damage in one does not hide the others."""
+    if not names:
+        return
     try:
         with open_file(path) as file:
             for name in names:
@@ -115,22 +121,78 @@ def _each(path: Path, names: Sequence[str], read: Callable[[h5py.Group, str], Fo
         yield _damaged(names[0], error)
 
 
-def _demo(demo: h5py.Group, name: str, outline: FileStructure, progress: Callable[[int], None]) -> DemoSummary:
-    """DemoSummary at one demo."""
-    cameras, vectors = outline.cameras, outline.vectors
-    numbers = _numbers(demo, name, vectors)
-    pictures = {key: _pictures(demo, key, progress) for key in cameras}
-    windows: dict[str, dict[str, NDArray[Any]]] = {"obs": {}, "next_obs": {}}
-    for group in ("obs", "next_obs") if "frames" in demo else ("next_obs",):
-        for key in (*cameras, *vectors):
-            if group in demo and key in demo[group]:
-                known = pictures[key].checksums if key in pictures else numbers.vectors[key]
-                windows[group][key] = _rows(demo, group, key, known)
-    return DemoSummary(numbers=numbers, pictures=pictures, now=windows["obs"], later=windows["next_obs"])
-
-
 def _damaged(name: str, error: Exception) -> Occurrence:
-    return Occurrence(check="structure", level="error", where=".", message="cannot be read", demo=name, detail=f"{error}")
+    return Occurrence("structure", "error", ".", "cannot be read", name, detail=str(error))
+
+
+def notes_of(demo: h5py.Group) -> Mapping[str, Any]:
+    """Return the writer's notes; where they are broken the reader tells of it."""
+    try:
+        notes = json.loads(demo.attrs.get("notes", "{}"))
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _numbers(demo: h5py.Group, name: str, structure: FileStructure) -> DemoNumbers:
+    """Read the numbers of a demo."""
+    return DemoNumbers(
+        name=name,
+        actions=demo["actions"][()],
+        rewards=demo["rewards"][()],
+        dones=demo["dones"][()].astype(bool),
+        vectors={key: _vector(demo, key) for key in structure.vectors},
+        notes=notes_of(demo),
+    )
+
+
+def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
+    """Read all frames of a vector."""
+    held, last = sensor(demo, key)
+    rows: NDArray[Any] = held[()]
+    return rows if last is None or not len(last) else np.concatenate([rows, last[-1:]])
+
+
+def _summary(demo: h5py.Group, name: str, structure: FileStructure, progress: Callable[[int], None]) -> DemoSummary:
+    """Read one demo."""
+    numbers = _numbers(demo, name, structure)
+    pictures = {key: _camera(demo, key, progress) for key in structure.cameras}
+    summary = DemoSummary(numbers=numbers, pictures=pictures, obs={}, next_obs={})
+    held = structure.demos[name]
+    windows: dict[str, dict[str, NDArray[Any]]] = {"obs": {}, "next_obs": {}}
+    for group in windows if held.home == "frames" else ("next_obs",):
+        for key in (*structure.cameras, *structure.vectors):
+            if f"{group}/{key}" in held.arrays:
+                windows[group][key] = _window(demo, group, key, summary.frames(key))
+    return DemoSummary(numbers=numbers, pictures=pictures, obs=windows["obs"], next_obs=windows["next_obs"])
+
+
+def _camera(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> CameraSummary:
+    """Summarise all frames of a camera, as they are read for training."""
+    held, last = sensor(demo, key)
+    parts = [_pictures(frames, progress) for frames in _blocks(held)]
+    if last is not None:
+        parts.append(_pictures(last[-1:], progress))
+    return CameraSummary(
+        checksums=np.concatenate([part.checksums for part in parts]),
+        thumbnails=np.concatenate([part.thumbnails for part in parts]),
+        blank=np.concatenate([part.blank for part in parts]),
+    )
+
+
+def _pictures(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> CameraSummary:
+    """Take from each picture what is kept of it."""
+    thumbnails = shrink(frames, GRID)
+    blank = np.zeros(len(frames), np.uint8)
+    flat = (thumbnails == thumbnails[:, :1, :1]).all(axis=(1, 2, 3))
+    for index in np.flatnonzero(flat):  # a blank picture has a blank thumbnail: the rest need no second look
+        frame = frames[index]
+        if (frame <= DARK).all():
+            blank[index] = 1
+        elif (frame == frame[:1, :1]).all():
+            blank[index] = 2
+    progress(len(frames))
+    return CameraSummary(checksums=_checksums(frames), thumbnails=thumbnails, blank=blank)
 
 
 def shrink(frames: NDArray[Any], cells: int) -> NDArray[np.uint8]:
@@ -147,62 +209,6 @@ def shrink(frames: NDArray[Any], cells: int) -> NDArray[np.uint8]:
     return means
 
 
-def notes_of(demo: h5py.Group) -> Mapping[str, Any]:
-    """Return the writer's notes; where they are broken the reader says so."""
-    try:
-        notes = json.loads(demo.attrs.get("notes", "{}"))
-    except (TypeError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
-
-
-def _numbers(demo: h5py.Group, name: str, vectors: Sequence[str]) -> DemoNumbers:
-    """Read the numbers of a demo."""
-    return DemoNumbers(
-        name=name,
-        actions=demo["actions"][()],
-        rewards=demo["rewards"][()],
-        dones=demo["dones"][()].astype(bool),
-        vectors={key: _vector(demo, key) for key in vectors},
-        notes=notes_of(demo),
-    )
-
-
-def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
-    """Read all frames of a vector."""
-    held, last = sensor(demo, key)
-    rows: NDArray[Any] = held[()]
-    return rows if last is None or not len(last) else np.concatenate([rows, last[-1:]])
-
-
-def _pictures(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> CameraSummary:
-    """DemoSummary at all frames of a camera, as they are read for training."""
-    held, last = sensor(demo, key)
-    parts = [_glance(frames, progress) for frames in _blocks(held)]
-    if last is not None:
-        parts.append(_glance(last[-1:], progress))
-    return CameraSummary(
-        checksums=np.concatenate([part.checksums for part in parts]),
-        thumbnails=np.concatenate([part.thumbnails for part in parts]),
-        blank=np.concatenate([part.blank for part in parts]),
-    )
-
-
-def _glance(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> CameraSummary:
-    """Take from each picture what is kept of it."""
-    thumbnails = shrink(frames, GRID)
-    blank = np.zeros(len(frames), np.uint8)
-    flat = (thumbnails == thumbnails[:, :1, :1]).all(axis=(1, 2, 3))
-    for index in np.flatnonzero(flat):  # a blank picture has a blank thumbnail: the rest need no second look
-        frame = frames[index]
-        if (frame <= DARK).all():
-            blank[index] = 1
-        elif (frame == frame[:1, :1]).all():
-            blank[index] = 2
-    progress(len(frames))
-    return CameraSummary(checksums=_checksums(frames), thumbnails=thumbnails, blank=blank)
-
-
 def _checksums(frames: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return a CRC of each picture: neighbours that differ share one once in 2^32."""
     return np.array([zlib.crc32(np.ascontiguousarray(frame).data) for frame in frames], np.uint32)
@@ -217,19 +223,19 @@ def _blocks(held: h5py.Dataset) -> Iterator[NDArray[Any]]:
         yield held[start : start + rows]
 
 
-def _rows(demo: h5py.Group, group: str, key: str, known: NDArray[Any]) -> NDArray[Any]:
+def _window(demo: h5py.Group, group: str, key: str, frames: NDArray[Any]) -> NDArray[Any]:
     """Return what `obs` or `next_obs` hold of a key; a view on the frames that are known needs no reading."""
     item = demo[group][key]
-    start = _view(item, demo)
-    if start is not None and start + len(item) <= len(known):
-        return known[start : start + len(item)]
+    start = _first_row(item, demo)
+    if start is not None and start + len(item) <= len(frames):
+        return frames[start : start + len(item)]
     if item.ndim != 4:
         rows: NDArray[Any] = item[()]
         return rows
-    return np.concatenate([_checksums(frames) for frames in _blocks(item)])
+    return np.concatenate([np.empty(0, np.uint32), *(_checksums(block) for block in _blocks(item))])
 
 
-def _view(item: h5py.Dataset, demo: h5py.Group) -> int | None:
+def _first_row(item: h5py.Dataset, demo: h5py.Group) -> int | None:
     """Return the row where a virtual dataset begins in the demo's own frames, or None if it is no such window."""
     if not item.is_virtual:
         return None

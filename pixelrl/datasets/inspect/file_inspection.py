@@ -1,178 +1,178 @@
-"""One file while it is examined: what is known of it so far, and the report that this ends in."""
+"""One file while it is inspected: three rounds over it, and what is known of it so far."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.inspect.checks import Role
-from pixelrl.datasets.inspect.comparison import Traits
-from pixelrl.datasets.inspect.report import ActionSummary, Key, FileReport
-from pixelrl.datasets.inspect.issues import Issue, Occurrence, gather, ordered
-from pixelrl.datasets.inspect.quality import Coverage, Quality, coverage, trajectory_quality
-from pixelrl.datasets.inspect.outline import FileStructure
-from pixelrl.datasets.inspect.running_statistics import RunningStatistics
+from pixelrl.datasets.hdf5.reader import read_contents
+from pixelrl.datasets.inspect import image_checks, structure_checks
+from pixelrl.datasets.inspect.demo_checks import check_numbers, check_statistics, check_summary, constant_cameras
+from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary, read_numbers, read_summaries
+from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure, read_structure
+from pixelrl.datasets.inspect.issues import Issue, Occurrence, Role
+from pixelrl.datasets.inspect.quality import pair_hashes
+from pixelrl.datasets.inspect.running_statistics import Range, RunningStatistics, digest_demo
+from pixelrl.runtime.actions import ActionDim, ActionRange
+from pixelrl.runtime.errors import DataError
+
+AFFORDABLE = 4 * 2**30
+"""Files with more bytes of pictures than this have theirs looked at in some demos only, evenly spaced."""
 
 MAP = 24
 """The map of where the hand was is so many cells wide and high."""
 
-PICTORIAL = ("blank", "frozen", "next_obs", "obs", "camera-swapped", "colour-order", "upside-down")
-"""The checks for which only some demos may have been looked at."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is read, how much of it, and how much there is."""
 
 
 @dataclass(kw_only=True)
 class FileInspection:
-    """One file while it is examined."""
+    """One file while it is inspected.
+
+    Attributes:
+        path, role: the file, and what it is given as.
+        structure: what it holds; empty if it cannot be read.
+        names: the demos that can be read.
+        dims: what the actions mean.
+        dims_known: whether the file says so, or training could not read it.
+        occurrences, issues: what is wrong in single demos, and with the file.
+        statistics: of all numbers.
+        looked, frames: the demos whose pictures were looked at, and how many pictures that were.
+        checksums: camera -> some checksums of its pictures, two of them if there are two.
+        thumbnails: camera -> the mean thumbnail of each demo that was looked at.
+        digests: of each of these demos, see `digest_demo`.
+        pairs: of each of these demos, see `pair_hashes`.
+        visits: how often the hand was in each cell of a map of its first two axes.
+    """
 
     path: Path
     role: Role
-    outline: FileStructure | None = None
+    structure: FileStructure
     names: list[str] = field(default_factory=list)
     dims: tuple[ActionDim, ...] = ()
-    named: bool = False
+    dims_known: bool = False
     occurrences: list[Occurrence] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
-    tally: RunningStatistics = field(default_factory=lambda: RunningStatistics(0))
+    statistics: RunningStatistics = field(default_factory=lambda: RunningStatistics(()))
     looked: list[str] = field(default_factory=list)
     frames: int = 0
-    sights: dict[str, set[int]] = field(default_factory=dict)
-    looks: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
-    contents: list[str] = field(default_factory=list)
+    checksums: dict[str, set[int]] = field(default_factory=dict)
+    thumbnails: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
     pairs: list[NDArray[np.uint64]] = field(default_factory=list)
-    map: NDArray[np.int64] = field(default_factory=lambda: np.zeros((MAP, MAP), np.int64))
+    visits: NDArray[np.int64] = field(default_factory=lambda: np.zeros((MAP, MAP), np.int64))
+
+    @classmethod
+    def begin(cls, path: Path, role: Role, unsafe: str | None) -> "FileInspection":
+        """Read the structure of a file and check it; `unsafe` tells why it must not be opened."""
+        inspection = cls(path=path, role=role, structure=FileStructure(path=path))
+        try:
+            if unsafe is not None:
+                raise DataError(f"{path}: {unsafe}")
+            structure = inspection.structure = read_structure(path)
+        except DAMAGE as error:
+            inspection._cannot_be_read(error)
+            return inspection
+        for check in (structure_checks.check_members, structure_checks.check_types, structure_checks.check_lengths):
+            inspection.occurrences += check(structure)
+        inspection.issues += structure_checks.check_file(structure)
+        inspection.names = structure_checks.readable_demos(structure, inspection.occurrences)
+        try:
+            with warnings.catch_warnings():  # what the reader warns of is an issue already
+                warnings.simplefilter("ignore")
+                inspection.dims, inspection.dims_known = read_contents(path).action, True
+        except DAMAGE as error:  # training would refuse what was not found here
+            if not any(each.level == "error" for each in inspection.occurrences):
+                inspection._cannot_be_read(error)
+        if inspection.names:
+            size = structure.demos[inspection.names[0]].arrays["actions"].shape[1]
+            inspection.dims = inspection.dims or tuple(ActionDim(name=f"action_{index}") for index in range(size))
+        inspection.statistics = RunningStatistics(inspection.dims)
+        return inspection
+
+    def read_numbers(self, actions: ActionRange, progress: Progress) -> None:
+        """Read all numbers and check them."""
+        for done, numbers in enumerate(read_numbers(self.structure, self.names), start=1):
+            if isinstance(numbers, Occurrence):
+                self.occurrences.append(numbers)
+            else:
+                self.occurrences += check_numbers(numbers, actions)
+                self.statistics.add(numbers)
+            progress("numbers", done, len(self.names))
+        self.names = [record.name for record in self.statistics.records]
+        self.issues += check_statistics(self.statistics, self.role, str(self.path))
+
+    def read_pictures(
+        self, sample: int | None, cameras: Sequence[str], ranges: Mapping[str, Range], progress: Progress
+    ) -> None:
+        """Look at the pictures and check them.
+
+        Args:
+            sample: of so many demos; None: of all, or as many as are `AFFORDABLE`.
+            cameras: those that all files have, for `pairs`.
+            ranges: of the vectors that count as state, over all files.
+            progress: told of the frames read.
+        """
+        demos = self.structure.demos
+        sizes = [structure_checks.picture_bytes(demos[name], self.structure.cameras) for name in self.names]
+        affordable = len(sizes) if sum(sizes) <= AFFORDABLE else max(1, len(sizes) * AFFORDABLE // sum(sizes))
+        chosen = evenly_spaced(self.names, affordable if sample is None else sample)
+        frames = sum(demos[name].arrays["actions"].shape[0] + 1 for name in chosen)
+
+        def seen(count: int) -> None:
+            self.frames += count
+            progress("pictures", self.frames, frames * len(self.structure.cameras))
+
+        for summary in read_summaries(self.structure, chosen, seen):
+            if isinstance(summary, Occurrence):
+                self.occurrences.append(summary)
+            else:
+                self._add(summary, cameras, ranges)
+        self.issues += constant_cameras(self.checksums, str(self.path))
+        thumbnails = self.stacked_thumbnails()
+        if thumbnails:
+            self.occurrences += image_checks.check_demos(thumbnails, self.looked)
+
+    def stacked_thumbnails(self) -> dict[str, NDArray[np.float64]]:
+        """Return camera -> the mean thumbnail of each demo that was looked at, `[D, G, G, C]`."""
+        return {key: np.stack(each) for key, each in self.thumbnails.items()}
+
+    def _add(self, summary: DemoSummary, cameras: Sequence[str], ranges: Mapping[str, Range]) -> None:
+        """Check a demo, and keep of it what is needed when all are read."""
+        self.looked.append(summary.numbers.name)
+        self.occurrences += check_summary(summary, self.statistics.ranges)
+        self.digests.append(digest_demo(summary))
+        for key, pictures in summary.pictures.items():
+            kept = self.checksums.setdefault(key, set())
+            if len(kept) < 2:
+                kept.update(np.unique(pictures.checksums)[:2].tolist())
+            self.thumbnails.setdefault(key, []).append(image_checks.mean_thumbnail(pictures.thumbnails))
+        self.pairs.append(pair_hashes(summary, cameras, ranges))
+        hand = next(iter(ranges), None)
+        if hand is not None and len(ranges[hand][0]) > 1:
+            self.visits += _visits(summary.numbers, hand, ranges[hand])
+
+    def _cannot_be_read(self, error: Exception) -> None:
+        message = str(error) if isinstance(error, DataError) else f"{self.path}: damaged ({error})"
+        issue = Issue(check="structure", level="error", where="file", message=message, file=str(self.path))
+        self.issues.append(issue)
 
 
-def report_on(
-    inspection: FileInspection, able: Sequence[FileInspection], others: Sequence[FileInspection], return_range: tuple[float, float] | None
-) -> FileReport:
-    """Put everything about a file together."""
-    path, outline, tally = str(inspection.path), inspection.outline, inspection.tally
-    report = FileReport(path=path, role=inspection.role)
-    looked = len(inspection.looked) or len(inspection.names)
-    total = len(outline.demos) if outline is not None else 0
-    seen = [occurrence for occurrence in inspection.occurrences if occurrence.check in PICTORIAL]
-    rest = [occurrence for occurrence in inspection.occurrences if occurrence.check not in PICTORIAL]
-    issues = [*inspection.issues, *gather(rest, file=path, looked=total), *gather(seen, file=path, looked=looked)]
-    report = replace(report, issues=ordered(issues))
-    if outline is None:
-        return report
-    report = replace(
-        report,
-        bytes=outline.bytes,
-        environment=str(outline.env_args.get("env_name", "")),
-        demos=total,
-        looked_demos=len(inspection.looked),
-        looked_frames=inspection.frames,
-        keys=_keys(outline),
-        notes=tally.few_notes(),
-        map=tuple(map(tuple, inspection.map.tolist())) if inspection.map.any() else (),
-    )
-    if not tally.records:
-        return report
-    lengths = tuple(record.steps for record in tally.records)
-    returns = tuple(record.total for record in tally.records if np.isfinite(record.total))
-    return replace(
-        report,
-        transitions=sum(lengths),
-        lengths=_spread(lengths),
-        returns=_spread(returns) if returns else (0, 0, 0),
-        all_lengths=lengths,
-        all_returns=returns,
-        success=float(np.mean([record.rewarded for record in tally.records])),
-        actions=_summaries(inspection),
-        quality=_quality(returns, able, others, return_range) if returns else None,
-        coverage=_coverage(inspection, able, others),
-    )
+def evenly_spaced(names: Sequence[str], count: int) -> list[str]:
+    """Return at most `count` names, evenly spaced."""
+    places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
+    return [names[place] for place in places]
 
 
-def _quality(
-    returns: Sequence[float],
-    able: Sequence[FileInspection],
-    others: Sequence[FileInspection],
-    return_range: tuple[float, float] | None,
-) -> Quality:
-    """Return TQ of these returns relative to what is known: see `measures`."""
-    if return_range is not None:
-        return trajectory_quality(returns, *return_range, "the returns given")
-    everything = [r.total for inspection in able for r in inspection.tally.records if np.isfinite(r.total)]
-    experts = [r.total for inspection in others for r in inspection.tally.records if np.isfinite(r.total)]
-    if experts:
-        expert = float(np.mean(experts))
-        reference = f"the lowest return of any demo, and the mean return of {others[0].path.name}"
-        return trajectory_quality(returns, min(everything), expert, reference)
-    reference = "the lowest and the highest return of any demo of all files given"
-    return trajectory_quality(returns, min(everything), max(everything), reference)
-
-
-def _coverage(inspection: FileInspection, able: Sequence[FileInspection], others: Sequence[FileInspection]) -> Coverage | None:
-    """Return SACo of a file relative to what is known: see `measures`."""
-    if not inspection.pairs:
-        return None
-    against = others or able
-    unique = len(np.unique(np.concatenate([pair for other in against for pair in other.pairs])))
-    reference = others[0].path.name if others else "all files given together" if len(able) > 1 else "the file itself"
-    return coverage(np.concatenate(inspection.pairs), unique, reference)
-
-
-def traits_of(inspection: FileInspection) -> Traits:
-    """Return what a file is compared by."""
-    outline = inspection.outline
-    assert outline is not None
-    rows = {name.partition("/")[2]: row for name, (row, _) in outline.usual.items()}
-    return Traits(
-        file=str(inspection.path),
-        role=inspection.role,
-        pictures={key: rows[key] for key in outline.cameras},
-        vectors={key: rows[key][0] for key in outline.vectors},
-        dims=inspection.dims,
-        named=inspection.named,
-        env_args=outline.env_args,
-        actions=inspection.tally.actions(),
-        gripper=inspection.tally.gripper(),
-        rewarded=any(record.rewarded for record in inspection.tally.records),
-    )
-
-
-def _keys(outline: FileStructure) -> tuple[Key, ...]:
-    """Describe every array that is observed, also those that nobody learns from."""
-    frames = sum(demo.arrays["actions"].shape[0] + 1 for demo in outline.demos.values() if "actions" in demo.arrays)
-    first = next(iter(outline.demos.values()))
-    return tuple(
-        Key(
-            name=name.partition("/")[2],
-            shape=array.shape[1:],
-            dtype=array.dtype,
-            bytes=frames * np.dtype(array.dtype).itemsize * int(np.prod(array.shape[1:])),
-            compression=array.compression,
-        )
-        for name, array in first.arrays.items()
-        if name.startswith(f"{first.home}/")
-    )
-
-
-def _summaries(inspection: FileInspection) -> tuple[ActionSummary, ...]:
-    """Describe every dimension of the action over all demos."""
-    found = inspection.tally.actions()
-    if not found.count:
-        return ()
-    return tuple(
-        ActionSummary(
-            name=dim.name,
-            unit=dim.unit,
-            low=float(found.low[i]),
-            high=float(found.high[i]),
-            mean=float(found.mean[i]),
-            std=float(found.std[i]),
-            clipped=float(found.clipped[i]),
-            histogram=tuple(found.histogram[i].tolist()),
-        )
-        for i, dim in enumerate(inspection.dims)
-    )
-
-
-def _spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return (min, median, max)."""
-    return float(np.min(values)), float(np.median(values)), float(np.max(values))
+def _visits(numbers: DemoNumbers, key: str, limits: Range) -> NDArray[np.int64]:
+    """Count how often the hand was in each cell of a map of the first two axes."""
+    rows = numbers.vectors[key][:, :2].astype(np.float64)
+    (low, high) = (limit[:2] for limit in limits)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    x, y = ((rows - low) / np.maximum(high - low, 1e-12) * MAP).clip(0, MAP - 1).astype(int).T
+    visits: NDArray[np.int64] = np.bincount(y * MAP + x, minlength=MAP * MAP).reshape(MAP, MAP)
+    return visits

@@ -1,26 +1,24 @@
-"""What the doctor says: occurrences, each at one place of a demo, and issues, which gather alike occurrences of a file."""
+"""What an inspection finds: occurrences, each at one place of one demo, and issues, which gather those of a file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
+Role = Literal["task", "prior", "data"]
+"""What a file is given as; `data` where the user does not say."""
 
-@dataclass(frozen=True, kw_only=True)
-class Occurrence:
+
+class Occurrence(NamedTuple):
     """Something wrong in one demo.
 
-    Attributes:
-        check: the name of the check that saw it.
-        level: as `Issue.level`.
-        where: the key in the demo, say `obs/agentview_image`.
-        message: what is wrong, the same words for every demo that has it.
-        demo: say `demo_3`.
-        index: the first row of the key where it is seen; None if it is the demo as a whole.
-        places: in how many rows of the demo.
-        detail: what came at that first place, say a value.
+    The message has the same words for every demo that has it; `row` is the first row that has it, None if it is the
+    demo as a whole, and `rows` how many have it; `detail` tells what came at that first place, say a value.
     """
 
     check: str
@@ -28,8 +26,8 @@ class Occurrence:
     where: str
     message: str
     demo: str
-    index: int | None = None
-    places: int = 1
+    row: int | None = None
+    rows: int = 1
     detail: str = ""
 
 
@@ -39,14 +37,10 @@ class Issue:
 
     Attributes:
         check: the name of the check.
-        level: error, warning or note.
-        where: the key, or the part of the file.
+        where: the key in a demo, say `obs/agentview_image`, or the part of the file.
         message: one line: what came, how often, and what would be right.
-        file: the file that it is about.
-        demo: the first demo that has it; empty if it is the file as a whole.
-        index: the first row in that demo.
-        demos: how many demos have it.
-        looked: how many were looked at.
+        demo, index: the first demo that has it, and the first row in it; empty and None if it is the whole file.
+        demos, looked: how many demos have it, of how many that were looked at.
         places: how many rows have it, over all demos.
         fix: a command or an option that helps, if there is one.
     """
@@ -70,36 +64,41 @@ class Issue:
         return f"/data/{self.demo}/{self.where}{row}" if self.demo else self.where
 
 
+def in_rows(
+    check: str, level: Level, where: str, message: str, demo: str, marked: NDArray[np.bool_], detail: str = ""
+) -> Occurrence:
+    """Return an occurrence in the rows that are marked."""
+    return Occurrence(check, level, where, message, demo, int(marked.argmax()), int(marked.sum()), detail)
+
+
 def gather(occurrences: Iterable[Occurrence], *, file: str, looked: int) -> list[Issue]:
-    """Gather alike occurrences into issues: the first place, and how many demos and rows have it."""
+    """Gather alike occurrences into issues, each with its first place, and how many demos and rows have it."""
     groups: dict[tuple[str, Level, str, str], list[Occurrence]] = {}
-    for occurrence in occurrences:
-        groups.setdefault((occurrence.check, occurrence.level, occurrence.where, occurrence.message), []).append(occurrence)
-    return [_issue(group, file, looked) for group in groups.values()]
+    for each in occurrences:
+        groups.setdefault(each[:4], []).append(each)
+    issues = []
+    for (check, level, where, message), group in groups.items():
+        first, demos, places = group[0], len({each.demo for each in group}), sum(each.rows for each in group)
+        rows = f", {places} rows" if first.row is not None and places > 1 else ""
+        start = first.demo if first.row is None else f"{first.demo}[{first.row}]"
+        start = f"{start} ({first.detail})" if first.detail else start
+        issues.append(
+            Issue(
+                check=check,
+                level=level,
+                where=where,
+                message=f"{message} in {demos} of {looked} demos{rows}; first: {start}",
+                file=file,
+                demo=first.demo,
+                index=first.row,
+                demos=demos,
+                looked=looked,
+                places=places,
+            )
+        )
+    return issues
 
 
 def ordered(issues: Iterable[Issue]) -> tuple[Issue, ...]:
     """Return the worst first; those alike keep their order."""
     return tuple(sorted(issues, key=lambda issue: LEVELS.index(issue.level)))
-
-
-def _issue(group: Sequence[Occurrence], file: str, looked: int) -> Issue:
-    """Say in one line what a group of alike occurrences has in common, and where the first of them is."""
-    first = group[0]
-    demos = len({occurrence.demo for occurrence in group})
-    places = sum(occurrence.places for occurrence in group)
-    start = first.demo if first.index is None else f"{first.demo}[{first.index}]"
-    start = f"{start} ({first.detail})" if first.detail else start
-    rows = f", {places} rows" if first.index is not None and places > 1 else ""
-    return Issue(
-        check=first.check,
-        level=first.level,
-        where=first.where,
-        message=f"{first.message} in {demos} of {looked} demos{rows}; first: {start}",
-        file=file,
-        demo=first.demo,
-        index=first.index,
-        demos=demos,
-        looked=looked,
-        places=places,
-    )

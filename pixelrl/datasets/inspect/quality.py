@@ -6,7 +6,7 @@
     SACo(D) = u(D) / u(D_ref),                            u(D) = number of unique state-action pairs in D
 
 There D_min is sampled by a random policy, D_max by an expert, and D_ref is the replay of an online run. (The formulas
-are those that the authors give in their own summary of the paper; their numbers in the paper were not looked up.)
+are those of the authors' own summary of the paper; their numbers in the paper were not looked up.)
 
 Departures. gamma is 1, as in the authors' code. Recorded files come without a random policy, an expert or a replay:
 
@@ -33,14 +33,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.inspect.demo_summary import DemoSummary, shrink
-from pixelrl.datasets.inspect.running_statistics import position_keys
+from pixelrl.datasets.inspect.running_statistics import Range, position_keys
 
 CELLS, LEVELS = 4, 4
 """Of a picture: cells along each side, and levels of grey."""
 
 READING_BINS, ACTION_BINS = 5, 3
-
-Range = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +103,17 @@ def state_keys(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*position_keys(keys), *grippers)))
 
 
-def pairs(glance: DemoSummary, cameras: Sequence[str], ranges: Mapping[str, Range]) -> NDArray[np.uint64]:
+def pair_hashes(
+    summary: DemoSummary, cameras: Sequence[str], ranges: Mapping[str, Range]
+) -> NDArray[np.uint64]:
     """Return a hash of the discretised state and action of each transition of a demo, uint64 `[N]`.
 
     `ranges` holds the range of every vector that counts as state.
     """
-    steps = glance.numbers.steps
-    columns = [levels(glance.pictures[key].thumbnails[:steps]) for key in cameras]
-    columns += [
-        bins(glance.numbers.vectors[key][:steps], *ranges[key], READING_BINS) for key in state_keys(tuple(ranges))
-    ]
-    columns.append(bins(glance.numbers.actions[:steps], -1.0, 1.0, ACTION_BINS))
+    numbers, steps = summary.numbers, summary.numbers.steps
+    columns = [levels(summary.pictures[key].thumbnails[:steps]) for key in cameras]
+    columns += [bins(numbers.vectors[key][:steps], *ranges[key], READING_BINS) for key in state_keys(tuple(ranges))]
+    columns.append(bins(numbers.actions[:steps], -1.0, 1.0, ACTION_BINS))
     return hashes(np.concatenate(columns, axis=1))
 
 

@@ -5,18 +5,27 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers
+from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary
+from pixelrl.runtime.actions import ActionDim
 
 NEAR_EDGE = 0.999
 """An action at least this large counts as clipped."""
 
 BINS = 40
 """Bars of a histogram of actions, from -1 to 1; what is outside falls into the outermost."""
+
+HUGE = 1e30
+"""Actions beyond it are damaged, and count as this, so that their squares stay finite."""
+
+FEW_VALUES = 8
+"""Notes with more values than this are not told."""
+
+Range = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The lowest and the highest of each number of a vector, `[D]` each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,53 +48,53 @@ class DemoRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Actions:
-    """Statistics of the A dimensions of the actions over T steps; all `[A]` but the histogram `[A, BINS]`.
+class ActionStatistics:
+    """One dimension of the action: its recorded range and moments, the share of steps at or beyond +-1, its bars."""
 
-    `clipped` is the share of steps at or beyond +-1. Rows that are not finite are left out.
-    """
-
-    count: int
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    clipped: NDArray[np.float64]
-    histogram: NDArray[np.int64]
+    name: str
+    unit: str
+    low: float
+    high: float
+    mean: float
+    std: float
+    clipped: float
+    histogram: tuple[int, ...]
 
 
 class RunningStatistics:
-    """DemoNumbers of one file, added demo by demo; memory does not grow with the steps.
+    """Numbers of one file, added demo by demo; of the steps only the actions are kept.
 
     Attributes:
         records: of the demos, in order.
-        low, high: observation key -> the range of its numbers `[D]`.
-        notes: note -> value as JSON -> how many demos bear it.
+        ranges: observation key -> the range of its numbers.
+        notes: note -> value as JSON -> how many demos have it.
     """
 
-    def __init__(self, size: int) -> None:
-        """Take the number of action dimensions."""
+    def __init__(self, dims: Sequence[ActionDim]) -> None:
+        """Take what each dimension of the action means."""
+        size = len(dims)
+        self.dims = dims
         self.records: list[DemoRecord] = []
-        self.low: dict[str, NDArray[np.float64]] = {}
-        self.high: dict[str, NDArray[np.float64]] = {}
+        self.ranges: dict[str, Range] = {}
         self.notes: dict[str, Counter[str]] = {}
-        self._count = 0
-        self._low, self._high = np.full(size, np.inf), np.full(size, -np.inf)
-        self._sum, self._squares, self._clipped = np.zeros(size), np.zeros(size), np.zeros(size)
-        self._histogram = np.zeros((size, BINS), np.int64)
+        self._actions = [np.zeros((0, size))]
         self._gripper = np.zeros((2, size))
+
+    @property
+    def rewarded(self) -> bool:
+        """Return whether any demo is rewarded."""
+        return any(record.rewarded for record in self.records)
 
     def add(self, numbers: DemoNumbers) -> None:
         """Add one demo."""
-        steps = numbers.steps
-        rewards = numbers.rewards[:steps].astype(np.float64)
+        rewards = numbers.rewards[: numbers.steps].astype(np.float64)
         self.records.append(
             DemoRecord(
                 name=numbers.name,
-                steps=steps,
+                steps=numbers.steps,
                 total=float(rewards.sum()),
                 rewarded=bool((rewards > 0).any()),
-                digest=digest(numbers),
+                digest=digest_numbers(numbers),
             )
         )
         for note, value in numbers.notes.items():
@@ -93,63 +102,56 @@ class RunningStatistics:
         for key, rows in numbers.vectors.items():
             finite = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
             if len(finite):
-                self.low[key] = np.minimum(finite.min(axis=0), self.low.get(key, np.inf))
-                self.high[key] = np.maximum(finite.max(axis=0), self.high.get(key, -np.inf))
-        self._add_actions(numbers.actions[:steps].astype(np.float64))
-        self._add_gripper(numbers, steps)
+                low, high = self.ranges.get(key, (np.inf, -np.inf))
+                self.ranges[key] = np.minimum(finite.min(axis=0), low), np.maximum(finite.max(axis=0), high)
+        actions = numbers.actions[: numbers.steps]
+        self._actions.append(actions[np.isfinite(actions).all(axis=1)].clip(-HUGE, HUGE))
+        self._add_gripper(numbers)
 
-    def actions(self) -> Actions:
-        """Return the statistics of the actions so far."""
-        count = max(1, self._count)
-        mean = self._sum / count
-        return Actions(
-            count=self._count,
-            low=self._low,
-            high=self._high,
-            mean=mean,
-            std=np.sqrt(np.maximum(0, self._squares / count - mean**2)),
-            clipped=self._clipped / count,
-            histogram=self._histogram,
+    def actions(self) -> tuple[ActionStatistics, ...]:
+        """Return the statistics of each dimension so far; nothing where no action was finite."""
+        rows = np.concatenate(self._actions)
+        bars = ((rows + 1) / 2 * BINS).clip(0, BINS - 1).astype(np.int64)
+        return tuple(
+            ActionStatistics(
+                name=dim.name,
+                unit=dim.unit,
+                low=float(values.min()),
+                high=float(values.max()),
+                mean=float(values.mean(dtype=np.float64)),
+                std=float(values.std(dtype=np.float64)),
+                clipped=float((np.abs(values) >= NEAR_EDGE).mean()),
+                histogram=tuple(np.bincount(bars[:, index], minlength=BINS).tolist()),
+            )
+            for index, (dim, values) in enumerate(zip(self.dims, rows.T, strict=True) if len(rows) else ())
         )
 
     def gripper(self) -> NDArray[np.float64]:
         """Return, for each action dimension `[A]`, whether the gripper opens when it is positive: 1, or closes: -1.
 
         The sum of action times change of the opening, relative to the sum of its absolute values: steps in which the
-        gripper does not move weigh nothing. 0 where nobody measures the opening.
+        gripper does not move weigh nothing. 0 where no sensor measures the opening.
         """
         agreement, weight = self._gripper
         share: NDArray[np.float64] = np.divide(agreement, weight, out=np.zeros_like(agreement), where=weight > 0)
         return share
 
     def few_notes(self) -> dict[str, dict[str, int]]:
-        """Return the notes that have at most eight values."""
-        return {note: dict(sorted(values.items())) for note, values in self.notes.items() if len(values) <= 8}
+        """Return the notes that have few values."""
+        return {note: dict(sorted(held.items())) for note, held in self.notes.items() if len(held) <= FEW_VALUES}
 
-    def _add_actions(self, actions: NDArray[np.float64]) -> None:
-        actions = actions[np.isfinite(actions).all(axis=1)]
-        if not len(actions):
-            return
-        self._count += len(actions)
-        self._low, self._high = np.minimum(self._low, actions.min(axis=0)), np.maximum(self._high, actions.max(axis=0))
-        self._sum += actions.sum(axis=0)
-        self._squares += (actions**2).sum(axis=0)
-        self._clipped += (np.abs(actions) >= NEAR_EDGE).sum(axis=0)
-        bars = ((actions + 1) / 2 * BINS).clip(0, BINS - 1).astype(np.int64)
-        for dim in range(actions.shape[1]):
-            self._histogram[dim] += np.bincount(bars[:, dim], minlength=BINS)
-
-    def _add_gripper(self, numbers: DemoNumbers, steps: int) -> None:
+    def _add_gripper(self, numbers: DemoNumbers) -> None:
         keys = [key for key in numbers.vectors if "gripper" in key and "vel" not in key]
         if not keys:
             return
         opening = np.concatenate([np.abs(numbers.vectors[key].astype(np.float64)) for key in keys], axis=1).sum(axis=1)
+        steps = numbers.steps
         product = numbers.actions[:steps].astype(np.float64) * np.diff(opening)[:steps, None]
         product = product[np.isfinite(product).all(axis=1)]
         self._gripper += np.stack([product.sum(axis=0), np.abs(product).sum(axis=0)])
 
 
-def digest(numbers: DemoNumbers) -> str:
+def digest_numbers(numbers: DemoNumbers) -> str:
     """Return a checksum of what a demo did: its actions and vectors, as float32."""
     found = hashlib.blake2b(digest_size=16)
     for rows in (numbers.actions, *(numbers.vectors[key] for key in sorted(numbers.vectors))):
@@ -157,11 +159,11 @@ def digest(numbers: DemoNumbers) -> str:
     return found.hexdigest()
 
 
-def content(glance: DemoSummary) -> str:
+def digest_demo(summary: DemoSummary) -> str:
     """Return a checksum of a demo's numbers and pictures; rewards may differ, as in data that were labelled anew."""
-    found = hashlib.blake2b(digest(glance.numbers).encode(), digest_size=16)
-    for key in sorted(glance.pictures):
-        found.update(glance.pictures[key].checksums.tobytes())
+    found = hashlib.blake2b(digest_numbers(summary.numbers).encode(), digest_size=16)
+    for key in sorted(summary.pictures):
+        found.update(summary.pictures[key].checksums.tobytes())
     return found.hexdigest()
 
 
@@ -174,12 +176,11 @@ def position_keys(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(still)
 
 
-def union(
-    lows: Sequence[Mapping[str, NDArray[Any]]], highs: Sequence[Mapping[str, NDArray[Any]]]
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def shared_ranges(ranges: Sequence[Mapping[str, Range]]) -> dict[str, Range]:
     """Return the range of every key that all files share, over all of them."""
-    shared = [key for key in lows[0] if all(key in low and low[key].shape == lows[0][key].shape for low in lows)]
-    return {
-        key: (np.min([low[key] for low in lows], axis=0), np.max([high[key] for high in highs], axis=0))
-        for key in shared
-    }
+    result: dict[str, Range] = {}
+    for key in ranges[0] if ranges else ():
+        held = [each[key] for each in ranges if key in each]
+        if len(held) == len(ranges) and len({low.shape for low, _ in held}) == 1:
+            result[key] = np.min([low for low, _ in held], axis=0), np.max([high for _, high in held], axis=0)
+    return result

@@ -1,100 +1,153 @@
-"""Tell what is in data sets, what is wrong with them, and whether training may start."""
+"""`pixelrl inspect`: what is in data sets, what is wrong with them, and whether training may start."""
+
+from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional
 
-from pixelrl.datasets.inspect.checks import Role
-from pixelrl.datasets.inspect.contact_sheet import contact_rows
-from pixelrl.datasets.inspect.report import InspectionReport, FileReport
-from pixelrl.datasets.inspect.inspector import Progress, inspect_files
-from pixelrl.datasets.inspect.issues import Issue
-from pixelrl.datasets.inspect.crash_probe import crashing_files
-from pixelrl.datasets.buffer.transition_table import ActionRange
+from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.provenance import Provenance
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import write_json
-from pixelrl.launch.console import progress_bar
-from pixelrl.launch.reports.inspection_page import write_inspection_page
-from pixelrl.launch.provenance import Provenance
-from pixelrl.runtime.video import Row, contact_sheet
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pixelrl.datasets.inspect.contact_sheet import DemoStrip
+    from pixelrl.datasets.inspect.file_inspection import Progress
+    from pixelrl.datasets.inspect.issues import Issue, Role
+    from pixelrl.datasets.inspect.report import FileReport, InspectionReport
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def inspect(
-    files: Sequence[Path],
-    *,
-    task: Sequence[Path] = (),
-    prior: Sequence[Path] = (),
-    reference: Path | None = None,
-    return_range: tuple[float, float] | None = None,
-    sample: int | None = None,
-    actions: ActionRange = "unit",
-    as_json: bool = False,
-    html: bool = False,
-    sheet: bool = True,
-    console: Console,
-) -> InspectionReport:
-    """Print a report on each file and what is wrong between them, and write it (and a contact sheet) beside each file.
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Tell what is in data sets and what is wrong with them; with --task and --prior also whether they fit together.
 
-    With `as_json` the console gets JSON and nothing else; progress goes to the standard error.
-
-    Raises:
-        DataError: training may not start: there is an error, told of after all reports.
-        PixelrlError: no files, or an option that cannot be.
+    Errors: training may not start, and the exit code is 1. Warnings: it may, and what comes out may be spoilt.
     """
-    given: list[tuple[Path, Role]] = [(path, "task") for path in task]
-    given += [(path, "prior") for path in prior]
-    given += [(path, "data") for path in files]
-    if not given:
-        raise PixelrlError("no files to look at; name some, or give --task and --prior")
-    if sample is not None and sample < 1:
-        raise PixelrlError(f"--sample is {sample}; it must be at least 1")
-    if return_range is not None and not return_range[0] < return_range[1]:
-        raise PixelrlError(f"--return-range is {return_range}; the first must be below the second")
-    provenance = Provenance()
-    closed = crashing_files([path for path in (*(path for path, _ in given), reference) if path is not None and path.is_file()])
-    with _progress(Console(stderr=True) if as_json else console) as progress:
-        found = inspect_files(
-            given,
-            sample=sample,
-            actions=actions,
-            reference=reference,
-            return_range=return_range,
-            closed=closed,
-            progress=progress,
-        )
-    record = provenance.record()
-    if as_json:
-        whole = {"fit": found.fit, "verdict": verdict(found), **asdict(found), **record}
-        console.file.write(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    else:
-        for report in found.reports:
-            print_report(report, console)
-        print_issues(found.between, console, files=True)
-    said = Console(quiet=True) if as_json else console
-    _write(found, record, sheet=sheet, html=html, console=said)
-    if not found.fit:
-        raise DataError(verdict(found))
-    said.print(verdict(found), style="bold green", highlight=False, soft_wrap=True)
-    return found
+
+    files: Positional[tuple[Path, ...]] = ()
+    """robomimic HDF5 files, each inspected by itself (and searched for copies of the others' demos)"""
+    task: tuple[Path, ...] = ()
+    """files as `train --task` takes them; with --prior they are compared with each other"""
+    prior: tuple[Path, ...] = ()
+    """files as `train --prior` takes them"""
+    reference: Path | None = None
+    """a file, say of an expert, that trajectory quality (TQ) and coverage (SACo) are relative to"""
+    return_range: tuple[float, float] | None = None
+    """mean returns of a random policy and of an expert, for TQ"""
+    sample: int | None = None
+    """look at the pictures of so many demos of each file, evenly spaced; default: of all, up to 4 GiB a file"""
+    actions: ActionRange = "unit"
+    """min-max: they are to be normalised, so a range beyond [-1, 1] is no error"""
+    json: bool = False
+    """print JSON on the standard output and nothing else"""
+    html: bool = False
+    """write FILE.inspection.html, one page with figures and contact sheets, beside the first file"""
+    sheet: bool = True
+    """write a contact sheet, FILE.inspection.png, beside each file"""
+
+    def __call__(self) -> None:
+        """Print a report on each file and what is wrong between them, and write it beside each file.
+
+        Raises:
+            DataError: training may not start: there is an error, told of after all reports.
+            PixelrlError: no files, or an option that cannot be.
+        """
+        from pixelrl.datasets.inspect.crash_probe import crashing_files
+        from pixelrl.datasets.inspect.inspector import inspect_files
+
+        given = self._given()
+        provenance, console = Provenance(), plain_console()
+        paths = [path for path, _ in given] + ([self.reference] if self.reference is not None else [])
+        with _progress(plain_console(stderr=True) if self.json else console) as progress:
+            report = inspect_files(
+                given,
+                sample=self.sample,
+                actions=self.actions,
+                reference=self.reference,
+                return_range=self.return_range,
+                unsafe=crashing_files([path for path in paths if path.is_file()]),
+                progress=progress,
+            )
+        record = provenance.record()
+        if self.json:
+            whole = {"fit": report.fit, "verdict": verdict(report), **asdict(report), **record}
+            console.file.write(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            console = plain_console(quiet=True)
+        for each in report.reports:
+            print_report(each, console)
+        print_issues(report.between, console, with_file=True)
+        self._write(report, record, console)
+        if not report.fit:
+            raise DataError(verdict(report))
+        console.print(verdict(report), style="bold green", highlight=False, soft_wrap=True)
+
+    def _given(self) -> list[tuple[Path, Role]]:
+        """Return the files with their roles, or raise about options that cannot be."""
+        given: list[tuple[Path, Role]] = [(path, "task") for path in self.task]
+        given += [(path, "prior") for path in self.prior]
+        given += [(path, "data") for path in self.files]
+        if not given:
+            raise PixelrlError("no files to look at; name some, or give --task and --prior")
+        if self.sample is not None and self.sample < 1:
+            raise PixelrlError(f"--sample is {self.sample}; it must be at least 1")
+        if self.return_range is not None and not self.return_range[0] < self.return_range[1]:
+            raise PixelrlError(f"--return-range is {self.return_range}; the first must be below the second")
+        return given
+
+    def _write(self, report: InspectionReport, record: dict[str, Any], console: Console) -> None:
+        """Write JSON and contact sheets beside the files, and the page beside the first; tell where that fails."""
+        from pixelrl.datasets.inspect.contact_sheet import demo_strips
+        from pixelrl.launch.reports.inspection_page import write_inspection_page
+
+        sheets: dict[str, bytes] = {}
+        for each in report.reports:
+            path = Path(each.path)
+            try:
+                if each.all_lengths:
+                    write_json(path.with_suffix(".inspection.json"), {**asdict(each), **record})
+                    if (self.sheet or self.html) and (strips := demo_strips(path)):
+                        sheets[each.path] = self._draw(path, strips, console)
+            except OSError as error:
+                console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True, highlight=False)
+        if self.html:
+            page = Path(report.reports[0].path).with_suffix(".inspection.html")
+            write_inspection_page(page, report, verdict(report), sheets, record)
+            console.print(f"{page}: all of this with pictures", soft_wrap=True, highlight=False)
+
+    def _draw(self, path: Path, strips: Sequence[DemoStrip], console: Console) -> bytes:
+        """Draw a contact sheet, keep it beside the file if asked for, and return its bytes."""
+        from pixelrl.runtime.video import Row, contact_sheet
+
+        with tempfile.TemporaryDirectory() as folder:
+            picture = path.with_suffix(".inspection.png") if self.sheet else Path(folder) / "sheet.png"
+            rows = [Row(strip.caption, strip.frames, strip.success, steps=strip.steps) for strip in strips]
+            contact_sheet(picture, rows, title=path.name)
+            if self.sheet:
+                console.print(f"{picture}: contact sheet", soft_wrap=True, highlight=False)
+            return picture.read_bytes()
 
 
-def verdict(found: InspectionReport) -> str:
+def verdict(report: InspectionReport) -> str:
     """Return one line: whether training may start, and what speaks against it."""
-    counts = ", ".join(f"{found.count(level)} {level}s" for level in COLOURS)
-    if found.fit:
+    counts = ", ".join(f"{report.count(level)} {level}s" for level in COLOURS)
+    if report.fit:
         return f"training may start: {counts}"
-    first = found.issues[0]
+    first = report.issues[0]
     start = "" if first.message.startswith(first.file) else f"{first.file}: {first.where}: "
     return f"training may not start ({counts}): {start}{first.message}"
 
@@ -102,9 +155,8 @@ def verdict(found: InspectionReport) -> str:
 def print_report(report: FileReport, console: Console) -> None:
     """Print a report as tables."""
     role = "" if report.role == "data" else f"  [{report.role}]"
-    console.print(
-        f"[bold]{escape(report.path)}[/]{escape(role)}  {decimal(report.bytes)}  {escape(report.environment)}"
-    )
+    rest = f"{role}  {decimal(report.bytes)}  {report.environment}"
+    console.print(Text.assemble((report.path, "bold"), rest))
     if report.all_lengths:
         triple = "{:.4g} / {:.4g} / {:.4g}".format
         facts = Table("demos", "transitions", "steps (min/median/max)", "return (min/median/max)", "success")
@@ -118,14 +170,14 @@ def print_report(report: FileReport, console: Console) -> None:
             numbers = (f"{value:.3f}" for value in (dim.low, dim.high, dim.mean, dim.std))
             actions.add_row(dim.name, dim.unit, *numbers, f"{dim.clipped:.1%}")
         console.print(facts, keys, actions)
-        for line in measures(report):
-            console.print(escape(line), highlight=False)
+        for line in _measures(report):
+            console.print(line, highlight=False)
     for note, values in report.notes.items():
-        console.print(f"{escape(note)}: " + ", ".join(f"{escape(value)} ({n})" for value, n in values.items()))
+        console.print(f"{note}: " + ", ".join(f"{value} ({n})" for value, n in values.items()))
     print_issues(report.issues, console)
 
 
-def measures(report: FileReport) -> Iterator[str]:
+def _measures(report: FileReport) -> Iterator[str]:
     """Yield lines on what was looked at, TQ and SACo."""
     yield f"looked at: all numbers; pictures of {report.looked_demos} of {report.demos} demos, {report.looked_frames}"
     if report.quality is not None:
@@ -140,45 +192,14 @@ def measures(report: FileReport) -> Iterator[str]:
         )
 
 
-def print_issues(issues: Sequence[Issue], console: Console, *, files: bool = False) -> None:
+def print_issues(issues: Sequence[Issue], console: Console, *, with_file: bool = False) -> None:
     """Print issues, a line each, and beneath it what helps."""
     for issue in issues:
-        label = f"[{COLOURS[issue.level]}]{issue.level}[/]"
-        where = f"{issue.file}: {issue.where}" if files else issue.where
-        console.print(f"{label} {escape(where)}: {escape(issue.message)}", soft_wrap=True)
+        where = f"{issue.file}: {issue.where}" if with_file else issue.where
+        line = Text.assemble((issue.level, COLOURS[issue.level]), f" {where}: {issue.message}")
+        console.print(line, soft_wrap=True)
         if issue.fix:
-            console.print(f"    fix: {escape(issue.fix)}", highlight=False, soft_wrap=True)
-
-
-def _write(found: InspectionReport, record: dict[str, Any], *, sheet: bool, html: bool, console: Console) -> None:
-    """Write JSON and contact sheets beside the files, and the page beside the first; where nobody may, say so."""
-    sheets: dict[str, bytes] = {}
-    readable = [report for report in found.reports if report.all_lengths]
-    for report in readable:
-        path = Path(report.path)
-        try:
-            write_json(path.with_suffix(".inspection.json"), {**asdict(report), **record})
-            if (sheet or html) and (rows := contact_rows(path)):
-                sheets[report.path] = _sheet(path, rows, keep=sheet, console=console)
-        except OSError as error:
-            console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True)
-    if html and found.reports:
-        page = Path(found.reports[0].path).with_suffix(".inspection.html")
-        write_inspection_page(page, found, verdict(found), sheets, record)
-        console.print(f"{page}: all of this with pictures")
-
-
-def _sheet(path: Path, rows: Sequence[Row], *, keep: bool, console: Console) -> bytes:
-    """Draw a contact sheet, keep it beside the file if asked for, and return its bytes."""
-    if keep:
-        picture = path.with_suffix(".inspection.png")
-        contact_sheet(picture, rows, title=path.name)
-        console.print(f"{picture}: contact sheet")
-        return picture.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "sheet.png"
-        contact_sheet(picture, rows, title=path.name)
-        return picture.read_bytes()
+            console.print(Text(f"    fix: {issue.fix}"), highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -149,53 +149,6 @@ def render(
         )
 
 
-def inspect(
-    files: Positional[tuple[Path, ...]] = (),
-    /,
-    task: tuple[Path, ...] = (),
-    prior: tuple[Path, ...] = (),
-    reference: Path | None = None,
-    return_range: tuple[float, float] | None = None,
-    sample: int | None = None,
-    actions: Literal["unit", "min-max"] = "unit",
-    json: bool = False,
-    html: bool = False,
-    sheet: bool = True,
-) -> None:
-    """Tell what is in data sets and what is wrong with them; with --task and --prior also whether they fit together.
-
-    Errors: training may not start, and the exit code is 1. Warnings: it may, and what comes out may be spoilt.
-
-    Args:
-        files: robomimic HDF5 files, each looked at by itself (and searched for copies of the others' demos).
-        task: files as `train --task` takes them; with --prior they are compared with each other.
-        prior: files as `train --prior` takes them.
-        reference: a file, say of an expert, that trajectory quality (TQ) and coverage (SACo) are relative to.
-        return_range: mean returns of a random policy and of an expert, for TQ.
-        sample: look at the pictures of so many demos of each file, evenly spaced; default: of all, up to 4 GiB of
-            pictures a file. Numbers are always read from all demos.
-        actions: min-max: they are to be normalised, so a range beyond [-1, 1] is no error.
-        json: print JSON on the standard output and nothing else.
-        html: write FILE.inspection.html, one page with figures and contact sheets, beside the first file.
-        sheet: write a contact sheet, FILE.inspection.png, beside each file.
-    """
-    from pixelrl.launch.commands.inspect import inspect as run
-
-    run(
-        files,
-        task=task,
-        prior=prior,
-        reference=reference,
-        return_range=return_range,
-        sample=sample,
-        actions=actions,
-        as_json=json,
-        html=html,
-        sheet=sheet,
-        console=Console(),
-    )
-
-
 def convert(
     source: Annotated[Positional[Path], arg(metavar="FROM")],
     target: Annotated[Positional[Path], arg(metavar="TO")],

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write_arm
 
-import pixelrl.datasets.inspect.inspector as doctor
-import pixelrl.datasets.inspect.demo_summary as glance
-from pixelrl.datasets.inspect.contact_sheet import contact_rows
+import pixelrl.datasets.inspect.file_inspection as file_inspection
+import pixelrl.datasets.inspect.demo_summary as demo_summary
+from pixelrl.datasets.inspect.contact_sheet import demo_strips
 from pixelrl.datasets.inspect.report import InspectionReport, FileReport
 from pixelrl.datasets.inspect.inspector import inspect_files, inspect_file
 from pixelrl.datasets.inspect.issues import Issue
@@ -206,7 +206,6 @@ CORRUPTIONS: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
         ),
         ("warning", "masks", "mask/valid"),
     ),
-    "unfinished": (lambda file: file["data"].attrs.create("unfinished", True), ("warning", "unfinished", "file")),
     "slow": (gzip, ("warning", "compression", f"/data/demo_4/obs/{FRONT}")),
     "NaN": (edit("demo_2/actions", put((5, 1), np.nan)), ("error", "finite", "/data/demo_2/actions[5]")),
     "infinite": (
@@ -325,17 +324,6 @@ def test_the_fix_of_slow_files_is_a_command(tmp_path: Path) -> None:
     assert fix == f"h5repack -f GZIP=4 -l CHUNK=1x32x32x3 {path} {tmp_path}/a.repacked.h5"
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(True, "is unfinished:"), ("crash in demo_9", "is unfinished (crash in demo_9):"), (0, ""), ("", "")],
-)
-def test_a_file_says_that_it_is_unfinished(tmp_path: Path, value: object, words: str) -> None:
-    path = write_arm(tmp_path / "a.h5")
-    with h5py.File(path, "a") as file:
-        file["data"].attrs["unfinished"] = value
-    assert [words in issue.message for issue in inspect_file(path).issues] == ([True] if words else [])
-
-
 def test_all_illnesses_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     path = write_arm(tmp_path / "a.h5")
     names = ("no rewards", "far out", "NaN", "a black frame", "next_obs torn")
@@ -364,13 +352,47 @@ def test_files_of_ours_are_checked_by_their_frames(tmp_path: Path) -> None:
     assert issue.place == f"/data/demo_2/next_obs/{CAMERA}[0]" and "is obs itself" in issue.message
 
 
-def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_issue(tmp_path: Path) -> None:
     assert only(inspect_file(tmp_path / "gone.h5")).message == f"{tmp_path}/gone.h5: no such file"
     (tmp_path / "text.h5").write_text("hello")
     assert "not an HDF5 file" in only(inspect_file(tmp_path / "text.h5")).message
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file.create_group("data")
     assert "no demos" in only(inspect_file(tmp_path / "empty.h5")).message
+
+
+def test_demos_of_one_step_are_inspected(tmp_path: Path) -> None:
+    path = write_arm(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        for name in list(file["data"])[1:]:
+            demo = file["data"][name]
+            del file["data"].attrs["total"], demo.attrs["num_samples"]
+            file["data"].attrs["total"] = 0
+            for place in ("actions", "rewards", "dones", *(f"{g}/{k}" for g in ("obs", "next_obs") for k in demo[g])):
+                row = demo[place][:1]
+                del demo[place]
+                demo[place] = row
+        del file["data"].attrs["total"]
+    report = inspect_file(path)
+    assert report.all_lengths == (STEPS, *[1] * (DEMOS - 1))
+    assert not any(issue.level == "error" for issue in report.issues)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.uint8(3), h5py.Empty("f"), np.zeros(3, dtype=[("a", "f4"), ("b", "i4")]), np.zeros((0, 2), np.float32), "text"],
+    ids=["scalar", "empty", "compound", "no rows", "text"],
+)
+@pytest.mark.parametrize("group", ["obs", "next_obs", "frames"])
+def test_members_of_any_kind_are_no_surprise(tmp_path: Path, group: str, value: object) -> None:
+    path = write_dots(tmp_path / "a.h5", "task", 3)
+    with h5py.File(path, "a") as file:
+        for key in (CAMERA, POSITION):
+            del file[f"data/demo_1/{group}/{key}"]
+            file[f"data/demo_1/{group}/{key}"] = value
+    report = inspect_file(path)
+    assert "demo_1" in {issue.demo for issue in report.issues}
+    assert len(demo_strips(path)) >= 2
 
 
 def test_what_only_the_reader_minds_is_told_too(tmp_path: Path) -> None:
@@ -403,7 +425,7 @@ def test_a_sample_of_the_demos_is_looked_at_and_said_to_be(tmp_path: Path, monke
     assert (report.looked_demos, report.looked_frames) == (2, 2 * 2 * (STEPS + 1))
     assert only(report).check == "dones"  # numbers are read from all
     assert report.coverage is not None and report.coverage.counted == 2 * STEPS
-    monkeypatch.setattr(doctor, "AFFORDABLE", DEMOS * STEPS * 2 * 32 * 32 * 3 // 2)
+    monkeypatch.setattr(file_inspection, "AFFORDABLE", DEMOS * STEPS * 2 * 32 * 32 * 3 // 2)
     assert inspect_file(path).looked_demos == DEMOS // 2
 
 
@@ -418,7 +440,7 @@ def test_memory_does_not_grow_with_the_length_of_a_demo(tmp_path: Path, monkeypa
             for step in range(2000):
                 rows[step, 0, :2, 0] = divmod(step + start + 999, 256)
     frames = 2000 * 64 * 64 * 3
-    monkeypatch.setattr(glance, "BLOCK", frames // 32)
+    monkeypatch.setattr(demo_summary, "BLOCK", frames // 32)
     tracemalloc.start()
     report = inspect_file(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -574,7 +596,7 @@ def test_a_reference_sets_the_scale(tmp_path: Path) -> None:
 
 def test_rows_for_a_contact_sheet(tmp_path: Path) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 30)
-    rows = contact_rows(path, demos=3)
+    rows = demo_strips(path, demos=3)
     episodes = list(dot_episodes("task", 30))
     assert [row.caption.split()[0] for row in rows] == ["demo_0", "demo_14", "demo_29"]
     for row, number in zip(rows, (0, 14, 29), strict=True):
@@ -582,7 +604,7 @@ def test_rows_for_a_contact_sheet(tmp_path: Path) -> None:
         assert len(row.frames) == len(frames)
         for step in np.unique(np.linspace(0, len(frames) - 1, 8).round().astype(int)):
             np.testing.assert_array_equal(row.frames[step], frames[step])
-        assert row.ok == episodes[number].notes["success"]
+        assert row.success == episodes[number].notes["success"]
 
 
 def test_a_contact_sheet_shows_what_robomimic_reads(tmp_path: Path) -> None:
@@ -590,7 +612,7 @@ def test_a_contact_sheet_shows_what_robomimic_reads(tmp_path: Path) -> None:
     with h5py.File(path) as file:
         demo = file["data/demo_0"]
         last = [demo[f"next_obs/{key}"][-1] for key in (FRONT, WRIST)]
-    np.testing.assert_array_equal(contact_rows(path)[0].frames[-1], np.concatenate(last, axis=1))
+    np.testing.assert_array_equal(demo_strips(path)[0].frames[-1], np.concatenate(last, axis=1))
 
 
 def test_resting_is_no_freeze(tmp_path: Path) -> None:

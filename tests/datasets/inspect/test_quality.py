@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers, CameraSummary, shrink
-from pixelrl.datasets.inspect.quality import bins, coverage, hashes, levels, pairs, state_keys, trajectory_quality
+from pixelrl.datasets.inspect.quality import bins, coverage, hashes, levels, pair_hashes, state_keys, trajectory_quality
 
 
 def test_trajectory_quality_by_hand() -> None:
@@ -56,7 +56,7 @@ def test_hashes_tell_rows_apart_and_are_always_the_same() -> None:
     assert hashes(np.array([[1, 0]], np.uint8)) != hashes(np.array([[0, 1]], np.uint8))
 
 
-def glance(positions: list[float], actions: list[float], grey: list[int]) -> DemoSummary:
+def summary(positions: list[float], actions: list[float], grey: list[int]) -> DemoSummary:
     thumbnails = np.stack([np.full((8, 8, 3), value, np.uint8) for value in grey])
     blind = np.zeros(len(grey), np.uint32)
     return DemoSummary(
@@ -69,8 +69,8 @@ def glance(positions: list[float], actions: list[float], grey: list[int]) -> Dem
             notes={},
         ),
         pictures={"camera": CameraSummary(checksums=blind, thumbnails=thumbnails, blank=blind.astype(np.uint8))},
-        now={},
-        later={},
+        obs={},
+        next_obs={},
     )
 
 
@@ -86,7 +86,7 @@ def glance(positions: list[float], actions: list[float], grey: list[int]) -> Dem
 def test_pairs_are_of_states_and_actions(
     positions: list[float], actions: list[float], grey: list[int], unique: int
 ) -> None:
-    seen = pairs(glance(positions, actions, grey), ("camera",), {"robot0_eef_pos": (np.array([0.0]), np.array([1.0]))})
+    seen = pair_hashes(summary(positions, actions, grey), ("camera",), {"robot0_eef_pos": (np.array([0.0]), np.array([1.0]))})
     assert (len(seen), len(np.unique(seen))) == (4, unique)
 
 

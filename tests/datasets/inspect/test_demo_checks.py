@@ -7,13 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.inspect import checks
+from pixelrl.datasets.inspect import demo_checks as checks
 from pixelrl.datasets.inspect.comparison import merged
 from pixelrl.datasets.inspect.issues import Issue, Occurrence, gather
 from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers, CameraSummary
-from pixelrl.datasets.inspect.image_checks import odd, within
-from pixelrl.datasets.inspect.outline import Array, DemoStructure, FileStructure
-from pixelrl.datasets.inspect.structure import lengths, unpacked
+from pixelrl.datasets.inspect.image_checks import check_demos, look_changed
+from pixelrl.datasets.inspect.file_structure import ArrayLayout, DemoStructure, FileStructure
+from pixelrl.datasets.inspect.structure_checks import check_lengths, unpacked
 from pixelrl.datasets.inspect.running_statistics import RunningStatistics, position_keys
 
 
@@ -59,7 +59,7 @@ def seen(checksums: list[int], blank: list[int] | None = None) -> CameraSummary:
     ],
 )
 def test_ends(rewards: list[float], dones: list[int], expected: tuple[str, str, int] | None) -> None:
-    told = [(occurrence.level, occurrence.check, occurrence.index) for occurrence in checks.ends(numbers(rewards, dones))]
+    told = [(occurrence.level, occurrence.check, occurrence.row) for occurrence in checks.ends(numbers(rewards, dones))]
     assert told == ([] if expected is None else [expected])
 
 
@@ -69,6 +69,7 @@ def test_runs() -> None:
     assert list(checks.runs(np.array([4]))) == []
 
 
+DIMS = (ActionDim(name="a"), ActionDim(name="b"))
 RANGES = {"robot0_eef_pos": (np.array([0.0, 0.0]), np.array([1.0, 0.2]))}
 
 
@@ -94,12 +95,12 @@ def test_without_a_sensor_the_actions_tell_who_moves() -> None:
 
 def test_frozen_says_where_and_how_long() -> None:
     demo = numbers(actions=np.ones((5, 2)), robot0_eef_pos=[[x / 5, 0.0] for x in range(6)])
-    glance = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 3])}, now={}, later={})
-    (told,) = checks.frozen(glance, RANGES)
-    assert (told.where, told.index, told.places) == ("obs/a", 1, 3)  # two alike are too few
-    black = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 4], [0, 1, 1, 1, 0, 0])}, now={}, later={})
+    summary = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 3])}, obs={}, next_obs={})
+    (told,) = checks.frozen(summary, RANGES)
+    assert (told.where, told.row, told.rows) == ("obs/a", 1, 3)  # two alike are too few
+    black = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 2, 2, 3, 4], [0, 1, 1, 1, 0, 0])}, obs={}, next_obs={})
     assert not list(checks.frozen(black, RANGES))
-    assert [(occurrence.index, occurrence.places) for occurrence in checks.blank(black)] == [(1, 3)]
+    assert [(occurrence.row, occurrence.rows) for occurrence in checks.blank(black)] == [(1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -113,53 +114,52 @@ def test_frozen_says_where_and_how_long() -> None:
 )
 def test_what_next_obs_is(later: list[int], message: str | None) -> None:
     demo = numbers(actions=np.zeros((4, 2)))  # the last frame is next_obs' own last row: nothing else holds it
-    glance = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 3, 4, 5])}, now={}, later={"a": np.array(later)})
-    told = [occurrence.message for occurrence in checks.shifted(glance)]
+    summary = DemoSummary(numbers=demo, pictures={"a": seen([1, 2, 3, 4, 5])}, obs={}, next_obs={"a": np.array(later)})
+    told = [occurrence.message for occurrence in checks.shifted(summary)]
     assert [text.startswith(message or "") for text in told] == ([] if message is None else [True])
 
 
 def test_the_last_row_of_next_obs_is_checked_where_frames_hold_it() -> None:
     demo = numbers(actions=np.zeros((3, 2)))
     frames, now = seen([1, 2, 3, 4]), {"a": np.array([1, 2, 3])}
-    good = DemoSummary(numbers=demo, pictures={"a": frames}, now=now, later={"a": np.array([2, 3, 4])})
-    bad = DemoSummary(numbers=demo, pictures={"a": frames}, now=now, later={"a": np.array([2, 3, 9])})
+    good = DemoSummary(numbers=demo, pictures={"a": frames}, obs=now, next_obs={"a": np.array([2, 3, 4])})
+    bad = DemoSummary(numbers=demo, pictures={"a": frames}, obs=now, next_obs={"a": np.array([2, 3, 9])})
     assert not list(checks.shifted(good))
-    assert [occurrence.index for occurrence in checks.shifted(bad)] == [2]
+    assert [occurrence.row for occurrence in checks.shifted(bad)] == [2]
 
 
 def test_static_scenes_are_not_shifted() -> None:
     demo = numbers(actions=np.zeros((3, 2)))
-    glance = DemoSummary(numbers=demo, pictures={"a": seen([7, 7, 7, 7])}, now={}, later={"a": np.array([7, 7, 7])})
-    assert not list(checks.shifted(glance))
+    summary = DemoSummary(numbers=demo, pictures={"a": seen([7, 7, 7, 7])}, obs={}, next_obs={"a": np.array([7, 7, 7])})
+    assert not list(checks.shifted(summary))
 
 
 def test_switches_are_not_clipped() -> None:
-    tally = RunningStatistics(2)
-    tally.add(numbers(actions=np.stack([np.tile([1.0, -1.0], 10), np.tile([1.0, 0.2], 10)], axis=1)))
-    dims = (ActionDim(name="a"), ActionDim(name="b"))
-    assert [issue.where for issue in checks.action_use(tally.actions(), dims, "f")] == ["actions, b"]
+    statistics = RunningStatistics(DIMS)
+    statistics.add(numbers(actions=np.stack([np.tile([1.0, -1.0], 10), np.tile([1.0, 0.2], 10)], axis=1)))
+    assert [issue.where for issue in checks.action_use(statistics.actions(), "f")] == ["actions, b"]
 
 
 def test_statistics_of_actions_by_hand() -> None:
-    tally = RunningStatistics(1)
-    tally.add(numbers(actions=np.array([[-1.0], [0.0]])))
-    tally.add(numbers(actions=np.array([[1.0], [1.0], [np.nan]])))
-    found = tally.actions()
-    assert (found.count, found.low[0], found.high[0], found.mean[0]) == (4, -1, 1, 0.25)
-    assert found.std[0] == pytest.approx(np.std([-1, 0, 1, 1]))
-    assert found.clipped[0] == 0.75
-    assert (found.histogram[0][0], found.histogram[0][20], found.histogram[0][-1]) == (1, 1, 2)
+    statistics = RunningStatistics(DIMS[:1])
+    statistics.add(numbers(actions=np.array([[-1.0], [0.0]])))
+    statistics.add(numbers(actions=np.array([[1.0], [1.0], [np.nan]])))
+    (found,) = statistics.actions()
+    assert (sum(found.histogram), found.low, found.high, found.mean) == (4, -1, 1, 0.25)
+    assert found.std == pytest.approx(np.std([-1, 0, 1, 1]))
+    assert found.clipped == 0.75
+    assert (found.histogram[0], found.histogram[20], found.histogram[-1]) == (1, 1, 2)
 
 
 def test_which_way_the_gripper_goes() -> None:
-    tally = RunningStatistics(2)
+    statistics = RunningStatistics(DIMS)
     demo = numbers(
         actions=np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]),
         robot0_gripper_qpos=[[0.0, 0.0], [0.2, -0.2], [0.2, -0.2], [0.3, -0.3]],
     )
-    tally.add(demo)  # it opens by 0.4, 0 and 0.2: (0.4 - 0.2) / 0.6
-    np.testing.assert_allclose(tally.gripper(), [1 / 3, -1 / 3])
-    np.testing.assert_array_equal(RunningStatistics(2).gripper(), [0, 0])
+    statistics.add(demo)  # it opens by 0.4, 0 and 0.2: (0.4 - 0.2) / 0.6
+    np.testing.assert_allclose(statistics.gripper(), [1 / 3, -1 / 3])
+    np.testing.assert_array_equal(RunningStatistics(DIMS).gripper(), [0, 0])
 
 
 def test_copies() -> None:
@@ -180,24 +180,24 @@ def test_odd_ones_are_found_even_if_they_are_many() -> None:
     def exchange(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
         return pairs[:, ::-1]
 
-    np.testing.assert_array_equal(odd(looks, exchange), [False] * 3 + [True] * 5)
+    np.testing.assert_array_equal(look_changed(looks, exchange), [False] * 3 + [True] * 5)
     alike = np.array([[10.0, 12.0], [12.0, 10.0], [11.0, 11.0]])
-    assert not odd(alike, exchange).any()  # two views that hardly differ
+    assert not look_changed(alike, exchange).any()  # two views that hardly differ
     other = np.array([[10.0, 200.0], [11.0, 199.0], [90.0, 120.0]])
-    assert not odd(other, exchange).any()  # neither straight nor crossed
-    assert not odd(looks[:1], exchange).any()
+    assert not look_changed(other, exchange).any()  # neither straight nor crossed
+    assert not look_changed(looks[:1], exchange).any()
 
 
 def test_of_two_equal_halves_the_first_counts_as_right() -> None:
     looks = {"a": np.full((4, 8, 8, 3), 10.0), "b": np.full((4, 8, 8, 3), 200.0)}
     for key, value in (("a", 200.0), ("b", 10.0)):
         looks[key][2:] = value
-    told = [(occurrence.check, occurrence.demo) for occurrence in within(looks, ["demo_0", "demo_1", "demo_2", "demo_3"])]
+    told = [(occurrence.check, occurrence.demo) for occurrence in check_demos(looks, ["demo_0", "demo_1", "demo_2", "demo_3"])]
     assert told == [("camera-swapped", "demo_2"), ("camera-swapped", "demo_3")]
 
 
-def array(shape: tuple[int, ...], chunks: tuple[int, ...] | None = None, compression: str = "gzip") -> Array:
-    return Array(shape=shape, dtype="uint8", kind="u", chunks=chunks, compression=compression, written=True)
+def array(shape: tuple[int, ...], chunks: tuple[int, ...] | None = None, compression: str = "gzip") -> ArrayLayout:
+    return ArrayLayout(shape=shape, dtype="uint8", kind="u", chunks=chunks, compression=compression, written=True)
 
 
 def test_what_is_unpacked_to_read_a_picture() -> None:
@@ -211,22 +211,17 @@ def test_what_is_unpacked_to_read_a_picture() -> None:
 
 def test_demos_without_a_transition_are_too_short() -> None:
     demo = {"actions": array((1, 2)), "rewards": array((1,)), "dones": array((1,)), "obs/a": array((1, 8, 8, 3))}
-    outline = FileStructure(
+    structure = FileStructure(
         path=Path("f"),
         bytes=1,
         demos={"demo_0": DemoStructure(arrays=demo, samples=1, refused={})},
-        strangers=(),
-        total=None,
-        unfinished="",
-        masks={},
-        env_args={},
     )
-    assert [occurrence.message for occurrence in lengths(outline)] == ["too short: there is no transition in it"]
+    assert [occurrence.message for occurrence in check_lengths(structure)] == ["too short: there is no transition in it"]
 
 
 def test_symptoms_alike_become_one_finding() -> None:
     def occurrence(demo: str, index: int, message: str = "black") -> Occurrence:
-        return Occurrence(check="c", level="warning", where="obs/a", message=message, demo=demo, index=index, places=2)
+        return Occurrence("c", "warning", "obs/a", message, demo, index, rows=2)
 
     first, second = gather(
         [occurrence("demo_3", 5), occurrence("demo_4", 1), occurrence("demo_9", 0, "odd")], file="f", looked=9

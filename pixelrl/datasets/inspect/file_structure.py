@@ -1,0 +1,200 @@
+"""The structure of a file: which arrays each demo holds, read leniently, so that all that is wrong can be named.
+
+`read_contents` stops at the first thing that training cannot use; this goes on past it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+
+from pixelrl.datasets.hdf5.access import child, dataset, is_array, json_attribute, open_file, where
+from pixelrl.runtime.errors import DataError
+
+GROUPS = ("obs", "next_obs", "frames")
+NUMBERS = ("actions", "rewards", "dones")
+
+DAMAGE = (DataError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What reading a damaged or hostile file may raise."""
+
+RowForm = tuple[tuple[int, ...], str]
+"""The shape of a row, and its type."""
+
+
+class ArrayLayout(NamedTuple):
+    """How one array lies in a file.
+
+    `shape` begins with the rows; `kind` is NumPy's letter for the type; `chunks` is None where the array lies in one
+    piece, or is a view on another; `written` is False if there are rows and no byte of them was ever written.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str = "f"
+    chunks: tuple[int, ...] | None = None
+    compression: str = "none"
+    written: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoStructure:
+    """What one demo holds: arrays of numbers by their places, say `obs/agentview_image`, and its `num_samples`.
+
+    `refused` is what could not be looked into, with the reason: links, arrays in other files, damage.
+    """
+
+    arrays: Mapping[str, ArrayLayout]
+    samples: int | None
+    refused: Mapping[str, str]
+
+    @property
+    def home(self) -> str:
+        """Return the group that the frames are read from."""
+        return "frames" if any(name.startswith("frames/") for name in self.arrays) else "obs"
+
+    @property
+    def has_last_frame(self) -> bool:
+        """Return whether it holds the frame after the last action."""
+        return self.home == "frames" or any(name.startswith("next_obs/") for name in self.arrays)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileStructure:
+    """What a file holds, as far as it can be told; without demos, a file that cannot be read.
+
+    Demos are in the order of their numbers; `strangers` are the other members of /data, `total` is its attribute;
+    `masks` are filters, with the demos that they name.
+    """
+
+    path: Path
+    bytes: int = 0
+    demos: Mapping[str, DemoStructure] = field(default_factory=dict)
+    strangers: tuple[str, ...] = ()
+    total: int | None = None
+    masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    env_args: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def usual(self) -> dict[str, RowForm]:
+        """The arrays that most demos hold, with the usual form of a row."""
+        forms: dict[str, Counter[RowForm]] = {}
+        for demo in self.demos.values():
+            for name, array in demo.arrays.items():
+                forms.setdefault(name, Counter())[array.shape[1:], array.dtype] += 1
+        most = {name: form for name, form in forms.items() if 2 * form.total() > len(self.demos)}
+        return {name: form.most_common(1)[0][0] for name, form in most.items()}
+
+    @cached_property
+    def cameras(self) -> dict[str, tuple[int, ...]]:
+        """The observation keys whose pictures training reads, all but depth -> (H, W, C)."""
+        return {k: row for k, (row, _) in self._observed().items() if len(row) == 3 and not k.endswith("_depth")}
+
+    @cached_property
+    def vectors(self) -> dict[str, int]:
+        """The observation keys whose numbers training reads, float vectors but `object...` -> their length."""
+        floats = {k: row for k, (row, dtype) in self._observed().items() if len(row) == 1 and dtype.startswith("float")}
+        return {key: row[0] for key, row in floats.items() if not key.startswith("object")}
+
+    def _observed(self) -> dict[str, RowForm]:
+        home = "frames/" if any(name.startswith("frames/") for name in self.usual) else "obs/"
+        return {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
+
+
+def read_structure(path: Path) -> FileStructure:
+    """Read the structure of a file.
+
+    Raises:
+        DataError: there is no such file, it is no HDF5 file, or it has no /data with demos in it.
+    """
+    with open_file(path) as file:
+        data = child(file, "data")
+        if not isinstance(data, h5py.Group):
+            raise DataError(f"{where(data)}: expected a group of demos, came {data}")
+        names = [name for name in data if re.fullmatch(r"demo_[0-9]+", name)]
+        if not names:
+            raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+        return FileStructure(
+            path=path,
+            bytes=path.stat().st_size,
+            demos={name: _read_demo(data, name) for name in sorted(names, key=lambda name: int(name[5:]))},
+            strangers=tuple(sorted(set(data) - set(names))),
+            total=_integer(data.attrs.get("total")),
+            masks=dict(_read_masks(file)),
+            env_args=_read_env_args(data),
+        )
+
+
+def _read_demo(data: h5py.Group, name: str) -> DemoStructure:
+    """Look at everything in a demo that training might read."""
+    arrays: dict[str, ArrayLayout] = {}
+    refused: dict[str, str] = {}
+    try:
+        demo = child(data, name)
+        held = list(demo)
+        samples = _integer(demo.attrs.get("num_samples"))
+    except DAMAGE as error:
+        return DemoStructure(arrays={}, samples=None, refused={"": str(error)})
+    for group in ("", *(group for group in GROUPS if group in held)):
+        try:
+            home = child(demo, group) if group else demo
+            names = list(home) if group else [key for key in NUMBERS if key in held]
+        except DAMAGE as error:
+            refused[group] = str(error)
+            continue
+        for key in names:
+            place = f"{group}/{key}".strip("/")
+            try:
+                arrays[place] = _layout(dataset(home, key))
+            except DAMAGE as error:
+                if place in NUMBERS or not _is_no_array(home, key):
+                    refused[place] = str(error)
+    return DemoStructure(arrays=arrays, samples=samples, refused=refused)
+
+
+def _is_no_array(home: h5py.Group, key: str) -> bool:
+    """Tell whether a member is nothing that anybody learns from: a sentence, a single number, or a group."""
+    try:
+        return not is_array(home, key)
+    except DAMAGE:
+        return False
+
+
+def _layout(item: h5py.Dataset) -> ArrayLayout:
+    """Describe a dataset."""
+    written = not item.size or item.is_virtual or item.id.get_storage_size() > 0
+    compression = item.compression or "none"
+    return ArrayLayout(item.shape, str(item.dtype), item.dtype.kind, item.chunks, compression, written)
+
+
+def _integer(value: Any) -> int | None:
+    """Return an attribute as a whole number, or None if it is none."""
+    try:
+        return None if value is None else int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _read_masks(file: h5py.File) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the filters of a file that can be read; the reader tells of a broken one when it is used."""
+    try:
+        masks = child(file, "mask")
+        for name in masks:
+            item = child(masks, name)
+            if isinstance(item, h5py.Dataset) and item.dtype.kind in "SO" and not item.external and not item.is_virtual:
+                yield name, tuple(x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in item[()])
+    except DAMAGE:
+        return
+
+
+def _read_env_args(data: h5py.Group) -> Mapping[str, Any]:
+    """Return the description of the environment, or nothing where it is broken: the reader tells why."""
+    try:
+        found: Mapping[str, Any] = json_attribute(data, "env_args", {})
+    except DataError:
+        return {}
+    return found
