@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/version.py").read_text()).group(1)
 RAY = ["ray>=2.49,<2.61"]
 # pyarrow 26 wants numpy 2, which only Python 3.13 has here (see below).
 LEROBOT = ["pyarrow>=18,<26; python_version < '3.13'", "pyarrow>=18; python_version >= '3.13'"]

@@ -13,7 +13,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-import pixelrl
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import CONTRACT, FORMAT, MODEL, ExportedPolicy
@@ -23,6 +22,7 @@ from pixelrl.runtime.actions import action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import sha256_of, write_json
 from pixelrl.runtime.interfaces import Sensors
+from pixelrl.version import __version__
 
 Sizes = Mapping[str, tuple[int, int]]
 """Observation key of a camera -> (height, width) of its pictures [px]."""
@@ -210,7 +210,7 @@ def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
     normalised = {"meaning": "the same action as the network gives it", "range": [-1, 1]}
     return {
         "format": FORMAT,
-        "pixelrl": pixelrl.__version__,
+        "pixelrl": __version__,
         "history": spec.history,
         "inputs": inputs,
         "outputs": {"action": shape | action, "normalised": shape | normalised},

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pixelrl
+from pixelrl.version import __version__
 
 
 class Provenance:
@@ -26,7 +26,7 @@ class Provenance:
         """Return command, version, commit, seeds, seconds and machine as JSON values."""
         return {
             "command": ["pixelrl", *sys.argv[1:]],
-            "version": pixelrl.__version__,
+            "version": __version__,
             "commit": commit(),
             "seeds": self.seeds,
             "began": self.began,
@@ -37,7 +37,7 @@ class Provenance:
 
 def commit() -> str | None:
     """Return the commit of the checkout that this package lies in, with `+` if it was changed; else None."""
-    here = Path(pixelrl.__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
     try:

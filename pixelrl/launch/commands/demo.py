@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from tyro.conf import Suppress
 
-import pixelrl
 from pixelrl.launch.commands.export import Export
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.options import worker_count
@@ -22,6 +21,7 @@ from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import exclusive_directory, write_json
 from pixelrl.runtime.seeding import derive
+from pixelrl.version import __version__
 
 if TYPE_CHECKING:
     from pixelrl.learning.recipe import Recipe
@@ -152,7 +152,7 @@ class Stages:
         plan = {"env": options.task, "distractor": options.distractor, "recipes": options.recipes}
         plan |= {"steps": options.steps, "curve": options.curve, **asdict(self.size)}
         recipes = {name: self.recipe(name) for name in options.recipes}
-        whole = {"seed": options.seed, "version": pixelrl.__version__, **plan, "recipes": to_json(recipes)}
+        whole = {"seed": options.seed, "version": __version__, **plan, "recipes": to_json(recipes)}
         path, whole = options.out / "plan.json", json.loads(json.dumps(whole))
         if not path.exists():
             write_json(path, whole)
