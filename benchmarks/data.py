@@ -11,12 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes
 
-from benchmarks.ledger import DEFAULTS, Options, case_record, command_line, print_case, write_ledger
+from benchmarks.ledger import case_record, command_line, print_case, write_ledger
 from benchmarks.robomimic_cql import quiet_robomimic
-from benchmarks.turns import Contender, Work, take_turns
+from benchmarks.turns import DEFAULTS, Contender, Options, Work, take_turns
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Place
 from pixelrl.datasets.buffer.prefetch import Prefetcher
@@ -56,19 +55,9 @@ class Frames:
         return tuple(f"camera{index}_image" for index in range(self.cameras))
 
     @property
-    def picture_bytes(self) -> int:
-        """Bytes of a picture."""
-        return 3 * self.size**2
-
-    @property
-    def batch_bytes(self) -> int:
-        """Bytes of the pictures of a batch."""
-        return 2 * self.batch_size * self.cameras * self.picture_bytes
-
-    @property
-    def unique_bytes(self) -> int:
-        """Bytes of all pictures, each once."""
-        return self.demos * (self.steps + 1) * self.cameras * self.picture_bytes
+    def frame_bytes(self) -> int:
+        """Bytes of the pictures of all cameras at one moment."""
+        return 3 * self.size**2 * self.cameras
 
 
 DEFAULT_FRAMES = Frames()
@@ -84,7 +73,7 @@ def main(frames: OmitArgPrefixes[Frames] = DEFAULT_FRAMES, options: OmitArgPrefi
     Raises:
         PixelrlError: a file of fewer transitions than a batch.
     """
-    provenance, console, clock = Provenance(seed=0), Console(), options.clock or "wall"
+    provenance, clock = Provenance(seed=0), options.clock or "wall"
     if options.quick:
         frames, options = SMALL, replace(options, rounds=1, turn_seconds=0.01)
     if frames.demos * frames.steps < frames.batch_size:
@@ -96,7 +85,7 @@ def main(frames: OmitArgPrefixes[Frames] = DEFAULT_FRAMES, options: OmitArgPrefi
     ours["ram, 2 threads"] = (load_ours, "ram", 2)
     others: dict[str, tuple[Any, ...]] = {f"robomimic {cache}": (load_robomimic, cache) for cache in ("all", "low_dim")}
     others["bare copy"] = (copy_bare,)
-    with tempfile.TemporaryDirectory(prefix="pixelrl-bench-") as folder, console.status("writing") as status:
+    with tempfile.TemporaryDirectory(prefix="pixelrl-bench-") as folder:
         path, small = Path(folder) / "frames.hdf5", Path(folder) / "small.hdf5"
         write_frames(path, frames)
         write_frames(small, SMALL)
@@ -104,17 +93,18 @@ def main(frames: OmitArgPrefixes[Frames] = DEFAULT_FRAMES, options: OmitArgPrefi
         contenders = {
             name: Contender(make=make, arguments=(path, frames, *rest), rehearsal=(small, SMALL, *rest))
             for name, (make, *rest) in (ours | others).items()
-            if name not in options.skip
         }
-        results = take_turns(contenders, options.rounds, options.turn_seconds, lambda text: status.update(text))
+        results = take_turns("data", contenders, options)
+    batch_bytes = 2 * frames.batch_size * frames.frame_bytes
+    unique_bytes = frames.demos * (frames.steps + 1) * frames.frame_bytes
     record = case_record(results, {f"{one} / {other}": (one, other) for one in ours for other in others}, clock)
     for row in record["contenders"].values():
-        row["gigabytes_per_second"] = row["per_second"] * frames.batch_bytes / 1e9
+        row["gigabytes_per_second"] = row["per_second"] * batch_bytes / 1e9
         for name in ("held", "peak"):
-            row[f"{name}_over_unique"] = row[f"{name}_mib"] * 1024**2 / frames.unique_bytes
-    record["case"] = asdict(frames) | {"batch_bytes": frames.batch_bytes, "unique_bytes": frames.unique_bytes}
+            row[f"{name}_over_unique"] = row[f"{name}_mib"] * 1024**2 / unique_bytes
+    record["case"] = asdict(frames) | {"batch_bytes": batch_bytes, "unique_bytes": unique_bytes}
     name = f"{frames.cameras} x {frames.size} px, batch {frames.batch_size}"
-    print_case(name, record, console, COLUMNS)
+    print_case(name, record, COLUMNS)
     write_ledger("data", {name: record}, options, clock, provenance)
 
 
@@ -153,8 +143,8 @@ def copy_bare(path: Path, frames: Frames) -> Work:
     """Gather the same bytes from pictures in memory into the same buffer again and again: as fast as it gets."""
     rows = frames.demos * (frames.steps + 1)
     random = np.random.default_rng(derive(0, "bench copy"))
-    stores = [random.integers(0, 256, (rows, frames.picture_bytes), dtype=np.uint8) for _ in frames.keys]
-    out = np.empty((2 * frames.batch_size, frames.picture_bytes), dtype=np.uint8)
+    stores = [random.integers(0, 256, (rows, 3 * frames.size**2), dtype=np.uint8) for _ in frames.keys]
+    out = np.empty((2 * frames.batch_size, 3 * frames.size**2), dtype=np.uint8)
 
     def unit() -> None:
         index = random.integers(rows - 1, size=frames.batch_size)

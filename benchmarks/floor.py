@@ -1,6 +1,7 @@
 """The floor of an update: its convolutions and matrix products, forward and backward, and nothing else."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,85 +15,69 @@ from pixelrl.runtime.seeding import derive
 aten = torch.ops.aten
 COUNTED = {aten.convolution, aten.convolution_backward, aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
 
-Call = tuple[Any, Any, Any]
-"""An operation, its positional and its named arguments, tensors replaced by `Layout`s."""
-
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Note every convolution and matrix product that is run, with the layouts of its arguments."""
+    """Note every convolution and matrix product that is run.
+
+    Attributes:
+        calls: each of them on random numbers of the same shapes, strides and types. Calls that are alike share their
+            numbers, so caches are warmer than in an update: the floor is, if anything, too low.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[Call] = []
+        self.calls: list[partial[object]] = []
+        self._known: dict[str, partial[object]] = {}
+        self._generator = torch.Generator().manual_seed(derive(0, "floor"))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note, and run."""
+        given = (args, kwargs or {})
         if func.overloadpacket in COUNTED:
-            self.calls.append((func, *tree_map_only(Tensor, Layout, (args, kwargs or {}))))
-        return func(*args, **(kwargs or {}))
+            layouts = tree_map_only(Tensor, lambda x: f"{x.shape} {x.stride()} {x.dtype} {x.device}", given)
+            key = f"{func} {layouts}"
+            if key not in self._known:
+                some_args, some_kwargs = tree_map_only(Tensor, self._random_like, given)
+                self._known[key] = partial(func, *some_args, **some_kwargs)
+            self.calls.append(self._known[key])
+        return func(*given[0], **given[1])
 
-
-class Layout:
-    """Shape, strides, type and device of a tensor."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.shape, self.stride = tuple(tensor.shape), tensor.stride()
-        self.dtype, self.device = tensor.dtype, tensor.device
-
-    def random(self, generator: torch.Generator) -> Tensor:
+    def _random_like(self, tensor: Tensor) -> Tensor:
         """Return random numbers laid out alike; a broadcast dimension stays one."""
-        numbers = 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
-        flat = torch.randn(numbers, generator=generator).to(self.device, self.dtype)
-        return flat.as_strided(self.shape, self.stride)
-
-    def __repr__(self) -> str:
-        """Return what identifies it."""
-        return repr(vars(self))
+        numbers = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+        flat = torch.randn(numbers, generator=self._generator).to(tensor.device, tensor.dtype)
+        return flat.as_strided(tensor.shape, tensor.stride())
 
 
-def record_calls(update: Callable[[], object]) -> list[Call]:
-    """Run an update and return its convolutions and matrix products."""
-    recorder = Recorder()
-    with recorder:
-        update()
-    return recorder.calls
+def floor_calls(update: Callable[[], object]) -> list[partial[object]]:
+    """Run an update and return its convolutions and matrix products, see `Recorder`.
 
-
-def replay(calls: list[Call]) -> Callable[[], None]:
-    """Return a function that runs these operations in the same order on random numbers.
-
-    It leaves out activations, pooling, normalisation, augmentation, losses, optimisers, target networks and Python.
-    Calls that are alike share their numbers, so caches are warmer than in an update: the floor is, if anything, too
-    low. It does not tell whether all of the operations are needed: their number beside that of other forms does.
+    They leave out activations, pooling, normalisation, augmentation, losses, optimisers, target networks and Python.
+    Whether all of them are needed they do not tell: their operations beside those of other forms do.
     """
-    generator = torch.Generator().manual_seed(derive(0, "floor"))
-    made: dict[str, Callable[[], object]] = {}
-    jobs = []
-    for func, args, kwargs in calls:
-        key = repr((func, args, kwargs))
-        if key not in made:
-            given, named = tree_map_only(Layout, lambda layout: layout.random(generator), (args, kwargs))
-            made[key] = lambda func=func, given=given, named=named: func(*given, **named)  # type: ignore[misc]
-        jobs.append(made[key])
+    with Recorder() as recorder:
+        update()
+    calls: list[partial[object]] = recorder.calls
+    return calls
 
+
+def floor(update: Callable[[], object], *, graph: bool = False) -> Callable[[], None]:
+    """Return what runs the floor of an update; with `graph` as a CUDA graph, so that it does not wait for Python."""
+    calls = floor_calls(update)
+
+    @torch.no_grad()
     def run() -> None:
-        with torch.no_grad():
-            for job in jobs:
-                job()
+        for call in calls:
+            call()
 
-    return run
-
-
-def graphed(run: Callable[[], None]) -> Callable[[], None]:
-    """Return what runs the same kernels as a CUDA graph, so that the floor does not wait for Python either."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(side):
-        run()
+    if not graph:
+        return run
+    run()
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
         run()
-    return graph.replay
+    return captured.replay
 
 
 def gigaflop(update: Callable[[], object]) -> float:

@@ -11,18 +11,18 @@ from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
 from benchmarks.cases import CASES, Case, named_case
-from benchmarks.floor import gigaflop, graphed, record_calls, replay
-from benchmarks.ledger import DEFAULTS, Options, case_record, command_line, print_case, write_ledger
-from benchmarks.robomimic_agreement import compare_losses
+from benchmarks.floor import floor, gigaflop
+from benchmarks.ledger import case_record, command_line, print_case, write_ledger
 from benchmarks.robomimic_cql import (
     build_robomimic,
+    compare_losses,
     conservative_term,
     robomimic_update,
     robomimics_batch,
     robomimics_recipe,
 )
 from benchmarks.tiled import tiled
-from benchmarks.turns import Contender, Work, take_turns
+from benchmarks.turns import DEFAULTS, Contender, Options, Work, take_turns
 from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.seeding import derive
@@ -67,7 +67,7 @@ def main(
         threads: of each contender on the CPU; default: one a core.
         device: auto (CUDA where there is one), cpu, cuda, cuda:1, ...
     """
-    provenance, console, where = Provenance(seed=0), Console(), pick_device(device)
+    provenance, where = Provenance(seed=0), pick_device(device)
     chosen, threads = {name: named_case(name) for name in cases}, threads or cores()
     if options.quick:
         options, threads = replace(options, rounds=1, turn_seconds=0.01), 1
@@ -76,25 +76,19 @@ def main(
     records = {}
     for name, case in chosen.items():
         contenders = line_up(case, str(where), threads)
-        for unwanted in contenders.keys() & set(options.skip):
-            del contenders[unwanted]
-        with console.status(name, refresh_per_second=1) as status:  # drawing takes time, too
-
-            def report(text: str, name: str = name) -> None:
-                status.update(f"{name}: {text}")
-
-            agreement = compare(case, where) if "robomimic" in contenders else {}
-            results = take_turns(contenders, options.rounds, options.turn_seconds, report)
+        compared = "robomimic" in contenders and "robomimic" not in options.skip
+        agreement = compare(case, where) if compared else {}
+        results = take_turns(name, contenders, options)
         pairs = {f"{way} / {other}": (way, other) for way in WAYS for other in OTHERS}
         record = case_record(results, pairs, clock) | {"case": to_json(case)} | agreement
         work = {label: result.facts["gigaflop"] for label, result in results.items()}
         for other in work.keys() & {"tiled", "robomimic"} if "eager" in work else ():
             record["ratios"][f"operations, eager / {other}"] = work["eager"] / work[other]
-        print_case(f"{name}, {threads} threads", record, console, COLUMNS)
+        print_case(f"{name}, {threads} threads", record, COLUMNS)
         if agreement:
             worst = max(agreement["losses_apart"][key] for key in ("td", "cql", "policy"))
             verdict = "the same work" if worst <= AGREEMENT else f"NOT the same work (at most {AGREEMENT:.0e} is)"
-            console.print(f"  our losses and robomimic's agree to {worst:.1e}: {verdict}", highlight=False)
+            Console().print(f"  our losses and robomimic's agree to {worst:.1e}: {verdict}", highlight=False)
         records[name] = record
     settings = {"device": where.type, "threads": threads, "torch": str(torch.__version__)}
     write_ledger("learner", records, options, clock, provenance, **settings)
@@ -112,8 +106,7 @@ def line_up(case: Case, device: str, threads: int) -> dict[str, Contender]:
     if case.robomimic:
         samples, size = conservative_term(case.recipe).uniform, case.recipe.batch_size
         fixed = replace(case, recipe=robomimics_recipe(samples, size, learned=False))
-        for label, each in (("robomimic", case), ("robomimic fixed", fixed)):  # some 20 CPU seconds an update
-            chosen[label] = replace(contender("robomimic", each), turns=1, warm_up=0)
+        chosen |= {"robomimic": contender("robomimic"), "robomimic fixed": contender("robomimic", fixed)}
     return chosen
 
 
@@ -137,8 +130,7 @@ def make(kind: str, case: Case, device: str, threads: int) -> Work:
 
     facts: dict[str, Any] = {"gigaflop": gigaflop(eager)}
     if kind == "floor":
-        floor = replay(record_calls(eager))
-        return Work(unit=graphed(floor) if where.type == "cuda" else floor, wait=wait, facts=facts)
+        return Work(unit=floor(eager, graph=where.type == "cuda"), wait=wait, facts=facts)
     if kind == "compile":  # what a user waits for the first time
         torch.compiler.config.force_disable_caches = True
     step = make_step(learner, kind if kind in WAYS else "eager")

@@ -1,8 +1,7 @@
-"""Ledgers: what a benchmark measured, with where and how; and the options that all benchmarks have."""
+"""Ledgers: what a benchmark measured, with where and how; and how a benchmark starts."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -11,31 +10,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.turns import Clock, Result, load
+from benchmarks.turns import Clock, Options, Result, load
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of every benchmark."""
-
-    rounds: int = 7
-    """turns of each contender"""
-    turn_seconds: float = 1.0
-    """how long a turn lasts at least"""
-    clock: Clock | None = None
-    """what ratios are taken of; default: cpu, but wall for data and on a GPU"""
-    skip: tuple[str, ...] = ()
-    """contenders to leave out"""
-    out: Path | None = None
-    """ledger to write; default: bench_NAME.json"""
-    quick: bool = False
-    """a moment of each in small, to see that it works; the figures mean nothing"""
-
-
-DEFAULTS = Options()
 
 
 def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, str]], clock: Clock) -> dict[str, Any]:
@@ -51,7 +29,8 @@ def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, st
     for name, (one, other) in pairs.items():
         if one not in results or other not in results:
             continue
-        found = ratios(results[one], results[other], clock)
+        turns = zip(results[one].turns, results[other].turns, strict=True)
+        found = [a[clock] / b[clock] for a, b in turns]  # turns of a round follow one another
         record["ratios"][name] = median(found)
         if len(found) > 2:
             low, _, high = quantiles(found, n=4, method="inclusive")
@@ -59,19 +38,9 @@ def case_record(results: Mapping[str, Result], pairs: Mapping[str, tuple[str, st
     return record | {"contenders": {name: result.row() for name, result in results.items()}}
 
 
-def ratios(one: Result, other: Result, clock: Clock) -> Sequence[float]:
-    """Return the ratio of each round; of the medians if one of the two took fewer turns.
-
-    Turns of a round follow one another, so what else is at work on the machine slows them alike.
-    """
-    if len(one.turns) != len(other.turns):
-        return [one.seconds(clock) / other.seconds(clock)]
-    return [a[clock] / b[clock] for a, b in zip(one.turns, other.turns, strict=True)]
-
-
-def print_case(name: str, record: Mapping[str, Any], console: Console, columns: Mapping[str, str]) -> None:
+def print_case(name: str, record: Mapping[str, Any], columns: Mapping[str, str]) -> None:
     """Print a table of a case's contenders and then its ratios; `columns`: title -> key in a contender's row."""
-    table = Table(title=name, title_justify="left")
+    console, table = Console(), Table(title=name, title_justify="left")
     for label in ("", *columns):
         table.add_column(label, justify="right" if label else "left")
     for contender, row in record["contenders"].items():

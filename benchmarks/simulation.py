@@ -1,7 +1,7 @@
 """`python -m benchmarks.simulation`: control steps beside stock robosuite's, and rollouts by several workers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional
 
-from benchmarks.ledger import DEFAULTS, Options, case_record, command_line, print_case, write_ledger
-from benchmarks.turns import Contender, Work, take_turns
+from benchmarks.ledger import case_record, command_line, print_case, write_ledger
+from benchmarks.turns import DEFAULTS, Contender, Options, Work, take_turns
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
@@ -59,7 +58,7 @@ def main(
         size: height and width of the pictures [px].
         workers: rollouts by so many workers are compared with rollouts by one, by the wall, resets included.
     """
-    provenance, console, clock = Provenance(seed=0), Console(), options.clock or "cpu"
+    provenance, clock = Provenance(seed=0), options.clock or "cpu"
     if workers < 2:
         raise PixelrlError(f"--workers is {workers}; it must be at least 2, which one is compared with")
     if options.quick:
@@ -71,20 +70,14 @@ def main(
         contenders = {
             name: Contender(make=step_environment, arguments=(scene, drawing), rehearsal=(None, None))
             for name, drawing in DRAWINGS.items()
-            if name not in options.skip
         }
-        with console.status(scene.task) as status:
-
-            def report(text: str, scene: Scene = scene) -> None:
-                status.update(f"{scene.task}: {text}")
-
-            results = take_turns(contenders, options.rounds, options.turn_seconds, report)
-            rollouts = time_rollouts(env_args, (1, workers), options.rounds, report)
+        results = take_turns(scene.task, contenders, options)
+        rollouts = time_rollouts(env_args, (1, workers), options.rounds)
         record = case_record(results, PAIRS, clock) | {"case": asdict(scene)}
         for number, seconds in rollouts.items():
             record["contenders"][f"rollouts by {number}"] = {"wall_seconds": seconds, "per_second": 1 / seconds}
         record["ratios"][f"{workers} workers / 1 (wall)"] = rollouts[workers] / rollouts[1]
-        print_case(f"{scene.task}, {size} px: one control step", record, console, COLUMNS)
+        print_case(f"{scene.task}, {size} px: one control step", record, COLUMNS)
         records[scene.task] = record
     write_ledger("simulation", records, options, clock, provenance, workers=workers)
 
@@ -132,16 +125,13 @@ class RandomPolicy:
         return self._random.uniform(-1, 1, (rows, self._action_dim)).astype(np.float32)
 
 
-def time_rollouts(
-    env_args: dict[str, Any], workers: Sequence[int], rounds: int, report: Callable[[str], None]
-) -> dict[int, float]:
+def time_rollouts(env_args: dict[str, Any], workers: Sequence[int], rounds: int) -> dict[int, float]:
     """Return what a step of an episode costs so many workers: number of workers -> seconds of the wall.
 
     Args:
         env_args: of the environment.
         workers: the numbers of workers, one after another.
         rounds: as many episodes of each worker are timed, after one that warms it up; their resets count.
-        report: called with what is being done.
     """
     make = partial(make_robosuite_env, env_args)
     env = make()
@@ -149,7 +139,6 @@ def time_rollouts(
     env.close()
     result = {}
     for number in workers:
-        report(f"rollouts by {number}")
         played = rollout(policy, make, episodes=number * (rounds + 1), seed=0, workers=number)
         for _ in range(number):
             next(played)

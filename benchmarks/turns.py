@@ -8,21 +8,45 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import psutil  # type: ignore[import-untyped]
+from rich.console import Console
 
 from pixelrl.runtime.errors import PixelrlError
 
 Clock = Literal["cpu", "wall"]
 """cpu: seconds of the processor, of all threads, which other programs hardly disturb; wall: what one waits for."""
 
+MIB = 1024**2
 UNMEASURED = 2
 """Units at the start of a turn of several that do not count: caches went cold while the others had their turns."""
 
 PRELOAD = ("torch._dynamo", "benchmarks.cases", "pixelrl.training.execution", "pixelrl.datasets.buffer.load_dataset")
 """What every contender has imported from the start; not the module that was started itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of every benchmark."""
+
+    rounds: int = 7
+    """turns of each contender"""
+    turn_seconds: float = 1.0
+    """how long a turn lasts at least"""
+    clock: Clock | None = None
+    """what ratios are taken of; default: cpu, but wall for data and on a GPU"""
+    skip: tuple[str, ...] = ()
+    """contenders to leave out"""
+    out: Path | None = None
+    """ledger to write; default: bench_NAME.json"""
+    quick: bool = False
+    """a moment of each in small, to see that it works; the figures mean nothing"""
+
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +70,11 @@ class Contender:
 
     Attributes:
         rehearsal: arguments of the same work in small, done first: memory that libraries take once does not count.
-        turns: at most so many; None: one a round.
-        warm_up: units to take first; with none, a turn is one unit.
     """
 
     make: Callable[..., Work]
     arguments: tuple[Any, ...]
     rehearsal: tuple[Any, ...]
-    turns: int | None = None
-    warm_up: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,33 +100,24 @@ class Result:
         return times | {"turns": len(self.turns)} | self.facts
 
 
-def take_turns(
-    contenders: Mapping[str, Contender], rounds: int, turn_seconds: float, progress: Callable[[str], None]
-) -> dict[str, Result]:
+def take_turns(title: str, contenders: Mapping[str, Contender], options: Options) -> dict[str, Result]:
     """Give every contender a turn in every round, one at a time, and return what each took.
-
-    Args:
-        contenders: by name.
-        rounds: how many turns each has.
-        turn_seconds: how long a turn lasts at least: as many units as fit, and one at least.
-        progress: called with what is being done.
 
     Raises:
         PixelrlError: a contender failed; the message is its own.
     """
-    with processes(contenders) as asked:
-        facts: dict[str, dict[str, Any]] = {}
-        turns = {name: list[Mapping[Clock, float]]() for name in contenders}
+    chosen = {name: contender for name, contender in contenders.items() if name not in options.skip}
+    facts: dict[str, dict[str, Any]] = {}
+    turns = {name: list[Mapping[Clock, float]]() for name in chosen}
+    with processes(chosen) as asked, Console().status(title, refresh_per_second=1) as status:  # drawing takes time, too
         for name, ask in asked.items():
-            progress(f"{name}: getting ready")
+            status.update(f"{title}: {name} gets ready")
             facts[name] = ask("start")
-            unit = facts[name].pop("unit_seconds")
-            facts[name]["units_per_turn"] = max(1, int(turn_seconds / unit)) if unit else 1
-        for turn in range(rounds):
+            facts[name]["units_per_turn"] = max(1, int(options.turn_seconds / facts[name].pop("unit_seconds")))
+        for number in range(options.rounds):
             for name, ask in asked.items():
-                if turn < (contenders[name].turns or rounds):
-                    progress(f"{name}: turn {turn + 1} of {rounds}")
-                    turns[name].append(ask(facts[name]["units_per_turn"]))
+                status.update(f"{title}: {name}, turn {number + 1} of {options.rounds}")
+                turns[name].append(ask(facts[name]["units_per_turn"]))
         return {name: Result(turns=turns[name], facts=facts[name] | ask("stop")) for name, ask in asked.items()}
 
 
@@ -144,20 +155,24 @@ def processes(contenders: Mapping[str, Contender]) -> Iterator[dict[str, Callabl
 
 def serve(pipe: Any, contender: Contender) -> None:
     """Be a contender: answer "start", numbers of units, and "stop"; an answer that is a string is an error."""
+    process = psutil.Process()
     try:
         pipe.recv()
         turn(contender.make(*contender.rehearsal), 1)
-        before, start = rss_mib(), time.perf_counter()
+        before, start = process.memory_info().rss, time.perf_counter()
         work = contender.make(*contender.arguments)
         work.wait()
-        facts = dict(work.facts) | {"seconds_until_ready": time.perf_counter() - start, "held_mib": rss_mib() - before}
-        units = [turn(work, 1)["wall"] for _ in range(contender.warm_up)]
-        pipe.send(facts | {"unit_seconds": units[-1] if units else None})
+        facts = dict(work.facts) | {
+            "seconds_until_ready": time.perf_counter() - start,
+            "held_mib": (process.memory_info().rss - before) / MIB,
+        }
+        turn(work, 1)
+        pipe.send(facts | {"unit_seconds": turn(work, 1)["wall"]})
         while (question := pipe.recv()) != "stop":
             if question > 1:
                 turn(work, UNMEASURED)
             pipe.send(turn(work, question))
-        pipe.send({"peak_mib": max(0.0, peak_mib() - before), "gpu_peak_mib": gpu_peak_mib()})
+        pipe.send({"peak_mib": max(0.0, peak_mib() - before / MIB), "gpu_peak_mib": gpu_peak_mib()})
     except (EOFError, KeyboardInterrupt):
         return
     except Exception as error:
@@ -173,15 +188,10 @@ def turn(work: Work, units: int) -> dict[Clock, float]:
     return {"wall": (time.perf_counter() - wall) / units, "cpu": (time.process_time() - cpu) / units}
 
 
-def rss_mib() -> float:
-    """Return the memory that this process holds [MiB]."""
-    return float(psutil.Process().memory_info().rss / 1024**2)
-
-
 def peak_mib() -> float:
     """Return the most memory that this process has held [MiB]."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    return peak / (MIB if sys.platform == "darwin" else 1024)
 
 
 def gpu_peak_mib() -> float | None:
@@ -189,7 +199,7 @@ def gpu_peak_mib() -> float | None:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None
-    return float(torch.cuda.max_memory_allocated() / 1024**2)
+    return float(torch.cuda.max_memory_allocated() / MIB)
 
 
 def load() -> float:

@@ -1,6 +1,7 @@
 """The learner benchmark: the floor counts what it says, and the naive form is the same learner."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from benchmarks.cases import CASES, named_case
 from benchmarks.compare import read_ledger
-from benchmarks.floor import gigaflop, record_calls, replay
+from benchmarks.floor import floor, floor_calls, gigaflop
 from benchmarks.learner import line_up, main
 from benchmarks.ledger import command_line
 from benchmarks.tiled import tile, tiled
@@ -36,26 +37,25 @@ def test_the_floor_of_one_convolution_and_one_product() -> None:
     forward = 3 * (2 * 18 * 144 + 2 * 144 * 5)
     backward = 3 * (2 * 18 * 144 + 2 * 2 * 144 * 5)
     assert gigaflop(update) * 1e9 == forward + backward
-    floor = record_calls(update)
-    assert [str(func.overloadpacket).removeprefix("aten.") for func, _, _ in floor] == [
+    calls = floor_calls(update)
+    assert [str(call.func.overloadpacket).removeprefix("aten.") for call in calls] == [
         "convolution",
         "addmm",
         "mm",
         "mm",
         "convolution_backward",
     ]
-    assert gigaflop(replay(floor)) == gigaflop(update)
+    assert gigaflop(floor(update)) == gigaflop(update)
 
 
 def test_an_update_encodes_each_picture_once_for_every_network_that_needs_it() -> None:
     """COG with DR3: 2 critics see s and s', 2 targets see s', the actor sees both: 8 passes, 3 of them learn from s."""
     learner = make_learner(shrink(cog_dr3(), warmup=(), warmup_steps=0))
-    update = record_calls(lambda: learner.update(transitions()))
-    pass_ = record_calls(lambda: learner.networks.actor.encoder(transitions().obs))  # type: ignore[misc]
+    update = floor_calls(lambda: learner.update(transitions()))
+    pass_ = floor_calls(lambda: learner.networks.actor.encoder(transitions().obs))  # type: ignore[misc]
 
-    def rows(calls: list[tuple[object, object, object]], name: str, which: int) -> int:
-        found = [args for func, args, _ in calls if str(func).startswith(f"aten.{name}.")]
-        return sum(args[which].shape[0] for args in found)  # type: ignore[index]
+    def rows(calls: list[partial[object]], name: str, which: int) -> int:
+        return sum(len(call.args[which]) for call in calls if str(call.func).startswith(f"aten.{name}."))
 
     alone = rows(pass_, "convolution", 0)
     assert alone == 2 * 3 * SIZE  # cameras, convolutions, batch

@@ -12,8 +12,13 @@ from pixelrl.runtime.actions import ActionDim
 
 pytest.importorskip("robomimic", reason="robomimic is not installed")
 
-from benchmarks.robomimic_agreement import compare_losses
-from benchmarks.robomimic_cql import build_robomimic, robomimic_update, robomimics_batch, robomimics_recipe
+from benchmarks.robomimic_cql import (
+    build_robomimic,
+    compare_losses,
+    robomimic_update,
+    robomimics_batch,
+    robomimics_recipe,
+)
 
 CPU = torch.device("cpu")
 SIZE = 3
@@ -69,7 +74,6 @@ def test_the_losses_agree_on_the_same_weights_and_actions(pair: tuple[Recipe, An
     for name in ("critic gradient", "policy gradient"):
         ours, theirs = pairs[name]
         assert ours == pytest.approx(theirs, rel=1e-2), name
-    assert pairs["encoder gradient error"][0] < 0.1
     assert abs(pairs["td"][1]) > 0.1 and pairs["cql"][1] > 1 and pairs["critic gradient"][1] > 0.1
     assert all(torch.equal(now, then) for now, then in zip(learned_nets.parameters(), before, strict=True))
     assert {group["lr"] for optimiser in algo.optimizers["critic"] for group in optimiser.param_groups} == {1e-3}
