@@ -124,8 +124,8 @@ def start_of(evaluation: Mapping[str, Any]) -> str:
 
     A scene is an environment and its options, without those of its pictures.
     """
-    if bank := evaluation.get("starts"):
-        return f"the bank {bank['sha256']}"
+    if states := evaluation.get("starts"):
+        return f"initial states {states['sha256']}"
     options = (evaluation.get("env_args", {}).get("env_kwargs") or {}).items()
     scene = {key: value for key, value in options if not key.startswith(PICTURE_OPTIONS)}
     return f"{environment(evaluation)} {json.dumps(scene, sort_keys=True)}"

@@ -34,12 +34,7 @@ Process = subprocess.Popen[str]
 class Training:
     """One `pixelrl train`.
 
-    Attributes:
-        recipe: its name.
-        options: of the command, but for `--out` and `--resume`.
-        out: directory of the run.
-        steps: gradient steps, for the progress bar.
-        title: what to call it.
+    `options` are those of the command but for `--out` and `--resume`; `steps` is for the progress bar.
     """
 
     recipe: str
@@ -140,15 +135,7 @@ def train_seeds(
 
     On the CPU as many at a time as the cores allow, in the order given; on GPUs all at once, the GPUs taking turns.
 
-    Args:
-        recipe: its name.
-        words: the options that all have in common.
-        seeds: all different.
-        out: directory of the folders.
-        steps: of each, for the progress bar.
-        device: as the user wants it.
-        threads: of the CPU for each; None: an equal part of the cores.
-        resume: go on with those that had begun.
+    `words` are the options that all have in common; the rest is what they say, as `Train` has it.
 
     Raises:
         PixelrlError: a seed given twice, a run that is there already, or seeds that failed.
