@@ -13,7 +13,7 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.statistics import (
     holm,
     interquartile_mean,
-    judge,
+    verdict_on,
     mcnemar,
     paired_bootstrap,
     percentiles,
@@ -80,7 +80,7 @@ def compare_methods(names: Sequence[str], *, alpha: float = 0.05) -> dict[str, A
     first, *others = [read_method(name) for name in names]
     comparisons = [compare_two(first, other) for other in others]
     for each, p in zip(comparisons, holm([each["p"] for each in comparisons]), strict=True):
-        each |= {"p_adjusted": p, "verdict": judge(each["difference"], p, alpha)}
+        each |= {"p_adjusted": p, "verdict": verdict_on(each["difference"], p, alpha)}
     methods = [describe(method) for method in (first, *others)]
     return {"alpha": alpha, "methods": methods, "comparisons": comparisons}
 

@@ -12,13 +12,13 @@ from rich.console import Console
 from pixelrl.launch.provenance import machine, processor
 
 if TYPE_CHECKING:  # the command line looks in here before it knows what is asked for
-    from pixelrl.simulation.evaluation.ray_engine import Cluster
+    from pixelrl.simulation.workers.ray import RayPool
 
 Engine = Literal["local", "ray"]
 
 
 @contextmanager
-def cluster_for(engine: Engine, address: str, workers: int | None, console: Console) -> Iterator[Cluster | None]:
+def cluster_for(engine: Engine, address: str, workers: int | None, console: Console) -> Iterator[RayPool | None]:
     """Yield the Ray cluster to work on; None for this machine. Nothing of Ray is imported unless it is asked for.
 
     Raises:
@@ -27,10 +27,10 @@ def cluster_for(engine: Engine, address: str, workers: int | None, console: Cons
     if engine == "local":
         yield None
         return
-    from pixelrl.simulation.evaluation.ray_engine import connected
+    from pixelrl.simulation.workers.ray import connect
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here tells nobody
-    with connected(address, workers, machine) as cluster:
+    with connect(address, workers, machine) as cluster:
         yield cluster
         different = {node["processor"] for node in cluster.nodes.values()} - {processor()}
     if different:
@@ -41,6 +41,6 @@ def cluster_for(engine: Engine, address: str, workers: int | None, console: Cons
         )
 
 
-def nodes_of(cluster: Cluster | None) -> dict[str, Any]:
+def nodes_of(cluster: RayPool | None) -> dict[str, Any]:
     """Return which nodes a result comes from, as JSON values; nothing for this machine."""
     return {} if cluster is None else {"nodes": list(cluster.nodes.values())}

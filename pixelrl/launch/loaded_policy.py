@@ -1,95 +1,14 @@
-"""A policy to be tried, from a run or an exported artefact, and the environment that fits it."""
+"""The environment that fits a loaded policy."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
-from pixelrl.export.checkpoint_policy import CheckpointPolicy
-from pixelrl.export.runtime import CONTRACT, ExportedPolicy
-from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
-from pixelrl.runtime.env_args import GYMNASIUM_TYPE, control_freq_of, drawing_of
+from pixelrl.export.loaded_policy import LoadedPolicy
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE, drawing_of
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import sha256_of
-from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.simulation.envs.make import named_env_args, with_cameras
-from pixelrl.training.run_directory import checkpoint_path, read_networks
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedPolicy:
-    """A policy, what it was made for, and where it comes from.
-
-    Attributes:
-        policy: acts in [-1, 1].
-        env_args: robomimic's description of its data's environment; empty if unknown.
-        pictures: observation key of each camera -> (height, width) that the policy takes [px].
-        action: what its [-1, 1] means.
-        origin: what to write about it.
-        history: how many pictures of each camera it looks at.
-        control_freq: how often it acts [Hz]; None if its data do not say.
-        values: what its critics think of its actions, `[B, E]`; None: it has none, as exported and BC policies.
-    """
-
-    policy: Policy
-    env_args: Mapping[str, Any]
-    pictures: Mapping[str, tuple[int, int]]
-    action: tuple[ActionDim, ...]
-    origin: Mapping[str, Any]
-    history: int = 1
-    control_freq: float | None = None
-    values: Callable[[Sensors], NDArray[np.float32]] | None = None
-
-
-def load_policy(directory: Path, step: int | None) -> LoadedPolicy:
-    """Open an exported policy, or the policy of a run.
-
-    Raises:
-        PixelrlError: no policy there, or a step is asked of an exported one.
-    """
-    if not (directory / CONTRACT).is_file():
-        return load_trained(directory, step)
-    if step is not None:
-        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
-    return load_exported(directory)
-
-
-def load_exported(directory: Path) -> LoadedPolicy:
-    """Open an exported policy."""
-    policy = ExportedPolicy(directory)
-    inputs, outputs = policy.contract["inputs"], policy.contract["outputs"]
-    return LoadedPolicy(
-        policy=policy,
-        env_args=policy.contract["env_args"],
-        pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
-        action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
-        origin={"export": str(directory), "sha256": policy.contract["sha256"]},
-        history=policy.contract.get("history", 1),
-        control_freq=policy.contract.get("control_freq"),
-    )
-
-
-def load_trained(directory: Path, step: int | None) -> LoadedPolicy:
-    """Open the policy of a run."""
-    run, networks, found = read_networks(directory, step)
-    torch.set_num_threads(1)  # the cores belong to the simulators
-    policy = CheckpointPolicy(networks, run.spec, torch.device("cpu"))
-    digest = sha256_of(checkpoint_path(directory, step))
-    return LoadedPolicy(
-        policy=policy,
-        env_args=run.env_args,
-        pictures={key: shape[1:] for key, shape in run.spec.images.items()},
-        action=run.spec.action,
-        origin={"run": str(directory), "step": found, "sha256": digest},
-        history=run.spec.history,
-        control_freq=control_freq_of(run.env_args),
-        values=policy.values if run.recipe.critic else None,
-    )
 
 
 def environment_for(
@@ -139,28 +58,3 @@ def warn_about_drawing(loaded: LoadedPolicy, env_args: Mapping[str, Any], consol
             f"warning: the policy's data are drawn {data}, and what it is shown now {now}: that looks otherwise",
             style="bold yellow",
         )
-
-
-def in_environment_units(dims: tuple[ActionDim, ...], loaded: LoadedPolicy) -> Policy:
-    """Return the policy with its [-1, 1] as the environment's: they differ if the data's actions were rescaled.
-
-    Where the units differ (the data may not say what their actions mean), a recorded action is the environment's own.
-
-    Raises:
-        PixelrlError: the environment takes another number of actions.
-    """
-    own, policy = loaded.action, loaded.policy
-    if len(own) != len(dims):
-        raise PixelrlError(f"the policy gives {len(own)} actions and its environment takes {len(dims)}")
-    dims = tuple(
-        dim if dim.unit == mine.unit else ActionDim(name=dim.name) for dim, mine in zip(dims, own, strict=True)
-    )
-    if [(dim.low, dim.high) for dim in own] == [(dim.low, dim.high) for dim in dims]:
-        return policy
-    mine, its = action_limits(own), action_limits(dims)
-
-    def act(sensors: Sensors) -> NDArray[np.float32]:
-        scaled = from_units(to_units(policy(sensors), *mine), *its)
-        return np.asarray(np.clip(scaled, -1, 1), np.float32)
-
-    return act

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units
+from pixelrl.export.loaded_policy import LoadedPolicy
+from pixelrl.launch.loaded_policy import environment_for
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
@@ -41,9 +42,9 @@ def test_actions_are_converted_from_units_of_data_to_units_of_environment() -> N
     data = ActionDim(name="dx", low=-0.02, high=0.02, unit="m")
     robot = ActionDim(name="dx", low=-0.05, high=0.05, unit="m")
     loaded = LoadedPolicy(policy=full_speed, env_args={}, pictures={}, action=(data,), origin={})
-    np.testing.assert_allclose(in_environment_units((robot,), loaded)({}), [[0.4], [-0.2]], atol=1e-6)
-    assert in_environment_units((data,), loaded) is full_speed
+    np.testing.assert_allclose(loaded.in_units_of((robot,))({}), [[0.4], [-0.2]], atol=1e-6)
+    assert loaded.in_units_of((data,)) is full_speed
     nameless = replace(loaded, action=(ActionDim(name="action_0"),))
-    assert in_environment_units((robot,), nameless) is full_speed  # nobody knows better than the recorded action itself
+    assert nameless.in_units_of((robot,)) is full_speed  # nobody knows better than the recorded action itself
     with pytest.raises(Exception, match="gives 1 actions and its environment takes 2"):
-        in_environment_units((robot, robot), loaded)
+        loaded.in_units_of((robot, robot))

@@ -17,7 +17,7 @@ from pixelrl.datasets.hdf5.writer import EpisodeWriter, write_episodes
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError, SimulationError
 from pixelrl.launch.commands.render import render
-from pixelrl.simulation.tasks.scripted.collect import record
+from pixelrl.simulation.tasks.scripted.collect import record_episode
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 
 ARGS = default_env_args("pick-place-tray", size=32)
@@ -30,7 +30,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ours") / "ours.hdf5"
     env = make_robosuite_env(ARGS)
     try:
-        episodes = [record(env, "task", seed) for seed in SEEDS]
+        episodes = [record_episode(env, "task", seed) for seed in SEEDS]
         write_episodes(path, episodes, env_args=ARGS, action_dims=env.action_dims)
         with h5py.File(path, "a") as file:
             file["mask/train"] = np.array([b"demo_2", b"demo_0"])

@@ -17,7 +17,7 @@ from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.tasks.scripted.collect import collect as episodes_of
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-from pixelrl.simulation.evaluation.ray_engine import Cluster
+from pixelrl.simulation.workers.ray import RayPool
 
 
 def collect(
@@ -32,7 +32,7 @@ def collect(
     drawing: str | None = None,
     distractor: bool = False,
     compress: bool = False,
-    cluster: Cluster | None = None,
+    cluster: RayPool | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Write `episodes` scripted episodes to the HDF5 file `out`, and `OUT.collection.json` beside it.
@@ -62,7 +62,7 @@ def collect(
         if start:
             console.print(f"{parts_folder(out)}: goes on behind the {start} episodes that it holds")
         options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "start": start}
-        options["team"] = None if cluster is None else cluster.in_order
+        options["pool"] = cluster
         job = bar.add_task("collect", total=episodes, completed=start, note=part)
         try:
             for episode in episodes_of(env_args, part, **options):

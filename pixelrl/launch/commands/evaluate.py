@@ -11,15 +11,17 @@ from rich.console import Console
 
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
-from pixelrl.launch.loaded_policy import check_control_rate, environment_for, load_policy, in_environment_units, warn_about_drawing
+from pixelrl.export.loaded_policy import load_policy
+from pixelrl.launch.loaded_policy import check_control_rate, environment_for, warn_about_drawing
 from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.reports.evaluation_page import FAILURES, video_path, write_evaluation_page
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.commands.starts import chosen
 from pixelrl.simulation.envs.make import make_env
-from pixelrl.simulation.evaluation.ray_engine import Cluster
-from pixelrl.simulation.evaluation.rollout import TIME_LIMIT, Outcome, rollout
+from pixelrl.simulation.workers.jobs import TIME_LIMIT
+from pixelrl.simulation.workers.ray import RayPool
+from pixelrl.simulation.evaluation.rollout import Outcome, rollout
 from pixelrl.simulation.evaluation.statistics import confidence_sequence, summarise
 from pixelrl.runtime.video import Row, contact_sheet, mosaic, write_video
 
@@ -44,7 +46,7 @@ def evaluate(
     until: float | None = None,
     out: Path | None = None,
     html: bool = False,
-    cluster: Cluster | None = None,
+    cluster: RayPool | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Roll a policy out and write `evaluation.json` (films, and a page) into its directory, or into `out`.
@@ -65,14 +67,13 @@ def evaluate(
     warn_about_drawing(loaded, env_args, console)
     make = partial(make_env, env_args)
     with closing(make()) as opened:
-        policy, rate = in_environment_units(opened.action_dims, loaded), opened.control_freq
+        policy, rate = loaded.in_units_of(opened.action_dims), opened.control_freq
     check_control_rate(loaded.control_freq, rate, env_args)
-    judge = loaded.values if html else None
-    playing = partial(rollout, policy, make, history=loaded.history, judge=judge, time_limit=time_limit)
-    playing = partial(playing, episodes=episodes, seed=seed, workers=workers, starts=bank.starts if bank else ())
-    if cluster is not None:
-        playing = partial(playing, engine=partial(cluster.play, time_limit=time_limit))
-    with closing(playing(films=films)) as played:
+    critics = loaded.values if html else None
+    playing = partial(rollout, policy, make, history=loaded.history, critics=critics, time_limit=time_limit)
+    playing = partial(playing, episodes=episodes, seed=seed, workers=workers, pool=cluster)
+    playing = partial(playing, initial_states=bank.states if bank else ())
+    with closing(playing(videos=films)) as played:
         outcomes = watched(played, episodes, until, console)
     result = summarise(outcomes) | {"policy": loaded.origin, "env_args": env_args}
     result |= nodes_of(cluster) | provenance.record()
@@ -135,7 +136,7 @@ def again(playing: Callable[..., Iterable[Outcome]], outcomes: Sequence[Outcome]
     """Play the first failures again, to film those that were not: the same seeds give the same episodes."""
     failed = [outcome for outcome in outcomes if not outcome.success][:FAILURES]
     unseen = [outcome.index for outcome in failed if outcome.frames is None]
-    replayed = {outcome.index: outcome for outcome in playing(films=episodes, only=unseen)} if unseen else {}
+    replayed = {outcome.index: outcome for outcome in playing(videos=episodes, only=unseen)} if unseen else {}
     return [replayed.get(outcome.index, outcome) for outcome in failed]
 
 

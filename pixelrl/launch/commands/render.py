@@ -1,7 +1,6 @@
 """Draw the pictures that raw robosuite and robomimic files lack."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.simulation.envs.controllers import translated
 from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
-from pixelrl.simulation.evaluation.ray_engine import Cluster
-from pixelrl.simulation.evaluation.team import in_order
+from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.ray import RayPool
 
 FAR = 0.01
 """A replay whose end effector strays farther than this is worth a warning. [m]"""
@@ -41,7 +40,7 @@ def render(
     workers: int = 2,
     replay: bool = True,
     compress: bool = False,
-    cluster: Cluster | None = None,
+    cluster: RayPool | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Write the episodes of a raw file with pictures to `out`, and `OUT.render.json` beside it; return the latter.
@@ -62,17 +61,22 @@ def render(
     env_args["drawing"] = drawing or drawing_of(env_args)
     scene_args = env_args if replay else _without_controllers(env_args)
     dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
-    team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
     writer = EpisodeWriter(
-        out, env_args=env_args, action_dims=dims, compress=compress, masks=_masks(file, names), resume=f"pixelrl render {raw}"
+        out,
+        env_args=env_args,
+        action_dims=dims,
+        compress=compress,
+        masks=_masks(file, names),
+        resume=f"pixelrl render {raw}",
     )
     with progress_bar(console) as bar, writer:
         done = [notes.get("render", {}) for notes, _ in writer.kept]
         _check_kept(parts_folder(out), done, file, names, replay)
-        jobs = ((f"{raw}: {name}", (name, read_raw_episode(file, name))) for name in names[len(done) :])
+        rest = ((name, read_raw_episode(file, name)) for name in names[len(done) :])
+        pool = cluster or WorkerPool(workers)
         job = bar.add_task("render", total=len(names), completed=len(done), note="")
         try:
-            for episode in team(partial(render_raw_episodes, scene_args, replay), jobs):
+            for episode in render_raw_episodes(scene_args, rest, replay=replay, pool=pool, source=raw):
                 writer.add(episode)
                 done.append(episode.notes["render"])
                 bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")

@@ -1,7 +1,6 @@
 """Make a bank of starts, and find the one that an evaluation asks for."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,20 @@ from rich.console import Console
 
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE
 from pixelrl.datasets.hdf5.reader import read_contents
-from pixelrl.simulation.evaluation.initial_states import InitialStates, read_initial_states, write_initial_states
+from pixelrl.simulation.evaluation.initial_states import (
+    InitialStates,
+    read_initial_states,
+    record_initial_states,
+    write_initial_states,
+)
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.launch.engine import nodes_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import Provenance
-from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import PREFIX, named_env_args
-from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
-from pixelrl.simulation.evaluation.ray_engine import Cluster
-from pixelrl.simulation.envs.state import State
-from pixelrl.simulation.evaluation.team import in_order
+from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.ray import RayPool
 
 
 def starts(
@@ -31,7 +32,7 @@ def starts(
     seed: int,
     workers: int,
     options: Mapping[str, Any],
-    cluster: Cluster | None = None,
+    cluster: RayPool | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Write the starts that an evaluation with this seed has to the HDF5 file `out`, and `OUT.starts.json` beside it.
@@ -47,15 +48,14 @@ def starts(
     env_args = _env_args(task, options)
     if env_args.get("type", 1) == GYMNASIUM_TYPE:
         raise PixelrlError(f"{task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed")
-    jobs = ((f"start {index}", derive(seed, "evaluate", index)) for index in range(episodes))
-    team = partial(in_order, workers=workers) if cluster is None else cluster.in_order
+    pool = cluster or WorkerPool(workers)
     states = []
     with progress_bar(console) as bar:
         job = bar.add_task("starts", total=episodes, note="")
-        for state in team(partial(_begin_all, env_args), jobs):
+        for state in record_initial_states(env_args, episodes=episodes, seed=seed, pool=pool):
             states.append(state)
             bar.update(job, advance=1)
-    digest = write_initial_states(out, InitialStates(env_args=env_args, seed=seed, starts=tuple(states)))
+    digest = write_initial_states(out, InitialStates(env_args=env_args, seed=seed, states=tuple(states)))
     result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args}
     result |= nodes_of(cluster) | provenance.record()
     write_json(out.with_suffix(".starts.json"), result)
@@ -63,7 +63,9 @@ def starts(
     return result
 
 
-def chosen(path: Path | None, episodes: int | None, seed: int | None, *others: object) -> tuple[InitialStates | None, int, int]:
+def chosen(
+    path: Path | None, episodes: int | None, seed: int | None, *others: object
+) -> tuple[InitialStates | None, int, int]:
     """Return the bank that an evaluation begins from, if it does, how many episodes it has, and its seed.
 
     `others` are the options that choose an environment, which is the bank's business too.
@@ -78,7 +80,7 @@ def chosen(path: Path | None, episodes: int | None, seed: int | None, *others: o
             f"--starts {path} has its own seed and environment; leave --seed, --env, --env-options, --drawing away"
         )
     bank = read_initial_states(path)
-    return bank, len(bank.starts) if episodes is None else episodes, bank.seed
+    return bank, len(bank.states) if episodes is None else episodes, bank.seed
 
 
 def _env_args(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,15 +91,3 @@ def _env_args(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if not env_args:
         raise PixelrlError(f"{task}: names no environment (no env_args)")
     return env_args | {"env_kwargs": {**env_args.get("env_kwargs", {}), **options}}
-
-
-def _begin_all(env_args: Mapping[str, Any], seeds: Iterable[int]) -> Iterator[State]:
-    """Begin the episodes of one worker's share."""
-    undrawn = {**env_args, "env_kwargs": {**env_args.get("env_kwargs", {}), "use_camera_obs": False}}
-    env = make_robosuite_env(undrawn)
-    try:
-        for seed in seeds:
-            env.reset(seed=seed)
-            yield env.snapshot()
-    finally:
-        env.close()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from pixelrl.export.loaded_policy import LoadedPolicy, load_policy
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.engine import nodes_of
-from pixelrl.launch.loaded_policy import LoadedPolicy, environment_for, in_environment_units, load_policy
+from pixelrl.launch.loaded_policy import environment_for
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, view_path, write_sweep_page
 from pixelrl.runtime.errors import PixelrlError
@@ -22,7 +23,6 @@ from pixelrl.runtime.files import atomic_path, write_json
 from pixelrl.runtime.interfaces import Policy
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import make_env
-from pixelrl.simulation.evaluation.crew import AnyEnv
 from pixelrl.simulation.evaluation.perturbations import (
     ActionDelay,
     Blur,
@@ -32,8 +32,7 @@ from pixelrl.simulation.evaluation.perturbations import (
     PictureNoise,
     make_perturbed,
 )
-from pixelrl.simulation.evaluation.ray_engine import Cluster
-from pixelrl.simulation.evaluation.rollout import rollout
+from pixelrl.simulation.evaluation.rollout import AnyEnv, rollout
 from pixelrl.simulation.evaluation.scene_perturbations import (
     Brightness,
     CameraMoved,
@@ -45,7 +44,8 @@ from pixelrl.simulation.evaluation.scene_perturbations import (
     SceneryColour,
     Texture,
 )
-from pixelrl.simulation.evaluation.statistics import holm, judge, mcnemar, wilson
+from pixelrl.simulation.evaluation.statistics import holm, mcnemar, verdict_on, wilson
+from pixelrl.simulation.workers.ray import RayPool
 
 KINDS: tuple[type[Perturbation], ...] = (
     CameraMoved,
@@ -76,7 +76,7 @@ def sweep(
     step: int | None = None,
     env: str | None = None,
     out: Path | None = None,
-    cluster: Cluster | None = None,
+    cluster: RayPool | None = None,
     console: Console,
 ) -> dict[str, Any]:
     """Try a policy under each perturbation at each level, from the same starts; write `sweep.json`, `.png`, `.html`.
@@ -94,7 +94,7 @@ def sweep(
     env_args = environment_for(loaded, env)
     home = directory if out is None else out
     with closing(make_env(env_args)) as opened:
-        policy = in_environment_units(opened.action_dims, loaded)
+        policy = loaded.in_units_of(opened.action_dims)
         lacks = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(opened)) is not None}
     for name, lack in lacks.items():
         if only:
@@ -166,13 +166,13 @@ def tried(
     seed: int,
     workers: int,
     home: Path,
-    cluster: Cluster | None,
+    cluster: RayPool | None,
     console: Console,
 ) -> dict[str, Any]:
     """Play the episodes of one cell, keep the first picture of the first, and return who succeeded."""
     make = partial(make_perturbed, env_args, () if cell is None else (cell,))
     options: dict[str, Any] = {"episodes": episodes, "seed": seed, "workers": workers, "history": loaded.history}
-    options["engine"] = None if cluster is None else cluster.play
+    options["pool"] = cluster
     successes = [False] * episodes
     with progress_bar(console) as bar, closing(rollout(policy, make, **options)) as played:
         job = bar.add_task(key_of(cell), total=episodes, note="")
@@ -213,6 +213,6 @@ def judged(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         }
         if key in tests:
             p = adjusted[key]
-            verdict = judge(successes - sum(base), p)
+            verdict = verdict_on(successes - sum(base), p)
             found[key] |= {"against_unperturbed": tests[key], "p_adjusted": p, "verdict": verdict}
     return {"cells": found}

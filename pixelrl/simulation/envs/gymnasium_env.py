@@ -1,7 +1,8 @@
 """The door to every Gymnasium environment: pictures and vectors under robomimic's kind of keys, actions in [-1, 1]."""
 
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium
@@ -158,22 +159,28 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         return next((bool(np.all(info[key])) for key in SUCCESS if key in info), None)
 
 
-def make_gymnasium_env(env_args: Mapping[str, Any]) -> GymnasiumEnv:
+def make_gymnasium_env(env_args: Mapping[str, Any], allow_import: Collection[str] = ()) -> GymnasiumEnv:
     """Make a Gymnasium environment.
 
     Args:
         env_args: `env_name`: an id, with a module before it that registers it, say `gym_pusht:gym_pusht/PushT-v0`;
             `env_kwargs`: for `gymnasium.make`; `cameras`, if not all are wanted as they come: camera -> its `source`
             (the name of an observation, or `render`), `height` and `width`.
+        allow_import: modules that may be imported. `env_args` often come from a file, and must not run any code.
 
     Raises:
-        SimulationError: it does not exist, cannot be made here, or shows no picture.
+        SimulationError: it does not exist, cannot be made here, or shows no picture; or its module may not be imported.
     """
     name, options = str(env_args["env_name"]), dict(env_args.get("env_kwargs", {}))
     env: gymnasium.Env[Any, Any] | None = None
     try:
         module, _, key = name.rpartition(":")
-        if module:
+        if module and module not in sys.modules:
+            if module not in allow_import:
+                raise SimulationError(
+                    f"gym:{name} comes from a file and would import the module {module!r}; if you trust it, "
+                    f"name it yourself: --allow-import {module}, or --env gym:{name}"
+                )
             importlib.import_module(module)
         spec = gymnasium.spec(key)
         creator: Any = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point

@@ -1,11 +1,11 @@
-"""One door to every environment: robosuite's tasks, ours among them, and whatever Gymnasium can make."""
+"""Make any environment from its `env_args`: robosuite's tasks, ours among them, and what Gymnasium can make."""
 
 import copy
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from pixelrl.runtime.env_args import GYMNASIUM_TYPE
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
@@ -13,13 +13,19 @@ from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args
 PREFIX = "gym:"
 
 
-def make_env(env_args: Mapping[str, Any]) -> RobosuiteEnv | GymnasiumEnv:
+def make_env(env_args: Mapping[str, Any], allow_import: Collection[str] = ()) -> RobosuiteEnv | GymnasiumEnv:
     """Make the environment that a data set was recorded in; see `make_robosuite_env` and `make_gymnasium_env`.
+
+    Args:
+        env_args: robomimic's description of it. It may come from a file that anybody has written.
+        allow_import: modules that it may have imported, to register a Gymnasium environment.
 
     Raises:
         SimulationError: it does not exist, cannot be made with these options, or cannot be drawn here.
     """
-    return make_gymnasium_env(env_args) if env_args.get("type", 1) == GYMNASIUM_TYPE else make_robosuite_env(env_args)
+    if env_args.get("type", ROBOSUITE_TYPE) == GYMNASIUM_TYPE:
+        return make_gymnasium_env(env_args, allow_import)
+    return make_robosuite_env(env_args)
 
 
 def named_env_args(name: str, **options: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A file of starts that any policy can be tried on: whole simulator states, the same whoever reads them, and where.
+"""A file of initial states that any policy can be tried on: whole simulator states, the same on every machine.
 
 HDF5: `env_args`, `seed` and `sha256` are attributes of the root; `starts/<i>` holds a `State`: its `seed`, `start` and
 `steps` as attributes, `physics`, `accelerations/` and `model/` as arrays, `memory` as JSON in bytes. What the model has
@@ -7,9 +7,10 @@ alike in all starts is in `model/` once. The hash is of the content, so that the
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from numpy.typing import NDArray
 from pixelrl.datasets.hdf5.access import child, dataset, json_attribute, members, open_file
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import atomic_path
+from pixelrl.runtime.seeding import derive
+from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.envs.state import ACCELERATIONS, State
+from pixelrl.simulation.workers.jobs import Heartbeat, Pool
 
 FORMAT = 1
 """The version of such files that is written and read here."""
@@ -28,23 +32,23 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class InitialStates:
-    """Starts of one environment.
+    """Initial states of episodes of one environment.
 
     Attributes:
         env_args: robomimic's description of it.
-        seed: of the whole bank.
-        starts: the states, in order.
+        seed: of all of them.
+        states: in order.
     """
 
     env_args: Mapping[str, Any]
     seed: int
-    starts: tuple[State, ...]
+    states: tuple[State, ...]
 
     @cached_property
     def sha256(self) -> str:
         """Return the hash of everything that decides how an episode begins."""
         result = hashlib.sha256(json.dumps(self.env_args, sort_keys=True).encode())
-        for state in self.starts:
+        for state in self.states:
             result.update(json.dumps([state.seed, state.start, state.steps]).encode())
             result.update(_pack(state.memory))
             for name, value in [("physics", state.physics), *state.accelerations.items(), *sorted(state.model.items())]:
@@ -52,14 +56,35 @@ class InitialStates:
         return result.hexdigest()
 
 
-def write_initial_states(path: Path, bank: InitialStates) -> str:
-    """Write a bank, atomically, and return its hash."""
-    digest, common = bank.sha256, bank.starts[0].model
+def record_initial_states(env_args: Mapping[str, Any], *, episodes: int, seed: int, pool: Pool) -> Iterator[State]:
+    """Yield the states in which the episodes of an evaluation with this seed begin, in their order."""
+    options = {**env_args.get("env_kwargs", {}), "use_camera_obs": False}
+    jobs = ((f"start {index}", derive(seed, "evaluate", index)) for index in range(episodes))
+    with closing(pool.run(partial(_open_starter, {**env_args, "env_kwargs": options}), jobs, ordered=True)) as recorded:
+        for done in recorded:
+            yield done.result
+
+
+@contextmanager
+def _open_starter(env_args: Mapping[str, Any]) -> Iterator[Callable[[int, Heartbeat], State]]:
+    """Make an environment in a worker, and yield what begins the episode of a seed."""
+
+    def begin(seed: int, heartbeat: Heartbeat) -> State:
+        env.reset(seed=seed)
+        return env.snapshot()
+
+    with closing(make_robosuite_env(env_args)) as env:
+        yield begin
+
+
+def write_initial_states(path: Path, initial: InitialStates) -> str:
+    """Write a file of initial states, atomically, and return its hash."""
+    digest, common = initial.sha256, initial.states[0].model
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({"format": FORMAT, "env_args": json.dumps(bank.env_args)})
-        file.attrs.update({"seed": bank.seed, "sha256": digest})
+        file.attrs.update({"format": FORMAT, "env_args": json.dumps(initial.env_args)})
+        file.attrs.update({"seed": initial.seed, "sha256": digest})
         _write_arrays(file.create_group("model"), common)
-        for index, state in enumerate(bank.starts):
+        for index, state in enumerate(initial.states):
             group = file.create_group(f"starts/{index}")
             group.attrs.update({"seed": state.seed, "start": json.dumps(state.start), "steps": state.steps})
             group["physics"] = state.physics
@@ -72,24 +97,24 @@ def write_initial_states(path: Path, bank: InitialStates) -> str:
 
 
 def read_initial_states(path: Path) -> InitialStates:
-    """Read a bank.
+    """Read a file of initial states.
 
     Raises:
-        DataError: not a bank, of another format, or changed since it was written.
+        DataError: not such a file, of another format, or changed since it was written.
     """
     with open_file(path) as file:
         found = file.attrs.get("format")
         if "starts" not in file or found is None:
-            raise DataError(f"{path}: not a bank of starts; `pixelrl starts TASK --out FILE` writes one")
+            raise DataError(f"{path}: not a file of initial states; `pixelrl starts TASK --out FILE` writes one")
         if found != FORMAT:
             raise DataError(f"{path}: has format {found}; this version of pixelrl reads {FORMAT}: make it again")
         common, group = _read_arrays(child(file, "model")), child(file, "starts")
-        starts = tuple(_read_state(child(group, str(index)), common) for index in range(len(members(group))))
-        bank = InitialStates(env_args=json_attribute(file, "env_args", {}), seed=int(file.attrs["seed"]), starts=starts)
-        said = file.attrs["sha256"]
-    if not starts or bank.sha256 != said:
+        states = tuple(_read_state(child(group, str(index)), common) for index in range(len(members(group))))
+        env_args, seed = json_attribute(file, "env_args", {}), int(file.attrs["seed"])
+        initial, said = InitialStates(env_args=env_args, seed=seed, states=states), file.attrs["sha256"]
+    if not states or initial.sha256 != said:
         raise DataError(f"{path}: was changed or damaged since it was written: its sha256 is not {said}; make it again")
-    return bank
+    return initial
 
 
 def _read_state(group: h5py.Group, common: Mapping[str, NDArray[Any]]) -> State:

@@ -6,7 +6,7 @@ name, not from its level: the same episode goes the same way at all levels, and 
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -58,7 +58,9 @@ class Perturbation:
         return env
 
 
-def make_perturbed(env_args: Mapping[str, Any], perturbations: Sequence[Perturbation]) -> AnyEnv:
+def make_perturbed(
+    env_args: Mapping[str, Any], perturbations: Sequence[Perturbation], allow_import: Collection[str] = ()
+) -> AnyEnv:
     """Build an environment under perturbations; it pickles, as `partial(make_perturbed, env_args, perturbations)`.
 
     Raises:
@@ -66,7 +68,7 @@ def make_perturbed(env_args: Mapping[str, Any], perturbations: Sequence[Perturba
     """
     for each in perturbations:
         env_args = each.options(env_args)
-    return perturbed(make_env(env_args), perturbations)
+    return perturbed(make_env(env_args, allow_import), perturbations)
 
 
 def perturbed(env: AnyEnv, perturbations: Sequence[Perturbation]) -> AnyEnv:

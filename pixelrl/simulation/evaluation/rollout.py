@@ -1,59 +1,53 @@
-"""Try a policy: whole episodes, in parallel worker processes, from a fixed set of starts."""
+"""Evaluate a policy: whole episodes, played by parallel workers, from a fixed set of initial states.
 
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+An episode is the unit: a worker holds an environment and the policy, and plays one episode after another. Episode i is
+a function of policy, seed and i, so neither the number of workers nor their deaths can change its outcome.
+"""
+
+import math
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.spaces import Dict
 from numpy.typing import NDArray
 
-from pixelrl.runtime.errors import SimulationError
+from pixelrl.export.loaded_policy import LoadedPolicy, load_policy
+from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.frame_stack import History
 from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.runtime.seeding import derive
+from pixelrl.simulation.envs.make import make_env, with_cameras
 from pixelrl.simulation.envs.state import State
-from pixelrl.simulation.evaluation.crew import Answer, AnyEnv, Begin, Crew, failure
+from pixelrl.simulation.workers.jobs import TIME_LIMIT, Heartbeat, Pool
+from pixelrl.simulation.workers.pool import WorkerPool
 
-ROWS = 16
-"""How many rows a policy sees in a call, whatever the number of workers.
+AnyEnv = gymnasium.Env[Any, Any]
 
-Matrix products round differently for different batch sizes, and a contact-rich episode amplifies the last bit: with
-a fixed size, one worker and fifty give the same outcomes.
-"""
-
-ATTEMPTS = 3
-"""How often an episode is begun: one that loses so many workers is itself to blame."""
-
-TIME_LIMIT = 60.0
-"""How long a step or a reset may take before its worker counts as hung. [s]"""
-
-Judge = Callable[[Sensors], NDArray[np.float32]]
-"""What E critics think of the `ROWS` rows that a policy sees, float32 `[ROWS, E]`."""
+Critics = Callable[[Sensors], NDArray[np.float32]]
+"""The Q values of E critics for the action of the policy: `[B]` sensor readings in, float32 `[B, E]` out."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class EpisodeJob:
     """An episode to be played.
 
     Attributes:
         index: its number in the evaluation, from 0.
         seed: what its environment is reset with.
-        start: the state that it begins in, if not in one that the seed decides.
-        film: height and width of the pictures that are kept of it for people [px]; 0: none.
+        initial_state: the state that it begins in, if not in one that the seed decides.
+        video_size: height and width of the pictures that are kept of it for people [px]; 0: none.
     """
 
     index: int
     seed: int
-    start: State | None = None
-    film: int = 0
-
-    @property
-    def order(self) -> Begin:
-        """Return what a worker is told."""
-        options = None if self.start is None else {"state": self.start}
-        return Begin(seed=self.seed, options=options, film=self.film)
+    initial_state: State | None = None
+    video_size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +60,8 @@ class Outcome:
         success: `info["success"]` of its last step.
         return_: the undiscounted sum of its rewards.
         length: its steps.
-        frames: uint8 `[length + 1, S, S, 3]`, from the start to the end, if it was filmed.
-        values: float32 `[length, E]`, what E critics thought before each step, if any were asked.
+        frames: uint8 `[length + 1, S, S, 3]`, from the start to the end, if a video of it was wanted.
+        values: float32 `[length, E]`, the Q values of E critics before each step, if they were wanted.
         restarts: how often its worker was lost, and it was begun anew; that changes nothing else.
     """
 
@@ -81,14 +75,44 @@ class Outcome:
     restarts: int = field(default=0, compare=False)
 
 
-class Engine(Protocol):
-    """Whatever plays episodes: processes on this machine (`play`), or a cluster."""
+def evaluate(
+    policy: Policy | LoadedPolicy | Path | str,
+    env_args: Mapping[str, Any] | None = None,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    workers: int = 1,
+    allow_import: Collection[str] = (),
+    **options: Any,
+) -> list[Outcome]:
+    """Play episodes and return their outcomes by index: `statistics.summarise` makes figures of them.
 
-    def __call__(
-        self, policy: Policy, make: Callable[[], AnyEnv], jobs: Sequence[Job], *, history: int, judge: Judge | None
-    ) -> Generator[Outcome, None, None]:
-        """Yield the outcome of each job when it ends, in any order; each is a function of the arguments alone."""
-        ...
+    Args:
+        policy: acts; or the directory of a training run or of an exported policy. Workers are fresh processes, so
+            a policy of your own must pickle, and a script that calls this wants `if __name__ == "__main__":`.
+        env_args: robomimic's description of the environment; default: that of the data of a loaded policy, whose
+            cameras it takes in any case.
+        episodes: how many.
+        seed: of their starts.
+        workers: how many processes play them.
+        allow_import: modules that a Gymnasium environment named `MODULE:ID` may import.
+        options: as of `rollout`.
+
+    Raises:
+        PixelrlError: no such policy or environment, or as of `rollout`.
+    """
+    loaded = load_policy(Path(policy)) if isinstance(policy, Path | str) else policy
+    env_args = env_args or getattr(loaded, "env_args", None)
+    if not env_args:
+        raise PixelrlError("the policy tells no environment; give its env_args")
+    make = partial(make_env, env_args, allow_import=allow_import)
+    if isinstance(loaded, LoadedPolicy):
+        make = partial(make_env, with_cameras(env_args, loaded.pictures, {}), allow_import=allow_import)
+        options = {"history": loaded.history, **options}
+        with closing(make()) as env:
+            loaded = loaded.in_units_of(env.action_dims)
+    played = rollout(loaded, make, episodes=episodes, seed=seed, workers=workers, **options)
+    return sorted(played, key=lambda outcome: outcome.index)
 
 
 def rollout(
@@ -97,36 +121,35 @@ def rollout(
     *,
     episodes: int,
     seed: int,
-    workers: int,
+    workers: int = 1,
     history: int = 1,
-    films: int = 0,
-    film_size: int = 256,
+    videos: int = 0,
+    video_size: int = 256,
     only: Sequence[int] | None = None,
-    judge: Judge | None = None,
-    starts: Sequence[State] = (),
+    critics: Critics | None = None,
+    initial_states: Sequence[State] = (),
     time_limit: float = TIME_LIMIT,
-    engine: Engine | None = None,
+    pool: Pool | None = None,
 ) -> Generator[Outcome, None, None]:
     """Play `episodes` episodes and yield each one's outcome when it ends, so not in the order of their indices.
 
-    Episode i starts from the same seed whichever worker plays it, and every episode that starts is finished and
-    yielded: the set of outcomes depends neither on the number of workers nor on which episodes are short.
-    The policy must be a function of what it is given: its rows change owners, and their histories are kept here.
+    Every episode that is begun is finished and yielded: the set of outcomes does not depend on which ones are short.
+    The policy must be a function of what it is given. It is sent to each worker by value, with its weights.
 
     Args:
-        policy: acts for `ROWS` rows at once, in this process; some rows may be idle.
+        policy: acts for one row at a time.
         make: makes an environment in a worker.
         episodes: how many to play.
         seed: the evaluation's seed.
         workers: how many processes play them.
         history: how many pictures of each camera the policy sees, the last ones of the episode, along the channels.
-        films: the first so many episodes are filmed, by the environment's `picture(film_size)`.
-        film_size: height and width of the films [px].
+        videos: keep frames of the first so many episodes, by the environment's `picture(video_size)`.
+        video_size: height and width of these frames [px].
         only: play these of the episodes again, and no others.
-        judge: critics who look on; the actions do not depend on them.
-        starts: states to begin in, one an episode, of a `RobosuiteEnv`; their seeds are then the episodes'.
+        critics: also note their Q values before each step; the actions do not depend on them.
+        initial_states: to begin in, one an episode, of a `RobosuiteEnv`; their seeds are then the episodes'.
         time_limit: how long a step or a reset may take before its worker is replaced [s].
-        engine: plays the episodes instead of processes on this machine; `workers` and `time_limit` are then its own.
+        pool: plays the episodes instead of `workers` processes on this machine.
 
     Raises:
         SimulationError: an environment failed, an episode lost its worker time and again, or an action is not finite
@@ -136,142 +159,115 @@ def rollout(
         raise SimulationError(f"episodes and workers must be at least 1; got {episodes} and {workers}")
     if not time_limit > 0:
         raise SimulationError(f"the time limit of a step is {time_limit:g} s; it must be above 0")
-    if starts and episodes > len(starts):
-        raise SimulationError(f"{episodes} episodes are to begin from {len(starts)} starts; ask for at most so many")
+    if initial_states and episodes > len(initial_states):
+        message = f"{episodes} episodes are to begin from {len(initial_states)} starts"
+        raise SimulationError(f"{message}; ask for at most so many")
     jobs = []
     for index in range(episodes) if only is None else only:
-        start = starts[index] if starts else None
-        begun_with = start.seed if start else derive(seed, "evaluate", index)
-        jobs.append(Job(index=index, seed=begun_with, start=start, film=film_size if index < films else 0))
-    engine = engine or partial(play, workers=workers, time_limit=time_limit)
-    yield from engine(policy, make, jobs, history=history, judge=judge)
+        state = initial_states[index] if initial_states else None
+        begun_with = state.seed if state else derive(seed, "evaluate", index)
+        size = video_size if index < videos else 0
+        jobs.append(EpisodeJob(index=index, seed=begun_with, initial_state=state, video_size=size))
+    named = ((f"episode {job.index} (seed {job.seed})", job) for job in jobs)
+    open_worker = partial(open_player, policy, critics, make, history)
+    with closing((pool or WorkerPool(workers)).run(open_worker, named, time_limit=time_limit)) as played:
+        for done in played:
+            yield replace(done.result, restarts=done.restarts)
 
 
-def play(
-    policy: Policy,
-    make: Callable[[], AnyEnv],
-    jobs: Sequence[Job],
-    *,
-    history: int,
-    judge: Judge | None = None,
-    workers: int,
-    time_limit: float = TIME_LIMIT,
-) -> Generator[Outcome, None, None]:
-    """Play episodes in processes on this machine: the local `Engine`.
-
-    A worker that dies or hangs is replaced. Its episode is begun anew, by whoever is free, from the same start.
-    """
-    with Crew(make, min(workers, len(jobs)), time_limit) as crew:
-        yield from play_on(crew, policy, deque(jobs), history=history, judge=judge)
+@contextmanager
+def open_player(
+    policy: Policy, critics: Critics | None, make: Callable[[], AnyEnv], history: int
+) -> Iterator["EpisodePlayer"]:
+    """Make an environment in a worker, and yield what plays episodes in it."""
+    with closing(make()) as env:
+        yield EpisodePlayer(policy, critics, env, history)
 
 
-def play_on(
-    crew: Crew, policy: Policy, waiting: deque[Job], *, history: int, judge: Judge | None
-) -> Generator[Outcome, None, None]:
-    """Play episodes with a crew until none are waiting; others may be added meanwhile, by another thread too."""
-    losses: Counter[int] = Counter()
-    playing: dict[int, _Take] = {}  # worker -> its episode
-    pasts = [History(history) for _ in range(crew.seats)]
-    while waiting or playing:
-        free = [worker for worker in crew.ready(or_wait=not playing) if worker not in playing]
-        fresh = {worker: _Take(job=waiting.popleft()) for worker in free if waiting}
-        playing |= fresh
-        crew.tell({worker: take.job.order for worker, take in fresh.items()})
-        heard = _hear(crew, playing, waiting, losses)  # whoever is done goes on, and waits for nobody's reset
-        going = {worker: playing[worker] for worker in heard if not playing[worker].over}
-        seen = {worker: _look(crew.sensors, worker, pasts[worker], take) for worker, take in going.items()}
-        for rows, workers in _batches(seen):
-            crew.tell(_act(policy, rows, {worker: going[worker] for worker in workers}, crew.action_shape))
-            if judge is not None:
-                for worker, values in zip(workers, judge(rows), strict=False):
-                    going[worker].values.append(values)
-        for worker in heard:
-            if worker not in going:
-                take = playing.pop(worker)
-                yield take.outcome(losses[take.job.index])
+class EpisodePlayer:
+    """An environment and a policy in one process: calling it plays an episode."""
+
+    def __init__(self, policy: Policy, critics: Critics | None, env: AnyEnv, history: int) -> None:
+        space: Any = env.observation_space
+        if not isinstance(space, Dict):
+            raise SimulationError(f"the environment observes a {space}; expected a Dict of pictures and vectors")
+        self._policy, self._critics, self._env, self._space = policy, critics, env, space
+        self._history = History(history)
+
+    def __call__(self, job: EpisodeJob, heartbeat: Heartbeat) -> Outcome:
+        """Play an episode.
+
+        Raises:
+            SimulationError: whatever went wrong, and after how many steps.
+        """
+        episode = _Episode()
+        try:
+            self._play(job, episode, heartbeat)
+        except PixelrlError as error:
+            raise SimulationError(f"after {episode.length} steps: {error}") from error
+        except Exception as error:
+            raise SimulationError(f"after {episode.length} steps: {type(error).__name__}: {error}") from error
+        return Outcome(
+            index=job.index,
+            seed=job.seed,
+            success=episode.success,
+            return_=episode.return_,
+            length=episode.length,
+            frames=np.stack(episode.frames) if job.video_size else None,
+            values=np.concatenate(episode.values) if self._critics else None,
+        )
+
+    def _play(self, job: EpisodeJob, episode: "_Episode", heartbeat: Heartbeat) -> None:
+        self._history.reset()
+        options = None if job.initial_state is None else {"state": job.initial_state}
+        sensors, _ = self._env.reset(seed=job.seed, options=options)
+        self._check_sensors(sensors)
+        over = False
+        while True:
+            heartbeat()
+            if job.video_size:
+                episode.frames.append(self._env.get_wrapper_attr("picture")(job.video_size))
+            if over:
+                return
+            seen = self._history({key: value[np.newaxis] for key, value in sensors.items()})
+            if self._critics is not None:
+                episode.values.append(np.asarray(self._critics(seen)))
+            sensors, reward, terminated, truncated, info = self._env.step(self._action(seen))
+            self._check_sensors(sensors)
+            if not math.isfinite(reward):
+                raise SimulationError(f"the environment's reward is {reward}; expected a finite number")
+            episode.return_ += float(reward)
+            episode.length += 1
+            episode.success, over = bool(info["success"]), bool(terminated or truncated)
+
+    def _check_sensors(self, sensors: Sensors) -> None:
+        """Raise if what is sensed is not what the observation space promises, or no number."""
+        for key, space in self._space.items():
+            value = sensors[key]
+            if value.shape != space.shape or value.dtype != space.dtype:
+                came, promised = (f"{each.dtype} {list(each.shape or ())}" for each in (value, space))
+                raise SimulationError(f"the environment's {key!r} is {came}; its observation space says {promised}")
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise SimulationError(f"the environment's {key!r} holds NaN or an infinity; expected finite numbers")
+
+    def _action(self, seen: Sensors) -> NDArray[np.float32]:
+        """Ask the policy for an action, `[A]`."""
+        actions = np.asarray(self._policy(seen))
+        expected = (1, *(self._env.action_space.shape or ()))
+        if actions.shape != expected:
+            raise SimulationError(f"the policy's actions have shape {actions.shape}, not {expected}")
+        if not np.isfinite(actions).all():
+            raise SimulationError(f"the policy's action is not finite: {actions[0].tolist()}")
+        action: NDArray[np.float32] = actions[0]
+        return action
 
 
 @dataclass(kw_only=True)
-class _Take:
+class _Episode:
     """An episode that is being played."""
 
-    job: Job
     return_: float = 0.0
-    length: int = -1  # the first answer is that of the start
-    over: bool = False
+    length: int = 0
     success: bool = False
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     values: list[NDArray[np.float32]] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        return f"episode {self.job.index} (seed {self.job.seed}), after {max(0, self.length)} steps"
-
-    def add(self, answer: Answer) -> None:
-        """Count an answer."""
-        self.return_ += answer.reward
-        self.length += 1
-        self.over, self.success = answer.terminated or answer.truncated, answer.success
-        if answer.picture is not None:
-            self.frames.append(answer.picture)
-
-    def outcome(self, restarts: int) -> Outcome:
-        """Close the books."""
-        return Outcome(
-            index=self.job.index,
-            seed=self.job.seed,
-            success=self.success,
-            return_=self.return_,
-            length=self.length,
-            frames=np.stack(self.frames) if self.frames else None,
-            values=np.stack(self.values) if self.values else None,
-            restarts=restarts,
-        )
-
-
-def _hear(crew: Crew, playing: dict[int, _Take], waiting: deque[Job], losses: Counter[int]) -> list[int]:
-    """Wait for answers, book them, and return whose they are; the episode of a lost worker waits to be begun anew."""
-    heard = []
-    for worker, answer in crew.hear().items():
-        take = playing[worker]
-        if isinstance(answer, Answer) and answer.error:
-            raise failure(str(take), answer)
-        if isinstance(answer, Answer):
-            take.add(answer)
-            heard.append(worker)
-            continue
-        losses[take.job.index] += 1
-        if losses[take.job.index] == ATTEMPTS:
-            raise SimulationError(f"{take}: {answer.reason}; the episode was begun {ATTEMPTS} times")
-        waiting.appendleft(playing.pop(worker).job)
-    return heard
-
-
-def _look(sensors: Sensors, worker: int, past: History, take: _Take) -> Sensors:
-    """Return what a worker senses, `[1, ...]`, with the pictures that came before."""
-    if take.length == 0:
-        past.reset()
-    return past({key: value[worker : worker + 1] for key, value in sensors.items()})
-
-
-def _batches(seen: Mapping[int, Sensors]) -> Iterator[tuple[Sensors, list[int]]]:
-    """Yield readings in batches of `ROWS`, padded with zeros, and whose they are."""
-    for start in range(0, len(seen), ROWS):
-        workers = list(seen)[start : start + ROWS]
-        rows = {key: np.zeros((ROWS, *one.shape[1:]), one.dtype) for key, one in seen[workers[0]].items()}
-        for row, worker in enumerate(workers):
-            for key, value in seen[worker].items():
-                rows[key][row] = value[0]
-        yield rows, workers
-
-
-def _act(
-    policy: Policy, rows: Sensors, takes: Mapping[int, _Take], shape: tuple[int, ...]
-) -> dict[int, NDArray[np.float32]]:
-    """Ask for the actions, of this shape each, of the workers whose readings lie in the first rows."""
-    answer = np.asarray(policy(rows))
-    if answer.shape != (ROWS, *shape):
-        raise SimulationError(f"the policy's actions have shape {answer.shape}, not {(ROWS, *shape)}")
-    for action, take in zip(answer, takes.values(), strict=False):
-        if not np.isfinite(action).all():
-            raise SimulationError(f"{take}: the policy's action is not finite: {action.tolist()}")
-    return dict(zip(takes, answer, strict=False))

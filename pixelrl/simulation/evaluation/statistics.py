@@ -55,7 +55,7 @@ def paired_bootstrap(first: Sequence[bool], second: Sequence[bool], confidence: 
     return percentiles(difference[drawn].mean(axis=1), confidence)
 
 
-def judge(difference: float, p: float, alpha: float = 0.05) -> Verdict:
+def verdict_on(difference: float, p: float, alpha: float = 0.05) -> Verdict:
     """Return a verdict on the first of two policies: `undetermined` unless p is at most alpha."""
     if p > alpha or difference == 0:
         return "undetermined"

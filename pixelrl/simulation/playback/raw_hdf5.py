@@ -6,8 +6,10 @@ Two layouts: robosuite's, as its `collect_human_demonstrations.py` writes it (`/
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from pixelrl.runtime.errors import DataError
 from pixelrl.simulation.envs.controllers import is_before_1_5
 from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode
+from pixelrl.simulation.workers.jobs import Heartbeat, Pool
 
 COLLECTED_AT = 20
 """Actions a second in robosuite's own collecting script, which does not note them. [Hz]"""
@@ -102,24 +105,48 @@ def read_raw_episode(raw: RawFile, name: str) -> RawEpisode:
 
 
 def render_raw_episodes(
-    env_args: Mapping[str, Any], replay: bool, recordings: Iterable[tuple[str, RawEpisode]]
+    env_args: Mapping[str, Any],
+    episodes: Iterable[tuple[str, RawEpisode]],
+    *,
+    replay: bool,
+    pool: Pool,
+    source: Path,
 ) -> Iterator[Episode]:
-    """Yield demos with pictures, drawn in an environment that is made for them; each comes with its name.
+    """Yield demos with pictures, in their order, drawn by a pool of workers.
 
-    `notes["render"]` has what `redraw` notes, and the demo's name, its `digest`, steps and success.
+    `notes["render"]` has what `render_raw_episode` notes, and the demo's name, its `digest`, steps and success.
+
+    Args:
+        env_args: of the environment that workers make.
+        episodes: name and content of each demo.
+        replay: play the actions too.
+        pool: draws them.
+        source: the raw file, for error messages.
 
     Raises:
         PixelrlError: the environment cannot be made, or a demo does not fit it.
     """
-    env = make_robosuite_env(env_args)
-    try:
-        for name, recording in recordings:
-            episode = render_raw_episode(env, recording, replay=replay)
-            facts = {"source": name, "digest": recording.digest(), "steps": len(episode)}
-            facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}
-            yield replace(episode, notes={**episode.notes, "render": facts})
-    finally:
-        env.close()
+    jobs = ((f"{source}: {name}", (name, episode)) for name, episode in episodes)
+    with closing(pool.run(partial(_open_renderer, env_args, replay), jobs, ordered=True)) as rendered:
+        for done in rendered:
+            yield done.result
+
+
+@contextmanager
+def _open_renderer(
+    env_args: Mapping[str, Any], replay: bool
+) -> Iterator[Callable[[tuple[str, RawEpisode], Heartbeat], Episode]]:
+    """Make an environment in a worker, and yield what draws a demo."""
+
+    def draw(named: tuple[str, RawEpisode], heartbeat: Heartbeat) -> Episode:
+        name, raw = named
+        episode = render_raw_episode(env, raw, replay=replay, heartbeat=heartbeat)
+        facts = {"source": name, "digest": raw.digest(), "steps": len(episode)}
+        facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}
+        return replace(episode, notes={**episode.notes, "render": facts})
+
+    with closing(make_robosuite_env(env_args)) as env:
+        yield draw
 
 
 def _env_args(data: h5py.Group) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.controllers import reorder
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.playback.recorded_scene import localise
+from pixelrl.simulation.workers.jobs import Heartbeat
 
 FORCES = "_joint_acc"
 """The end of the names of sensors that do not depend on the state alone."""
@@ -63,7 +64,9 @@ class RawEpisode:
         return result.hexdigest()[:16]
 
 
-def render_raw_episode(env: RobosuiteEnv, recording: RawEpisode, *, replay: bool = True) -> Episode:
+def render_raw_episode(
+    env: RobosuiteEnv, recording: RawEpisode, *, replay: bool = True, heartbeat: Heartbeat = lambda: None
+) -> Episode:
     """Return the episode of a recording as the environment's cameras see it.
 
     Rewards are the recorded ones; where there are none, those that the environment pays for the state after each
@@ -75,6 +78,7 @@ def render_raw_episode(env: RobosuiteEnv, recording: RawEpisode, *, replay: bool
         recording: what was recorded.
         replay: play the actions too. Without, the last action is dropped if nobody recorded the state after it, and
             the actions' order is the recorded one.
+        heartbeat: called at each step.
 
     Raises:
         SimulationError: the recording does not fit the environment.
@@ -87,13 +91,16 @@ def render_raw_episode(env: RobosuiteEnv, recording: RawEpisode, *, replay: bool
         if actions.shape[1] != size:
             raise SimulationError(f"actions of {actions.shape[1]} numbers; the task takes {size}")
         actions = reorder(actions, env.robosuite) if recording.old else actions
-        paths = _replay(env, states, actions)
+        paths = _replay(env, states, actions, heartbeat)
         if len(states) == len(actions):
             states = np.concatenate([states, paths[0][-1:]])
     steps = len(states) - 1
     if not steps:
         raise SimulationError("one state, and no replay: that is no transition")
-    seen = [_look(env, state, action) for state, action in zip(states, [None, *actions], strict=False)]
+    seen = []
+    for state, action in zip(states, [None, *actions], strict=False):
+        heartbeat()
+        seen.append(_look(env, state, action))
     if paths is not None:
         known = len(recording.states)
         hands = np.stack([each.hands for each in seen])
@@ -206,7 +213,7 @@ def _begin(env: RobosuiteEnv, recording: RawEpisode) -> None:
 
 
 def _replay(
-    env: RobosuiteEnv, states: NDArray[np.float64], actions: NDArray[np.float64]
+    env: RobosuiteEnv, states: NDArray[np.float64], actions: NDArray[np.float64], heartbeat: Heartbeat
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Play the actions, and return the states `[N + 1, D]` and the end effectors `[N + 1, K, 3]` [m].
 
@@ -217,6 +224,7 @@ def _replay(
     reached, hands = [env.state()], [_hands(env)]
     sim = env.robosuite.sim
     for index, action in enumerate(actions):
+        heartbeat()
         if index == len(states) - 1 and not np.array_equal(reached[-1], states[index]):
             sim.set_state_from_flattened(states[index])
             sim.forward()

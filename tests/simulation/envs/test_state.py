@@ -1,7 +1,8 @@
 """A state put back anywhere has the same future, bit for bit."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from pixelrl.simulation.envs.make import make_env
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.envs.state import State
 from pixelrl.simulation.evaluation.initial_states import InitialStates, read_initial_states, write_initial_states
-from pixelrl.simulation.evaluation.rollout import ROWS, rollout
-from pixelrl.simulation.evaluation.team import in_order
+from pixelrl.simulation.evaluation.rollout import rollout
+from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.pool import WorkerPool
 
 TASKS = {"pick-place-tray": "held", "drawer-blocked-drawer": None, "Lift": None}
 SEED, AMID, END = 7, 4, 8
@@ -46,17 +48,20 @@ def look(sensors: Sensors) -> str:
     return hashlib.sha256(b"".join(sensors[key].tobytes() for key in sorted(sensors))).hexdigest()
 
 
-def elsewhere(folder: Path, tasks: Iterable[str]) -> Iterator[list[list[str]]]:
-    """In another process, after another episode: what is sensed in each state of the banks, and what comes after."""
-    for task in tasks:
-        env = make_robosuite_env(default_env_args(task, size=32))
-        env.step(np.ones(env.action_space.shape))
-        futures = []
-        for state in read_initial_states(folder / f"{task}.hdf5").starts:
-            sensors, _ = env.reset(seed=99, options={"state": state})
-            futures.append([look(sensors), *play(env, range(state.steps, END))])
-        yield futures
-        env.close()
+@contextmanager
+def elsewhere(folder: Path) -> Iterator[Callable[[str, Heartbeat], list[list[str]]]]:
+    """In another process, after another episode: what is sensed in each state of a file, and what comes after."""
+
+    def futures(task: str, heartbeat: Heartbeat) -> list[list[str]]:
+        found = []
+        with closing(make_robosuite_env(default_env_args(task, size=32))) as env:
+            env.step(np.ones(env.action_space.shape))
+            for state in read_initial_states(folder / f"{task}.hdf5").states:
+                sensors, _ = env.reset(seed=99, options={"state": state})
+                found.append([look(sensors), *play(env, range(state.steps, END))])
+        return found
+
+    yield futures
 
 
 def test_a_state_has_one_future_in_any_process_after_any_history_and_amid_an_episode(
@@ -70,11 +75,11 @@ def test_a_state_has_one_future_in_any_process_after_any_history_and_amid_an_epi
         before = play(env, range(AMID))
         amid = env.snapshot()
         after = play(env, range(AMID, END))
-        bank = InitialStates(env_args=default_env_args(task), seed=SEED, starts=(amid, begun))
+        bank = InitialStates(env_args=default_env_args(task), seed=SEED, states=(amid, begun))
         write_initial_states(tmp_path / f"{task}.hdf5", bank)
         expected.append([[before[-1][:64], *after], [first, *before, *after]])
-    found = list(in_order(partial(elsewhere, tmp_path), ((task, task) for task in TASKS), workers=1))
-    assert found == expected
+    found = WorkerPool(1).run(partial(elsewhere, tmp_path), ((task, task) for task in TASKS), ordered=True)
+    assert [done.result for done in found] == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -128,14 +133,14 @@ def test_a_bank_is_read_as_it_was_written(envs: dict[str, RobosuiteEnv], tmp_pat
     for seed in (1, 2):
         env.reset(seed=seed)
         states.append(env.snapshot())
-    bank = InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, starts=tuple(states))
+    bank = InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, states=tuple(states))
     path = tmp_path / "bank.hdf5"
     assert write_initial_states(path, bank) == bank.sha256
     again = read_initial_states(path)
     assert again.sha256 == bank.sha256 and (again.env_args, again.seed) == (bank.env_args, 3)
-    for one, other in zip(bank.starts, again.starts, strict=True):
+    for one, other in zip(bank.states, again.states, strict=True):
         assert_same(one, other)
-    assert replace(bank, starts=tuple(states[::-1])).sha256 != bank.sha256
+    assert replace(bank, states=tuple(states[::-1])).sha256 != bank.sha256
 
 
 def assert_same(one: State, other: State) -> None:
@@ -159,7 +164,7 @@ def test_what_is_no_bank_or_was_changed_is_refused(envs: dict[str, RobosuiteEnv]
 
     def fresh() -> h5py.File:
         write_initial_states(
-            path, InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, starts=(env.snapshot(),))
+            path, InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, states=(env.snapshot(),))
         )
         return h5py.File(path, "r+")
 
@@ -177,14 +182,14 @@ def test_what_is_no_bank_or_was_changed_is_refused(envs: dict[str, RobosuiteEnv]
         read_initial_states(path)
     with h5py.File(path, "w") as file:
         file["data"] = 1
-    with pytest.raises(DataError, match="not a bank of starts; `pixelrl starts TASK --out FILE` writes one"):
+    with pytest.raises(DataError, match="not a file of initial states; `pixelrl starts TASK --out FILE` writes one"):
         read_initial_states(path)
 
 
 def wander(sensors: Sensors) -> NDArray[np.float32]:
     """Act by what is seen, so that any difference grows."""
     shade = sensors["agentview_image"].mean(axis=(1, 2)) / 128 - 1
-    return np.concatenate([np.sin(40 * shade), shade[:, :1]], axis=1).astype(np.float32).reshape(ROWS, 4)
+    return np.concatenate([np.sin(40 * shade), shade[:, :1]], axis=1).astype(np.float32).reshape(1, 4)
 
 
 def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers(
@@ -199,9 +204,9 @@ def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers
     for outcome in by_seed:
         env.reset(seed=outcome.seed)
         starts.append(env.snapshot())
-    write_initial_states(tmp_path / "bank.hdf5", InitialStates(env_args=args, seed=5, starts=tuple(starts)))
-    banked = read_initial_states(tmp_path / "bank.hdf5").starts
-    found = list(rollout(wander, make, workers=2, starts=banked, **options))
+    write_initial_states(tmp_path / "bank.hdf5", InitialStates(env_args=args, seed=5, states=tuple(starts)))
+    banked = read_initial_states(tmp_path / "bank.hdf5").states
+    found = list(rollout(wander, make, workers=2, initial_states=banked, **options))
     assert sorted(found, key=lambda each: each.index) == by_seed
     with pytest.raises(SimulationError, match="3 episodes are to begin from 2 starts"):
-        list(rollout(wander, make, workers=2, starts=banked[:2], **options))
+        list(rollout(wander, make, workers=2, initial_states=banked[:2], **options))

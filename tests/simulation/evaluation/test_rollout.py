@@ -1,14 +1,14 @@
-"""Rollouts: every episode counts once, whoever plays it, and failures have names."""
+"""Rollouts: every episode counts once, whichever worker plays it, and failures have names."""
 
+import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixelrl.runtime.errors import SimulationError
+from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.evaluation.rollout import ROWS, Job, Outcome, rollout
-from pixelrl.simulation.evaluation.rollout import play as play_here
+from pixelrl.simulation.envs.make import named_env_args
+from pixelrl.simulation.evaluation.rollout import Outcome, evaluate, rollout
+from pixelrl.simulation.workers.jobs import Done
+from pixelrl.simulation.workers.pool import WorkerPool
 
 
 class Walk(gymnasium.Env[Any, Any]):
@@ -58,14 +60,6 @@ class Walk(gymnasium.Env[Any, Any]):
 
     def picture(self, size: int) -> NDArray[np.uint8]:
         return np.full((size, size, 3), self.steps, np.uint8)
-
-
-class Unmakable(Walk):
-    """An environment that can be made in the parent only, say for want of a driver."""
-
-    def __init__(self) -> None:
-        if multiprocessing.parent_process() is not None:
-            os._exit(1)
 
 
 class Undrawable(Walk):
@@ -115,19 +109,54 @@ class Fail(Walk):
         return sensors, np.inf if self.how == "inf" else reward, *rest
 
 
-def go(sensors: Sensors) -> NDArray[np.float32]:
-    """Walk faster the brighter the picture; every row of the batch counts."""
-    speed = 0.6 + sensors["camera_image"].mean(axis=(1, 2, 3)) / 510
-    assert speed.shape == (ROWS,)
+def walk(sensors: Sensors) -> NDArray[np.float32]:
+    """Walk faster the brighter the picture."""
+    speed = 0.6 + sensors["camera_image"][..., -3:].mean(axis=(1, 2, 3)) / 510
     return np.stack([speed, 0 * speed], axis=1, dtype=np.float32, casting="same_kind")
 
 
-def play(make: Any = Walk, policy: Any = go, **options: Any) -> list[Outcome]:
+@dataclass(frozen=True)
+class Spy:
+    """Walks, and writes the shades of the pictures that it sees into a file, a line a step."""
+
+    path: Path
+
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        stack = sensors["camera_image"]
+        assert stack.shape == (1, 4, 4, 9)
+        with self.path.open("a") as file:
+            file.write(json.dumps(stack[0, 0, 0, ::3].tolist()) + "\n")
+        return walk(sensors)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Acts always alike."""
+
+    actions: NDArray[np.float32]
+
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        return self.actions
+
+
+def without_torch(sensors: Sensors) -> NDArray[np.float32]:
+    """Fail if torch was imported."""
+    assert "torch" not in sys.modules and "onnxruntime" not in sys.modules
+    return walk(sensors)
+
+
+def positions(sensors: Sensors) -> NDArray[np.float32]:
+    """Be two critics."""
+    assert sensors["position"].shape == (1, 1)
+    return np.concatenate([sensors["position"], -sensors["position"]], axis=1)
+
+
+def play(make: Any = Walk, policy: Any = walk, **options: Any) -> list[Outcome]:
     outcomes = list(rollout(policy, make, **{"episodes": 7, "seed": 3, "workers": 1} | options))
     return sorted(outcomes, key=lambda outcome: outcome.index)
 
 
-def test_one_worker_and_three_give_the_same_outcomes_and_every_episode_counts_once() -> None:
+def test_outcomes_depend_on_policy_seed_and_index_alone() -> None:
     alone = play(workers=1)
     assert alone == play(workers=3)
     assert [outcome.index for outcome in alone] == list(range(7))
@@ -138,48 +167,29 @@ def test_one_worker_and_three_give_the_same_outcomes_and_every_episode_counts_on
         sensors, _ = env.reset(seed=outcome.seed)
         terminated = truncated = False
         while not (terminated or truncated):
-            rows = {key: np.repeat(value[None], ROWS, axis=0) for key, value in sensors.items()}
-            sensors, reward, terminated, truncated, _ = env.step(go(rows)[0])
+            rows = {key: value[None] for key, value in sensors.items()}
+            sensors, reward, terminated, truncated, _ = env.step(walk(rows)[0])
         assert (outcome.length, outcome.return_, outcome.success) == (env.steps, reward, terminated)
 
 
-def test_more_workers_than_rows_are_served_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pixelrl.simulation.evaluation.rollout.ROWS", 2)
-    calls: list[int] = []
-
-    def approach(sensors: Sensors) -> NDArray[np.float32]:
-        calls.append(len(sensors["position"]))
-        return np.repeat(1.1 - sensors["position"], 2, axis=1)
-
-    assert play(policy=approach, workers=3) == play(policy=approach, workers=1)
-    assert set(calls) == {2}
-
-
-def test_a_policy_with_a_history_sees_its_own_episode_only() -> None:
-    seen: list[NDArray[np.uint8]] = []
-
-    def look(sensors: Sensors) -> NDArray[np.float32]:
-        stack = sensors["camera_image"]
-        assert stack.shape == (ROWS, 4, 4, 9)
-        seen.append(stack[:, 0, 0, ::3].copy())
-        return go({"camera_image": stack[..., -3:]})
-
-    outcomes = play(policy=look, workers=2, history=3)
+def test_a_policy_with_a_history_sees_its_own_episode_only(tmp_path: Path) -> None:
+    outcomes = play(policy=Spy(tmp_path / "seen"), history=3)
     assert outcomes == play(workers=2)
+    seen = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
     for outcome in outcomes:
         env = Walk()
-        shades = [env.reset(seed=outcome.seed)[0]["camera_image"][0, 0, 0]]
+        shades = [int(env.reset(seed=outcome.seed)[0]["camera_image"][0, 0, 0])]
         for _ in range(outcome.length - 1):
-            rows = np.full((ROWS, 4, 4, 3), shades[-1])
-            shades.append(env.step(go({"camera_image": rows})[0])[0]["camera_image"][0, 0, 0])
-        for step in range(outcome.length):
-            expected = [shades[max(0, step - back)] for back in (2, 1, 0)]
-            assert any((rows == expected).all(axis=1).any() for rows in seen)
-    assert all(len(set(rows[row])) == 1 for rows in seen[:1] for row in range(2)), "the first picture stands for all"
+            rows = np.full((1, 4, 4, 3), shades[-1])
+            shades.append(int(env.step(walk({"camera_image": rows})[0])[0]["camera_image"][0, 0, 0]))
+        expected = [[shades[max(0, step - back)] for back in (2, 1, 0)] for step in range(outcome.length)]
+        assert seen[: outcome.length] == expected, "the first picture stands for those that are missing"
+        del seen[: outcome.length]
+    assert not seen
 
 
-def test_only_the_first_episodes_are_filmed_from_the_start_to_the_end() -> None:
-    outcomes = play(workers=2, films=2, film_size=6, episodes=4)
+def test_frames_are_kept_of_the_first_episodes_from_the_start_to_the_end() -> None:
+    outcomes = play(workers=2, videos=2, video_size=6, episodes=4)
     assert [outcome.frames is not None for outcome in outcomes] == [True, True, False, False]
     for outcome in outcomes[:2]:
         assert outcome.frames is not None
@@ -187,9 +197,9 @@ def test_only_the_first_episodes_are_filmed_from_the_start_to_the_end() -> None:
         assert outcome.frames[:, 0, 0, 0].tolist() == list(range(outcome.length + 1))
 
 
-def test_some_episodes_played_again_are_the_same_ones() -> None:
+def test_episodes_played_again_are_the_same_ones() -> None:
     outcomes = play(workers=2)
-    again = play(only=[5, 2], films=7, film_size=4, workers=3)
+    again = play(only=[5, 2], videos=7, video_size=4, workers=3)
     assert [outcome.index for outcome in again] == [2, 5]
     for outcome in again:
         assert outcome.frames is not None and len(outcome.frames) == outcome.length + 1
@@ -197,13 +207,9 @@ def test_some_episodes_played_again_are_the_same_ones() -> None:
 
 
 def test_critics_see_what_the_policy_sees_and_change_nothing() -> None:
-    def judge(sensors: Sensors) -> NDArray[np.float32]:
-        assert len(sensors["position"]) == ROWS
-        return np.concatenate([sensors["position"], -sensors["position"]], axis=1)
-
-    judged = play(workers=2, judge=judge)
-    assert [replace(outcome, values=None) for outcome in judged] == play(workers=1)
-    for outcome in judged:
+    outcomes = play(workers=2, critics=positions)
+    assert [replace(outcome, values=None) for outcome in outcomes] == play(workers=1)
+    for outcome in outcomes:
         assert outcome.values is not None and outcome.values.shape == (outcome.length, 2)
         env = Walk()
         assert outcome.values[0].tolist() == [start := env.reset(seed=outcome.seed)[0]["position"][0], -start]
@@ -211,21 +217,16 @@ def test_critics_see_what_the_policy_sees_and_change_nothing() -> None:
 
 def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> None:
     seed = derive(3, "evaluate", 0)
-    with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\), after 2 .*100 % wrong") as crash:
+    with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\): after 2 steps: .*100 % wrong") as crash:
         play(Crash)
     assert "raise Unpicklable(1, 2)" in crash.value.__notes__[0]
     assert multiprocessing.active_children() == []
 
 
-def test_a_worker_that_cannot_make_its_environment_ends_the_evaluation() -> None:
-    with pytest.raises(SimulationError, match=r"3 workers in a row died while they made .*; the last one: exit code 1"):
-        play(Unmakable, workers=2)
-
-
 @pytest.mark.parametrize("how", ["die", "hang"])
-def test_a_worker_that_is_lost_is_replaced_and_its_episode_begun_anew(how: str, tmp_path: Path) -> None:
-    whole = play(workers=2, films=7, film_size=4)
-    outcomes = play(partial(Fail, how, tmp_path / how), workers=2, films=7, film_size=4, time_limit=2)
+def test_a_lost_worker_changes_no_outcome(how: str, tmp_path: Path) -> None:
+    whole = play(workers=2, videos=7, video_size=4)
+    outcomes = play(partial(Fail, how, tmp_path / how), workers=2, videos=7, video_size=4, time_limit=3)
     for outcome, other in zip(outcomes, whole, strict=True):
         np.testing.assert_array_equal(outcome.frames, other.frames)
         assert replace(outcome, frames=None) == replace(other, frames=None)
@@ -234,16 +235,14 @@ def test_a_worker_that_is_lost_is_replaced_and_its_episode_begun_anew(how: str, 
 
 
 def test_a_worker_that_cannot_make_its_environment_says_why() -> None:
-    with pytest.raises(SimulationError, match=r"cannot make its environment: .* RuntimeError: no GL context") as crash:
+    with pytest.raises(SimulationError, match=r"cannot be started: RuntimeError: no GL context") as crash:
         play(Undrawable)
     assert "raise RuntimeError" in crash.value.__notes__[0]
 
 
 def test_an_episode_that_loses_every_worker_is_named() -> None:
     seed = derive(3, "evaluate", 0)
-    with pytest.raises(
-        SimulationError, match=rf"episode 0 \(seed {seed}\), after 2 .* died.*exit code -9; .* begun 3 times"
-    ):
+    with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\): .* died.*exit code -9; .* begun 3 times"):
         play(partial(Fail, "die"))
     assert multiprocessing.active_children() == []
 
@@ -255,44 +254,68 @@ def test_nonsense_from_an_environment_is_refused() -> None:
         play(partial(Fail, "inf"))
 
 
-def test_what_cannot_be_asked_for() -> None:
+def test_options_that_cannot_be_are_refused() -> None:
     for options, message in (({"time_limit": 0}, "limit of a step is 0 s"), ({"workers": 0}, "got 7 and 0")):
         with pytest.raises(SimulationError, match=message):
             play(**options)
 
 
-def test_another_engine_gets_the_jobs() -> None:
-    """Say a cluster: it plays what it is given, elsewhere, and the outcomes are the same."""
+@dataclass(frozen=True)
+class Backwards:
+    """Another pool, say a cluster: it does the jobs elsewhere and in another order."""
 
-    def backwards(policy: Any, make: Any, jobs: Sequence[Job], **options: Any) -> Iterator[Outcome]:
-        for job in reversed(jobs):
-            yield from play_here(policy, make, [job], workers=1, **options)
+    def run(self, open_worker: Any, jobs: Iterable[tuple[str, Any]], **options: Any) -> Iterator[Done[Any]]:
+        for index, (name, job) in reversed(list(enumerate(jobs))):
+            for done in WorkerPool(1).run(open_worker, [(name, job)], **options):
+                yield replace(done, index=index)
 
-    assert play(engine=backwards, episodes=2) == play(episodes=2)
+
+def test_another_pool_gets_the_jobs() -> None:
+    assert play(pool=Backwards(), episodes=2) == play(episodes=2)
 
 
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        (np.full((ROWS, 2), np.nan, np.float32), r"episode 0 .*not finite: \[nan, nan\]"),
-        (np.zeros((ROWS, 3), np.float32), rf"shape \({ROWS}, 3\), not \({ROWS}, 2\)"),
+        (np.full((1, 2), np.nan, np.float32), r"episode 0 .*not finite: \[nan, nan\]"),
+        (np.zeros((1, 3), np.float32), r"shape \(1, 3\), not \(1, 2\)"),
     ],
 )
 def test_a_bad_action_is_refused(actions: NDArray[np.float32], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
-        play(policy=lambda sensors: actions)
+        play(policy=Constant(actions))
 
 
-def test_closing_the_generator_ends_the_workers() -> None:
-    outcomes = rollout(go, Walk, episodes=7, seed=3, workers=2)
+def test_a_policy_that_cannot_be_sent_is_refused() -> None:
+    with pytest.raises(SimulationError, match="policy and environment cannot be sent to worker processes"):
+        play(policy=lambda sensors: walk(sensors))
+
+
+def test_closing_the_rollout_ends_the_workers() -> None:
+    outcomes = rollout(walk, Walk, episodes=7, seed=3, workers=2)
     next(outcomes)
     assert len(multiprocessing.active_children()) == 2
     outcomes.close()
     assert multiprocessing.active_children() == []
 
 
-def test_a_worker_does_not_import_torch() -> None:
+def test_a_worker_imports_neither_torch_nor_onnxruntime_unless_its_policy_does() -> None:
     """It would cost seconds and hundreds of megabytes in every one of them."""
-    modules = ", ".join(f"pixelrl.simulation.evaluation.{name}" for name in ("rollout", "statistics", "video"))
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert play(policy=without_torch, workers=2) == play()
+
+
+def test_evaluate_makes_the_environment_of_env_args() -> None:
+    toy = named_env_args("gym:tests.toy_gym:Toy/Reach-v0")
+    policy = Constant(np.array([[0.9, -1.0]], np.float32))
+    outcomes = evaluate(policy, toy, episodes=3, seed=1, workers=2, allow_import=["tests.toy_gym"])
+    assert [(outcome.index, outcome.success) for outcome in outcomes] == [(0, True), (1, True), (2, True)]
+    with pytest.raises(PixelrlError, match="give its env_args"):
+        evaluate(policy)
+
+
+def test_evaluate_imports_no_module_that_only_env_args_name() -> None:
+    toy = named_env_args("gym:tests.toy_gym:Toy/Reach-v0")
+    with pytest.raises(
+        SimulationError, match=r"would import the module 'tests.toy_gym'; .*--allow-import tests.toy_gym"
+    ):
+        evaluate(Constant(np.zeros((1, 2), np.float32)), toy, episodes=1)

@@ -13,12 +13,12 @@ from pixelrl.simulation.evaluation.statistics import (
     confidence_sequence,
     holm,
     interquartile_mean,
-    judge,
     mcnemar,
     paired_bootstrap,
     percentiles,
     stratified_bootstrap,
     summarise,
+    verdict_on,
     wilson,
 )
 
@@ -88,9 +88,9 @@ def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order() -> None:
 
 
 def test_a_verdict_needs_significance() -> None:
-    assert judge(0.2, 0.049) == "better"
-    assert judge(-0.2, 0.049) == "worse"
-    assert judge(0.2, 0.051) == "undetermined"
+    assert verdict_on(0.2, 0.049) == "better"
+    assert verdict_on(-0.2, 0.049) == "worse"
+    assert verdict_on(0.2, 0.051) == "undetermined"
 
 
 def test_the_interquartile_mean_drops_a_quarter_at_each_end() -> None:

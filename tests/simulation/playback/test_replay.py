@@ -14,7 +14,7 @@ from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.controllers import translated
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode, straying
-from pixelrl.simulation.tasks.scripted.collect import record
+from pixelrl.simulation.tasks.scripted.collect import record_episode
 from tests import ROOT
 
 OLD = ROOT / "tests/data/two_arm_lift_1_4_1.json.gz"
@@ -31,7 +31,7 @@ def tray() -> Iterator[RobosuiteEnv]:
 @pytest.fixture(scope="module")
 def placed(tray: RobosuiteEnv) -> Episode:
     """A placing that succeeds."""
-    episodes = (record(tray, "task", seed) for seed in range(9))
+    episodes = (record_episode(tray, "task", seed) for seed in range(9))
     return next(episode for episode in episodes if episode.dones.any())
 
 
@@ -70,7 +70,7 @@ def assert_sees(episode: Episode, observations: list[Any]) -> None:
 
 
 def test_an_episode_of_the_tray_is_redrawn_to_the_last_bit(tray: RobosuiteEnv, placed: Episode) -> None:
-    record(tray, "prior", 3)
+    record_episode(tray, "prior", 3)
     episode = render_raw_episode(tray, recording(placed))
     for key in placed.sensors:
         np.testing.assert_array_equal(episode.sensors[key], placed.sensors[key], key)

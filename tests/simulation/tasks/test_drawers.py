@@ -10,7 +10,7 @@ from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.cabinet import INNER_X, INNER_Y, TRAVEL
 from pixelrl.simulation.tasks.drawers import CLOSED, LIFTED, OPENED, TRAY_CENTRE, TRAY_HALF
-from pixelrl.simulation.tasks.scripted.collect import collect, record
+from pixelrl.simulation.tasks.scripted.collect import collect, record_episode
 from pixelrl.simulation.tasks.scripted.drawers import GRIP, open_lower, take
 from pixelrl.simulation.tasks.scripted.moves import CLOSED as SHUT
 from pixelrl.simulation.tasks.scripted.moves import OPEN, Actions, grasp, stay_neutral
@@ -76,7 +76,7 @@ def test_starts_are_as_promised_varied_and_at_rest(make: Maker, task: str, start
 @pytest.mark.parametrize("task", TASKS)
 def test_the_oracle_solves_the_whole_task(make: Maker, task: str) -> None:
     for seed in range(4):
-        episode = record(make(task), "oracle", seed)
+        episode = record_episode(make(task), "oracle", seed)
         assert episode.notes["success"] and episode.notes["whole_task"] and not episode.notes["held_at_start"]
         np.testing.assert_array_equal(episode.rewards, episode.dones.astype(np.float32))
         assert episode.rewards.sum() == 4, "the lifted cube is held on to"
@@ -167,7 +167,7 @@ def test_one_seed_is_one_episode_in_any_process_and_after_any_history(make: Make
     (elsewhere,) = collect(args, "prior", episodes=1, seed=5, workers=1)
     env = make("drawer-blocked-object")
     for seed in (3, derive(5, "prior", 0)):
-        here = record(env, "prior", seed)
+        here = record_episode(env, "prior", seed)
     assert elsewhere.states is not None and here.states is not None
     np.testing.assert_array_equal(here.states, elsewhere.states)
     np.testing.assert_array_equal(here.actions, elsewhere.actions)

@@ -6,7 +6,7 @@ import pytest
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-from pixelrl.simulation.tasks.scripted.collect import record
+from pixelrl.simulation.tasks.scripted.collect import record_episode
 from pixelrl.simulation.tasks.scripted.registry import scripts
 
 
@@ -24,8 +24,8 @@ def test_the_drawer_scripts_err_as_they_should_and_end_where_the_task_data_begin
     env = make_robosuite_env(default_env_args("drawer-grasp", use_camera_obs=False))
     neutral = env.robosuite.neutral_pos
     try:
-        prior = [record(env, "prior", seed) for seed in range(12)]
-        task = [record(env, "task", seed) for seed in range(12)]
+        prior = [record_episode(env, "prior", seed) for seed in range(12)]
+        task = [record_episode(env, "task", seed) for seed in range(12)]
     finally:
         env.close()
     assert 4 <= sum(e.notes["success"] for e in prior) <= 11

@@ -1,6 +1,7 @@
 """Collect scripted episodes in parallel; what comes out does not depend on how many processes work."""
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,9 @@ from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, make_robosuite_env
-from pixelrl.simulation.evaluation.team import Team, in_order
 from pixelrl.simulation.tasks.scripted.registry import scripts
+from pixelrl.simulation.workers.jobs import Heartbeat, Pool
+from pixelrl.simulation.workers.pool import WorkerPool
 
 AFTER_SUCCESS = 3
 """Steps that an episode goes on after its first success, so that goal states are seen as observations too."""
@@ -26,12 +28,11 @@ def collect(
     seed: int,
     workers: int = 2,
     start: int = 0,
-    team: Team | None = None,
+    pool: Pool | None = None,
 ) -> Generator[Episode, None, None]:
     """Yield the episodes of one part of the data, in order; episode i is a pure function of (seed, part, i).
 
-    Each worker is a spawned process with an environment of its own. Closing the iterator, an error or Ctrl-C ends the
-    workers.
+    Closing the iterator, an error or Ctrl-C ends the workers.
 
     Args:
         env_args: of one of our tasks, as `make_robosuite_env` takes them.
@@ -40,27 +41,29 @@ def collect(
         seed: of the whole collection.
         workers: how many processes.
         start: the first one to yield; those before it are there already.
-        team: records them instead of `workers` processes on this machine.
+        pool: records them instead of `workers` processes on this machine.
 
     Raises:
-        SimulationError: if there is no script for the task or the part, or a worker fails or dies.
+        SimulationError: if there is no script for the task or the part, or a worker fails.
     """
     known = scripts(env_args["env_name"])
     if part not in known:
         raise SimulationError(f"there is no part {part!r} of the data; there are: {', '.join(known)}")
-    if workers < 1:
-        raise SimulationError(f"workers is {workers}; it must be at least 1")
     jobs = ((f"episode {index} of part {part}", derive(seed, part, index)) for index in range(start, episodes))
-    yield from (team or partial(in_order, workers=workers))(partial(_record_all, dict(env_args), part), jobs)
+    open_worker = partial(_open_recorder, dict(env_args), part)
+    with closing((pool or WorkerPool(workers)).run(open_worker, jobs, ordered=True)) as recorded:
+        for done in recorded:
+            yield done.result
 
 
-def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
+def record_episode(env: RobosuiteEnv, part: str, seed: int, heartbeat: Heartbeat = lambda: None) -> Episode:
     """Play one scripted episode.
 
     Args:
         env: of one of our tasks.
         part: `prior`, `task` or `oracle`.
         seed: decides the start and the script's noise.
+        heartbeat: called at each step.
     """
     script = scripts(type(env.robosuite).__name__)[part]
     observation, _ = env.reset(seed=seed, options={"start": script.start})
@@ -72,6 +75,7 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     dones: list[bool] = []
     last, succeeded = script.steps, False
     for action in script.act(env.robosuite, rng):
+        heartbeat()
         observation, reward, success, _, _ = env.step(action)
         if success and not any(dones):
             last = len(actions) + 1 + AFTER_SUCCESS
@@ -94,11 +98,8 @@ def record(env: RobosuiteEnv, part: str, seed: int) -> Episode:
     )
 
 
-def _record_all(env_args: Mapping[str, Any], part: str, seeds: Iterable[int]) -> Iterator[Episode]:
-    """Do one worker's share: play the episodes of these seeds in an environment of its own."""
-    env = make_robosuite_env(env_args)
-    try:
-        for seed in seeds:
-            yield record(env, part, seed)
-    finally:
-        env.close()
+@contextmanager
+def _open_recorder(env_args: Mapping[str, Any], part: str) -> Iterator[Callable[[int, Heartbeat], Episode]]:
+    """Make an environment in a worker, and yield what records the episode of a seed."""
+    with closing(make_robosuite_env(env_args)) as env:
+        yield partial(record_episode, env, part)

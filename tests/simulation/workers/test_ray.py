@@ -4,7 +4,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,21 +19,24 @@ from pixelrl.launch.provenance import machine
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-from pixelrl.simulation.evaluation.ray_engine import Cluster, deal
-from pixelrl.simulation.tasks.scripted.collect import collect, record
-from tests.simulation.evaluation.test_rollout import Fail, Walk, play
+from pixelrl.simulation.tasks.scripted.collect import collect, record_episode
+from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.ray import RayPool
+from tests.simulation.evaluation.test_rollout import Crash, Fail, Walk, play
 
 QUIET = Console(quiet=True)
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is missing: pip install '.[ray]'")
 
 
 def linger(marker: Path) -> None:
-    """Wait until something is at work on the node that is to be lost; there, tell that it is, and never end."""
+    """Wait until something is at work on the node that is to be lost; there, tell that it is, and die with the node."""
     if "DOOMED" in os.environ:
         marker.touch()
     parent = os.getppid()
-    while not marker.exists() or ("DOOMED" in os.environ and os.getppid() == parent):
+    while not marker.exists() or "DOOMED" in os.environ:
         threading.Event().wait(0.05)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 class Linger(Walk):
@@ -48,15 +51,19 @@ class Linger(Walk):
         return super().step(action)
 
 
-def square(marker: Path | None, numbers: Iterable[int]) -> Iterator[int]:
+@contextmanager
+def squarer(marker: Path | None) -> Iterator[Callable[[int, Heartbeat], int]]:
     """Square; die of a negative number."""
-    for number in numbers:
+
+    def square(number: int, heartbeat: Heartbeat) -> int:
         if marker:
             linger(marker)
-        yield number**2 if number >= 0 else os._exit(3)
+        return number**2 if number >= 0 else os._exit(3)
+
+    yield square
 
 
-def named(*numbers: int) -> Iterator[tuple[str, int]]:
+def jobs(*numbers: int) -> Iterator[tuple[str, int]]:
     return ((f"number {number}", number) for number in numbers)
 
 
@@ -74,14 +81,14 @@ def nodes() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def cluster(nodes: Any) -> Iterator[Cluster]:
+def cluster(nodes: Any) -> Iterator[RayPool]:
     with cluster_for("ray", nodes.address, None, QUIET) as found:
         assert found is not None
         yield found
 
 
 @contextmanager
-def another_node(nodes: Any, cluster: Cluster, marker: Path) -> Iterator[None]:
+def another_node(nodes: Any, cluster: RayPool, marker: Path) -> Iterator[None]:
     """Add a node, and kill it as soon as something is at work there."""
     node = nodes.add_node(num_cpus=1, env_vars={"DOOMED": "1"})
     over = threading.Event()
@@ -105,12 +112,12 @@ def another_node(nodes: Any, cluster: Cluster, marker: Path) -> Iterator[None]:
 
 @needs_ray
 def test_a_lost_node_costs_its_unfinished_episodes_and_changes_nothing(
-    nodes: Any, cluster: Cluster, tmp_path: Path
+    nodes: Any, cluster: RayPool, tmp_path: Path
 ) -> None:
     marker = tmp_path / "playing"
     with another_node(nodes, cluster, marker):
-        found = play(partial(Linger, marker), engine=cluster.play, films=2, film_size=4)
-    for outcome, expected in zip(found, play(films=2, film_size=4), strict=True):
+        found = play(partial(Linger, marker), pool=cluster, videos=2, video_size=4)
+    for outcome, expected in zip(found, play(videos=2, video_size=4), strict=True):
         np.testing.assert_equal(vars(outcome) | {"restarts": 0}, vars(expected))
     assert sum(outcome.restarts for outcome in found) == 1
     assert len(nodes_of(cluster)["nodes"]) == 2
@@ -118,44 +125,60 @@ def test_a_lost_node_costs_its_unfinished_episodes_and_changes_nothing(
 
 @needs_ray
 def test_a_lost_node_s_jobs_are_done_elsewhere_and_results_come_in_order(
-    nodes: Any, cluster: Cluster, tmp_path: Path
+    nodes: Any, cluster: RayPool, tmp_path: Path
 ) -> None:
     marker = tmp_path / "squaring"
     with another_node(nodes, cluster, marker):
-        assert list(cluster.in_order(partial(square, marker), named(1, 2, 3, 4, 5))) == [1, 4, 9, 16, 25]
+        results = list(cluster.run(partial(squarer, marker), jobs(1, 2, 3, 4, 5), ordered=True))
+    assert [done.result for done in results] == [1, 4, 9, 16, 25]
     assert marker.exists()
-    assert list(cluster.in_order(partial(square, marker), named())) == []
+    assert list(cluster.run(partial(squarer, marker), jobs())) == []
 
 
 @needs_ray
-def test_episodes_of_the_simulator_are_collected_to_the_last_bit(cluster: Cluster) -> None:
+def test_episodes_of_the_simulator_are_collected_to_the_last_bit(cluster: RayPool) -> None:
     env_args = default_env_args("pick-place-tray", size=32)
     env = make_robosuite_env(env_args)
-    for index, episode in enumerate(collect(env_args, "task", episodes=2, seed=1, team=cluster.in_order)):
-        here = record(env, "task", derive(1, "task", index))
+    for index, episode in enumerate(collect(env_args, "task", episodes=2, seed=1, pool=cluster)):
+        here = record_episode(env, "task", derive(1, "task", index))
         np.testing.assert_equal(vars(episode), vars(here))
     env.close()
 
 
 @needs_ray
-def test_what_kills_its_worker_time_and_again_is_named(cluster: Cluster) -> None:
-    with pytest.raises(SimulationError, match=r"^number -1: lost with its worker or its whole node 3 times"):
-        list(cluster.in_order(partial(square, None), named(2, -1, 3)))
-    with pytest.raises(SimulationError, match=r"^on [0-9.]+: episode 0 \(seed \d+\), after 2 .* died.* begun 3 times"):
-        play(partial(Fail, "die"), engine=cluster.play, episodes=1)
+def test_a_hung_worker_is_replaced_and_its_episode_begun_again(cluster: RayPool, tmp_path: Path) -> None:
+    found = play(partial(Fail, "hang", tmp_path / "hang"), pool=cluster, episodes=3, time_limit=2)
+    assert found == play(episodes=3) and [outcome.restarts for outcome in found] == [1, 0, 0]
 
 
 @needs_ray
-def test_another_version_on_a_node_is_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_loses_every_worker_is_named(cluster: RayPool) -> None:
+    with pytest.raises(SimulationError, match=r"^number -1: lost with its worker or its whole node 3 times"):
+        list(cluster.run(partial(squarer, None), jobs(2, -1, 3), ordered=True))
+    with pytest.raises(
+        SimulationError, match=r"^episode 0 \(seed \d+\): lost with its worker or its whole node 3 times"
+    ):
+        play(partial(Fail, "die"), pool=cluster, episodes=1)
+
+
+@needs_ray
+def test_an_exception_names_episode_and_node(cluster: RayPool) -> None:
+    with pytest.raises(SimulationError, match=r"^episode 0 \(seed \d+\), on [0-9.]+: after 2 .*100 % wrong") as error:
+        play(Crash, pool=cluster, episodes=1)
+    assert "raise Unpicklable(1, 2)" in error.value.__notes__[0]
+
+
+@needs_ray
+def test_another_version_on_a_node_is_named(cluster: RayPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cluster._software, "mujoco", "1.50")
     with pytest.raises(SimulationError, match=r"mujoco [0-9.]+ on [0-9.]+, but 1\.50 here: have the same"):
-        play(engine=cluster.play, episodes=1)
+        play(pool=cluster, episodes=1)
 
 
 @needs_ray
-def test_a_cluster_that_cannot_be_had_is_named(cluster: Cluster) -> None:
+def test_a_cluster_that_cannot_be_had_is_named(cluster: RayPool) -> None:
     with pytest.raises(SimulationError, match=r"--workers 5: this Ray cluster has [12] CPUs"):
-        Cluster(cluster._ray, 5, machine)
+        RayPool(5, machine)
     for address, reason in (("127.0.0.1:1", "refused"), ("nowhere", "expected HOST:PORT")):
         with (
             pytest.raises(SimulationError, match=rf"address {address}: no cluster .*{reason}"),
@@ -170,10 +193,3 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
         pass
     with cluster_for("local", "auto", None, QUIET) as here:
         assert here is None and nodes_of(here) == {}
-
-
-def test_workers_are_dealt_evenly_as_far_as_cpus_go() -> None:
-    cpus = {"small": 1, "none": 0, "large": 4, "middle": 2}
-    assert deal(cpus, 5) == {"small": 1, "none": 0, "large": 2, "middle": 2}
-    assert deal(cpus, 2) == {"small": 1, "none": 0, "large": 1, "middle": 0}
-    assert deal(cpus, 9) == cpus

@@ -1,0 +1,132 @@
+"""A policy that is ready to act, from a training run or an exported artefact, with what it was made for."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
+from pixelrl.runtime.env_args import control_freq_of
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.interfaces import Policy, Sensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedPolicy:
+    """A policy, what it was made for, and where it comes from.
+
+    Attributes:
+        policy: acts in [-1, 1].
+        env_args: robomimic's description of its data's environment; empty if unknown.
+        pictures: observation key of each camera -> (height, width) that the policy takes [px].
+        action: what its [-1, 1] means.
+        origin: what to write about it.
+        history: how many pictures of each camera it looks at.
+        control_freq: how often it acts [Hz]; None if its data do not say.
+        values: the Q values of its actions, `[B, E]`; None: it has no critics, as exported and BC policies.
+    """
+
+    policy: Policy
+    env_args: Mapping[str, Any]
+    pictures: Mapping[str, tuple[int, int]]
+    action: tuple[ActionDim, ...]
+    origin: Mapping[str, Any]
+    history: int = 1
+    control_freq: float | None = None
+    values: Callable[[Sensors], NDArray[np.float32]] | None = None
+
+    def in_units_of(self, dims: Sequence[ActionDim]) -> Policy:
+        """Return the policy with its [-1, 1] as an environment's: they differ if the data's actions were rescaled.
+
+        Where the units differ (the data may not say what their actions mean), a recorded action is the environment's.
+
+        Raises:
+            PixelrlError: the environment takes another number of actions.
+        """
+        if len(self.action) != len(dims):
+            raise PixelrlError(f"the policy gives {len(self.action)} actions and its environment takes {len(dims)}")
+        theirs = tuple(
+            dim if dim.unit == own.unit else ActionDim(name=dim.name)
+            for dim, own in zip(dims, self.action, strict=True)
+        )
+        if [(dim.low, dim.high) for dim in self.action] == [(dim.low, dim.high) for dim in theirs]:
+            return self.policy
+        return RescaledPolicy(self.policy, self.action, theirs)
+
+
+@dataclass(frozen=True)
+class RescaledPolicy:
+    """A policy whose actions, in [-1, 1] of its own ranges, are given in [-1, 1] of other ones; clipped there."""
+
+    policy: Policy
+    own: tuple[ActionDim, ...]
+    theirs: tuple[ActionDim, ...]
+
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        """Return actions, `[B, A]`."""
+        units = to_units(self.policy(sensors), *action_limits(self.own))
+        return np.asarray(np.clip(from_units(units, *action_limits(self.theirs)), -1, 1), np.float32)
+
+
+def load_policy(directory: Path, step: int | None = None, device: str = "cpu") -> LoadedPolicy:
+    """Load an exported policy, or the policy of a run.
+
+    Args:
+        directory: of a training run, or of an exported policy.
+        step: load the snapshot of this step, not the last checkpoint.
+        device: where a run's networks compute, also in the workers of an evaluation.
+
+    Raises:
+        PixelrlError: no policy there, or a step is asked of an exported one.
+    """
+    from pixelrl.export.runtime import CONTRACT  # onnxruntime, which scripted policies do without
+
+    if not (directory / CONTRACT).is_file():
+        return _load_trained(directory, step, device)
+    if step is not None:
+        raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
+    return _load_exported(directory)
+
+
+def _load_exported(directory: Path) -> LoadedPolicy:
+    """Load an exported policy; that takes no torch."""
+    from pixelrl.export.runtime import ExportedPolicy
+
+    policy = ExportedPolicy(directory)
+    inputs, outputs = policy.contract["inputs"], policy.contract["outputs"]
+    return LoadedPolicy(
+        policy=policy,
+        env_args=policy.contract["env_args"],
+        pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
+        action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
+        origin={"export": str(directory), "sha256": policy.contract["sha256"]},
+        history=policy.contract.get("history", 1),
+        control_freq=policy.contract.get("control_freq"),
+    )
+
+
+def _load_trained(directory: Path, step: int | None, device: str) -> LoadedPolicy:
+    """Load the policy of a run."""
+    import torch
+
+    from pixelrl.export.checkpoint_policy import CheckpointPolicy
+    from pixelrl.training.run_directory import checkpoint_path, read_networks
+
+    run, networks, found = read_networks(directory, step)
+    policy = CheckpointPolicy(networks, run.spec, torch.device(device))
+    with checkpoint_path(directory, step).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return LoadedPolicy(
+        policy=policy,
+        env_args=run.env_args,
+        pictures={key: shape[1:] for key, shape in run.spec.images.items()},
+        action=run.spec.action,
+        origin={"run": str(directory), "step": found, "sha256": digest},
+        history=run.spec.history,
+        control_freq=control_freq_of(run.env_args),
+        values=policy.values if run.recipe.critic else None,
+    )
