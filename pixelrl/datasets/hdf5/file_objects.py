@@ -56,7 +56,7 @@ class CheckedFile(NamedFile):
         """
         view, place = memoryview(buffer).cast("B"), self.tell()
         length = 0
-        while more := super().readinto(view[length:]):  # the system reads 2 GB at a time
+        while length < len(view) and (more := super().readinto(view[length:])):  # the system reads 2 GB at a time
             length += more
         view[length:] = bytes(len(view) - length)
         if len(view) <= LARGEST_CHECKED:
