@@ -52,7 +52,7 @@ def collect(
     env.close()
     tally = dict.fromkeys(("episodes", "successes", "held_at_start", "rewarded", "whole_task"), 0)
     writer = EpisodeWriter(
-        out, env_args=env_args, action_dims=dims, compress=compress, resume=f"pixelrl collect {task} {part} --out {out}"
+        out, env_args=env_args, action_dims=dims, compress=compress, resume="pixelrl collect"
     )
     with progress_bar(console) as bar, writer:
         _check_kept(parts_folder(out), writer.kept, part, seed, episodes)

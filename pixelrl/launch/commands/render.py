@@ -67,7 +67,7 @@ def render(
         action_dims=dims,
         compress=compress,
         masks=_masks(file, names),
-        resume=f"pixelrl render {raw}",
+        resume="pixelrl render",
     )
     with progress_bar(console) as bar, writer:
         done = [notes.get("render", {}) for notes, _ in writer.kept]
