@@ -12,7 +12,8 @@ from pixelrl.launch.commands.compare import Compare
 from pixelrl.launch.commands.demo import Demo
 from pixelrl.launch.commands.export import Export
 from pixelrl.launch.commands.inspect import Inspect
-from pixelrl.launch.commands.verbs_data import collect, convert, render, starts
+from pixelrl.launch.commands.convert import Convert
+from pixelrl.launch.commands.verbs_data import collect, render, starts
 from pixelrl.launch.commands.verbs_policy import evaluate, sweep
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
@@ -27,7 +28,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "collect": collect,
     "render": render,
     "inspect": Inspect,
-    "convert": convert,
+    "convert": Convert,
     "train": train,
     "starts": starts,
     "evaluate": evaluate,

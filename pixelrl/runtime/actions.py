@@ -24,6 +24,11 @@ class ActionDim:
     unit: str = "1"
 
 
+def unnamed_dims(size: int) -> tuple[ActionDim, ...]:
+    """Return so many dimensions of which nothing is known."""
+    return tuple(ActionDim(name=f"action_{index}") for index in range(size))
+
+
 def action_limits(dims: Sequence[ActionDim]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what -1 and 1 mean in each dimension, `[A]` each."""
     return np.array([dim.low for dim in dims]), np.array([dim.high for dim in dims])

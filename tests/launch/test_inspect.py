@@ -192,7 +192,11 @@ def test_figures() -> None:
 
 def probe_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the probe's child do this instead of opening files."""
-    monkeypatch.setattr(probe, "_command", lambda paths: [sys.executable, "-c", code, *map(str, paths)])
+
+    def run(module: str, *paths: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+
+    monkeypatch.setattr(probe, "run_module", run)
 
 
 def test_a_file_that_crashes_the_library_is_not_opened(

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.convert.interchange import Interchange, Losses
-from pixelrl.datasets.convert.object_arrays import Array, Progress, load_object_array
+from pixelrl.runtime.actions import ActionDim, unnamed_dims
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.numpy_pickle import load_object_array
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
 
@@ -38,25 +38,25 @@ ROUNDING = 1e-3
 """How far a float picture, times 255, may be from whole numbers before that is called a loss."""
 
 
-def read_recording(path: Path, losses: Losses, progress: Progress | None = None) -> Interchange:
-    """Read a buffer: its structure at once, its pictures when they are asked for; `losses` fills as they are.
+def read_cog(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+    """Read a buffer: all of it at once, its pictures are stacked when they are asked for; `dropped` fills as they are.
 
     Raises:
         DataError: a file that is not COG's, is damaged, or wants more than plain data; names trajectory and key.
     """
-    trajectories = load_object_array(path, progress)
+    trajectories = load_object_array(path)
     if not trajectories:
         raise DataError(f"{path}: no trajectories; expected one or more")
     size = path.stat().st_size
 
-    def episodes(losses: Losses = losses) -> Iterator[Episode]:
+    def episodes(dropped: DroppedFields = dropped) -> Iterator[Episode]:
         budget = Budget(path, 4 * size + (1 << 20))
         for index, trajectory in enumerate(trajectories):
-            yield _episode(trajectory, f"{path}: trajectory {index}", losses, budget)
+            yield _episode(trajectory, f"{path}: trajectory {index}", dropped, budget)
 
     first = next(episodes(Counter())).actions.shape[1]
-    action = ACTION if first == len(ACTION) else tuple(ActionDim(name=f"action_{index}") for index in range(first))
-    return Interchange(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
+    action = ACTION if first == len(ACTION) else unnamed_dims(first)
+    return DatasetStream(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
 
 
 class Budget:
@@ -80,14 +80,14 @@ def _field(trajectory: Any, name: str, place: str) -> list[Any]:
         held = ", ".join(map(str, trajectory)) if isinstance(trajectory, dict) else type(trajectory).__name__
         raise DataError(f"{place}: holds {held[:80]!r}; expected {', '.join(NEEDED)}")
     value = trajectory[name]
-    if isinstance(value, Array):
-        value = list(value.value) if isinstance(value.value, np.ndarray) and value.value.ndim else value.value
+    if isinstance(value, np.ndarray) and value.ndim:
+        value = list(value)
     if not isinstance(value, list | tuple) or not value:
         raise DataError(f"{place}, {name}: {type(value).__name__}; expected a list of one item a step")
     return list(value)
 
 
-def _episode(trajectory: Any, place: str, losses: Losses, budget: Budget) -> Episode:
+def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget) -> Episode:
     """Turn one trajectory into an episode; `done` is never set: COG's tasks do not end."""
     steps = {name: _field(trajectory, name, place) for name in NEEDED}
     for name, items in steps.items():
@@ -101,24 +101,24 @@ def _episode(trajectory: Any, place: str, losses: Losses, budget: Budget) -> Epi
     for key in now[0]:
         if not re.fullmatch(r"[\w.-]+", key):
             raise DataError(f"{place}, observations: a key {key[:40]!r}; expected letters, digits, '_', '-' and '.'")
-        sensors[key] = _sensor(key, [*now, later[-1]], f"{place}, observations, {key}", losses, budget)
+        sensors[key] = _sensor(key, [*now, later[-1]], f"{place}, observations, {key}", dropped, budget)
         if not all(_same(a, b, key, budget) for a, b in zip(now[1:], later[:-1], strict=True)):
-            losses[f"next_observations' {key}, which is not that of the next observation"] += 1
+            dropped[f"next_observations' {key}, which is not that of the next observation"] += 1
     if any(_plain(item) for item in steps["terminals"]):
-        losses["terminals (COG's tasks do not end)"] += 1
+        dropped["terminals (COG's tasks do not end)"] += 1
     for name in trajectory:
         if name not in NEEDED + INFOS:
-            losses[f"{name}"] += 1
+            dropped[f"{name}"] += 1
     return Episode(
         sensors=sensors,
         actions=_vectors(steps["actions"], f"{place}, actions", budget),
         rewards=_rewards(steps["rewards"], f"{place}, rewards", budget),
         dones=np.zeros(len(now), dtype=bool),
-        notes={name: held for name in INFOS if (held := _infos(trajectory.get(name), name, len(now), losses, budget))},
+        notes={name: held for name in INFOS if (held := _infos(trajectory.get(name), name, len(now), dropped, budget))},
     )
 
 
-def _sensor(key: str, items: Sequence[Any], place: str, losses: Losses, budget: Budget) -> NDArray[Any]:
+def _sensor(key: str, items: Sequence[Any], place: str, dropped: DroppedFields, budget: Budget) -> NDArray[Any]:
     """Stack one key of N + 1 observations."""
     try:
         arrays = [_array(item[key], budget) for item in items]
@@ -129,23 +129,23 @@ def _sensor(key: str, items: Sequence[Any], place: str, losses: Losses, budget: 
         raise DataError(f"{place}: {', '.join(kinds[:3])}; expected one shape and type")
     budget.spend(len(arrays) * arrays[0].nbytes)
     stacked = np.stack(arrays)
-    return _pictures(stacked, place, losses) if key == "image" else stacked.reshape(len(stacked), -1)
+    return _pictures(stacked, place, dropped) if key == "image" else stacked.reshape(len(stacked), -1)
 
 
 def _array(value: Any, budget: Budget) -> NDArray[Any]:
     """Return an array of numbers; a number, or a plain list of numbers, counts as one."""
-    if not isinstance(value, Array):
+    if not isinstance(value, np.ndarray):
         items = value if isinstance(value, list | tuple) else [value]
         budget.spend(8 * len(items))
         if not all(isinstance(item, float | int) for item in items):  # nothing deeper, which could be endless
             raise TypeError
-    array: Any = value.value if isinstance(value, Array) else np.asarray(value)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
         raise TypeError
-    return np.asarray(array)
+    return array
 
 
-def _pictures(frames: NDArray[Any], place: str, losses: Losses) -> NDArray[np.uint8]:
+def _pictures(frames: NDArray[Any], place: str, dropped: DroppedFields) -> NDArray[np.uint8]:
     """Return uint8 `[N, H, W, 3]` of bytes or floats in [0, 1], with channels last or first, or flat."""
     if frames.ndim == 2:
         side = math.isqrt(frames.shape[1] // 3)
@@ -162,7 +162,7 @@ def _pictures(frames: NDArray[Any], place: str, losses: Losses) -> NDArray[np.ui
             raise DataError(f"{place}: floats from {low:g} to {high:g}; expected them in [0, 1]")
         scaled = frames * 255
         if np.abs(scaled - np.rint(scaled)).max() > ROUNDING:
-            losses["what float pictures hold beyond bytes"] += 1
+            dropped["what float pictures hold beyond bytes"] += 1
         frames = np.rint(scaled).astype(np.uint8)
     if frames.dtype != np.uint8:
         raise DataError(f"{place}: type {frames.dtype}; expected uint8, or floats in [0, 1]")
@@ -193,8 +193,6 @@ def _rewards(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
 
 def _plain(value: Any) -> Any:
     """Return a number for an array of one, and anything else as it is."""
-    if isinstance(value, Array):
-        value = value.value
     return value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
 
 
@@ -207,12 +205,12 @@ def _same(one: Any, other: Any, key: str, budget: Budget) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-def _infos(items: Any, name: str, steps: int, losses: Losses, budget: Budget) -> dict[str, list[Any]]:
+def _infos(items: Any, name: str, steps: int, dropped: DroppedFields, budget: Budget) -> dict[str, list[Any]]:
     """Return key -> the numbers of all steps; whatever else the infos hold is lost."""
     kept: dict[str, list[Any]] = {}
     if not isinstance(items, list) or len(items) != steps or not all(isinstance(item, dict) for item in items):
         if items:
-            losses[name] += 1
+            dropped[name] += 1
         return kept
     budget.spend(8 * sum(len(item) for item in items))
     keys = dict.fromkeys(key for item in items for key in item)
@@ -222,5 +220,5 @@ def _infos(items: Any, name: str, steps: int, losses: Losses, budget: Budget) ->
         if all(isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) for value in values):
             kept[key] = values
         else:
-            losses[f"{name}, {key}"] += 1
+            dropped[f"{name}, {key}"] += 1
     return kept

@@ -1,20 +1,58 @@
-"""What meta/info.json says of a LeRobotDataset v3.0: which columns there are, and what they hold."""
+"""LeRobotDataset v3.0: where its files lie, and what meta/info.json says of their columns."""
 
 import json
 import math
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.convert.lerobot_format import DATA_PATH, INFO_PATH, PICTURE, PRIVILEGED, VERSION, VIDEO_PATH
-from pixelrl.datasets.convert.image_codec import MODES
-from pixelrl.runtime.errors import DataError
+from pixelrl.datasets.convert.pictures import MODES
+from pixelrl.runtime.actions import ActionDim, unnamed_dims
+from pixelrl.runtime.errors import DataError, PixelrlError
+
+VERSION = "v3.0"
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+TASKS_PATH = "meta/tasks.parquet"
+INFO_PATH = "meta/info.json"
+
+EXTRAS_PATH = "meta/pixelrl.parquet"
+"""What the format has no room for, a row an episode: the frame after the last step, states, notes, attributes; in its
+schema `env_args`, what actions mean, masks, and which sensors stand side by side. LeRobot does not look at it."""
+
+PICTURE = "observation.images."
+"""How the names of cameras begin."""
+
+PRIVILEGED = "privileged.state"
+"""What only a simulator knows; its name keeps LeRobot's policies from learning from it."""
 
 OBJECT = "object"
 """What a sensor is called that only a simulator has; pixelrl learns from none that begins so."""
+
+LARGEST_ACTION = 10_000
+"""No robot has more dimensions than this."""
+
+INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+"""The columns that every data set has."""
+
+
+def arrow() -> tuple[Any, Any]:
+    """Return pyarrow and its parquet module.
+
+    Raises:
+        PixelrlError: they are not installed, or do not fit this numpy.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        why = str(error).splitlines()[0]
+        raise PixelrlError(f"LeRobot's format needs pyarrow ({why}): pip install 'pixelrl[lerobot]'") from error
+    return pyarrow, pyarrow.parquet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +68,7 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """What meta/info.json says, checked.
-
-    Attributes:
-        pictures: sensor -> the feature that holds it.
-        vectors: sensor -> the same.
-    """
+    """What meta/info.json says, checked; `pictures` and `vectors` are features by the names of their sensors."""
 
     root: Path
     fps: float
@@ -53,8 +86,9 @@ class Info:
             DataError: a pattern that is not like LeRobot's own, or leads out of the data set.
         """
         try:
-            wanted = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-            path = Path(template.format(**fields)) if wanted <= set(fields) else Path("/")
+            parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+            known = all(name in fields and re.fullmatch(r"(0?\d?d)?", spec or "") for name, spec, _ in parts)
+            path = Path(template.format(**fields)) if known else Path("/")
         except (ValueError, TypeError) as error:
             raise DataError(f"{self.root / INFO_PATH}: {template[:80]!r} does not take {fields} ({error})") from error
         if path.is_absolute() or ".." in path.parts:
@@ -78,12 +112,13 @@ def read_info(root: Path) -> Info:
     try:
         fps = float(said["fps"])
         features = {name: _feature(name, held) for name, held in said["features"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: fps or features are missing, or not as {VERSION} has them ({error})") from error
     if not (math.isfinite(fps) and fps > 0):
         raise DataError(f"{path}: fps is {fps}; expected a positive number")
     action = features.get("action")
-    if action is None or len(action.shape) != 1 or not action.dtype.startswith("float"):
+    fits = action is not None and len(action.shape) == 1 and 0 < action.shape[0] <= LARGEST_ACTION
+    if action is None or not fits or not action.dtype.startswith("float"):
         held = f"{action.dtype} {action.shape}" if action else "nothing"
         raise DataError(f"{path}: action is {held}; expected floats (A,)")
     pictures = _named(path, [f for f in features.values() if f.dtype in ("image", "video") and not f.depth])
@@ -135,4 +170,4 @@ def action_dims(feature: Feature) -> tuple[ActionDim, ...]:
     if isinstance(names, dict) and len(names) == 1:
         (names,) = names.values()
     fits = isinstance(names, list) and len(names) == feature.shape[0] and len(set(map(str, names))) == len(names)
-    return tuple(ActionDim(name=str(names[i]) if fits else f"action_{i}") for i in range(feature.shape[0]))
+    return tuple(ActionDim(name=str(name)) for name in names) if fits else unnamed_dims(feature.shape[0])

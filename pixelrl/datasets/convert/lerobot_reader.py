@@ -1,75 +1,75 @@
 """Read a LeRobotDataset v3.0: its file format directly, without the lerobot package.
 
 LeRobot keeps N frames of N steps: the picture after the last action is not there. A data set that pixelrl wrote keeps
-it beside the data (lerobot_sidecar.py) and comes back as it was.
+it, and more, in meta/pixelrl.parquet, and comes back as it was.
 https://huggingface.co/docs/lerobot/lerobot-dataset-v3
 """
 
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5.access import open_file
-from pixelrl.datasets.convert.interchange import Interchange, Losses
-from pixelrl.datasets.convert.lerobot_videos import read_film
-from pixelrl.datasets.convert.lerobot_format import INDICES, VERSION, arrow
-from pixelrl.datasets.convert.lerobot_info import OBJECT, Feature, Info, action_dims, read_info
-from pixelrl.datasets.convert.lerobot_sidecar import NAME, Sidecar
-from pixelrl.datasets.convert.image_codec import decode_picture
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.lerobot_info import (
+    EXTRAS_PATH,
+    INDICES,
+    OBJECT,
+    VERSION,
+    Feature,
+    Info,
+    action_dims,
+    arrow,
+    read_info,
+)
+from pixelrl.datasets.convert.pictures import decode_picture, decode_video
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
-
-LastStep = Literal["drop", "repeat"]
-"""What becomes of the last step, whose next picture is not there: it goes, or its own picture stands for the next."""
 
 ROWS = 256
 """How many rows are read at a time."""
 
 
-def read_recording(root: Path, losses: Losses, *, last_step: LastStep = "drop") -> Interchange:
-    """Open a data set; `losses` fills while the episodes are read.
+def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+    """Open a data set; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: another version, files that are missing, cut or do not fit, no pictures; names the file.
         PixelrlError: pyarrow is not installed.
     """
-    info = read_info(root)
-    rows = _episode_rows(root)
-    beside = root / NAME if (root / NAME).is_file() else None
+    info, rows = read_info(root), _episode_rows(root)
+    own = _Extras.read(root, rows) if (root / EXTRAS_PATH).is_file() else None
+    last_step = (options or FormatOptions()).last_step
     read = {feature.name for feature in (*info.pictures.values(), *info.vectors.values())}
     for name in info.features:
         if name not in read | set(INDICES) | {"action", "next.reward", "next.done"}:
-            losses[name] += 0
-    if beside is None:
-        for name in ("next.reward", "next.done"):
-            if name not in info.features:
-                losses[f"{name}, which is not there: 0 is written"] += 0
+            dropped[name] += 0
+    for name in ("next.reward", "next.done"):
+        if name not in info.features:
+            dropped[f"{name}, which is not there: 0 is written"] += 0
 
     def episodes() -> Iterator[Episode]:
-        with ExitStack() as stack:
-            sidecar = Sidecar(stack.enter_context(open_file(beside)), len(rows)) if beside else None
-            for row, table in _tables(info, rows):
-                episode = _episode(info, row, table, losses)
-                if sidecar is None:
-                    yield _closed(episode, last_step, f"{root}: episode {row['episode_index']}", losses)
-                else:
-                    yield sidecar.restore(row["episode_index"], _parts(episode, sidecar.layout))
+        for (row, table), extra in zip(_tables(info, rows), own.rows() if own else repeat(None), strict=False):
+            episode, place = _episode(info, row, table, dropped), f"{root}: episode {row['episode_index']}"
+            if own is None or extra is None:
+                yield _without_last_frame(episode, last_step == "repeat", place, dropped)
+            else:
+                yield own.restore(episode, extra, place)
 
-    if beside is not None:
-        with open_file(beside) as file:
-            held = Sidecar(file, len(rows))
-            about, dims, masks = held.env_args, held.action_dims, held.masks
+    if own is not None:
+        about, dims, masks = own.env_args, own.action_dims, own.masks
     else:
-        state = {name: feature.names for name, feature in info.vectors.items()}
-        about = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": state}}
+        names = {name: feature.names for name, feature in info.vectors.items()}
+        about = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
         dims, masks = action_dims(info.features["action"]), {}
-    return Interchange(episodes=episodes, count=len(rows), env_args=about, action_dims=dims, masks=masks)
+    return DatasetStream(episodes=episodes, count=len(rows), env_args=about, action_dims=dims, masks=masks)
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:
@@ -84,9 +84,10 @@ def _episode_rows(root: Path) -> list[dict[str, Any]]:
             rows += file.read(columns=names).to_pylist()
     try:
         rows.sort(key=lambda row: int(row["dataset_from_index"]))
-        if [row["episode_index"] for row in rows] != list(range(len(rows))) or any(row["length"] < 1 for row in rows):
+        whole = all(type(row["length"]) is int and row["length"] > 0 for row in rows)
+        if [row["episode_index"] for row in rows] != list(range(len(rows))) or not whole:
             raise DataError(f"{paths[0].parent.parent}: episodes do not count from 0 without a gap, or are empty")
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{paths[0]}: lacks {error}; expected what {VERSION} says of an episode") from error
     if not rows:
         raise DataError(f"{paths[0]}: no episodes; expected one or more")
@@ -124,38 +125,35 @@ def _tables(info: Info, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, 
                 while len(left) < row["length"] and (batch := next(batches, None)) is not None:
                     left = pa.concat_tables([left, pa.Table.from_batches([batch])])
                 table, left = left.slice(0, row["length"]), left.slice(row["length"])
-                numbers = table["episode_index"].to_pylist()
-                if numbers != [row["episode_index"]] * row["length"]:
-                    came = f"{numbers.count(row['episode_index'])} of its rows"
-                    raise DataError(
-                        f"{path}: episode {row['episode_index']}: {came} in their place; expected {row['length']}"
-                    )
+                own = table["episode_index"].to_pylist().count(row["episode_index"])
+                if not own == len(table) == row["length"]:
+                    came = f"{own} of its rows in their place"
+                    raise DataError(f"{path}: episode {row['episode_index']}: {came}; expected {row['length']}")
                 yield row, table
 
 
-def _episode(info: Info, row: dict[str, Any], table: Any, losses: Losses) -> Episode:
+def _episode(info: Info, row: dict[str, Any], table: Any, dropped: DroppedFields) -> Episode:
     """Return N frames of N steps: an `Episode` that still lacks the last frame."""
     steps, place = len(table), f"{info.root}: episode {row['episode_index']}"
     times = _numbers(table, "timestamp", 1, place)[:, 0] if "timestamp" in table.column_names else None
     even = np.arange(steps) / info.fps
     if times is not None and np.abs(times - even).max() > 0.1 / info.fps:
-        losses["timestamps, which are not those of even steps"] += 1
+        dropped["timestamps, which are not those of even steps"] += 1
     if len(row.get("tasks") or ()) > 1:
-        losses["all tasks of an episode but its first"] += 1
+        dropped["all tasks of an episode but its first"] += 1
     sensors: dict[str, NDArray[Any]] = {}
     for key, feature in info.pictures.items():
         if feature.dtype == "image":
             sensors[key] = _pictures(table, feature, place)
         else:
-            sensors[key] = _film(info, feature, row, even if times is None else times)
+            sensors[key] = _video(info, feature, row, even if times is None else times)
     for key, feature in info.vectors.items():
         sensors[key] = _numbers(table, feature.name, feature.shape[0], place)
-    action = info.features["action"]
     scalars = {name: np.zeros((steps, 1), np.float32) for name in ("next.reward", "next.done")}
     scalars |= {name: _numbers(table, name, 1, place) for name in scalars if name in info.features}
     return Episode(
         sensors=sensors,
-        actions=_numbers(table, "action", action.shape[0], place),
+        actions=_numbers(table, "action", info.features["action"].shape[0], place),
         rewards=scalars["next.reward"][:, 0],
         dones=scalars["next.done"][:, 0].astype(bool),
         notes={"task": task} if (task := (row.get("tasks") or [""])[0]) else {},
@@ -166,9 +164,7 @@ def _numbers(table: Any, name: str, size: int, place: str) -> NDArray[Any]:
     """Return a column of numbers as `[N, size]`."""
     pa, _ = arrow()
     column = table[name].combine_chunks()
-    while (
-        pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
-    ):
+    while hasattr(column, "flatten") and pa.types.is_nested(column.type) and not pa.types.is_struct(column.type):
         column = column.flatten()
     if column.null_count or len(column) != len(table) * size:
         raise DataError(f"{place}: {name} holds {len(column)} numbers; expected {len(table)} x {size}, none missing")
@@ -191,34 +187,81 @@ def _pictures(table: Any, feature: Feature, place: str) -> NDArray[np.uint8]:
     return np.stack([decode_picture(data, feature.shape, where) for data, where in zip(held, places, strict=True)])
 
 
-def _film(info: Info, feature: Feature, row: dict[str, Any], times: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the pictures of an episode from its film."""
+def _video(info: Info, feature: Feature, row: dict[str, Any], times: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the pictures of an episode from its video."""
     prefix = f"videos/{feature.name}/"
     try:
         chunk, file, begin = (row[prefix + name] for name in ("chunk_index", "file_index", "from_timestamp"))
         path = info.path(info.video_path, video_key=feature.name, chunk_index=chunk, file_index=file)
-        return read_film(path, float(begin) + times.astype(np.float64), feature.shape, info.fps)
+        return decode_video(path, float(begin) + times.astype(np.float64), feature.shape, info.fps)
     except (KeyError, TypeError) as error:
         raise DataError(f"{info.root / 'meta/episodes'}: no {prefix}chunk_index and the like; expected it") from error
 
 
-def _closed(episode: Episode, last_step: LastStep, place: str, losses: Losses) -> Episode:
-    """Return an episode of which nobody knows the last frame."""
-    if last_step == "repeat":
-        losses["the picture after the last step: it was not recorded, and the last one is repeated"] += 1
+def _without_last_frame(episode: Episode, repeated: bool, place: str, dropped: DroppedFields) -> Episode:
+    """Return an episode whose last frame was not recorded: the one before is repeated, or the last step goes."""
+    if repeated:
+        dropped["the picture after the last step: it was not recorded, and the last one is repeated"] += 1
         return replace(episode, sensors={key: np.concatenate([v, v[-1:]]) for key, v in episode.sensors.items()})
     if len(episode) < 2:
         raise DataError(f"{place}: one frame; expected two or more, or --last-step repeat")
     paid = " and its reward (--last-step repeat keeps them)" if episode.rewards[-1] else ""
-    losses[f"the last step{paid}: the picture after it was not recorded"] += 1
+    dropped[f"the last step{paid}: the picture after it was not recorded"] += 1
     return replace(episode, actions=episode.actions[:-1], rewards=episode.rewards[:-1], dones=episode.dones[:-1])
 
 
-def _parts(episode: Episode, layout: Mapping[str, Mapping[str, int]]) -> Episode:
-    """Take the vectors apart that the writer laid side by side."""
-    sensors = dict(episode.sensors)
-    for name, keys in (("state", layout.get("state", {})), (OBJECT, layout.get("privileged", {}))):
-        ends = np.cumsum(list(keys.values()))
-        if keys and name in sensors and sensors[name].shape[1] == ends[-1]:
-            sensors |= dict(zip(keys, np.split(sensors.pop(name), ends[:-1], axis=1), strict=True))
-    return replace(episode, sensors=sensors)
+class _Extras:
+    """What pixelrl wrote beside LeRobot's files; it is believed only where it agrees with them."""
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path = path
+        self.env_args, self.layout = dict(about["env_args"]), (dict(about["state"]), dict(about["privileged"]))
+        self.action_dims = tuple(ActionDim(**dim) for dim in about["action_dims"])
+        self.masks = {name: tuple(int(index) for index in held) for name, held in about["masks"].items()}
+
+    @classmethod
+    def read(cls, root: Path, rows: list[dict[str, Any]]) -> "_Extras":
+        """Open the file and compare it with what meta/episodes says."""
+        path = root / EXTRAS_PATH
+        with _opened(path) as file:
+            try:
+                extras = cls(path, json.loads(file.schema_arrow.metadata[b"pixelrl"]))
+                lengths = file.read(columns=["length"])["length"].to_pylist()
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                raise DataError(f"{path}: not as pixelrl writes it ({str(error)[:80]})") from error
+        if lengths != [row["length"] for row in rows]:
+            told = f"describes {len(lengths)} episodes of {sum(filter(None, lengths))} steps"
+            held = f"there are {len(rows)} of {sum(row['length'] for row in rows)}"
+            hint = "the data were changed since: remove this file to convert what is left"
+            raise DataError(f"{path}: {told} where {held}; {hint}")
+        return extras
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows, one in memory at a time."""
+        with _opened(self.path) as file:
+            for batch in file.iter_batches(batch_size=1):
+                yield batch.to_pylist()[0]
+
+    def restore(self, episode: Episode, row: Mapping[str, Any], place: str) -> Episode:
+        """Return an episode as it was: sensors apart, and with their last frame."""
+        sensors = dict(episode.sensors)
+        for name, keys in zip(("state", OBJECT), self.layout, strict=True):
+            if keys and name in sensors:
+                ends = np.cumsum(list(keys.values()))
+                sensors |= dict(zip(keys, np.split(sensors.pop(name), ends[:-1], axis=1), strict=True))
+        try:
+            for key, held in sensors.items():
+                last = row[f"last/{key}"]
+                picture = held.dtype == np.uint8 and held.ndim == 4
+                frame = decode_picture(last, held.shape[1:], place) if picture else np.array(last, np.float32)
+                sensors[key] = np.concatenate([held, frame[None]])
+            states = None if row["states"] is None else np.array(row["states"], np.float64)
+            return replace(
+                episode,
+                sensors=sensors,
+                states=None if states is None else np.concatenate([states, states[-1:]]),
+                attributes={name: str(text) for name, text in json.loads(row["attributes"]).items()},
+                notes=dict(json.loads(row["notes"])),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+            raise DataError(f"{self.path}: {place}: not as pixelrl writes it ({str(error)[:80]})") from error

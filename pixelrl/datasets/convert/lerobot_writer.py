@@ -3,44 +3,45 @@
     meta/info.json, meta/stats.json, meta/tasks.parquet, meta/episodes/chunk-000/file-000.parquet
     data/chunk-000/file-000.parquet      a row a frame; pictures in them as PNG, or
     videos/<camera>/chunk-000/file-000.mp4
-    meta/pixelrl.hdf5                    what the format has no room for (see lerobot_sidecar.py)
+    meta/pixelrl.parquet                 what the format has no room for, for the way back
 
 https://huggingface.co/docs/lerobot/lerobot-dataset-v3
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.interchange import Interchange
-from pixelrl.datasets.convert.lerobot_videos import Films
-from pixelrl.datasets.convert.lerobot_format import (
-    DATA_MB,
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.lerobot_info import (
     DATA_PATH,
     EPISODES_PATH,
-    FILES,
+    EXTRAS_PATH,
     INDICES,
+    OBJECT,
     PICTURE,
     PRIVILEGED,
     TASKS_PATH,
     VERSION,
-    VIDEO_MB,
     VIDEO_PATH,
-    ParquetFiles,
     arrow,
 )
-from pixelrl.datasets.convert.lerobot_sidecar import NAME, SidecarWriter
-from pixelrl.datasets.convert.lerobot_stats import Statistics
-from pixelrl.datasets.convert.image_codec import MODES, encode_png
+from pixelrl.datasets.convert.pictures import MODES, encode_png, encode_video
 from pixelrl.datasets.episode import Episode
-from pixelrl.runtime.errors import DataError
+from pixelrl.runtime.env_args import control_freq_of
+from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import write_json
+
+EPISODES_PER_FILE = 50
+"""So many episodes share a parquet file; each has a row group of its own."""
+
+FILES_PER_CHUNK = 1000
 
 INDEX = "__index_level_0__"
 PANDAS = {
@@ -54,206 +55,267 @@ PANDAS = {
 }
 """The note by which pandas, with which LeRobot reads the tasks, finds its index."""
 
-EPISODES_AT_ONCE = 100
-"""How many rows of meta/episodes are held in memory."""
+
+def fit_lerobot(stream: DatasetStream, dropped: DroppedFields) -> DatasetStream:
+    """Return what LeRobot's format can hold: pictures of bytes and float32 vectors; the rest is counted as dropped."""
+
+    def float32(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):
+            rounded = values.astype(np.float32)
+        if (rounded != values).any():
+            dropped[f"{name}, beyond the precision of float32"] += 1
+        return rounded
+
+    def episodes() -> Iterator[Episode]:
+        for episode in stream.episodes():
+            sensors: dict[str, NDArray[Any]] = {}
+            for key, values in episode.sensors.items():
+                if values.ndim == 4 and values.dtype == np.uint8 and values.shape[3] in MODES:
+                    sensors[key] = values
+                elif values.ndim == 2 and values.dtype.kind == "f" and values.shape[1]:
+                    sensors[key] = float32(f"sensors/{key}", values)
+                else:
+                    dropped[f"sensors/{key}, {values.dtype} {values.shape[1:]}: no picture, and no float vector"] += 1
+            yield replace(
+                episode,
+                sensors=sensors,
+                actions=float32("actions", episode.actions),
+                rewards=float32("rewards", episode.rewards),
+                states=None if episode.states is None else episode.states.astype(np.float64),
+            )
+
+    return replace(stream, episodes=episodes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Which sensor goes where; what is named nowhere goes into the sidecar alone.
-
-    Attributes:
-        pictures: key -> (H, W, C), as `observation.images.<key>`.
-        state: float vector -> length, side by side in `observation.state`.
-        privileged: the same for what only the simulator knows (`object...`), in `privileged.state`.
-    """
-
-    pictures: Mapping[str, tuple[int, ...]]
-    state: Mapping[str, int]
-    privileged: Mapping[str, int]
-
-
-def write_recording(
-    root: Path, recording: Interchange, *, fps: float, task: str | None = None, video: bool = False
-) -> frozenset[str]:
-    """Write a data set into the folder `root`, and return the names of the arrays that lose something (films do).
+def write_lerobot(root: Path, stream: DatasetStream, options: FormatOptions) -> frozenset[str]:
+    """Write a data set into the folder `root`, and return the names of the arrays that lose something (videos do).
 
     Args:
         root: a folder that does not exist yet.
-        recording: episodes that all have the shapes of the first.
-        fps: how often the robot acted [Hz].
-        task: what it was told to do; default: what an episode's notes or `ep_meta` say, or the environment's name.
-        video: keep pictures as H.264 films, which are small and not exact.
+        stream: episodes that all have the shapes of the first, and what `fit_lerobot` leaves.
+        options: `images`, `fps`, `task`.
 
     Raises:
-        DataError: no episodes, numbers that are not finite, or films of pictures with odd sides or other than three
+        PixelrlError: how often the robot acted is not known.
+        DataError: no episodes, numbers that are not finite, or videos of pictures with odd sides or other than three
             channels.
     """
+    fps = options.fps or control_freq_of(stream.env_args)
+    if fps is None or not 0 < fps < float("inf"):
+        what = "how often the robot acted is not known, and LeRobot needs it"
+        raise PixelrlError(f"{root.name}: {what}: say it with --fps [Hz]")
     (root / "meta").mkdir(parents=True)
-    writer: _Writer | None = None
     with ExitStack() as stack:
-        for episode in recording.episodes():
-            if writer is None:
-                writer = _Writer(root, recording, layout_of(episode), fps, video, stack)
-            writer.add(episode, _task(episode, recording, task))
+        writer: _Writer | None = None
+        for episode in stream.episodes():
+            writer = writer or _Writer(root, stream, episode, fps, options.images == "video", stack)
+            writer.add(episode, _task(episode, stream, options.task))
         if writer is None:
             raise DataError(f"{root}: no episodes came to be written; expected one or more")
         writer.finish()
-    return frozenset(f"sensors/{key}" for key in writer.layout.pictures) if video else frozenset()
+    return frozenset(f"sensors/{key}" for key in writer.cameras) if writer.video else frozenset()
 
 
-def layout_of(episode: Episode) -> Layout:
-    """Sort the sensors of an episode."""
-    sensors = episode.sensors
-    vectors = {key: value.shape[1] for key, value in sensors.items() if value.ndim == 2 and value.dtype.kind == "f"}
-    return Layout(
-        pictures={
-            key: value.shape[1:]
-            for key, value in sensors.items()
-            if value.ndim == 4 and value.dtype == np.uint8 and value.shape[3] in MODES
-        },
-        state={key: size for key, size in vectors.items() if not key.startswith("object")},
-        privileged={key: size for key, size in vectors.items() if key.startswith("object")},
-    )
-
-
-def _task(episode: Episode, recording: Interchange, told: str | None) -> str:
-    """Return what the robot was to do."""
+def _task(episode: Episode, stream: DatasetStream, told: str | None) -> str:
+    """Return what the robot was to do: as told, as an episode's notes or `ep_meta` say, or the environment's name."""
     try:
         meta = json.loads(episode.attributes.get("ep_meta", "{}"))
     except ValueError:
         meta = {}
     said = (told, episode.notes.get("task"), meta.get("lang") if isinstance(meta, dict) else None)
-    return next((str(text) for text in said if text), str(recording.env_args.get("env_name", "")))
+    return next((str(text) for text in said if text), str(stream.env_args.get("env_name", "")))
 
 
 class _Writer:
-    """The open files of a data set that is being written."""
+    """The files of a data set while they grow."""
 
     def __init__(
-        self, root: Path, recording: Interchange, layout: Layout, fps: float, video: bool, stack: ExitStack
+        self, root: Path, stream: DatasetStream, first: Episode, fps: float, video: bool, stack: ExitStack
     ) -> None:
-        self.root, self.recording, self.layout, self.video = root, recording, layout, video
-        self.fps: int | float = int(fps) if float(fps).is_integer() else fps
-        self.episodes = self.frames = 0
-        self.tasks: dict[str, int] = {}
-        self.statistics = Statistics()
-        self.columns = {*layout.pictures, *layout.state, *layout.privileged}
-        names = {"state": layout.state, "privileged": layout.privileged}
-        self.sidecar = stack.enter_context(SidecarWriter(root / NAME, recording, names))
-        films = layout.pictures if video else {}
-        self.films = {key: Films(root, PICTURE + key, shape, self.fps, stack) for key, shape in films.items()}
-        self.data = ParquetFiles(root, DATA_PATH, DATA_MB, stack)
-        self.index = ParquetFiles(root, EPISODES_PATH, DATA_MB, stack)
+        self.root, self.stream, self.fps, self.video, self.stack = root, stream, fps, video, stack
+        self.cameras = {key: held.shape[1:] for key, held in first.sensors.items() if held.ndim == 4}
+        vectors = {key: held.shape[1] for key, held in first.sensors.items() if held.ndim == 2}
+        self.state = {key: size for key, size in vectors.items() if not key.startswith(OBJECT)}
+        self.privileged = {key: size for key, size in vectors.items() if key.startswith(OBJECT)}
+        for key, (height, width, channels) in self.cameras.items() if video else ():
+            if height % 2 or width % 2 or channels != 3:
+                came = f"{height} x {width} x {channels}"
+                raise DataError(f"{key}: pictures {came}; videos need even sides and three channels: choose png")
+        self.frames = 0
         self.rows: list[dict[str, Any]] = []
+        self.tasks: dict[str, int] = {}
+        self.stats: dict[str, _Stats] = {}
+        self.data: Any = None
+        self.extras: Any = None
 
     def add(self, episode: Episode, task: str) -> None:
         """Write an episode."""
-        steps = len(episode)
-        vectors = self._vectors(episode, self.tasks.setdefault(task, len(self.tasks)))
-        for name, values in vectors.items():
+        number, steps = len(self.rows), len(episode)
+        columns = self._columns(episode, number, self.tasks.setdefault(task, len(self.tasks)))
+        for name, values in columns.items():
             if not np.isfinite(values).all():
-                place = f"{self.root.name}: episode {self.episodes}, {name}"
-                raise DataError(f"{place}: NaN or infinity, in float32; LeRobot's statistics need finite numbers")
-        frames = {PICTURE + key: episode.sensors[key][:-1] for key in self.layout.pictures}
-        stats = self.statistics.add(vectors, frames)
-        row: dict[str, Any] = {"episode_index": self.episodes, "tasks": [task], "length": steps}
-        row |= self.data.write(self._table(vectors, {} if self.video else frames), "data/")
+                what = "NaN or infinity, in float32; LeRobot's statistics need finite numbers"
+                raise DataError(f"{self.root}: episode {number}, {name}: {what}")
+            self.stats.setdefault(name, _Stats()).add(values.reshape(steps, -1))
+        place = _place(number // EPISODES_PER_FILE)
+        row: dict[str, Any] = {"episode_index": number, "tasks": [task], "length": steps}
+        row |= {f"data/{name}": value for name, value in place.items()}
         row |= {"dataset_from_index": self.frames, "dataset_to_index": self.frames + steps}
-        for key, films in self.films.items():
-            row |= films.write(episode.sensors[key][:-1])
-        row |= {f"stats/{name}/{kind}": value for name, held in stats.items() for kind, value in held.items()}
-        self.rows.append(row)
-        self.sidecar.add(self.episodes, episode, self.columns)
-        self.episodes, self.frames = self.episodes + 1, self.frames + steps
-        if len(self.rows) == EPISODES_AT_ONCE:
-            self._flush()
+        for key in self.cameras:
+            frames = episode.sensors[key][:-1]
+            for frame in frames:
+                self.stats.setdefault(PICTURE + key, _Stats()).add(frame.reshape(-1, frame.shape[-1]) / 255)
+            if self.video:
+                video, name = _place(number), PICTURE + key
+                encode_video(self.root / VIDEO_PATH.format(video_key=name, **video), frames, self.fps)
+                times = {"from_timestamp": 0.0, "to_timestamp": steps / self.fps}
+                row |= {f"videos/{name}/{part}": value for part, value in (video | times).items()}
+        table = self._table(columns, episode)
+        if number % EPISODES_PER_FILE == 0:
+            self.data = self._open(DATA_PATH.format(**place), table.schema, self.data)
+        self.data.write_table(table)
+        self._add_extras(number, episode)
+        self.rows.append(row | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
+        self.frames += steps
 
     def finish(self) -> None:
         """Write what is said of the whole."""
-        self._flush()
-        for films in self.films.values():
-            films.finish()
         pa, parquet = arrow()
+        (self.root / EPISODES_PATH.format(**_place(0))).parent.mkdir(parents=True)
+        parquet.write_table(pa.Table.from_pylist(self.rows), self.root / EPISODES_PATH.format(**_place(0)))
         tasks = pa.table({"task_index": list(self.tasks.values()), INDEX: list(self.tasks)})
         parquet.write_table(tasks.replace_schema_metadata({"pandas": json.dumps(PANDAS)}), self.root / TASKS_PATH)
-        write_json(self.root / "meta/stats.json", self.statistics.total())
+        stats = {name: held.result(picture=name.startswith(PICTURE)) for name, held in self.stats.items()}
+        write_json(self.root / "meta/stats.json", stats)
         info = {
             "codebase_version": VERSION,
-            "robot_type": self.recording.env_args.get("env_name") or None,
-            "total_episodes": self.episodes,
+            "robot_type": self.stream.env_args.get("env_name") or None,
+            "total_episodes": len(self.rows),
             "total_frames": self.frames,
             "total_tasks": len(self.tasks),
-            "chunks_size": FILES,
-            "data_files_size_in_mb": DATA_MB,
-            "video_files_size_in_mb": VIDEO_MB,
+            "chunks_size": FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,  # LeRobot's own limits, for what it may add
+            "video_files_size_in_mb": 200,
             "fps": self.fps,
-            "splits": {"train": f"0:{self.episodes}"},
+            "splits": {"train": f"0:{len(self.rows)}"},
             "data_path": DATA_PATH,
             "video_path": VIDEO_PATH if self.video else None,
             "features": self._features(),
         }
         write_json(self.root / "meta/info.json", info)
 
-    def _flush(self) -> None:
-        pa, _ = arrow()
-        if self.rows:
-            held = {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
-            self.index.write(pa.Table.from_pylist([row | held for row in self.rows]), "")
-        self.rows = []
+    def _open(self, name: str, schema: Any, before: Any = None) -> Any:
+        """Open a parquet file, and close the one before it."""
+        if before is not None:
+            before.close()
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        return self.stack.enter_context(arrow()[1].ParquetWriter(self.root / name, schema))
 
-    def _vectors(self, episode: Episode, task: int) -> dict[str, NDArray[Any]]:
+    def _columns(self, episode: Episode, number: int, task: int) -> dict[str, NDArray[Any]]:
         """Return the columns of numbers, `[N]` or `[N, D]`."""
-        steps = len(episode)
+        order = np.arange(len(episode))
         columns: dict[str, NDArray[Any]] = {}
-        for name, keys in (("observation.state", self.layout.state), (PRIVILEGED, self.layout.privileged)):
+        for name, keys in (("observation.state", self.state), (PRIVILEGED, self.privileged)):
             if keys:
-                parts = [episode.sensors[key][:-1].astype(np.float32) for key in keys]
-                columns[name] = np.concatenate(parts, axis=1)
-        columns |= {"action": episode.actions.astype(np.float32), "next.reward": episode.rewards.astype(np.float32)}
-        order = np.arange(steps)
+                columns[name] = np.concatenate([episode.sensors[key][:-1] for key in keys], axis=1)
         return columns | {
+            "action": episode.actions,
+            "next.reward": episode.rewards,
             "next.done": episode.dones,
             "timestamp": (order / self.fps).astype(np.float32),
             "frame_index": order,
-            "episode_index": np.full(steps, self.episodes),
+            "episode_index": np.full(len(order), number),
             "index": order + self.frames,
-            "task_index": np.full(steps, task),
+            "task_index": np.full(len(order), task),
         }
 
-    def _table(self, vectors: Mapping[str, NDArray[Any]], frames: Mapping[str, NDArray[np.uint8]]) -> Any:
+    def _table(self, columns: Mapping[str, NDArray[Any]], episode: Episode) -> Any:
         """Return the rows of an episode, with the note by which Hugging Face's readers know pictures."""
         pa, _ = arrow()
-        columns: dict[str, Any] = {}
+        arrays: dict[str, Any] = {}
         kinds: dict[str, Any] = {}
-        for name, pictures in frames.items():
-            pngs = pa.array([encode_png(picture) for picture in pictures], pa.binary())
-            paths = pa.array([f"frame-{index:06d}.png" for index in range(len(pictures))], pa.string())
-            columns[name] = pa.StructArray.from_arrays([pngs, paths], names=["bytes", "path"])
-            kinds[name] = {"_type": "Image"}
-        for name, values in vectors.items():
+        for key in () if self.video else self.cameras:
+            pngs = [encode_png(picture) for picture in episode.sensors[key][:-1]]
+            paths = [f"frame-{index:06d}.png" for index in range(len(pngs))]
+            parts = [pa.array(pngs, pa.binary()), pa.array(paths, pa.string())]
+            arrays[PICTURE + key] = pa.StructArray.from_arrays(parts, names=["bytes", "path"])
+            kinds[PICTURE + key] = {"_type": "Image"}
+        for name, values in columns.items():
             number = {"dtype": str(values.dtype), "_type": "Value"}
             size = values.shape[1] if values.ndim == 2 else 1
             flat = pa.array(np.ascontiguousarray(values).ravel())
-            columns[name] = flat if size == 1 else pa.FixedSizeListArray.from_arrays(flat, size)
+            arrays[name] = flat if size == 1 else pa.FixedSizeListArray.from_arrays(flat, size)
             kinds[name] = number if size == 1 else {"feature": number, "length": size, "_type": "List"}
-        return pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": kinds}})})
+        return pa.table(arrays).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": kinds}})})
+
+    def _add_extras(self, number: int, episode: Episode) -> None:
+        """Write what the parquet rows of an episode do not hold; see `EXTRAS_PATH`."""
+        pa, _ = arrow()
+        fields = {"episode_index": pa.int64(), "length": pa.int64(), "notes": pa.string(), "attributes": pa.string()}
+        fields |= {"states": pa.list_(pa.list_(pa.float64()))}
+        fields |= {f"last/{key}": pa.binary() for key in self.cameras}
+        fields |= {f"last/{key}": pa.list_(pa.float32()) for key in (*self.state, *self.privileged)}
+        row: dict[str, Any] = {"episode_index": number, "length": len(episode)}
+        row |= {"notes": json.dumps(dict(episode.notes)), "attributes": json.dumps(dict(episode.attributes))}
+        row |= {"states": None if episode.states is None else episode.states[:-1].tolist()}
+        row |= {f"last/{key}": encode_png(episode.sensors[key][-1]) for key in self.cameras}
+        row |= {f"last/{key}": episode.sensors[key][-1].tolist() for key in (*self.state, *self.privileged)}
+        if self.extras is None:
+            dims = [asdict(dim) for dim in self.stream.action_dims]
+            about = {"env_args": dict(self.stream.env_args), "action_dims": dims, "masks": dict(self.stream.masks)}
+            about |= {"state": self.state, "privileged": self.privileged}
+            self.extras = self._open(EXTRAS_PATH, pa.schema(fields, metadata={"pixelrl": json.dumps(about)}))
+        self.extras.write_table(pa.Table.from_pylist([row], schema=self.extras.schema))
 
     def _features(self) -> dict[str, Any]:
         """Return what each column is."""
         features: dict[str, Any] = {}
-        for key, shape in self.layout.pictures.items():
-            kind = {"dtype": "video" if self.video else "image", "shape": list(shape)}
-            features[PICTURE + key] = kind | {"names": ["height", "width", "channels"]}
+        for key, (height, width, channels) in self.cameras.items():
+            feature = {"dtype": "video" if self.video else "image", "shape": [height, width, channels]}
+            features[PICTURE + key] = feature | {"names": ["height", "width", "channels"]}
             if self.video:
-                features[PICTURE + key]["info"] = self.films[key].info()
-        for name, keys in (("observation.state", self.layout.state), (PRIVILEGED, self.layout.privileged)):
+                sizes = {"video.height": height, "video.width": width, "video.channels": channels}
+                kind = {"video.codec": "h264", "video.pix_fmt": "yuv420p", "video.is_depth_map": False}
+                features[PICTURE + key]["info"] = sizes | kind | {"video.fps": self.fps, "has_audio": False}
+        for name, keys in (("observation.state", self.state), (PRIVILEGED, self.privileged)):
             names = [f"{key}_{index}" if size > 1 else key for key, size in keys.items() for index in range(size)]
             if names:
                 features[name] = {"dtype": "float32", "shape": [len(names)], "names": names}
-        names = [dim.name for dim in self.recording.action_dims]
+        names = [dim.name for dim in self.stream.action_dims]
         features["action"] = {"dtype": "float32", "shape": [len(names)], "names": names}
         kinds = {"next.reward": "float32", "next.done": "bool", "timestamp": "float32"}
         for name in ("next.reward", "next.done", *INDICES):
             features[name] = {"dtype": kinds.get(name, "int64"), "shape": [1], "names": None}
         return features
+
+
+class _Stats:
+    """What meta/stats.json says of a column: its rows `[N, D]` are added as they come; pictures count in [0, 1]."""
+
+    def __init__(self) -> None:
+        self.calls = self.count = 0
+        self.low: Any = np.inf
+        self.high: Any = -np.inf
+        self.sum: Any = 0.0
+        self.squares: Any = 0.0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Add rows; those of pictures are their pixels, a call a picture."""
+        rows = rows.astype(np.float64)
+        self.calls, self.count = self.calls + 1, self.count + len(rows)
+        self.low, self.high = np.minimum(self.low, rows.min(axis=0)), np.maximum(self.high, rows.max(axis=0))
+        self.sum, self.squares = self.sum + rows.sum(axis=0), self.squares + (rows**2).sum(axis=0)
+
+    def result(self, *, picture: bool) -> dict[str, Any]:
+        """Return the statistics as nested lists: `[D]` of a vector, `[C, 1, 1]` of pictures."""
+        mean = self.sum / self.count
+        std = np.sqrt(np.maximum(0, self.squares / self.count - mean**2))
+        named = {"min": self.low, "max": self.high, "mean": mean, "std": std}
+        shape = (-1, 1, 1) if picture else (-1,)
+        count = [self.calls if picture else self.count]
+        return {name: value.reshape(shape).tolist() for name, value in named.items()} | {"count": count}
+
+
+def _place(number: int) -> dict[str, int]:
+    """Return in which chunk and file something lies, by its number."""
+    return {"chunk_index": number // FILES_PER_CHUNK, "file_index": number % FILES_PER_CHUNK}

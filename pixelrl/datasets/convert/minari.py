@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.datasets.hdf5.access import child, dataset, flags, has, json_attribute, members, open_file, where
-from pixelrl.datasets.convert.interchange import Interchange, Losses
-from pixelrl.datasets.convert.image_codec import MODES, decode_picture, encode_png
+from pixelrl.datasets.hdf5.output import create_file
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.pictures import MODES, decode_picture, encode_png
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import write_json
@@ -48,8 +49,8 @@ class Leaf:
     encoded: bool
 
 
-def write_recording(root: Path, recording: Interchange) -> None:
-    """Write a data set into the folder `root`, whose name is the data set's and ends in a version.
+def write_minari(root: Path, stream: DatasetStream, options: FormatOptions | None = None) -> frozenset[str]:
+    """Write a data set into the folder `root`, whose name is the data set's and ends in a version; nothing is lost.
 
     Raises:
         DataError: another name, no episodes, or pictures that no PNG can hold.
@@ -60,8 +61,8 @@ def write_recording(root: Path, recording: Interchange) -> None:
     steps = count = 0
     spaces: dict[str, Any] = {}
     beyond = False
-    with h5py.File(root / FILE, "w") as file:
-        for episode in recording.episodes():
+    with create_file(root / FILE) as file:
+        for episode in stream.episodes():
             spaces = spaces or {key: _space(frames.shape[1:], frames.dtype) for key, frames in episode.sensors.items()}
             _write_episode(file.create_group(f"episode_{count}"), count, episode)
             beyond |= bool((np.abs(episode.actions) > 1).any())
@@ -71,7 +72,7 @@ def write_recording(root: Path, recording: Interchange) -> None:
     limit = math.inf if beyond else 1.0
     shape = episode.actions.shape[1:]
     action = {"type": "Box", "dtype": str(episode.actions.dtype), "shape": list(shape)}
-    dims = [asdict(dim) for dim in recording.action_dims]
+    dims = [asdict(dim) for dim in stream.action_dims]
     metadata = {
         "total_episodes": count,
         "total_steps": steps,
@@ -81,9 +82,10 @@ def write_recording(root: Path, recording: Interchange) -> None:
         "dataset_id": root.name,
         "minari_version": WRITTEN,
         "dataset_size": round((root / FILE).stat().st_size / 1e6, 1),
-        OURS: {"env_args": recording.env_args, "action_dims": dims, "masks": recording.masks},
+        OURS: {"env_args": stream.env_args, "action_dims": dims, "masks": stream.masks},
     }
     write_json(root / METADATA, metadata)
+    return frozenset()
 
 
 def _space(shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
         else:
             group[f"observations/{key}"] = frames
     group["actions"], group["rewards"], group["terminations"] = episode.actions, episode.rewards, episode.dones
-    group["truncations"] = _time_out(episode.dones)
+    group["truncations"] = ~episode.dones & (np.arange(len(episode)) == len(episode) - 1)  # unless it is a true end
     group.create_group("infos")
     ours = group.create_group(OURS)
     ours.attrs["notes"], ours.attrs["attributes"] = (json.dumps(dict(v)) for v in (episode.notes, episode.attributes))
@@ -122,15 +124,8 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
         ours["states"] = episode.states[:-1]
 
 
-def _time_out(dones: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the truncations of an episode: its last step, unless that is a true end."""
-    truncations = np.zeros(len(dones), dtype=bool)
-    truncations[-1] = not dones[-1]
-    return truncations
-
-
-def read_recording(root: Path, losses: Losses) -> Interchange:
-    """Open a data set; `losses` fills while the episodes are read.
+def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+    """Open a data set; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: another version, another format of data, actions that are no vectors, no pictures; names the place.
@@ -139,7 +134,7 @@ def read_recording(root: Path, losses: Losses) -> Interchange:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         version, kind, count = str(said["minari_version"]), said["data_format"], int(said["total_episodes"])
-        leaves = dict(_leaves(json.loads(said["observation_space"]), (), losses))
+        leaves = dict(_leaves(json.loads(said["observation_space"]), (), dropped))
         action = json.loads(said["action_space"])
         if action["type"] != "Box" or len(action["shape"]) != 1 or not str(action["dtype"]).startswith("float"):
             raise DataError(f"{path}: actions are {action['type']} {action.get('shape', '')}; expected floats (A,)")
@@ -159,10 +154,10 @@ def read_recording(root: Path, losses: Losses) -> Interchange:
     def episodes() -> Iterator[Episode]:
         with open_file(root / FILE) as file:
             for index in range(count):
-                yield _episode(child(file, f"episode_{index}"), leaves, int(action["shape"][0]), losses)
+                yield _episode(child(file, f"episode_{index}"), leaves, int(action["shape"][0]), dropped)
 
     about, dims, masks = _about(path, said, int(action["shape"][0]))
-    return Interchange(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
+    return DatasetStream(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
 
 
 def _about(
@@ -176,26 +171,22 @@ def _about(
             return dict(ours["env_args"]), tuple(ActionDim(**dim) for dim in ours["action_dims"]), masks
         spec = json.loads(said.get("env_spec") or "{}")
         name = str(spec.get("id") or said.get("dataset_id", ""))
-        return {"env_name": name, "type": 2, "env_kwargs": spec.get("kwargs") or {}}, _nameless(size), {}
+        return {"env_name": name, "type": 2, "env_kwargs": spec.get("kwargs") or {}}, unnamed_dims(size), {}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: env_spec or {OURS} is not as expected ({str(error)[:80]})") from error
 
 
-def _nameless(size: int) -> tuple[ActionDim, ...]:
-    return tuple(ActionDim(name=f"action_{index}") for index in range(size))
-
-
-def _leaves(space: Mapping[str, Any], place: tuple[str, ...], losses: Losses) -> Iterator[tuple[str, Leaf]]:
+def _leaves(space: Mapping[str, Any], place: tuple[str, ...], dropped: DroppedFields) -> Iterator[tuple[str, Leaf]]:
     """Yield the arrays of a space by their names, which join those of nested dicts with a dot."""
     kind = space["type"]
     if kind == "Dict":
         for key, inner in space["subspaces"].items():
             if "/" in key or key in ("", "."):
                 raise ValueError(f"a key {key[:40]!r}; expected one without '/'")
-            yield from _leaves(inner, (*place, key), losses)
+            yield from _leaves(inner, (*place, key), dropped)
     elif kind == "Tuple":
         for index, inner in enumerate(space["subspaces"]):
-            yield from _leaves(inner, (*place, f"_index_{index}"), losses)
+            yield from _leaves(inner, (*place, f"_index_{index}"), dropped)
     elif kind in ("Box", "MultiBinary"):
         shape = space["shape"] if kind == "Box" else space["n"]
         shape = tuple(int(side) for side in (shape if isinstance(shape, list) else [shape]))
@@ -207,10 +198,10 @@ def _leaves(space: Mapping[str, Any], place: tuple[str, ...], losses: Losses) ->
             Leaf(place=place, shape=shape, picture=picture, encoded=encoded),
         )
     else:
-        losses[f"{'.'.join(place) or 'observations'}, of the space {kind}"] += 0
+        dropped[f"{'.'.join(place) or 'observations'}, of the space {kind}"] += 0
 
 
-def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, losses: Losses) -> Episode:
+def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, dropped: DroppedFields) -> Episode:
     """Read one episode."""
     actions, rewards = dataset(group, "actions")[()], dataset(group, "rewards")[()]
     dones, truncations = (
@@ -225,12 +216,12 @@ def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, losses: L
         shapes = ", ".join(str(array.shape) for array in (actions, rewards, dones, truncations))
         raise DataError(f"{where(group)}: actions, rewards and ends are {shapes}; expected (N, {size}) and (N,)")
     if truncations[:-1].any() or (truncations[-1] and dones[-1]):
-        losses["truncations, where they are not just the last step"] += 1
+        dropped["truncations, where they are not just the last step"] += 1
     for name in members(child(group, "infos")) if has(group, "infos") else ():
-        losses[f"infos/{name}"] += 1
+        dropped[f"infos/{name}"] += 1
     for name in group.attrs:
         if name not in ("id", "total_steps", "seed"):
-            losses[f"attribute {name}"] += 1
+            dropped[f"attribute {name}"] += 1
     sensors = {key: _sensor(child(group, "observations"), leaf, steps + 1) for key, leaf in leaves.items()}
     seed = group.attrs.get("seed")
     notes: dict[str, Any] = {"seed": int(seed)} if isinstance(seed, int | np.integer) else {}

@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 
 from pixelrl.datasets.hdf5.access import json_attribute, where
-from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError
 
 AXES = ("dx", "dy", "dz", "drx", "dry", "drz")
@@ -20,7 +20,7 @@ def read_action_dims(data: h5py.Group, env_args: Mapping[str, Any], size: int) -
     """
     recorded = json_attribute(data, "action_dims", None, list)
     if recorded is None:
-        return _controller_dims(env_args, size) or tuple(ActionDim(name=f"action_{i}") for i in range(size))
+        return _controller_dims(env_args, size) or unnamed_dims(size)
     if len(recorded) != size:
         raise DataError(f"{where(data)}: action_dims describes {len(recorded)} dimensions; the actions have {size}")
     if wrong := [dim for dim in recorded if not _describes(dim)]:

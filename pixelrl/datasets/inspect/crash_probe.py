@@ -3,12 +3,8 @@
 Run as a module it names the number of each file that it begins, so that its parent knows which one it did not survive.
 """
 
-import ctypes
-import resource
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,19 +12,17 @@ import h5py
 
 from pixelrl.datasets.hdf5.access import open_file
 from pixelrl.datasets.inspect.file_structure import DAMAGE
+from pixelrl.runtime.child_process import limit_this_process, run_module
 
 SECONDS = 60
 """Of the processor: a file that takes longer to open is given up. Other load on the machine does not count."""
-
-PR_SET_PDEATHSIG = 1
-"""Linux's prctl: a signal for this process when its parent dies."""
 
 
 def crashing_files(paths: Sequence[Path]) -> dict[Path, str]:
     """Return the files that crash the HDF5 library when they are opened, or do not return, and how."""
     left, found = list(paths), dict[Path, str]()
     while left:
-        done = subprocess.run(_command(left), capture_output=True, text=True)
+        done = run_module(__name__, *map(str, left))
         if done.returncode >= 0:
             break
         reason, begun = signal.Signals(-done.returncode), max(1, len(done.stdout.split()))
@@ -36,11 +30,6 @@ def crashing_files(paths: Sequence[Path]) -> dict[Path, str]:
         found[left[begun - 1]] = f"badly damaged: the HDF5 library {what} on it ({reason.name})"
         left = left[begun:]
     return found
-
-
-def _command(paths: Sequence[Path]) -> list[str]:
-    """Return the command that opens files."""
-    return [sys.executable, "-P", "-m", __name__, *map(str, paths)]
 
 
 def visit(path: Path) -> None:
@@ -65,13 +54,10 @@ def visit(path: Path) -> None:
 
 
 def main() -> None:
-    """Visit the files named on the command line, each with a time limit; die with the parent."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Visit the files named on the command line, each with a time limit."""
     for number, name in enumerate(sys.argv[1:]):
         print(number, flush=True)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, resource.RLIM_INFINITY))
+        limit_this_process(seconds=SECONDS)
         try:
             visit(Path(name))
         except DAMAGE:

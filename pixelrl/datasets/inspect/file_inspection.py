@@ -16,7 +16,7 @@ from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure, read_
 from pixelrl.datasets.inspect.issues import Issue, Occurrence, Role
 from pixelrl.datasets.inspect.quality import pair_hashes
 from pixelrl.datasets.inspect.running_statistics import Range, RunningStatistics, digest_demo
-from pixelrl.runtime.actions import ActionDim, ActionRange
+from pixelrl.runtime.actions import ActionDim, ActionRange, unnamed_dims
 from pixelrl.runtime.errors import DataError
 
 AFFORDABLE = 4 * 2**30
@@ -90,7 +90,7 @@ class FileInspection:
                 inspection._cannot_be_read(error)
         if inspection.names:
             size = structure.demos[inspection.names[0]].arrays["actions"].shape[1]
-            inspection.dims = inspection.dims or tuple(ActionDim(name=f"action_{index}") for index in range(size))
+            inspection.dims = inspection.dims or unnamed_dims(size)
         inspection.statistics = RunningStatistics(inspection.dims)
         return inspection
 

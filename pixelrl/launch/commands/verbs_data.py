@@ -147,38 +147,3 @@ def render(
             cluster=cluster,
             console=console,
         )
-
-
-def convert(
-    source: Annotated[Positional[Path], arg(metavar="FROM")],
-    target: Annotated[Positional[Path], arg(metavar="TO")],
-    /,
-    from_format: Literal["hdf5", "lerobot", "minari", "cog"] | None = None,
-    to_format: Literal["hdf5", "lerobot", "minari"] | None = None,
-    images: Literal["png", "video"] = "png",
-    compress: bool = False,
-    fps: float | None = None,
-    task: str | None = None,
-    last_step: Literal["drop", "repeat"] = "drop",
-) -> None:
-    """Convert a data set to another format, read it back, and compare every array by its hash.
-
-    FROM is COG's .npy buffer, robomimic's .hdf5, a LeRobotDataset v3.0 or a Minari data set, with pictures; TO is any
-    of them but COG's. TO appears when it is whole; TO.convert.json says what arrived and what was left behind.
-
-    Args:
-        source: NAME.npy, NAME.hdf5, or a folder of LeRobot's or Minari's.
-        target: NAME.hdf5 is HDF5, NAME-v0 (a folder) Minari's, any other folder LeRobot's.
-        from_format: default: guessed from FROM.
-        to_format: default: guessed from TO.
-        images: for LeRobot: png is exact; video is H.264, small and lossy.
-        compress: for HDF5: gzip the pictures, one frame a chunk.
-        fps: for LeRobot: how often the robot acted [Hz]; default: what the data say.
-        task: for LeRobot: what the robot was told to do; default: what the data say.
-        last_step: from LeRobot, which keeps no picture after the last step: drop the step, or repeat its own picture.
-    """
-    from pixelrl.launch.commands.convert import Options
-    from pixelrl.launch.commands.convert import convert as go
-
-    options = Options(images=images, compress=compress, fps=fps, task=task, last_step=last_step)
-    go(source, target, source_format=from_format, target_format=to_format, options=options, console=Console())

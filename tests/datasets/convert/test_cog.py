@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from tests.buffers import trajectory, write_buffer
 
-from pixelrl.datasets.convert.cog import read_recording
-from pixelrl.datasets.convert.interchange import Losses
+from pixelrl.datasets.convert.cog import read_cog
+from pixelrl.datasets.convert.dataset_stream import DroppedFields
 from pixelrl.runtime.errors import DataError
 
 
 def test_a_buffer_becomes_episodes(tmp_path: Path) -> None:
     data = [trajectory(4, seed=1), trajectory(3, seed=2)]
-    losses: Losses = Counter()
-    recording = read_recording(write_buffer(tmp_path / "a.npy", data), losses)
-    episodes = list(recording.episodes())
-    assert (recording.count, len(episodes), losses) == (2, 2, Counter())
+    dropped: DroppedFields = Counter()
+    stream = read_cog(write_buffer(tmp_path / "a.npy", data), dropped)
+    episodes = list(stream.episodes())
+    assert (stream.count, len(episodes), dropped) == (2, 2, Counter())
     for episode, source in zip(episodes, data, strict=True):
         instants = [*source["observations"], source["next_observations"][-1]]
         for key in ("image", "state", "object_position", "object_orientation"):
@@ -37,13 +37,13 @@ def test_a_buffer_becomes_episodes(tmp_path: Path) -> None:
 
 
 def test_the_eight_numbers_of_an_action_are_named(tmp_path: Path) -> None:
-    dims = read_recording(write_buffer(tmp_path / "a.npy", [trajectory(2)]), Counter()).action_dims
+    dims = read_cog(write_buffer(tmp_path / "a.npy", [trajectory(2)]), Counter()).action_dims
     assert [dim.name for dim in dims] == ["dx", "dy", "dz", "drx", "dry", "drz", "gripper", "neutral"]
     assert (dims[0].high, dims[0].unit) == (0.2, "m")  # roboverse's xyz_action_scale
     assert dims[3].high == pytest.approx(20 * math.pi / 180) and dims[3].unit == "rad"  # abc_action_scale
     short = trajectory(2)
     short["actions"] = [action[:4] for action in short["actions"]]
-    dims = read_recording(write_buffer(tmp_path / "b.npy", [short]), Counter()).action_dims
+    dims = read_cog(write_buffer(tmp_path / "b.npy", [short]), Counter()).action_dims
     assert [dim.name for dim in dims] == ["action_0", "action_1", "action_2", "action_3"]
 
 
@@ -63,10 +63,10 @@ def test_pictures_come_upright_as_bytes(tmp_path: Path, shape: Callable[[Any], A
     pictures = [instant["image"] for instant in (*data["observations"], data["next_observations"][-1])]
     for instant in (*data["observations"], *data["next_observations"]):
         instant["image"] = shape(instant["image"])
-    losses: Losses = Counter()
-    (episode,) = read_recording(write_buffer(tmp_path / "a.npy", [data]), losses).episodes()
+    dropped: DroppedFields = Counter()
+    (episode,) = read_cog(write_buffer(tmp_path / "a.npy", [data]), dropped).episodes()
     np.testing.assert_array_equal(episode.sensors["image"], np.stack(pictures), strict=True)
-    assert not losses
+    assert not dropped
 
 
 def test_what_is_left_behind_is_said(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_what_is_left_behind_is_said(tmp_path: Path) -> None:
     data["goals"] = [1, 2, 3]
     for instant in (*data["observations"], *data["next_observations"]):
         instant["image"] = instant["image"] / 256
-    losses: Losses = Counter()
-    read = read_recording(write_buffer(tmp_path / "a.npy", [data, trajectory(2)]), losses)
+    dropped: DroppedFields = Counter()
+    read = read_cog(write_buffer(tmp_path / "a.npy", [data, trajectory(2)]), dropped)
     (first, _) = read.episodes()
-    assert losses == {
+    assert dropped == {
         "next_observations' state, which is not that of the next observation": 1,
         "terminals (COG's tasks do not end)": 1,
         "agent_infos, note": 1,
@@ -157,13 +157,13 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> list[Any]:
 def test_what_does_not_fit_is_named(tmp_path: Path, data: list[Any], why: str) -> None:
     path = write_buffer(tmp_path / "a.npy", data)
     with pytest.raises(DataError, match=why) as caught:
-        list(read_recording(path, Counter()).episodes())
+        list(read_cog(path, Counter()).episodes())
     assert str(caught.value).startswith(str(path))
 
 
 def test_an_empty_buffer_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no trajectories; expected one or more"):
-        read_recording(write_buffer(tmp_path / "a.npy", []), Counter())
+        read_cog(write_buffer(tmp_path / "a.npy", []), Counter())
 
 
 def test_the_same_picture_over_and_over_does_not_fill_the_disk(tmp_path: Path) -> None:
@@ -174,4 +174,4 @@ def test_the_same_picture_over_and_over_does_not_fill_the_disk(tmp_path: Path) -
     path = write_buffer(tmp_path / "a.npy", [small] * 300)
     assert path.stat().st_size < 200_000
     with pytest.raises(DataError, match="unpacks to more than four times its size"):
-        list(read_recording(path, Counter()).episodes())
+        list(read_cog(path, Counter()).episodes())

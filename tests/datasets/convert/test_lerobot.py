@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert import lerobot_writer
-from pixelrl.datasets.convert.interchange import Interchange, Losses, fingerprint
-from pixelrl.datasets.convert.lerobot_reader import read_recording
-from pixelrl.datasets.convert.lerobot_sidecar import NAME
-from pixelrl.datasets.convert.lerobot_stats import Statistics
-from pixelrl.datasets.convert.lerobot_writer import write_recording
+from pixelrl.datasets.convert.conversion import convert_dataset
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, fingerprint
+from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH
+from pixelrl.datasets.convert.lerobot_reader import read_lerobot
+from pixelrl.datasets.convert.lerobot_writer import fit_lerobot, write_lerobot
 from tests.dots import write_dots
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError
-from pixelrl.launch.commands.convert import Options, convert
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -50,7 +48,7 @@ def episode(index: int, steps: int) -> Episode:
     )
 
 
-RECORDING = Interchange(
+STREAM = DatasetStream(
     episodes=lambda: (episode(index, steps) for index, steps in enumerate((3, 5, 4))),
     count=3,
     env_args={"env_name": "Lift", "env_kwargs": {"control_freq": 10}},
@@ -61,20 +59,20 @@ RECORDING = Interchange(
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a data set that pixelrl wrote."""
-    write_recording(tmp_path / "le", RECORDING, fps=10)
+    write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10))
     return tmp_path / "le"
 
 
 @pytest.fixture
 def foreign(root: Path) -> Path:
     """Return the same as anyone else would have written it."""
-    (root / NAME).unlink()
+    (root / EXTRAS_PATH).unlink()
     return root
 
 
-def read(root: Path, **options: Any) -> tuple[list[Episode], Losses]:
-    losses = Losses()
-    return list(read_recording(root, losses, **options).episodes()), losses
+def read(root: Path, **options: Any) -> tuple[list[Episode], DroppedFields]:
+    dropped = DroppedFields()
+    return list(read_lerobot(root, dropped, FormatOptions(**options)).episodes()), dropped
 
 
 def edit_info(root: Path, **changes: Any) -> None:
@@ -155,139 +153,142 @@ def test_rows_and_episodes_are_those_of_the_data(root: Path) -> None:
         [1, ["task 1"], 5, 3, 8, 0],
         [2, ["task 0"], 4, 8, 12, 0],
     ]
-    assert held[1]["stats/next.reward/mean"] == [pytest.approx(0.2)]
-    assert held[2][f"stats/{FRONT}/count"] == [4]
     assert parquet.ParquetFile(root / DATA).num_row_groups == 3
 
 
-def test_statistics_are_exact() -> None:
-    """Worked out by hand: one picture of 0 and 255, one of 51 alone; three vectors."""
-    statistics = Statistics()
-    first = np.array([[0, 255]], np.uint8).reshape(1, 1, 2, 1)
-    statistics.add({"v": np.array([[0.0, 1.0], [2.0, 1.0]])}, {"p": first})
-    own = statistics.add({"v": np.array([[4.0, 7.0]])}, {"p": np.full((1, 1, 2, 1), 51, np.uint8)})
-    assert (own["v"]["mean"], own["v"]["std"], own["v"]["q99"]) == ([4.0, 7.0], [0.0, 0.0], [4.0, 7.0])
-    assert (own["p"]["min"], own["p"]["max"]) == ([[[0.2]]], [[[0.2]]])
-    total = statistics.total()
-    assert (total["v"]["min"], total["v"]["max"], total["v"]["mean"]) == ([0.0, 1.0], [4.0, 7.0], [2.0, 3.0])
-    assert total["v"]["std"] == pytest.approx([(8 / 3) ** 0.5, 8**0.5]) and total["v"]["count"] == [3]
-    assert (total["v"]["q50"], total["v"]["q10"]) == ([2.0, 1.0], [0.4, 1.0])
+def test_statistics_by_hand(tmp_path: Path) -> None:
+    """Two steps in all, with pictures of 0 and 255, and of 51 alone; the frame after the last step does not count."""
+    front = np.array([[0, 255], [9, 9]], np.uint8).reshape(2, 1, 2, 1), np.array([[51, 51]] * 2, np.uint8)
+    episodes = [
+        Episode(
+            sensors={"front": pictures.reshape(2, 1, 2, 1), "v": np.array([vector, vector], np.float32)},
+            actions=np.zeros((1, 2), np.float32),
+            rewards=np.array([reward], np.float32),
+            dones=np.array([False]),
+        )
+        for pictures, vector, reward in zip(front, ([0.0, 1.0], [4.0, 7.0]), (0.0, 1.0), strict=True)
+    ]
+    write_lerobot(tmp_path / "le", replace(STREAM, episodes=lambda: iter(episodes)), FormatOptions(fps=10))
+    stats = json.loads((tmp_path / "le/meta/stats.json").read_text())
+    assert stats["observation.state"] == {
+        "min": [0, 1], "max": [4, 7], "mean": [2, 4], "std": [2, 3], "count": [2],
+    }  # fmt: skip
+    assert (stats["next.reward"]["mean"], stats["index"]["max"]) == ([0.5], [1])
+    pictures = stats[FRONT]
+    assert (pictures["min"], pictures["max"], pictures["count"]) == ([[[0]]], [[[1]]], [2])
     mean, square = (0 + 1 + 0.2 + 0.2) / 4, (0 + 1 + 0.04 + 0.04) / 4
-    assert np.ravel(total["p"]["mean"]) == pytest.approx([mean])
-    assert np.ravel(total["p"]["std"]) == pytest.approx([(square - mean**2) ** 0.5])
-    quantiles = [total["p"][name] for name in ("q01", "q10", "q50", "q90", "q99")]
-    assert np.ravel(quantiles).tolist() == [0, 0, 0.2, 1, 1] and total["p"]["count"] == [2]
+    assert np.ravel(pictures["mean"]) == pytest.approx([mean])
+    assert np.ravel(pictures["std"]) == pytest.approx([(square - mean**2) ** 0.5])
 
 
 def test_what_pixelrl_wrote_comes_back(root: Path) -> None:
-    losses = Losses()
-    recording = read_recording(root, losses)
-    assert fingerprint(recording).digests() == fingerprint(RECORDING).digests()
-    assert not losses
+    dropped = DroppedFields()
+    stream = read_lerobot(root, dropped)
+    assert fingerprint(stream).digests() == fingerprint(STREAM).digests()
+    assert not dropped
     assert not list((root / "images").glob("*")) and not (root / "videos").exists()
 
 
 def test_files_follow_one_another_as_they_fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lerobot_writer, "DATA_MB", 0)
-    monkeypatch.setattr(lerobot_writer, "EPISODES_AT_ONCE", 2)
-    write_recording(tmp_path / "le", RECORDING, fps=10)
+    monkeypatch.setattr(lerobot_writer, "EPISODES_PER_FILE", 1)
+    write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10))
     found = sorted(str(path.relative_to(tmp_path / "le")) for path in (tmp_path / "le").rglob("*.parquet"))
     files = [f"data/chunk-000/file-00{number}.parquet" for number in range(3)]
     assert found == [
         *files,
-        *(f"meta/episodes/chunk-000/file-00{number}.parquet" for number in range(2)),
+        "meta/episodes/chunk-000/file-000.parquet",
+        "meta/pixelrl.parquet",
         "meta/tasks.parquet",
     ]
-    assert fingerprint(read_recording(tmp_path / "le", Losses())).digests() == fingerprint(RECORDING).digests()
+    assert fingerprint(read_lerobot(tmp_path / "le", DroppedFields())).digests() == fingerprint(STREAM).digests()
 
 
 def test_rows_are_found_in_a_file_without_row_groups_of_their_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit_table(root / DATA, lambda table: table)  # one row group for all
     monkeypatch.setattr("pixelrl.datasets.convert.lerobot_reader.ROWS", 2)
-    assert fingerprint(read_recording(root, Losses())).digests() == fingerprint(RECORDING).digests()
+    assert fingerprint(read_lerobot(root, DroppedFields())).digests() == fingerprint(STREAM).digests()
 
 
-def test_films_are_small_and_nearly_the_same(tmp_path: Path) -> None:
-    lossy = write_recording(tmp_path / "le", RECORDING, fps=10, video=True)
+def test_videos_are_small_and_nearly_the_same(tmp_path: Path) -> None:
+    lossy = write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10, images="video"))
     assert lossy == {"sensors/front"}
     info = json.loads((tmp_path / "le/meta/info.json").read_text())
     assert info["features"][FRONT]["dtype"] == "video"
     assert FRONT not in parquet.read_schema(tmp_path / "le" / DATA).names
     rows = parquet.read_table(tmp_path / "le" / EPISODES).to_pylist()
     prefix = f"videos/{FRONT}/"
-    assert [row[prefix + "from_timestamp"] for row in rows] == pytest.approx([0, 0.3, 0.8])
-    assert [row[prefix + "to_timestamp"] for row in rows] == pytest.approx([0.3, 0.8, 1.2])
-    came, losses = read(tmp_path / "le")
-    assert not losses
-    for one, other in zip(came, RECORDING.episodes(), strict=True):
+    assert [row[prefix + "file_index"] for row in rows] == [0, 1, 2]
+    assert [row[prefix + "from_timestamp"] for row in rows] == [0, 0, 0]
+    assert [row[prefix + "to_timestamp"] for row in rows] == pytest.approx([0.3, 0.5, 0.4])
+    came, dropped = read(tmp_path / "le")
+    assert not dropped
+    for one, other in zip(came, STREAM.episodes(), strict=True):
         difference = np.abs(one.sensors["front"].astype(int) - other.sensors["front"])
         assert 0 < difference.mean() < 6  # and a frame too early or too late would differ by far more in the third
         np.testing.assert_array_equal(one.sensors["front"][-1], other.sensors["front"][-1])
         np.testing.assert_array_equal(one.sensors["pos"], other.sensors["pos"], strict=True)
 
 
-def test_the_report_says_how_much_films_lose(tmp_path: Path, root: Path) -> None:
-    options = Options(images="video")
-    result = convert(root, tmp_path / "film", options=options, console=Console(quiet=True))
+def test_the_report_says_how_much_videos_lose(tmp_path: Path, root: Path) -> None:
+    options = FormatOptions(images="video")
+    result = convert_dataset(root, tmp_path / "video", "lerobot", "lerobot", options=options)
     lost = {array["name"]: array["mean_difference"] for array in result["arrays"] if "mean_difference" in array}
     assert list(lost) == ["sensors/front"] and 0 < lost["sensors/front"] < 6
 
 
-def test_frames_of_films_keep_their_places(tmp_path: Path) -> None:
+def test_frames_of_videos_keep_their_places(tmp_path: Path) -> None:
     """Each frame has a brightness of its own, which a codec keeps."""
     steps = 12
     shades = np.arange(steps + 1) * 20
     one = replace(
         episode(0, steps), sensors={"front": np.tile(shades[:, None, None, None], (1, 32, 48, 3)).astype(np.uint8)}
     )
-    many = replace(RECORDING, episodes=lambda: iter([one, one]), count=2)
-    write_recording(tmp_path / "le", many, fps=7.5, video=True)
+    many = replace(STREAM, episodes=lambda: iter([one, one]), count=2)
+    write_lerobot(tmp_path / "le", many, FormatOptions(fps=7.5, images="video"))
     for came in read(tmp_path / "le")[0]:
         assert np.abs(came.sensors["front"].mean(axis=(1, 2, 3)) - shades).max() < 3
 
 
-def test_odd_pictures_are_not_filmed(tmp_path: Path) -> None:
+def test_odd_pictures_are_no_video(tmp_path: Path) -> None:
     one = replace(episode(0, 2), sensors={"front": np.zeros((3, 31, 48, 3), np.uint8)})
-    with pytest.raises(DataError, match=r"front: pictures 31 x 48 x 3; films want even sides .*: choose png"):
-        write_recording(tmp_path / "le", replace(RECORDING, episodes=lambda: iter([one])), fps=10, video=True)
+    with pytest.raises(DataError, match=r"front: pictures 31 x 48 x 3; videos need even sides .*: choose png"):
+        write_lerobot(tmp_path / "le", replace(STREAM, episodes=lambda: iter([one])), FormatOptions(fps=10, images="video"))
 
 
 def test_numbers_must_be_finite(tmp_path: Path) -> None:
     one = replace(episode(0, 2), rewards=np.array([0.0, 1e39]))
-    with (
-        pytest.raises(DataError, match=r"le: episode 0, next\.reward: NaN or infinity, in float32"),
-        np.errstate(over="ignore"),
-    ):
-        write_recording(tmp_path / "le", replace(RECORDING, episodes=lambda: iter([one])), fps=10)
+    stream = fit_lerobot(replace(STREAM, episodes=lambda: iter([one])), DroppedFields())
+    with pytest.raises(DataError, match=r"le: episode 0, next\.reward: NaN or infinity, in float32"):
+        write_lerobot(tmp_path / "le", stream, FormatOptions(fps=10))
 
 
 def test_data_sets_of_others_lack_the_last_picture(foreign: Path) -> None:
-    losses = Losses()
-    recording = read_recording(foreign, losses)
-    assert recording.env_args == {
+    dropped = DroppedFields()
+    stream = read_lerobot(foreign, dropped)
+    assert stream.env_args == {
         "env_name": "Lift",
         "env_kwargs": {"control_freq": 10.0},
         "lerobot": {"names": {"state": ["pos_0", "pos_1", "grip"], "object": ["object_0", "object_1"]}},
     }
-    assert [dim.name for dim in recording.action_dims] == ["dx", "dy"]
-    came = list(recording.episodes())
+    assert [dim.name for dim in stream.action_dims] == ["dx", "dy"]
+    came = list(stream.episodes())
     assert [len(held) for held in came] == [2, 4, 3]
-    assert list(losses) == [
+    assert list(dropped) == [
         "the last step and its reward (--last-step repeat keeps them): the picture after it was not recorded"
     ]
-    for one, other in zip(came, RECORDING.episodes(), strict=True):
+    for one, other in zip(came, STREAM.episodes(), strict=True):
         np.testing.assert_array_equal(one.sensors["front"], other.sensors["front"][:-1])
         state = np.concatenate([other.sensors["pos"], other.sensors["grip"]], axis=1)
         np.testing.assert_array_equal(one.sensors["state"], state[:-1])
         np.testing.assert_array_equal(one.actions, other.actions[:-1])
         assert not one.rewards.any() and one.notes == other.notes
-    came, losses = read(foreign, last_step="repeat")
+    came, dropped = read(foreign, last_step="repeat")
     assert [len(held) for held in came] == [3, 5, 4]
-    for one, other in zip(came, RECORDING.episodes(), strict=True):
+    for one, other in zip(came, STREAM.episodes(), strict=True):
         np.testing.assert_array_equal(one.sensors["front"][-1], other.sensors["front"][-2])
         np.testing.assert_array_equal(one.rewards, other.rewards)
         np.testing.assert_array_equal(one.dones, other.dones)
-    assert losses == {"the picture after the last step: it was not recorded, and the last one is repeated": 3}
+    assert dropped == {"the picture after the last step: it was not recorded, and the last one is repeated": 3}
 
 
 def test_what_others_record_beyond_episodes_is_named(foreign: Path) -> None:
@@ -308,13 +309,13 @@ def test_what_others_record_beyond_episodes_is_named(foreign: Path) -> None:
         foreign / DATA, lambda table: put(table, "timestamp", [0.0, 0.3, 0.4, *table["timestamp"].to_pylist()[3:]])
     )
     edit_table(foreign / EPISODES, lambda table: put(table, "tasks", [["a", "b"], ["c"], []]))
-    losses = Losses()
-    recording = read_recording(foreign, losses)
-    came = list(recording.episodes())
+    dropped = DroppedFields()
+    stream = read_lerobot(foreign, dropped)
+    came = list(stream.episodes())
     assert [held.notes for held in came] == [{"task": "a"}, {"task": "c"}, {}]
-    assert [dim.name for dim in recording.action_dims] == ["left", "right"]
-    assert recording.env_args["env_name"] == "le"
-    assert losses == {
+    assert [dim.name for dim in stream.action_dims] == ["left", "right"]
+    assert stream.env_args["env_name"] == "le"
+    assert dropped == {
         "next.success": 0,
         "observation.images.depth": 0,
         "next.reward, which is not there: 0 is written": 0,
@@ -361,6 +362,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"episode 0, observation\.images\.front, frame 0: a picture RGB 32 x 48; expected RGB 16 x 48",
     ),
     "a huge shape": (lambda root: features(root, FRONT, shape=[10**6, 10**6, 3]), r"expected RGB 1000000 x 1000000"),
+    "an endless action": (lambda root: features(root, "action", shape=[10**12]), r"action is float32 \(10"),
     "a longer action": (lambda root: features(root, "action", shape=[3]), r"action holds 6 numbers; expected 3 x 3"),
     "a hostile name": (
         lambda root: features(root, "observation.images.a/b", dtype="image", shape=[4, 4, 3]),
@@ -375,6 +377,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda root: edit_info(root, data_path="{chunk_index.__class__}"),
         r"a path '{chunk_index\.__class__}'; expected one like",
     ),
+    "an endless path": (lambda root: edit_info(root, data_path="{chunk_index:99999999d}"), r"expected one like"),
     "a path that ends early": (lambda root: edit_info(root, data_path="{chunk_index"), r"does not take"),
     "no data": (lambda root: (root / DATA).unlink(), r"file-000\.parquet: no such file; meta/episodes promises it"),
     "truncated data": (
@@ -389,6 +392,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an episode too long": (
         lambda root: edit_table(root / EPISODES, lambda table: put(table, "length", [3, 5, 9])),
         r"episode 2: 4 of its rows in their place; expected 9",
+    ),
+    "an endless episode": (
+        lambda root: edit_table(root / EPISODES, lambda table: put(table, "length", [3, 5, 10**15])),
+        r"episode 2: 4 of its rows in their place; expected 1000000000000000",
     ),
     "episodes with a gap": (
         lambda root: edit_table(root / EPISODES, lambda table: put(table, "episode_index", [0, 1, 3])),
@@ -426,45 +433,67 @@ def test_what_does_not_fit_is_named(foreign: Path, damage: str) -> None:
     assert str(caught.value).startswith(str(foreign)) and "\n" not in str(caught.value)
 
 
-def test_films_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    write_recording(tmp_path / "le", RECORDING, fps=10, video=True)
-    film = tmp_path / f"le/videos/{FRONT}/chunk-000/file-000.mp4"
-    whole = film.read_bytes()
+def test_videos_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10, images="video"))
+    video = tmp_path / f"le/videos/{FRONT}/chunk-000/file-000.mp4"
+    whole = video.read_bytes()
     features(tmp_path / "le", FRONT, shape=[64, 48, 3])
-    with pytest.raises(DataError, match=r"a film of 32 x 48; expected 64 x 48"):
+    with pytest.raises(DataError, match=r"a video of 32 x 48; expected 64 x 48"):
         read(tmp_path / "le")
     features(tmp_path / "le", FRONT, shape=[32, 48, 3])
     rows = f"videos/{FRONT}/from_timestamp"
-    edit_table(tmp_path / "le" / EPISODES, lambda table: put(table, rows, [0.0, 0.3, 7.0]))
-    with pytest.raises(DataError, match=r"file-000\.mp4: no frame at 7\.000 s; expected 4 from 7\.000 s on"):
+    edit_table(tmp_path / "le" / EPISODES, lambda table: put(table, rows, [0.0, 0.0, 7.0]))
+    with pytest.raises(DataError, match=r"file-002\.mp4: no frame at 7\.000 s; expected 4 from 7\.000 s on"):
         read(tmp_path / "le")
-    film.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"file-000\.mp4: not a film, or a damaged one"):
+    video.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"file-000\.mp4: not a video, or a damaged one"):
         read(tmp_path / "le")
-    film.unlink()
-    with pytest.raises(DataError, match=r"file-000\.mp4: no such film; info\.json promises it"):
+    video.unlink()
+    with pytest.raises(DataError, match=r"file-000\.mp4: no such video; info\.json promises it"):
         read(tmp_path / "le")
 
 
-def test_what_was_changed_since_is_not_mixed_with_what_was_kept(root: Path) -> None:
+def test_extras_are_not_mixed_with_data_that_were_changed_since(root: Path) -> None:
     episodes = (root / EPISODES).read_bytes()
     edit_table(root / EPISODES, lambda table: table.slice(0, 2))
-    with pytest.raises(DataError, match=r"pixelrl\.hdf5: describes 3 episodes where there are 2; .* remove this file"):
+    why = r"pixelrl\.parquet: describes 3 episodes of 12 steps where there are 2 of 8; .* remove this file"
+    with pytest.raises(DataError, match=why):
         read(root)
     (root / EPISODES).write_bytes(episodes)
     edit_table(root / EPISODES, lambda table: put(table, "length", [2, 6, 4]))
-    edit_table(root / DATA, lambda table: put(table, "episode_index", [0] * 2 + [1] * 6 + [2] * 4))
-    with pytest.raises(DataError, match=r"episode 0 has 3 steps where there are 2; the data were changed since"):
+    with pytest.raises(DataError, match=r"of 12 steps where there are 3 of 12; the data were changed since"):
         read(root)
 
 
-def test_exact_numbers_are_kept_only_for_the_rows_that_they_belong_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.replace_schema_metadata({"pixelrl": "{"}),
+        lambda table: table.replace_schema_metadata({}),
+        lambda table: without(table, "length"),
+        lambda table: without(table, "last/front"),
+        lambda table: put(table, "notes", ["["] * 3),
+        lambda table: put(table, "last/pos", [[1.0]] * 3),
+    ],
+)
+def test_damaged_extras_are_named(root: Path, change: Callable[[Any], Any]) -> None:
+    edit_table(root / EXTRAS_PATH, change)
+    with pytest.raises(DataError, match=r"pixelrl\.parquet: .*not as pixelrl writes it"):
+        read(root)
+
+
+def test_what_lerobot_cannot_hold_is_counted(tmp_path: Path) -> None:
     third = replace(episode(0, 3), actions=np.full((3, 2), 1 / 3))  # no float32
-    write_recording(tmp_path / "le", replace(RECORDING, episodes=lambda: iter([third]), count=1), fps=10)
-    assert read(tmp_path / "le")[0][0].actions.tolist() == [[1 / 3, 1 / 3]] * 3
-    edit_table(tmp_path / "le" / DATA, lambda table: put(table, "action", [[0.5, 0.5]] * 3))
-    with pytest.raises(DataError, match=r"episode 0, actions: other numbers than the parquet files hold"):
-        read(tmp_path / "le")
+    third = replace(third, sensors={**third.sensors, "buttons": np.zeros((4, 2), int)})
+    dropped = DroppedFields()
+    fitted = fit_lerobot(replace(STREAM, episodes=lambda: iter([third]), count=1), dropped)
+    write_lerobot(tmp_path / "le", fitted, FormatOptions(fps=10))
+    (came,) = read(tmp_path / "le")[0]
+    np.testing.assert_array_equal(came.actions, np.full((3, 2), 1 / 3, np.float32), strict=True)
+    assert dropped == {
+        "actions, beyond the precision of float32": 1,
+        "sensors/buttons, int64 (2,): no picture, and no float vector": 1,
+    }
 
 
 def test_without_pyarrow_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,7 +502,7 @@ def test_without_pyarrow_the_extra_is_named(root: Path, monkeypatch: pytest.Monk
         read(root)
 
 
-def test_lerobot_wants_to_know_how_often_the_robot_acted(tmp_path: Path) -> None:
+def test_lerobot_needs_to_know_how_often_the_robot_acted(tmp_path: Path) -> None:
     source = write_dots(tmp_path / "dots.hdf5", "task", 1)
-    with pytest.raises(PixelrlError, match=r"nobody knows how often the robot acted, .* say it with --fps"):
-        convert(source, tmp_path / "out", console=Console(quiet=True))
+    with pytest.raises(PixelrlError, match=r"how often the robot acted is not known, .* say it with --fps"):
+        convert_dataset(source, tmp_path / "out", "hdf5", "lerobot")

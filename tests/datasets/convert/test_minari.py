@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.convert.interchange import Interchange, Losses, fingerprint
-from pixelrl.datasets.convert.minari import FILE, METADATA, read_recording, write_recording
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, fingerprint
+from pixelrl.datasets.convert.minari import FILE, METADATA, read_minari, write_minari
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
 
@@ -34,7 +34,7 @@ def episode(index: int, steps: int) -> Episode:
     )
 
 
-RECORDING = Interchange(
+STREAM = DatasetStream(
     episodes=lambda: (episode(index, steps) for index, steps in enumerate((3, 5))),
     count=2,
     env_args={"env_name": "Lift"},
@@ -46,19 +46,19 @@ RECORDING = Interchange(
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return a data set that pixelrl wrote."""
-    write_recording(tmp_path / "lift-v0", RECORDING)
+    write_minari(tmp_path / "lift-v0", STREAM)
     return tmp_path / "lift-v0"
 
 
-def read(root: Path) -> tuple[list[Episode], Losses]:
-    losses = Losses()
-    return list(read_recording(root, losses).episodes()), losses
+def read(root: Path) -> tuple[list[Episode], DroppedFields]:
+    dropped = DroppedFields()
+    return list(read_minari(root, dropped).episodes()), dropped
 
 
 def test_what_pixelrl_wrote_comes_back(root: Path) -> None:
-    losses = Losses()
-    assert fingerprint(read_recording(root, losses)).digests() == fingerprint(RECORDING).digests()
-    assert not losses
+    dropped = DroppedFields()
+    assert fingerprint(read_minari(root, dropped)).digests() == fingerprint(STREAM).digests()
+    assert not dropped
 
 
 def test_minari_reads_what_we_write(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_minari_reads_what_we_write(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(minari.list_local_datasets()) == ["lift-v0"]
     assert held.action_space.high.tolist() == [1, 1]
     assert held.observation_space["front"].shape == (36, 40, 3)
-    for ours, theirs in zip(RECORDING.episodes(), held.iterate_episodes(), strict=True):
+    for ours, theirs in zip(STREAM.episodes(), held.iterate_episodes(), strict=True):
         assert set(theirs.observations) == set(ours.sensors)
         for key, frames in ours.sensors.items():
             np.testing.assert_array_equal(theirs.observations[key], frames, strict=True)
@@ -107,25 +107,25 @@ def test_we_read_what_minari_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
         action_space=spaces.Box(-1, 1, (2,), np.float32),
     )
-    losses = Losses()
-    recording = read_recording(tmp_path / "toy/dot-v1", losses)
-    assert recording.env_args == {"env_name": "toy/dot-v1", "type": 2, "env_kwargs": {}}
-    assert [dim.name for dim in recording.action_dims] == ["action_0", "action_1"]
-    (came,) = recording.episodes()
+    dropped = DroppedFields()
+    stream = read_minari(tmp_path / "toy/dot-v1", dropped)
+    assert stream.env_args == {"env_name": "toy/dot-v1", "type": 2, "env_kwargs": {}}
+    assert [dim.name for dim in stream.action_dims] == ["action_0", "action_1"]
+    (came,) = stream.episodes()
     np.testing.assert_array_equal(came.sensors["front"], front)  # even grey survives JPEG
     np.testing.assert_array_equal(came.sensors["robot.pos"], position, strict=True)
     assert came.rewards.tolist() == [0, 0, 0, 1] and came.dones.tolist() == [False, False, False, True]
     assert came.notes == {"seed": 7} and came.states is None
-    assert losses == {"robot.mode, of the space Discrete": 0, "infos/power": 1}
+    assert dropped == {"robot.mode, of the space Discrete": 0, "infos/power": 1}
 
 
 def test_pictures_of_older_versions_lie_there_plainly(root: Path) -> None:
     with h5py.File(root / FILE, "a") as held:
-        for index, one in enumerate(RECORDING.episodes()):
+        for index, one in enumerate(STREAM.episodes()):
             del held[f"episode_{index}/observations/front"]
             held[f"episode_{index}/observations/front"] = one.sensors["front"]
     edit(root, minari_version="0.4.3")
-    assert fingerprint(read_recording(root, Losses())).digests() == fingerprint(RECORDING).digests()
+    assert fingerprint(read_minari(root, DroppedFields())).digests() == fingerprint(STREAM).digests()
 
 
 def test_an_observation_may_be_one_picture(root: Path) -> None:
@@ -136,14 +136,14 @@ def test_an_observation_may_be_one_picture(root: Path) -> None:
             held.create_dataset(f"episode_{index}/observations", data=front, dtype=h5py.vlen_dtype(np.uint8))
     edit(root, observation_space=json.dumps(space("observation_space", root)["subspaces"]["front"]))
     came, _ = read(root)
-    for one, other in zip(came, RECORDING.episodes(), strict=True):
+    for one, other in zip(came, STREAM.episodes(), strict=True):
         assert list(one.sensors) == ["image"]
         np.testing.assert_array_equal(one.sensors["image"], other.sensors["front"], strict=True)
 
 
 def test_actions_beyond_one_make_the_space_endless(tmp_path: Path) -> None:
     far = replace(episode(0, 2), actions=np.array([[2.0, 0.0]] * 2, np.float32))
-    write_recording(tmp_path / "a-v0", replace(RECORDING, episodes=lambda: iter([far])))
+    write_minari(tmp_path / "a-v0", replace(STREAM, episodes=lambda: iter([far])))
     assert space("action_space", tmp_path / "a-v0")["high"] == [float("inf")] * 2
 
 
@@ -163,7 +163,7 @@ def test_what_minari_cannot_hold_is_named(
     tmp_path: Path, name: str, episodes: Callable[[], Iterator[Episode]], why: str
 ) -> None:
     with pytest.raises(DataError, match=why):
-        write_recording(tmp_path / name, replace(RECORDING, episodes=episodes))
+        write_minari(tmp_path / name, replace(STREAM, episodes=episodes))
 
 
 def edit(root: Path, **changes: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.convert.interchange import Interchange, check_kinds, fingerprint
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, check_alike, fingerprint
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
 
@@ -27,7 +27,7 @@ def episode(steps: int, **changes: Any) -> Episode:
 
 def of(*episodes: Episode, **about: Any) -> dict[str, str]:
     said: dict[str, Any] = {"env_args": {}, "action_dims": (ActionDim(name="x"),), "masks": {}} | about
-    return fingerprint(Interchange(episodes=lambda: iter(episodes), count=len(episodes), **said)).digests()
+    return fingerprint(DatasetStream(episodes=lambda: iter(episodes), count=len(episodes), **said)).digests()
 
 
 PLAIN = of(episode(3), episode(2))
@@ -62,8 +62,8 @@ def test_the_order_of_keys_is_of_no_concern() -> None:
 
 
 def test_kinds_say_what_an_array_is() -> None:
-    recording = Interchange(episodes=lambda: iter([episode(3)]), count=1, env_args={}, action_dims=())
-    assert fingerprint(recording).shapes == {
+    stream = DatasetStream(episodes=lambda: iter([episode(3)]), count=1, env_args={}, action_dims=())
+    assert fingerprint(stream).shapes == {
         "sensors/image": "uint8 [N+1, 4, 6, 3]",
         "sensors/pos": "float32 [N+1, 2]",
         "actions": "float32 [N, 2]",
@@ -74,12 +74,12 @@ def test_kinds_say_what_an_array_is() -> None:
 
 
 def test_episodes_of_other_kinds_are_named() -> None:
-    check_kinds(episode(2, states=None), episode(3), "here")
+    check_alike(episode(2, states=None), episode(3), "here")
     with pytest.raises(
         DataError, match=r"here: actions holds float64 \(3,\); expected float32 \(2,\), as in the first"
     ):
-        check_kinds(episode(2, actions=np.zeros((2, 3))), episode(3), "here")
+        check_alike(episode(2, actions=np.zeros((2, 3))), episode(3), "here")
     more = episode(2)
     more = replace(more, sensors={**more.sensors, "extra": np.zeros(3)})
     with pytest.raises(DataError, match=r"sensors/extra holds float64 \(\); expected nothing"):
-        check_kinds(more, episode(3), "here")
+        check_alike(more, episode(3), "here")

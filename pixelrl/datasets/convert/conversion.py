@@ -1,0 +1,199 @@
+"""Convert data sets between formats, and prove by hash that what arrived is what was sent."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pixelrl.datasets.convert import cog, lerobot_reader, lerobot_writer, minari, robomimic
+from pixelrl.datasets.convert.dataset_stream import (
+    DatasetStream,
+    DroppedFields,
+    Fingerprint,
+    FormatOptions,
+    check_alike,
+)
+from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH, INFO_PATH, VERSION
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.errors import DataError, PixelrlError
+from pixelrl.runtime.files import atomic_tree
+
+FormatName = Literal["hdf5", "lerobot", "minari", "cog"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def _no_check(path: Path) -> None:
+    """Find nothing wrong with what was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How a format is read and written.
+
+    Attributes:
+        title: its name for people.
+        read: open a data set; takes its path, what is dropped, and options.
+        write: write a data set, and return the names of the arrays that lose something; None: it is only read.
+        fit: return what of a data set the format can hold; takes what is dropped, too.
+        check: raise if other programs would not read what we read.
+        extras: what else is in a data set, for the way back.
+    """
+
+    title: str
+    read: Callable[[Path, DroppedFields, FormatOptions], DatasetStream]
+    write: Callable[[Path, DatasetStream, FormatOptions], frozenset[str]] | None = None
+    fit: Callable[[DatasetStream, DroppedFields], DatasetStream] = lambda stream, dropped: stream
+    check: Callable[[Path], None] = _no_check
+    extras: str = ""
+
+
+FORMATS: dict[FormatName, Format] = {
+    "hdf5": Format(
+        title="robomimic's HDF5",
+        read=robomimic.read_robomimic,
+        write=robomimic.write_robomimic,
+        check=robomimic.check_views,
+    ),
+    "lerobot": Format(
+        title=f"LeRobotDataset {VERSION}",
+        read=lerobot_reader.read_lerobot,
+        write=lerobot_writer.write_lerobot,
+        fit=lerobot_writer.fit_lerobot,
+        extras=f"{EXTRAS_PATH} keeps what LeRobot has no room for: last frames, states, notes, masks",
+    ),
+    "minari": Format(
+        title="Minari's HDF5",
+        read=minari.read_minari,
+        write=minari.write_minari,
+        extras="states, notes, attributes and masks lie under 'pixelrl', where Minari does not look",
+    ),
+    "cog": Format(title="COG's .npy", read=cog.read_cog),
+}
+
+
+def guess_source(path: Path) -> FormatName:
+    """Tell the format of what is there."""
+    if path.suffix == ".npy":
+        return "cog"
+    if path.suffix in (".hdf5", ".h5"):
+        return "hdf5"
+    if (path / INFO_PATH).is_file():
+        return "lerobot"
+    if (path / minari.METADATA).is_file():
+        return "minari"
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    raise PixelrlError(
+        f"{path}: an unknown format; expected .npy (COG), .hdf5, a folder with {INFO_PATH} (LeRobot) or with "
+        f"{minari.METADATA} (Minari), or say it with --from-format"
+    )
+
+
+def guess_target(path: Path) -> FormatName:
+    """Tell the format that a name asks for: a file is HDF5, `NAME-v0` Minari's, and any other folder LeRobot's."""
+    if path.suffix in (".hdf5", ".h5"):
+        return "hdf5"
+    if re.fullmatch(r".*-v\d+", path.name):
+        return "minari"
+    if not path.suffix:
+        return "lerobot"
+    raise PixelrlError(f"{path}: an unknown format; expected NAME.hdf5, NAME-v0 (Minari) or NAME (LeRobot)")
+
+
+def convert_dataset(
+    source: Path,
+    target: Path,
+    source_format: FormatName,
+    target_format: FormatName,
+    *,
+    options: FormatOptions | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Write `source` in another format at `target`, and return what arrived and what was dropped, as JSON values.
+
+    `target` appears when it is whole, was read back, and holds what was sent; after an interruption there is nothing.
+
+    Raises:
+        PixelrlError: a format that cannot be written, a target that exists, an option that is missing.
+        DataError: data that do not fit, or that did not arrive as they were sent.
+    """
+    options, given, wanted = options or FormatOptions(), FORMATS[source_format], FORMATS[target_format]
+    if wanted.write is None:
+        raise PixelrlError(f"{target}: {wanted.title} is read only; choose hdf5, lerobot or minari with --to-format")
+    if target.exists():
+        raise PixelrlError(f"{target}: exists already; choose another name, or remove it")
+    dropped: DroppedFields = Counter()
+    with atomic_tree(target) as temporary:
+        stream = wanted.fit(given.read(source, dropped, options), dropped)
+        sent = Fingerprint(stream)
+        passing = replace(stream, episodes=lambda: _recorded(source, stream, sent, progress))
+        lossy = wanted.write(temporary, passing, options)
+        arrived = _verify(temporary, wanted, sent, lossy, progress)
+        again = wanted.fit(given.read(source, Counter(), options), Counter()) if lossy else stream
+        differences = _differences(again, wanted.read(temporary, Counter(), options), lossy)
+    arrays = [
+        {"name": name, "kind": sent.shapes.get(name, "text"), "sha256": digest, "arrived": arrived[name]}
+        | ({"mean_difference": differences[name]} if name in differences else {})
+        for name, digest in sent.digests().items()
+    ]
+    result: dict[str, Any] = {
+        "from": {"path": str(source), "format": given.title},
+        "to": {"path": str(target), "format": wanted.title},
+        "episodes": stream.count,
+        "arrays": arrays,
+        "dropped": [{"what": what, "episodes": count or "all"} for what, count in sorted(dropped.items())],
+    }
+    return result | ({"beside": wanted.extras} if wanted.extras else {})
+
+
+def _recorded(source: Path, stream: DatasetStream, sent: Fingerprint, progress: Progress) -> Iterator[Episode]:
+    """Yield the episodes, and take the fingerprint of each as it passes."""
+    first: Episode | None = None
+    progress("convert", 0, stream.count)
+    for index, episode in enumerate(stream.episodes()):
+        first = first or episode
+        check_alike(episode, first, f"{source}: episode {index}")
+        sent.add(episode)
+        yield episode
+        progress("convert", index + 1, stream.count)
+
+
+def _verify(
+    path: Path, written: Format, sent: Fingerprint, lossy: frozenset[str], progress: Progress
+) -> dict[str, str]:
+    """Read back what was written, and return its hashes.
+
+    Raises:
+        DataError: it is not what was sent.
+    """
+    dropped: DroppedFields = Counter()
+    stream = written.read(path, dropped, FormatOptions())
+    arrived = Fingerprint(stream)
+    for index, episode in enumerate(stream.episodes()):
+        arrived.add(episode)
+        progress("verify", index + 1, stream.count)
+    before, after = sent.digests(), arrived.digests()
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name) and name not in lossy]
+    if changed or +dropped:
+        what = ", ".join([*changed, *dropped])
+        raise DataError(f"{path.name}: read back, it does not hold what was sent ({what}); nothing was kept of it")
+    written.check(path)
+    return after
+
+
+def _differences(before: DatasetStream, after: DatasetStream, lossy: frozenset[str]) -> dict[str, float]:
+    """Return the mean absolute difference of the arrays that lose something, over all their numbers."""
+    sums, counts = Counter[str](), Counter[str]()
+    for one, other in zip(before.episodes(), after.episodes(), strict=True) if lossy else ():
+        for name in lossy:
+            key = name.removeprefix("sensors/")
+            a, b = one.sensors[key].astype(np.int16), other.sensors[key].astype(np.int16)
+            sums[name] += int(np.abs(a - b).sum())
+            counts[name] += a.size
+    return {name: sums[name] / counts[name] for name in lossy}

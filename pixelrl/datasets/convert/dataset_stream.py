@@ -1,0 +1,133 @@
+"""What passes from one format to another: the episodes of a data set, and all that is known of them.
+
+A reader gives a `DatasetStream`, a writer takes one, and fingerprints tell whether both ends hold the same.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.errors import DataError
+
+DroppedFields = Counter[str]
+"""What does not come along -> in how many episodes (0: it concerns the data set as a whole)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetStream:
+    """A data set between two formats.
+
+    Where the state after the last step was not recorded (robomimic does not), the last row of `Episode.states` repeats
+    the one before; no format keeps it.
+
+    Attributes:
+        episodes: start anew and give every episode, one in memory at a time; numbers keep the types of their source.
+        count: how many episodes there are.
+        env_args: robomimic's description of the environment; empty if it is not known.
+        action_dims: what each dimension of the action means.
+        masks: filter -> the indices of its episodes, in its own order.
+    """
+
+    episodes: Callable[[], Iterator[Episode]]
+    count: int
+    env_args: Mapping[str, Any]
+    action_dims: tuple[ActionDim, ...]
+    masks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatOptions:
+    """What some of the formats leave open.
+
+    Attributes:
+        images: how LeRobot is to keep pictures: exact PNG, or videos.
+        compress: gzip the pictures of an HDF5 file, one frame a chunk.
+        fps: for LeRobot, how often the robot acted [Hz]; None: what `env_args` say.
+        task: for LeRobot, what the robot was told; None: what the data say.
+        last_step: from LeRobot, what becomes of the last step where its next picture was not recorded: it is dropped,
+            or its own picture stands for the next.
+    """
+
+    images: Literal["png", "video"] = "png"
+    compress: bool = False
+    fps: float | None = None
+    task: str | None = None
+    last_step: Literal["drop", "repeat"] = "drop"
+
+
+def episode_arrays(episode: Episode) -> dict[str, NDArray[Any]]:
+    """Return every array of an episode by its name; `states` are the N before the steps."""
+    arrays = {f"sensors/{key}": value for key, value in episode.sensors.items()}
+    arrays |= {"actions": episode.actions, "rewards": episode.rewards, "dones": episode.dones}
+    return arrays if episode.states is None else arrays | {"states": episode.states[:-1]}
+
+
+def check_alike(episode: Episode, first: Episode, place: str) -> None:
+    """Raise unless an episode has the keys, shapes and types of the first.
+
+    Raises:
+        DataError: it has not.
+    """
+    came, expected = (
+        {name: f"{array.dtype} {array.shape[1:]}" for name, array in episode_arrays(each).items() if name != "states"}
+        for each in (episode, first)
+    )
+    for name in (*expected, *came):
+        if came.get(name) != expected.get(name):
+            what = f"{came.get(name, 'nothing')}; expected {expected.get(name, 'nothing')}, as in the first episode"
+            raise DataError(f"{place}: {name} holds {what}")
+
+
+class Fingerprint:
+    """SHA-256 of every array of a data set, over types, shapes and bytes of all episodes in their order."""
+
+    def __init__(self, stream: DatasetStream) -> None:
+        self.shapes: dict[str, str] = {}
+        self._episodes = 0
+        self._hashes: dict[str, Any] = {}
+        dims = [asdict(dim) for dim in stream.action_dims]
+        about = {"env_args": dict(stream.env_args), "action_dims": dims, "masks": dict(stream.masks)}
+        for name, value in about.items():
+            self._add(name, _canonical(value))
+
+    def add(self, episode: Episode) -> None:
+        """Take the next episode in."""
+        for name, array in episode_arrays(episode).items():
+            sides = "".join(f", {side}" for side in array.shape[1:])
+            self.shapes.setdefault(name, f"{array.dtype} [N{'+1' if len(array) > len(episode) else ''}{sides}]")
+            kind = f"{self._episodes} {array.dtype.str} {array.shape} "
+            self._add(name, kind.encode(), np.ascontiguousarray(array))
+        for name, value in (("attributes", episode.attributes), ("notes", episode.notes)):
+            if value:
+                self._add(name, f"{self._episodes} ".encode(), _canonical(dict(value)))
+        self._episodes += 1
+
+    def digests(self) -> dict[str, str]:
+        """Return name -> SHA-256 in hexadecimal."""
+        return {name: value.hexdigest() for name, value in self._hashes.items()}
+
+    def _add(self, name: str, *parts: Any) -> None:
+        held = self._hashes.setdefault(name, hashlib.sha256())
+        for part in parts:
+            held.update(part)
+
+
+def fingerprint(stream: DatasetStream) -> Fingerprint:
+    """Read a whole data set and return its fingerprint."""
+    result = Fingerprint(stream)
+    for episode in stream.episodes():
+        result.add(episode)
+    return result
+
+
+def _canonical(value: Any) -> bytes:
+    """Return JSON that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,38 @@
+"""A process of its own for files which are not to be trusted: it ends with its parent, and within its limits."""
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+"""Linux's prctl: a signal for this process when its parent dies."""
+
+
+def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a module as a program, with the import path of this process, and return what it printed and how it ended."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def limit_this_process(*, seconds: float, memory: int | None = None) -> None:
+    """Let the kernel end this process with SIGXCPU after some time of the processor, and with its parent.
+
+    Args:
+        seconds: from now on; load by other processes does not count.
+        memory: how many bytes it may ask for from now on; more is a `MemoryError`. None: no limit.
+    """
+    used = int(time.process_time() + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (used, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if memory is not None:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * os.sysconf("SC_PAGESIZE") + memory
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
