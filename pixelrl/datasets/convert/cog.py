@@ -76,8 +76,8 @@ class Budget:
 
 def _field(trajectory: Any, name: str, place: str) -> list[Any]:
     """Return one list of a trajectory."""
-    if not isinstance(trajectory, dict) or not all(key in trajectory for key in NEEDED):
-        held = ", ".join(map(str, trajectory)) if isinstance(trajectory, dict) else type(trajectory).__name__
+    if not _is_named(trajectory) or not all(key in trajectory for key in NEEDED):
+        held = ", ".join(trajectory) if _is_named(trajectory) else type(trajectory).__name__
         raise DataError(f"{place}: holds {held[:80]!r}; expected {', '.join(NEEDED)}")
     value = trajectory[name]
     if isinstance(value, np.ndarray) and value.ndim:
@@ -85,6 +85,11 @@ def _field(trajectory: Any, name: str, place: str) -> list[Any]:
     if not isinstance(value, list | tuple) or not value:
         raise DataError(f"{place}, {name}: {type(value).__name__}; expected a list of one item a step")
     return list(value)
+
+
+def _is_named(value: Any) -> bool:
+    """Tell whether a value is a dict with text as its keys."""
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget) -> Episode:
@@ -95,7 +100,7 @@ def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget
             count = len(steps["actions"])
             raise DataError(f"{place}, {name}: {len(items)} items beside {count} actions; expected {count}")
     now, later = steps["observations"], steps["next_observations"]
-    if not isinstance(now[0], dict) or "image" not in now[0]:
+    if not _is_named(now[0]) or "image" not in now[0]:
         raise DataError(f"{place}, observations: no 'image' in the first; expected dicts with a picture")
     sensors = {}
     for key in now[0]:
@@ -104,7 +109,7 @@ def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget
         sensors[key] = _sensor(key, [*now, later[-1]], f"{place}, observations, {key}", dropped, budget)
         if not all(_same(a, b, key, budget) for a, b in zip(now[1:], later[:-1], strict=True)):
             dropped[f"next_observations' {key}, which is not that of the next observation"] += 1
-    if any(_plain(item) for item in steps["terminals"]):
+    if any(_is_number(value) and value for value in map(_plain, steps["terminals"])):
         dropped["terminals (COG's tasks do not end)"] += 1
     for name in trajectory:
         if name not in NEEDED + INFOS:
@@ -186,14 +191,19 @@ def _rewards(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
     """Return `[N]`: numbers, or arrays of one number each."""
     budget.spend(8 * len(items))
     values = [_plain(item) for item in items]
-    if not all(isinstance(value, float | int) for value in values):
+    if not all(map(_is_number, values)):
         raise DataError(f"{place}: expected one number a step")
     return np.array(values, dtype=np.float64)
 
 
 def _plain(value: Any) -> Any:
     """Return a number for an array of one, and anything else as it is."""
-    return value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number that eight bytes hold."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _same(one: Any, other: Any, key: str, budget: Budget) -> bool:
@@ -208,7 +218,7 @@ def _same(one: Any, other: Any, key: str, budget: Budget) -> bool:
 def _infos(items: Any, name: str, steps: int, dropped: DroppedFields, budget: Budget) -> dict[str, list[Any]]:
     """Return key -> the numbers of all steps; whatever else the infos hold is lost."""
     kept: dict[str, list[Any]] = {}
-    if not isinstance(items, list) or len(items) != steps or not all(isinstance(item, dict) for item in items):
+    if not isinstance(items, list) or len(items) != steps or not all(map(_is_named, items)):
         if items:
             dropped[name] += 1
         return kept
@@ -217,7 +227,7 @@ def _infos(items: Any, name: str, steps: int, dropped: DroppedFields, budget: Bu
     budget.spend(8 * len(keys) * steps)
     for key in keys:
         values = [_plain(item.get(key)) for item in items]
-        if all(isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) for value in values):
+        if all(_is_number(value) and math.isfinite(value) for value in values):
             kept[key] = values
         else:
             dropped[f"{name}, {key}"] += 1

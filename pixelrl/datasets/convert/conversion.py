@@ -28,19 +28,13 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
-def _no_check(path: Path) -> None:
-    """Find nothing wrong with what was written."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """How a format is read and written.
 
     Attributes:
-        title: its name for people.
-        read: open a data set; takes its path, what is dropped, and options.
         write: write a data set, and return the names of the arrays that lose something; None: it is only read.
-        fit: return what of a data set the format can hold; takes what is dropped, too.
+        fit: return what of a data set the format can hold, and count the rest as dropped.
         check: raise if other programs would not read what we read.
         extras: what else is in a data set, for the way back.
     """
@@ -49,7 +43,7 @@ class Format:
     read: Callable[[Path, DroppedFields, FormatOptions], DatasetStream]
     write: Callable[[Path, DatasetStream, FormatOptions], frozenset[str]] | None = None
     fit: Callable[[DatasetStream, DroppedFields], DatasetStream] = lambda stream, dropped: stream
-    check: Callable[[Path], None] = _no_check
+    check: Callable[[Path], None] | None = None
     extras: str = ""
 
 
@@ -183,7 +177,8 @@ def _verify(
     if changed or +dropped:
         what = ", ".join([*changed, *dropped])
         raise DataError(f"{path.name}: read back, it does not hold what was sent ({what}); nothing was kept of it")
-    written.check(path)
+    if written.check is not None:
+        written.check(path)
     return after
 
 

@@ -47,13 +47,8 @@ class DatasetStream:
 class FormatOptions:
     """What some of the formats leave open.
 
-    Attributes:
-        images: how LeRobot is to keep pictures: exact PNG, or videos.
-        compress: gzip the pictures of an HDF5 file, one frame a chunk.
-        fps: for LeRobot, how often the robot acted [Hz]; None: what `env_args` say.
-        task: for LeRobot, what the robot was told; None: what the data say.
-        last_step: from LeRobot, what becomes of the last step where its next picture was not recorded: it is dropped,
-            or its own picture stands for the next.
+    `images`, `fps` [Hz] and `task` (what the robot was told) are for LeRobot, the latter two by default what the data
+    say; `compress` is for HDF5, `last_step` from LeRobot; see `pixelrl convert --help`.
     """
 
     images: Literal["png", "video"] = "png"

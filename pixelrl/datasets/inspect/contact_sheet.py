@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +14,33 @@ from pixelrl.datasets.hdf5.reader import sensor
 from pixelrl.datasets.inspect.demo_summary import notes_of
 from pixelrl.datasets.inspect.file_inspection import evenly_spaced
 from pixelrl.datasets.inspect.file_structure import DAMAGE, read_structure
-from pixelrl.datasets.inspect.structure_checks import check_lengths, check_members, check_types, readable_demos
+from pixelrl.datasets.inspect.structure_checks import check_demos, readable_demos
+from pixelrl.runtime.video import Row
 
 SHOWN = 8
 """Pictures of a strip."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoStrip:
-    """Some pictures of a demo.
+def contact_rows(path: Path, demos: int = 6) -> list[Row]:
+    """Return a row for each of some demos, evenly spaced, with their cameras side by side.
 
-    Attributes:
-        caption: its name, length and return.
-        success: whether it succeeded; None if nothing tells.
-        steps: the steps that are shown, from the first to the last.
-        frames: a picture for every step, uint8 `[H, W, 3]`, all cameras side by side; only those shown are read, and
-            at all other steps the first one stands in.
-    """
-
-    caption: str
-    success: bool | None
-    steps: list[int]
-    frames: list[NDArray[np.uint8]]
-
-
-def demo_strips(path: Path, demos: int = 6) -> list[DemoStrip]:
-    """Return pictures of some demos, evenly spaced; demos that cannot be read are left out.
+    Demos that cannot be read are left out. Only the frames that a strip shows are read; the first one stands in at all
+    other steps.
 
     Raises:
         DataError: the file cannot be read.
     """
     structure = read_structure(path)
-    checks = (*check_members(structure), *check_types(structure), *check_lengths(structure))
-    strips = []
+    names = evenly_spaced(readable_demos(structure, check_demos(structure)), demos)
+    rows = []
     with open_file(path) as file:
-        for name in evenly_spaced(readable_demos(structure, checks), demos) if structure.cameras else ():
+        for name in names if structure.cameras else ():
             with suppress(*DAMAGE):  # the report tells of it
-                strips.append(_strip(file["data"][name], name, structure.cameras))
-    return strips
+                rows.append(_row(file["data"][name], name, structure.cameras))
+    return rows
 
 
-def _strip(demo: h5py.Group, name: str, cameras: Iterable[str]) -> DemoStrip:
+def _row(demo: h5py.Group, name: str, cameras: Iterable[str]) -> Row:
     """Read the pictures of a demo."""
     rewards = demo["rewards"][()]
     success = notes_of(demo).get("success", True if (rewards > 0).any() else None)
@@ -63,12 +48,9 @@ def _strip(demo: h5py.Group, name: str, cameras: Iterable[str]) -> DemoStrip:
     last_step = len(held) - (last is None)
     steps = np.unique(np.linspace(0, last_step, SHOWN).round().astype(int)).tolist()
     pictures = {step: _picture(demo, cameras, step) for step in steps}
-    return DemoStrip(
-        caption=f"{name} · {len(rewards)} steps · return {rewards.sum():g}",
-        success=success if isinstance(success, bool) else None,
-        steps=steps,
-        frames=[pictures.get(step, pictures[0]) for step in range(last_step + 1)],
-    )
+    frames = [pictures.get(step, pictures[0]) for step in range(last_step + 1)]
+    caption = f"{name} · {len(rewards)} steps · return {rewards.sum():g}"
+    return Row(caption, frames, success if isinstance(success, bool) else None, steps)
 
 
 def _picture(demo: h5py.Group, cameras: Iterable[str], step: int) -> NDArray[np.uint8]:

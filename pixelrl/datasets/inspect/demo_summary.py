@@ -35,13 +35,8 @@ Found = TypeVar("Found")
 class DemoNumbers:
     """The numbers of one demo as they are recorded, finite or not.
 
-    Attributes:
-        name: say `demo_3`.
-        actions: `[N, A]`.
-        rewards: `[N]`.
-        dones: bool `[N]`.
-        vectors: observation key -> `[F, D]`; F is N + 1, or N where the demo holds no frame after the last action.
-        notes: whatever the writer noted.
+    Actions are `[N, A]`, rewards and dones `[N]`; `vectors` are `[F, D]` by their observation keys, where F is N + 1, or
+    N where the demo holds no frame after the last action.
     """
 
     name: str
@@ -61,10 +56,8 @@ class DemoNumbers:
 class CameraSummary:
     """What is kept of F pictures of one camera.
 
-    Attributes:
-        checksums: uint32 `[F]`.
-        thumbnails: uint8 `[F, G, G, C]`, the means of the cells of a grid.
-        blank: `[F]`: 0: something is to be seen; 1: all black; 2: all of one other colour.
+    Checksums `[F]`; thumbnails `[F, G, G, C]`, the means of the cells of a grid; `blank` `[F]`: 0 where something is to
+    be seen, 1 where all is black, 2 where all is of one other colour.
     """
 
     checksums: NDArray[np.uint32]
@@ -74,13 +67,10 @@ class CameraSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSummary:
-    """One demo as the checks see it.
+    """One demo as the checks see it: its numbers, and its pictures by camera, as they are read for training.
 
-    Attributes:
-        numbers: its numbers.
-        pictures: camera -> what is kept of its frames, as they are read for training.
-        obs, next_obs: observation key -> what the group of that name holds, `[N]` checksums or `[N, D]` numbers; empty
-            where the demo has no such group, and where `obs` itself is what is read.
+    `obs` and `next_obs` are what the groups of those names hold, observation key -> `[N]` checksums or `[N, D]` numbers;
+    empty where the demo has no such group, and where `obs` itself is what is read.
     """
 
     numbers: DemoNumbers

@@ -34,18 +34,11 @@ class FileInspection:
     """One file while it is inspected.
 
     Attributes:
-        path, role: the file, and what it is given as.
-        structure: what it holds; empty if it cannot be read.
         names: the demos that can be read.
-        dims: what the actions mean.
-        dims_known: whether the file says so, or training could not read it.
-        occurrences, issues: what is wrong in single demos, and with the file.
-        statistics: of all numbers.
-        looked, frames: the demos whose pictures were looked at, and how many pictures that were.
-        checksums: camera -> some checksums of its pictures, two of them if there are two.
-        thumbnails: camera -> the mean thumbnail of each demo that was looked at.
-        digests: of each of these demos, see `digest_demo`.
-        pairs: of each of these demos, see `pair_hashes`.
+        dims, dims_known: what the actions mean, and whether training can read that from the file.
+        looked, frames: the demos whose pictures were looked at, and how many pictures that were; of each of these demos
+            there are a mean thumbnail of each camera, `digest_demo` and `pair_hashes`.
+        checksums: camera -> checksums of its pictures, two of them if there are two.
         visits: how often the hand was in each cell of a map of its first two axes.
     """
 
@@ -77,8 +70,7 @@ class FileInspection:
         except DAMAGE as error:
             inspection._cannot_be_read(error)
             return inspection
-        for check in (structure_checks.check_members, structure_checks.check_types, structure_checks.check_lengths):
-            inspection.occurrences += check(structure)
+        inspection.occurrences += structure_checks.check_demos(structure)
         inspection.issues += structure_checks.check_file(structure)
         inspection.names = structure_checks.readable_demos(structure, inspection.occurrences)
         try:

@@ -29,26 +29,16 @@ class ObservationKey:
 
 @dataclass(frozen=True, kw_only=True)
 class FileReport:
-    """What a file holds. Triples are (min, median, max).
+    """What a file holds. Triples are (min, median, max) over the demos.
 
     Attributes:
-        path: the file.
-        role: what it was given as: task, prior or data.
-        bytes: its size on the disk.
-        environment: the name that its `env_args` give.
-        demos: their number.
         transitions: the number of those that can be learned from, in demos that can be read.
         looked_demos, looked_frames: how many demos had their pictures looked at, and how many frames that were, over
             all cameras. Numbers are read from all demos.
-        lengths: of the demos [steps].
+        lengths: [steps]; with `all_lengths` of each demo, which is empty if no demo can be read.
         returns: undiscounted sums of rewards.
-        all_lengths, all_returns: of each demo; empty if no demo can be read.
         success: share of the demos with a positive reward.
-        keys: the observations.
-        actions: their dimensions.
         notes: note -> value -> how many demos have it, for notes with few values.
-        quality: TQ, and what it is relative to.
-        coverage: SACo, and what it is relative to.
         map: how often the hand was in each cell, rows along its second axis, over the range of all files.
         issues: the worst first.
     """
@@ -77,12 +67,7 @@ class FileReport:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectionReport:
-    """Reports on files, and what is wrong between them.
-
-    Attributes:
-        reports: one a file.
-        between: issues that concern several files.
-    """
+    """Reports on files, and the issues that concern several of them."""
 
     reports: tuple[FileReport, ...]
     between: tuple[Issue, ...]
@@ -108,14 +93,7 @@ def report_on(
     reference: FileInspection | None,
     return_range: tuple[float, float] | None,
 ) -> FileReport:
-    """Put everything about a file together.
-
-    Args:
-        inspection: of the file.
-        readable: of all files that can be read, with the reference.
-        reference: of the file that TQ and SACo are relative to, if there is one.
-        return_range: the mean returns of a random policy and of an expert, for TQ.
-    """
+    """Put everything about a file together; `readable` are all files that can be read, with the reference."""
     path, structure, statistics = str(inspection.path), inspection.structure, inspection.statistics
     total, looked = len(structure.demos), len(inspection.looked) or len(inspection.names)
     pictorial = [each for each in inspection.occurrences if each.check in PICTORIAL]

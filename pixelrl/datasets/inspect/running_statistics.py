@@ -30,15 +30,7 @@ Range = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoRecord:
-    """What is kept of one demo.
-
-    Attributes:
-        name: say `demo_3`.
-        steps: its usable transitions.
-        total: the undiscounted sum of their rewards; NaN if one of them is.
-        rewarded: whether any reward is above 0.
-        digest: of its actions and vectors.
-    """
+    """What is kept of one demo: its usable steps, the sum of their rewards, and whether one is above 0."""
 
     name: str
     steps: int
@@ -64,14 +56,10 @@ class ActionStatistics:
 class RunningStatistics:
     """Numbers of one file, added demo by demo; of the steps only the actions are kept.
 
-    Attributes:
-        records: of the demos, in order.
-        ranges: observation key -> the range of its numbers.
-        notes: note -> value as JSON -> how many demos have it.
+    `ranges` are those of the observation keys, `notes` are note -> value as JSON -> how many demos have it.
     """
 
     def __init__(self, dims: Sequence[ActionDim]) -> None:
-        """Take what each dimension of the action means."""
         size = len(dims)
         self.dims = dims
         self.records: list[DemoRecord] = []

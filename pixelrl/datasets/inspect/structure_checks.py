@@ -15,6 +15,11 @@ LARGEST = 2**32
 """No array of numbers of one demo, and no single picture, may take more bytes than this."""
 
 
+def check_demos(structure: FileStructure) -> list[Occurrence]:
+    """Run all checks on the structure of demos."""
+    return [*check_members(structure), *check_types(structure), *check_lengths(structure)]
+
+
 def check_members(structure: FileStructure) -> Iterator[Occurrence]:
     """Find arrays that are missing, that cannot be looked into, or that most demos do not have."""
     usual = structure.usual

@@ -24,10 +24,10 @@ from pixelrl.runtime.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pixelrl.datasets.inspect.contact_sheet import DemoStrip
     from pixelrl.datasets.inspect.file_inspection import Progress
     from pixelrl.datasets.inspect.issues import Issue, Role
     from pixelrl.datasets.inspect.report import FileReport, InspectionReport
+    from pixelrl.runtime.video import Row
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -111,7 +111,7 @@ class Inspect:
 
     def _write(self, report: InspectionReport, record: dict[str, Any], console: Console) -> None:
         """Write JSON and contact sheets beside the files, and the page beside the first; tell where that fails."""
-        from pixelrl.datasets.inspect.contact_sheet import demo_strips
+        from pixelrl.datasets.inspect.contact_sheet import contact_rows
         from pixelrl.launch.reports.inspection_page import write_inspection_page
 
         sheets: dict[str, bytes] = {}
@@ -120,8 +120,8 @@ class Inspect:
             try:
                 if each.all_lengths:
                     write_json(path.with_suffix(".inspection.json"), {**asdict(each), **record})
-                    if (self.sheet or self.html) and (strips := demo_strips(path)):
-                        sheets[each.path] = self._draw(path, strips, console)
+                    if (self.sheet or self.html) and (rows := contact_rows(path)):
+                        sheets[each.path] = self._draw(path, rows, console)
             except OSError as error:
                 console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True, highlight=False)
         if self.html:
@@ -129,13 +129,12 @@ class Inspect:
             write_inspection_page(page, report, verdict(report), sheets, record)
             console.print(f"{page}: all of this with pictures", soft_wrap=True, highlight=False)
 
-    def _draw(self, path: Path, strips: Sequence[DemoStrip], console: Console) -> bytes:
+    def _draw(self, path: Path, rows: Sequence[Row], console: Console) -> bytes:
         """Draw a contact sheet, keep it beside the file if asked for, and return its bytes."""
-        from pixelrl.runtime.video import Row, contact_sheet
+        from pixelrl.runtime.video import contact_sheet
 
         with tempfile.TemporaryDirectory() as folder:
             picture = path.with_suffix(".inspection.png") if self.sheet else Path(folder) / "sheet.png"
-            rows = [Row(strip.caption, strip.frames, strip.success, steps=strip.steps) for strip in strips]
             contact_sheet(picture, rows, title=path.name)
             if self.sheet:
                 console.print(f"{picture}: contact sheet", soft_wrap=True, highlight=False)

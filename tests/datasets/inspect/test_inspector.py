@@ -13,7 +13,7 @@ from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write
 
 import pixelrl.datasets.inspect.file_inspection as file_inspection
 import pixelrl.datasets.inspect.demo_summary as demo_summary
-from pixelrl.datasets.inspect.contact_sheet import demo_strips
+from pixelrl.datasets.inspect.contact_sheet import contact_rows
 from pixelrl.datasets.inspect.report import InspectionReport, FileReport
 from pixelrl.datasets.inspect.inspector import inspect_files, inspect_file
 from pixelrl.datasets.inspect.issues import Issue
@@ -392,7 +392,7 @@ def test_members_of_any_kind_are_no_surprise(tmp_path: Path, group: str, value: 
             file[f"data/demo_1/{group}/{key}"] = value
     report = inspect_file(path)
     assert "demo_1" in {issue.demo for issue in report.issues}
-    assert len(demo_strips(path)) >= 2
+    assert len(contact_rows(path)) >= 2
 
 
 def test_what_only_the_reader_minds_is_told_too(tmp_path: Path) -> None:
@@ -596,7 +596,7 @@ def test_a_reference_sets_the_scale(tmp_path: Path) -> None:
 
 def test_rows_for_a_contact_sheet(tmp_path: Path) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 30)
-    rows = demo_strips(path, demos=3)
+    rows = contact_rows(path, demos=3)
     episodes = list(dot_episodes("task", 30))
     assert [row.caption.split()[0] for row in rows] == ["demo_0", "demo_14", "demo_29"]
     for row, number in zip(rows, (0, 14, 29), strict=True):
@@ -604,7 +604,7 @@ def test_rows_for_a_contact_sheet(tmp_path: Path) -> None:
         assert len(row.frames) == len(frames)
         for step in np.unique(np.linspace(0, len(frames) - 1, 8).round().astype(int)):
             np.testing.assert_array_equal(row.frames[step], frames[step])
-        assert row.success == episodes[number].notes["success"]
+        assert row.ok == episodes[number].notes["success"]
 
 
 def test_a_contact_sheet_shows_what_robomimic_reads(tmp_path: Path) -> None:
@@ -612,7 +612,7 @@ def test_a_contact_sheet_shows_what_robomimic_reads(tmp_path: Path) -> None:
     with h5py.File(path) as file:
         demo = file["data/demo_0"]
         last = [demo[f"next_obs/{key}"][-1] for key in (FRONT, WRIST)]
-    np.testing.assert_array_equal(demo_strips(path)[0].frames[-1], np.concatenate(last, axis=1))
+    np.testing.assert_array_equal(contact_rows(path)[0].frames[-1], np.concatenate(last, axis=1))
 
 
 def test_resting_is_no_freeze(tmp_path: Path) -> None:
