@@ -32,6 +32,7 @@ from pixelrl.datasets.convert.lerobot_info import (
     VIDEO_PATH,
     arrow,
 )
+from pixelrl.datasets.convert.lerobot_stats import ColumnStats
 from pixelrl.datasets.convert.pictures import MODES, encode_png, encode_video
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.env_args import control_freq_of
@@ -144,7 +145,7 @@ class _Writer:
         self.frames = 0
         self.rows: list[dict[str, Any]] = []
         self.tasks: dict[str, int] = {}
-        self.stats: dict[str, _Stats] = {}
+        self.stats: dict[str, ColumnStats] = {}
         self.data: Any = None
         self.extras: Any = None
 
@@ -156,7 +157,7 @@ class _Writer:
             if not np.isfinite(values).all():
                 what = "NaN or infinity, in float32; LeRobot's statistics need finite numbers"
                 raise DataError(f"{self.root}: episode {number}, {name}: {what}")
-            self.stats.setdefault(name, _Stats()).add(values.reshape(steps, -1))
+            self.stats.setdefault(name, ColumnStats()).add(values.reshape(steps, -1))
         place = _place(number // EPISODES_PER_FILE)
         row: dict[str, Any] = {"episode_index": number, "tasks": [task], "length": steps}
         row |= {f"data/{name}": value for name, value in place.items()}
@@ -164,7 +165,7 @@ class _Writer:
         for key in self.cameras:
             frames = episode.sensors[key][:-1]
             for frame in frames:
-                self.stats.setdefault(PICTURE + key, _Stats()).add(frame.reshape(-1, frame.shape[-1]) / 255)
+                self.stats.setdefault(PICTURE + key, ColumnStats()).add(frame.reshape(-1, frame.shape[-1]) / 255)
             if self.video:
                 video, name = _place(number), PICTURE + key
                 encode_video(self.root / VIDEO_PATH.format(video_key=name, **video), frames, self.fps)
@@ -287,33 +288,6 @@ class _Writer:
         for name in ("next.reward", "next.done", *INDICES):
             features[name] = {"dtype": kinds.get(name, "int64"), "shape": [1], "names": None}
         return features
-
-
-class _Stats:
-    """What meta/stats.json says of a column: its rows `[N, D]` are added as they come; pictures count in [0, 1]."""
-
-    def __init__(self) -> None:
-        self.calls = self.count = 0
-        self.low: Any = np.inf
-        self.high: Any = -np.inf
-        self.sum: Any = 0.0
-        self.squares: Any = 0.0
-
-    def add(self, rows: NDArray[Any]) -> None:
-        """Add rows; those of pictures are their pixels, a call a picture."""
-        rows = rows.astype(np.float64)
-        self.calls, self.count = self.calls + 1, self.count + len(rows)
-        self.low, self.high = np.minimum(self.low, rows.min(axis=0)), np.maximum(self.high, rows.max(axis=0))
-        self.sum, self.squares = self.sum + rows.sum(axis=0), self.squares + (rows**2).sum(axis=0)
-
-    def result(self, *, picture: bool) -> dict[str, Any]:
-        """Return the statistics as nested lists: `[D]` of a vector, `[C, 1, 1]` of pictures."""
-        mean = self.sum / self.count
-        std = np.sqrt(np.maximum(0, self.squares / self.count - mean**2))
-        named = {"min": self.low, "max": self.high, "mean": mean, "std": std}
-        shape = (-1, 1, 1) if picture else (-1,)
-        count = [self.calls if picture else self.count]
-        return {name: value.reshape(shape).tolist() for name, value in named.items()} | {"count": count}
 
 
 def _place(number: int) -> dict[str, int]:
