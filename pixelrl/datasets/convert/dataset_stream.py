@@ -102,7 +102,7 @@ class Fingerprint:
             self._add(name, kind.encode(), np.ascontiguousarray(array))
         for name, value in (("attributes", episode.attributes), ("notes", episode.notes)):
             if value:
-                self._add(name, f"{self._episodes} ".encode(), _canonical(dict(value)))
+                self._add(name, f"{self._episodes} ".encode(), _canonical(dict(value)), b" ")
         self._episodes += 1
 
     def digests(self) -> dict[str, str]:
