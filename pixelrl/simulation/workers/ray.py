@@ -1,4 +1,7 @@
-"""The same jobs on a Ray cluster, with the same results; Ray itself restarts workers and repeats jobs that are lost.
+"""The same jobs on a Ray cluster, with the same results: a worker is an actor; one that is lost is replaced.
+
+Ray's own retries are not used: it spends them within a second while a node dies (so they would have to be endless),
+a job is bound to its actor, which waits for a CPU that others hold, and nobody can tell how often a job was begun.
 
 A policy travels by value, weights and all, and so do jobs and results; no node reads a file of another. Ray pickles
 what its processes say to each other; nothing is unpickled from a file.
@@ -14,9 +17,9 @@ import pickle
 import platform
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from typing import Any
 import pixelrl
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.workers.jobs import ATTEMPTS, TIME_LIMIT, Done, Job, OpenWorker, Result, Task, TaskQueue
-from pixelrl.simulation.workers.pool import START_LIMIT, pickled
+from pixelrl.simulation.workers.pool import CLOSE_LIMIT, START_LIMIT, pickled
 from pixelrl.simulation.workers.process import Failure, at_most_every, prepare_process
 
 AUTO = "auto"
@@ -99,70 +102,76 @@ class RayPool:
     ) -> Generator[Done[Result], None, None]:
         """Yield what comes of each job, as `WorkerPool.run` does."""
         queue: TaskQueue[Job, Result] = TaskQueue(jobs, ordered=ordered, ahead=2 * self.workers)
-        sent, attempts = self._ray.put(pickled(open_worker)), self._attempts()
-        numbers = range(queue.look_ahead(self.workers))
-        actors = [self._actor().remote(self._describe, sent, number, time_limit, attempts) for number in numbers]
-        calls: dict[Any, tuple[Any, Task[Job] | None]] = {actor.hello.remote(): (actor, None) for actor in actors}
-        idle: list[Any] = []
+        sent = self._ray.put(pickled(open_worker))
+
+        def start(number: int, failed: int = 0) -> _Member:
+            actor = self._actor().remote(self._describe, sent, number, time_limit)
+            return _Member(number, actor, actor.open.remote(), failed=failed)
+
+        members = {number: start(number) for number in range(queue.look_ahead(self.workers))}
         try:
-            while calls:
-                call = self._first(list(calls), patience=None if _at_work(calls) else START_LIMIT * time_limit)
-                actor, task = calls.pop(call)
-                said = self._result(call, task)
-                if said is None:  # it has closed its environment
-                    self._ray.kill(actor)
-                    continue
-                facts, restarts, result = said
-                self._welcome(facts)
-                idle.append(actor)
-                if task is not None:
-                    task.restarts = restarts
-                    queue.finish(task, result)
-                self._assign(queue, idle, calls)
+            while True:
+                _assign(queue, members.values())
                 while (done := queue.fetch()) is not None:
                     yield done
-                    self._assign(queue, idle, calls)
+                    _assign(queue, members.values())
+                if all(member.ready and member.task is None for member in members.values()) and not queue.look_ahead(1):
+                    break
+                member = self._first(members.values(), START_LIMIT * time_limit)
+                if not self._take(member, queue):
+                    members[member.number] = start(member.number, member.failed)
+            closing = [member.actor.close.remote() for member in members.values()]
+            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_LIMIT) if closing else None
         finally:
-            for actor in [*actors, attempts]:
-                with suppress(Exception):  # it may be gone already
-                    self._ray.kill(actor)
+            for member in members.values():
+                self._kill(member)
 
-    def _assign(self, queue: TaskQueue[Job, Any], idle: list[Any], calls: dict[Any, Any]) -> None:
-        """Give idle actors something to do; those that are not needed any more make room for others."""
-        while idle and (task := queue.take()) is not None:
-            actor = idle.pop()
-            calls[actor.do.remote(task.index, task.name, task.job)] = (actor, task)
-        while idle and not queue.look_ahead(1):  # else one that is restarted might wait for a CPU for ever
-            actor = idle.pop()
-            calls[actor.close.remote()] = (actor, None)
-
-    def _first(self, calls: list[Any], patience: float | None) -> Any:
-        """Return the call that is done first."""
-        done, _ = self._ray.wait(calls, num_returns=1, timeout=patience)
+    def _first(self, members: Iterable["_Member"], patience: float) -> "_Member":
+        """Return the actor whose call is done first."""
+        calls = {member.call: member for member in members if member.call is not None}
+        at_work = any(member.task is not None for member in calls.values())
+        done, _ = self._ray.wait(list(calls), num_returns=1, timeout=None if at_work else patience)
         if not done:
             message = f"no worker of the Ray cluster started within {patience:g} s"
             raise SimulationError(f"{message}; are its CPUs taken by other jobs?")
-        return done[0]
+        return calls[done[0]]
 
-    def _result(self, call: Any, task: Task[Any] | None) -> Any:
-        """Return what came of a call."""
+    def _take(self, member: "_Member", queue: TaskQueue[Any, Any]) -> bool:
+        """Take what came of a call; return False if the actor is lost.
+
+        Raises:
+            SimulationError: the job failed or was lost too often, the actor cannot start or its software is not ours.
+        """
         try:
-            return self._ray.get(call)
+            result = self._ray.get(member.call)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self._ray.exceptions.RayError as error:
+            self._kill(member)
             reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "unknown")
-            what = "a worker of the Ray cluster cannot start" if task is None else task.name
-            raise SimulationError(f"{what}: {reason}") from error
+            if member.task is not None:
+                queue.lose(member.task, f"lost with its worker or its whole node: {reason}")
+            elif (failed := member.failed + 1) < ATTEMPTS:
+                member.failed = failed
+            else:
+                raise SimulationError(
+                    f"a worker of the Ray cluster cannot start, tried {ATTEMPTS} times: {reason}"
+                ) from error
+            return False
+        if member.task is None:
+            self._welcome(result)
+            member.failed, member.ready = 0, True
+        else:
+            queue.finish(member.task, result)
+        member.task = member.call = None
+        return True
+
+    def _kill(self, member: "_Member") -> None:
+        with suppress(Exception):  # it may be gone already, or out of reach
+            self._ray.kill(member.actor)
 
     def _alive(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
-
-    def _attempts(self) -> Any:
-        """Start the counter of attempts on this node, which cannot be lost without us."""
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        here = strategy(self._ray.get_runtime_context().get_node_id(), soft=False)
-        return self._ray.remote(_Attempts).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def _actor(self) -> Any:
         """Return Ray's class of workers."""
@@ -173,8 +182,7 @@ class RayPool:
         }
         return self._ray.remote(_RayWorker).options(
             num_cpus=1,
-            max_restarts=-1,
-            max_task_retries=-1,  # Ray uses them up within a second while a node dies; `_Attempts` counts what begins
+            max_restarts=0,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": environment},
         )
@@ -192,70 +200,73 @@ class RayPool:
         self.nodes[facts["id"]] = facts["node"]
 
 
-class _Attempts:
-    """Counts how often each job was begun; it lives on the node of the pool, as workers forget what they lose."""
+@dataclass
+class _Member:
+    """An actor: what it was asked for last, its job if that is one, and how many before it did not start."""
 
-    def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
+    number: int
+    actor: Any
+    call: Any
+    task: Task[Any] | None = None
+    ready: bool = False
+    failed: int = 0
 
-    def begin(self, index: int) -> int:
-        """Return how often a job was begun before."""
-        self._begun[index] += 1
-        return self._begun[index] - 1
+
+def _assign(queue: TaskQueue[Any, Any], members: Iterable[_Member]) -> None:
+    """Give idle actors something to do."""
+    for member in members:
+        if member.call is None and (task := queue.take()) is not None:
+            member.task, member.call = task, member.actor.do.remote(task.name, task.job)
 
 
 class _RayWorker:
     """A worker on a node, a Ray actor: it does one job at a time."""
 
-    def __init__(
-        self, describe: Callable[[], Facts], sent: bytes, number: int, time_limit: float, attempts: Any
-    ) -> None:
-        self._ray = _ray()
+    def __init__(self, describe: Callable[[], Facts], sent: bytes, number: int, time_limit: float) -> None:
+        self._ray, self._describe = _ray(), describe
         self._address: str = self._ray.util.get_node_ip_address()
-        node = {"address": self._address, **describe()}
-        self._facts = {"id": self._ray.get_runtime_context().get_node_id(), "software": software(), "node": node}
+        self._sent, self._time_limit, self._stack = sent, time_limit, ExitStack()
         prepare_process(number)
-        self._sent, self._time_limit, self._attempts = sent, time_limit, attempts
-        self._stack = ExitStack()
-        self._work: Any = None
 
-    def hello(self) -> tuple[Facts, int, None]:
-        """Return what this node is."""
-        return self._facts, 0, None
+    def open(self) -> Facts:
+        """Open what jobs need, and return what this node is."""
+        with self._watched(START_LIMIT * self._time_limit, "a worker cannot be started"):
+            self._work = self._stack.enter_context(pickle.loads(self._sent)())
+        node = {"address": self._address, **self._describe()}
+        return {"id": self._ray.get_runtime_context().get_node_id(), "software": software(), "node": node}
 
-    def do(self, index: int, name: str, job: Any) -> tuple[Facts, int, Any]:
-        """Return what the node is, how often the job was lost before, and its result."""
-        restarts = self._ray.get(self._attempts.begin.remote(index))
-        if restarts == ATTEMPTS:
-            raise SimulationError(f"{name}: lost with its worker or its whole node {ATTEMPTS} times")
+    def do(self, name: str, job: Any) -> Any:
+        """Return the result of a job."""
+        with self._watched(self._time_limit, name) as watch:
+            return self._work(job, at_most_every(watch))
+
+    @contextmanager
+    def _watched(self, time_limit: float, name: str) -> Iterator[Callable[[], None]]:
+        """End this process if the block, or what follows a call of what is yielded, takes longer than the limit [s].
+
+        Raises:
+            SimulationError: instead of any exception; it surely travels, and names the job and the node.
+        """
+
+        def watch() -> None:
+            faulthandler.dump_traceback_later(time_limit, exit=True, file=sys.__stderr__ or 2)
+
+        watch()
         try:
-            if self._work is None:
-                self._watch(START_LIMIT * self._time_limit)
-                self._work = self._stack.enter_context(pickle.loads(self._sent)())
-            self._watch(self._time_limit)
-            return self._facts, restarts, self._work(job, at_most_every(lambda: self._watch(self._time_limit)))
+            yield watch
         except Exception as error:
             raise Failure.of(error).error(f"{name}, on {self._address}") from None
         finally:
             faulthandler.cancel_dump_traceback_later()
-
-    def _watch(self, time_limit: float) -> None:
-        """End this process unless it is watched anew, or the job is done, within the time limit [s]."""
-        faulthandler.dump_traceback_later(time_limit, exit=True, file=sys.__stderr__ or 2)
 
     def close(self) -> None:
         """Close the environment."""
         self._stack.close()
 
 
-def _at_work(calls: Mapping[Any, tuple[Any, Any]]) -> bool:
-    return any(task is not None for _, task in calls.values())
-
-
 def _ray() -> Any:
     """Return Ray, which need not be installed."""
     import ray
-    import ray.util.scheduling_strategies
 
     return ray
 
