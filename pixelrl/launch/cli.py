@@ -8,13 +8,16 @@ from typing import Any, NoReturn
 import tyro
 from tyro.conf import Positional
 
+from pixelrl.launch.commands.collect import Collect
 from pixelrl.launch.commands.compare import Compare
 from pixelrl.launch.commands.demo import Demo
+from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.export import Export
 from pixelrl.launch.commands.inspect import Inspect
+from pixelrl.launch.commands.render import Render
+from pixelrl.launch.commands.starts import Starts
+from pixelrl.launch.commands.sweep import Sweep
 from pixelrl.launch.commands.convert import Convert
-from pixelrl.launch.commands.verbs_data import collect, render, starts
-from pixelrl.launch.commands.verbs_policy import evaluate, sweep
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
 
@@ -25,14 +28,14 @@ def train(recipe: Positional[str], /) -> None:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
-    "collect": collect,
-    "render": render,
+    "collect": Collect,
+    "render": Render,
     "inspect": Inspect,
     "convert": Convert,
     "train": train,
-    "starts": starts,
-    "evaluate": evaluate,
-    "sweep": sweep,
+    "starts": Starts,
+    "evaluate": Evaluate,
+    "sweep": Sweep,
     "compare": Compare,
     "export": Export,
 }

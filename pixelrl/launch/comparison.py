@@ -13,11 +13,11 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.statistics import (
     holm,
     interquartile_mean,
-    verdict_on,
     mcnemar,
     paired_bootstrap,
     percentiles,
     stratified_bootstrap,
+    verdict_on,
     wilson,
 )
 

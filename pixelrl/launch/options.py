@@ -1,12 +1,65 @@
-"""What the options of several commands have in common."""
+"""What the options of several commands have in common: workers, and KEY=VALUE words."""
 
 import json
-from typing import Any, Literal
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from pixelrl.launch.provenance import cores
+from rich.console import Console
+
+from pixelrl.launch.provenance import cores, machine, processor
 from pixelrl.runtime.errors import PixelrlError
 
+if TYPE_CHECKING:
+    from pixelrl.simulation.workers.jobs import Pool
+
 Drawing = Literal["stock", "fast"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Options of a command that simulates."""
+
+    workers: int | None = None
+    """simulator processes; default: one a core. One that dies or hangs is replaced, its episode begun anew"""
+    engine: Literal["local", "ray"] = "local"
+    """ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node"""
+    ray_address: str = "auto"
+    """HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine"""
+
+    @contextmanager
+    def pool(self, console: Console) -> Iterator["Pool"]:
+        """Yield what does the work: processes on this machine, or a Ray cluster.
+
+        Raises:
+            PixelrlError: no workers; or Ray is missing, there is no such cluster, or it has fewer CPUs than workers.
+        """
+        count = worker_count(self.workers)
+        if self.engine == "local":
+            from pixelrl.simulation.workers.pool import WorkerPool
+
+            yield WorkerPool(count)
+            return
+        from pixelrl.simulation.workers.ray import connect
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here tells nobody
+        with connect(self.ray_address, self.workers, machine) as cluster:
+            yield cluster
+            different = {node["processor"] for node in cluster.nodes.values()} - {processor()}
+        if different:
+            console.print(
+                f"warning: some nodes have another processor ({', '.join(sorted(different))}) than this machine "
+                f"({processor()}); they may round differently, so the same seeds need not give the same bits here.",
+                style="bold yellow",
+            )
+
+
+def nodes_of(pool: "Pool") -> dict[str, Any]:
+    """Return which nodes of a cluster a result comes from, as JSON values; nothing for this machine."""
+    nodes = getattr(pool, "nodes", None)
+    return {} if nodes is None else {"nodes": list(nodes.values())}
 
 
 def worker_count(workers: int | None) -> int:

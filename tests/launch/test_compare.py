@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pixelrl.launch.commands.compare import Compare
-from pixelrl.launch.commands.evaluate import clear
+from pixelrl.launch.commands.evaluate import conclusive
 from pixelrl.launch.comparison import compare_methods
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.rollout import Outcome
@@ -100,7 +100,7 @@ def test_early_stop_counts_no_episode_that_overtook_another() -> None:
 
     # 8 successes in a row refute a rate of 0.5: (the mixture is 0.196, over 0.5^8 = 0.0039: 50 > 20), 6 do not
     row = outcomes([True] * 10, range(10))
-    assert [each.index for each in clear(row, 0.5)] == list(range(len(clear(row, 0.5))))
-    assert 6 < len(clear(row, 0.5)) <= 8
-    assert clear(row[:6], 0.5) == []
-    assert clear(outcomes([True] * 10, range(1, 11)), 0.5) == []  # episode 0 is still played
+    assert [each.index for each in conclusive(row, 0.5)] == list(range(len(conclusive(row, 0.5))))
+    assert 6 < len(conclusive(row, 0.5)) <= 8
+    assert conclusive(row[:6], 0.5) == []
+    assert conclusive(outcomes([True] * 10, range(1, 11)), 0.5) == []  # episode 0 is still played

@@ -10,8 +10,7 @@ import pytest
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
-from pixelrl.launch.commands.starts import chosen
-from pixelrl.launch.loaded_policy import check_control_rate
+from pixelrl.launch.environment import check_control_rate
 from pixelrl.launch.options import key_values
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
@@ -21,6 +20,7 @@ from pixelrl.simulation.evaluation.initial_states import read_initial_states
 
 Pixelrl = Callable[..., tuple[int, str]]
 TOY = "gym:tests.toy_gym:Toy/Reach-v0"
+ALLOWED = ("--allow-import", "tests.toy_gym")
 
 
 def wander(env: GymnasiumEnv, episodes: int) -> Iterator[Episode]:
@@ -43,7 +43,8 @@ def wander(env: GymnasiumEnv, episodes: int) -> Iterator[Episode]:
 
 def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
     data, run = tmp_path / "data.hdf5", tmp_path / "run"
-    env = make_env(with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {}))
+    env_args = with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {})
+    env = make_env(env_args, allow_import=["tests.toy_gym"])
     assert isinstance(env, GymnasiumEnv)
     write_episodes(data, wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
     code, said = pixelrl(
@@ -51,7 +52,9 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
         "--actor-hidden", 16, "--log-every", 2,
     )  # fmt: skip
     assert code == 0, said
-    code, said = pixelrl("evaluate", run, "--episodes", 3, "--workers", 2, "--video", "--films", 1)
+    code, said = pixelrl("evaluate", run, "--episodes", 1, "--workers", 1)
+    assert code == 1 and "if you trust it, name it yourself: --allow-import tests.toy_gym" in said, said
+    code, said = pixelrl("evaluate", run, "--episodes", 3, "--workers", 2, "--video", "--films", 1, *ALLOWED)
     assert code == 0 and "of 3 episodes succeed" in said, said
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["env_args"] == env.env_args and evaluation["restarts"] == 0
@@ -74,20 +77,19 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
         (("--starts", data), "not a bank of starts"),
         (("--starts", data, "--seed", 1), "has its own seed and environment; leave --seed"),
     ):
-        code, said = pixelrl("evaluate", run, "--episodes", 1, "--workers", 1, *words)
+        code, said = pixelrl("evaluate", run, "--episodes", 1, "--workers", 1, *ALLOWED, *words)
         assert code == 1 and expected in said and "Traceback" not in said, said
 
 
 def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl) -> None:
-    path = tmp_path / "bank.hdf5"
+    path = tmp_path / "starts.hdf5"
     command = ("starts", "pick-place-tray", "--out", path, "--episodes", 3, "--seed", 4, "--workers", 1)
     code, said = pixelrl(*command, "--env-options", "distractor=true")
     assert code == 0 and "3 starts of PickPlaceTray" in said, said
-    bank, episodes, seed = chosen(path, None, None)
-    assert bank is not None and (episodes, seed, bank.env_args["env_kwargs"]["distractor"]) == (3, 4, True)
-    assert [state.seed for state in bank.starts] == [derive(4, "evaluate", index) for index in range(3)]
-    assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == read_initial_states(path).sha256
-    assert chosen(path, 2, None)[1] == 2 and chosen(None, None, None) == (None, 100, 0)
+    starts = read_initial_states(path)
+    assert (starts.seed, starts.env_args["env_kwargs"]["distractor"]) == (4, True)
+    assert [state.seed for state in starts.states] == [derive(4, "evaluate", index) for index in range(3)]
+    assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == starts.sha256
     for words, expected in (
         (command, "exists already; choose another --out"),
         (("starts", TOY, "--out", tmp_path / "toy.hdf5"), "keeps its state where nobody sees it; evaluate by --seed"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pixelrl.export.loaded_policy import LoadedPolicy
-from pixelrl.launch.loaded_policy import environment_for
+from pixelrl.launch.environment import environment_for
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors

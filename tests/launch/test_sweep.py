@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pixelrl.encoders.conv import CogCNN
-from pixelrl.launch.commands.evaluate import evaluate
-from pixelrl.launch.commands.sweep import judged, key_of, sweep
+from pixelrl.launch import sweep_cells
+from pixelrl.launch.commands.evaluate import Evaluate
+from pixelrl.launch.commands.sweep import Sweep
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.reports.sweep_page import view_path
+from pixelrl.launch.sweep_cells import compare_cells, key_of
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.learner import build_networks
 from pixelrl.runtime.actions import ActionDim
@@ -47,9 +48,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "console": Console(quiet=True)}
-    first = sweep(run, only=["blur"], levels=[2], **options)
-    assert list(first["cells"]) == ["unperturbed", "blur_2"]
+    sweep = Sweep(run=run, only=("blur",), levels=(2,), episodes=2, seed=0, workers=1)
+    sweep()
+    assert list(json.loads((run / "sweep.json").read_text())["cells"]) == ["unperturbed", "blur_2"]
     assert view_path(run, "unperturbed").read_bytes() != view_path(run, "blur_2").read_bytes()
     played: list[str] = []
 
@@ -60,10 +61,10 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
         view_path(run, key_of(cell)).write_bytes(view_path(run, "unperturbed").read_bytes())
         return {"perturbation": cell.name, "unit": cell.unit, "level": cell.level, "outcomes": [True, False]}
 
-    monkeypatch.setattr("pixelrl.launch.commands.sweep.tried", play)
-    for levels in ([1, 2], [1, 3]):
+    monkeypatch.setattr(sweep_cells, "play_cell", play)
+    for levels in ((1, 2), (1, 3)):
         with suppress(KeyboardInterrupt):
-            sweep(run, only=["action-delay"], levels=levels, **options)
+            replace(sweep, only=("action-delay",), levels=levels)()
     assert played == ["action-delay_1", "action-delay_2", "action-delay_3"], "a cell was played twice"
     found = json.loads((run / "sweep.json").read_text())["cells"]
     assert list(found) == ["unperturbed", "blur_2", "action-delay_1", "action-delay_3"]
@@ -71,20 +72,20 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
     assert "blur [pixels" in page and "action-delay [" not in page, "only what shows is shown"
     assert (run / "sweep.png").stat().st_size > 0
     with pytest.raises(PixelrlError, match="holds a sweep with another seed; choose another --out"):
-        sweep(run, only=["blur"], **options | {"seed": 1})
+        replace(sweep, seed=1)()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"only": ["fog"]}, "--only fog: there is no such perturbation, but: camera-moved, "),
-        ({"levels": [1.0]}, "--levels are of one perturbation; name it"),
-        ({"only": ["distractor"], "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
+        ({"only": ("fog",)}, "--only fog: there is no such perturbation, but: camera-moved, "),
+        ({"levels": (1.0,)}, "--levels are of one perturbation; name it"),
+        ({"only": ("distractor",), "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
     ],
 )
 def test_sweep_with_wrong_options_is_refused(run: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PixelrlError, match=message):
-        sweep(run, episodes=1, seed=0, workers=1, console=Console(quiet=True), **options)
+        Sweep(run=run, episodes=1, seed=0, workers=1, **options)()
 
 
 def test_cells_are_compared_with_the_unperturbed_one_by_pairs() -> None:
@@ -93,7 +94,7 @@ def test_cells_are_compared_with_the_unperturbed_one_by_pairs() -> None:
         "blur_1": {"perturbation": "blur", "level": 1, "outcomes": [True] * 9 + [False]},
         "blur_2": {"perturbation": "blur", "level": 2, "outcomes": [False] * 10},
     }
-    found = judged(cells)["cells"]
+    found = compare_cells(cells)
     assert found["blur_1"]["against_unperturbed"] == {"won": 0, "lost": 1, "p": 1.0}
     assert found["blur_2"]["against_unperturbed"]["p"] == pytest.approx(2 / 2**10)
     assert found["blur_2"]["p_adjusted"] == pytest.approx(2 * 2 / 2**10), "two tests, not three"
@@ -101,9 +102,9 @@ def test_cells_are_compared_with_the_unperturbed_one_by_pairs() -> None:
 
 
 def test_evaluation_page_shows_videos_of_failures_that_were_not_recorded_at_first(run: Path) -> None:
-    options: dict[str, Any] = {"episodes": 2, "seed": 0, "workers": 1, "films": 1}
-    result = evaluate(run, **options, html=True, console=Console(quiet=True))
-    assert [each["success"] for each in json.loads((run / "evaluation.json").read_text())["outcomes"]] == [False] * 2
+    Evaluate(run=run, episodes=2, seed=0, workers=1, videos=1, html=True)()
+    result = json.loads((run / "evaluation.json").read_text())
+    assert [each["success"] for each in result["outcomes"]] == [False] * 2
     assert sorted(path.name for path in (run / "videos").iterdir()) == [
         f"episode_00{index}_failure.mp4" for index in range(2)
     ]

@@ -6,13 +6,14 @@ The result of each stage is a file, and what is there is not done again.
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from tyro.conf import Suppress
 
+from pixelrl.launch.commands.collect import Collect
+from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.export import Export
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.options import worker_count
@@ -173,22 +174,18 @@ class Stages:
 
     def collect(self, part: str) -> dict[str, Any]:
         """Collect one part of the data."""
-        from pixelrl.launch.commands.collect import collect
-
         path, options = self.data(part), self.options
         record = path.with_suffix(".collection.json")
         if not record.exists():
             path.unlink(missing_ok=True)  # whole, but its record was cut off; the same seed makes the same file
-        work = partial(
-            collect,
-            options.task,
-            part,
-            path,
+        work = Collect(
+            task=options.task,
+            part=part,
+            out=path,
             episodes=getattr(self.size, part),
             seed=options.seed,
             workers=self.workers,
             distractor=options.distractor,
-            console=self.console,
         )
         result = self.stage(f"collect {part}", record, work)
         kept = ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "seconds")
@@ -238,16 +235,14 @@ class Stages:
 
     def evaluate(self, policy: Path, videos: int) -> dict[str, Any]:
         """Evaluate a policy on this demo's own starts, which nothing else uses, and return the figures that matter."""
-        result = self.evaluation_of(policy, "evaluation", episodes=self.size.episodes, films=videos)
+        result = self.evaluation_of(policy, "evaluation", episodes=self.size.episodes, video=videos > 0, videos=videos)
         figures = {key: result[key] for key in (*EVALUATED, "mean_length", "seconds")}
         return figures | {"outcomes": [each["success"] for each in result["outcomes"]]}
 
     def evaluation_of(self, policy: Path, starts: str, **options: Any) -> dict[str, Any]:
         """Evaluate a policy, or a run's snapshot, on the demo's starts of that name, and return all of the result."""
-        from pixelrl.launch.commands.evaluate import evaluate
-
         seed = derive(self.options.seed, "demo", starts)
-        work = partial(evaluate, policy, seed=seed, workers=self.workers, console=self.console, **options)
+        work = Evaluate(run=policy, seed=seed, workers=self.workers, **options)
         title = f"evaluate {policy.name}" + (f" at step {options['step']}" if "step" in options else "")
         return self.stage(title, options.get("out", policy) / "evaluation.json", work)
 

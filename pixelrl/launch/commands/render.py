@@ -1,26 +1,28 @@
-"""Draw the pictures that raw robosuite and robomimic files lack."""
+"""`pixelrl render`: the pictures that raw robosuite and robomimic files lack."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
+from tyro.conf import Positional
 
+from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.options import Drawing, WorkerOptions, nodes_of
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import drawing_of
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.hdf5.access import parts_folder
-from pixelrl.simulation.playback.raw_hdf5 import RawFile, read_raw_file, read_raw_episode, render_raw_episodes
-from pixelrl.datasets.hdf5.writer import EpisodeWriter, remove_merged
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
-from pixelrl.launch.engine import nodes_of
-from pixelrl.launch.console import progress_bar
-from pixelrl.launch.provenance import Provenance
-from pixelrl.simulation.envs.controllers import translated
-from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
-from pixelrl.simulation.workers.pool import WorkerPool
-from pixelrl.simulation.workers.ray import RayPool
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pixelrl.runtime.actions import ActionDim
+    from pixelrl.simulation.playback.raw_hdf5 import RawFile
 
 FAR = 0.01
 """A replay whose end effector strays farther than this is worth a warning. [m]"""
@@ -29,109 +31,135 @@ WORST = 5
 """How many of the demos that stray most are listed."""
 
 
-def render(
-    raw: Path,
-    out: Path,
-    *,
-    cameras: Sequence[str],
-    size: tuple[int, int],
-    drawing: str | None = None,
-    demos: int | None = None,
-    workers: int = 2,
-    replay: bool = True,
-    compress: bool = False,
-    cluster: RayPool | None = None,
-    console: Console,
-) -> dict[str, Any]:
-    """Write the episodes of a raw file with pictures to `out`, and `OUT.render.json` beside it; return the latter.
+@dataclass(frozen=True, kw_only=True)
+class Render(WorkerOptions):
+    """Draw the pictures that a raw robosuite or robomimic file lacks, and tell how far its actions stray when replayed.
 
-    What an interrupted run has finished is kept in `OUT.parts`, and the same command goes on with it. Every frame is a function of the raw file and the options: the number of workers changes nothing.
-
-    Raises:
-        PixelrlError: a file that cannot be rendered, one that exists, or an unfinished one of another command.
+    Every recorded state is put back into the recorded scene and looked at. After an interruption the same command goes
+    on. Recordings of robosuite 1.4 come out in the words of 1.5.
     """
-    remove_merged(out)
-    if out.exists():
-        raise PixelrlError(f"{out}: exists already; choose another --out, or remove it")
-    if (demos is not None and demos < 1) or min(size) < 1 or not cameras:
-        raise PixelrlError(f"--demos {demos}, --size {size}, --cameras {cameras}: expected one or more of each")
-    provenance, file = Provenance(), read_raw_file(raw)
-    names = file.demos[:demos]
-    env_args = _with_cameras(translated(file.env_args), cameras, size)
-    env_args["drawing"] = drawing or drawing_of(env_args)
-    scene_args = env_args if replay else _without_controllers(env_args)
-    dims = _action_dims(scene_args) if replay else tuple(ActionDim(name=f"action_{i}") for i in range(file.action_dim))
-    writer = EpisodeWriter(
-        out,
-        env_args=env_args,
-        action_dims=dims,
-        compress=compress,
-        masks=_masks(file, names),
-        resume="pixelrl render",
-    )
-    with progress_bar(console) as bar, writer:
-        done = [notes.get("render", {}) for notes, _ in writer.kept]
-        _check_kept(parts_folder(out), done, file, names, replay)
-        rest = ((name, read_raw_episode(file, name)) for name in names[len(done) :])
-        pool = cluster or WorkerPool(workers)
-        job = bar.add_task("render", total=len(names), completed=len(done), note="")
-        try:
-            for episode in render_raw_episodes(scene_args, rest, replay=replay, pool=pool, source=raw):
-                writer.add(episode)
-                done.append(episode.notes["render"])
-                bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
-        except BaseException:
-            if writer.count:
-                console.print(f"{parts_folder(out)}: holds {writer.count} episodes; the same command goes on with it")
-            raise
-    overall = _overall(done) if replay else None
-    result = {"file": out.name, "source": str(raw), "transitions": writer.transitions, "replay": overall}
-    result |= {"demos": done, "env_args": env_args, **nodes_of(cluster), **provenance.record()}
-    write_json(out.with_suffix(".render.json"), result)
-    _report(out, result, console)
-    return result
+
+    raw: Positional[Path]
+    """HDF5 file with states, actions and model_file; pictures in it are ignored"""
+    out: Path
+    """HDF5 file to write, in robomimic's format"""
+    cameras: tuple[str, ...] = ("agentview", "robot0_eye_in_hand")
+    """to draw; the names are those of the scene"""
+    size: tuple[int, int] = (84, 84)
+    """height and width of the pictures [px]"""
+    drawing: Drawing | None = None
+    """stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file names, else
+    stock"""
+    demos: int | None = None
+    """only the first so many"""
+    replay: bool = True
+    """play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is known of the
+    state after the last action, which is dropped"""
+    compress: bool = False
+    """gzip the pictures, one frame a chunk"""
+
+    def __call__(self) -> None:
+        """Write the episodes with pictures to `OUT`, and `OUT.render.json` beside it.
+
+        What an interrupted run has finished is kept in `OUT.parts`, and the same command goes on with it. Every frame
+        is a function of the raw file and the options: the number of workers changes nothing.
+
+        Raises:
+            PixelrlError: a file that cannot be rendered, one that exists, or an unfinished one of another command.
+        """
+        from pixelrl.datasets.hdf5.access import parts_folder
+        from pixelrl.datasets.hdf5.writer import EpisodeWriter, remove_merged
+        from pixelrl.simulation.playback.raw_hdf5 import read_raw_episode, read_raw_file, render_raw_episodes
+
+        remove_merged(self.out)
+        self._check_options()
+        provenance, console, parts = Provenance(), plain_console(), parts_folder(self.out)
+        file = read_raw_file(self.raw)
+        names = file.demos[: self.demos]
+        env_args, scene_args = self._env_args(file)
+        dims = action_dims(scene_args if self.replay else None, file)
+        writer = EpisodeWriter(
+            self.out,
+            env_args=env_args,
+            action_dims=dims,
+            compress=self.compress,
+            masks=renamed_masks(file, names),
+            resume="pixelrl render",
+        )
+        with self.pool(console) as pool, progress_bar(console) as bar, writer:
+            done = [notes.get("render", {}) for notes, _ in writer.kept]
+            self._check_kept(parts, done, file, names)
+            rest = ((name, read_raw_episode(file, name)) for name in names[len(done) :])
+            job = bar.add_task("render", total=len(names), completed=len(done), note="")
+            try:
+                for episode in render_raw_episodes(scene_args, rest, replay=self.replay, pool=pool, source=self.raw):
+                    writer.add(episode)
+                    done.append(episode.notes["render"])
+                    bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
+            except BaseException:
+                if writer.count:
+                    console.print(f"{parts}: holds {writer.count} episodes; the same command goes on with it")
+                raise
+        result: dict[str, Any] = {"file": self.out.name, "source": str(self.raw), "transitions": writer.transitions}
+        result |= {"replay": replay_summary(done) if self.replay else None, "demos": done, "env_args": env_args}
+        write_json(self.out.with_suffix(".render.json"), result | nodes_of(pool) | provenance.record())
+        print_replays(self.out, result, console)
+
+    def _check_options(self) -> None:
+        """Raise if nothing can be rendered as asked."""
+        if self.out.exists():
+            raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")
+        if (self.demos is not None and self.demos < 1) or min(self.size) < 1 or not self.cameras:
+            raise PixelrlError(
+                f"--demos {self.demos}, --size {self.size}, --cameras {self.cameras}: expected one or more of each"
+            )
+
+    def _env_args(self, file: RawFile) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the environment of the recording with these cameras, to be written, and the one to be made.
+
+        Without a replay the latter has the robots' default controllers.
+        """
+        from pixelrl.simulation.envs.controllers import translated
+
+        recorded = translated(file.env_args)
+        options = {key: value for key, value in recorded["env_kwargs"].items() if not key.startswith("camera_")}
+        options |= {"camera_names": list(self.cameras), "camera_heights": self.size[0], "camera_widths": self.size[1]}
+        options |= {"use_camera_obs": True, "has_offscreen_renderer": True, "has_renderer": False}
+        env_args = {**recorded, "type": recorded.get("type", 1), "env_kwargs": options}
+        env_args["drawing"] = self.drawing or drawing_of(env_args)
+        if self.replay:
+            return env_args, env_args
+        default = {key: value for key, value in options.items() if key != "controller_configs"}
+        return env_args, {**env_args, "env_kwargs": default}
+
+    def _check_kept(self, parts: Path, kept: Sequence[Mapping[str, Any]], file: RawFile, names: Sequence[str]) -> None:
+        """Raise unless what an interrupted run noted on its demos is of these demos, so rendered."""
+        from pixelrl.simulation.playback.raw_hdf5 import read_raw_episode
+
+        for note, name in zip(kept, [*names, *[None] * len(kept)], strict=False):
+            same = name is not None and note.get("digest") == read_raw_episode(file, name).digest()
+            if not same or ("qpos_max" in note) != self.replay:
+                raise PixelrlError(f"{parts}: was begun from other data or with other options; remove it to begin anew")
 
 
-def _with_cameras(env_args: Mapping[str, Any], cameras: Sequence[str], size: tuple[int, int]) -> dict[str, Any]:
-    """Return the environment of the recording with these cameras."""
-    kept = {key: value for key, value in env_args["env_kwargs"].items() if not key.startswith("camera_")}
-    view = {"camera_names": list(cameras), "camera_heights": size[0], "camera_widths": size[1]}
-    shown = {"use_camera_obs": True, "has_offscreen_renderer": True, "has_renderer": False}
-    return {**env_args, "type": env_args.get("type", 1), "env_kwargs": {**kept, **view, **shown}}
+def action_dims(env_args: Mapping[str, Any] | None, file: RawFile) -> tuple[ActionDim, ...]:
+    """Return what the actions mean; if they are replayed, try whether the environment can be made before workers do."""
+    from pixelrl.runtime.actions import ActionDim
+    from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 
-
-def _without_controllers(env_args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the environment with the robots' default controllers, for states that are only looked at."""
-    options = {key: value for key, value in env_args["env_kwargs"].items() if key != "controller_configs"}
-    return {**env_args, "env_kwargs": options}
-
-
-def _action_dims(env_args: Mapping[str, Any]) -> tuple[ActionDim, ...]:
-    """Return what the actions mean, and find out whether the environment can be made before workers try."""
-    env = make_robosuite_env(env_args)
-    try:
+    if env_args is None:
+        return tuple(ActionDim(name=f"action_{index}") for index in range(file.action_dim))
+    with closing(make_robosuite_env(env_args)) as env:
         return env.action_dims
-    finally:
-        env.close()
 
 
-def _check_kept(
-    parts: Path, kept: Sequence[Mapping[str, Any]], file: RawFile, names: Sequence[str], replay: bool
-) -> None:
-    """Raise a `PixelrlError` unless what an interrupted run noted on its demos is of these demos, so rendered."""
-    for note, name in zip(kept, [*names, *[None] * len(kept)], strict=False):
-        same = name is not None and note.get("digest") == read_raw_episode(file, name).digest()
-        if not same or ("qpos_max" in note) != replay:
-            raise PixelrlError(f"{parts}: was begun from other data or with other options; remove it to begin anew")
-
-
-def _masks(file: RawFile, names: Sequence[str]) -> dict[str, list[str]]:
+def renamed_masks(file: RawFile, names: Sequence[str]) -> dict[str, list[str]]:
     """Return the file's filters in terms of the demos' new names."""
     now = {name: f"demo_{index}" for index, name in enumerate(names)}
     return {mask: [now[name] for name in chosen if name in now] for mask, chosen in file.masks.items()}
 
 
-def _overall(demos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def replay_summary(demos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return how far the replays of all demos stray; means are over instants."""
     instants = sum(demo["instants"] for demo in demos)
     result: dict[str, Any] = {
@@ -145,7 +173,7 @@ def _overall(demos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _report(out: Path, result: Mapping[str, Any], console: Console) -> None:
+def print_replays(out: Path, result: Mapping[str, Any], console: Console) -> None:
     """Print what was made, and how far the replays stray."""
     demos, replay = result["demos"], result["replay"]
     successes = sum(demo["success"] for demo in demos)
@@ -156,8 +184,8 @@ def _report(out: Path, result: Mapping[str, Any], console: Console) -> None:
     table.title = "Replayed actions: distance to the recorded states"
     worst = sorted((demo for demo in demos if not demo["exact"]), key=lambda demo: -demo["eef_max"])[:WORST]
     for demo in worst:
-        table.add_row(demo["source"], str(demo["steps"]), "yes" if demo["success"] else "no", *_distances(demo))
-    table.add_row("all", str(result["transitions"]), str(successes), *_distances(replay))
+        table.add_row(demo["source"], str(demo["steps"]), "yes" if demo["success"] else "no", *distances(demo))
+    table.add_row("all", str(result["transitions"]), str(successes), *distances(replay))
     console.print(table)
     console.print(f"{replay['exact']} of {len(demos)} replays meet every recorded state exactly")
     if replay["far"]:
@@ -169,6 +197,7 @@ def _report(out: Path, result: Mapping[str, Any], console: Console) -> None:
         )
 
 
-def _distances(replay: Mapping[str, Any]) -> tuple[str, ...]:
+def distances(replay: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the distances of a replay as text."""
     hands = (f"{1000 * replay[f'eef_{key}']:.3g}" for key in ("max", "mean"))
     return (f"{replay['qpos_max']:.3g}", f"{replay['qpos_mean']:.3g}", *hands)

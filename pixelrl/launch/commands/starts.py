@@ -1,90 +1,79 @@
-"""Make a bank of starts, and find the one that an evaluation asks for."""
+"""`pixelrl starts`: a file of initial states that any policy can be tried on."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from tyro.conf import Positional
 
+from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.options import WorkerOptions, key_values, nodes_of
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE
-from pixelrl.datasets.hdf5.reader import read_contents
-from pixelrl.simulation.evaluation.initial_states import (
-    InitialStates,
-    read_initial_states,
-    record_initial_states,
-    write_initial_states,
-)
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
-from pixelrl.launch.engine import nodes_of
-from pixelrl.launch.console import progress_bar
-from pixelrl.launch.provenance import Provenance
-from pixelrl.simulation.envs.make import PREFIX, named_env_args
-from pixelrl.simulation.workers.pool import WorkerPool
-from pixelrl.simulation.workers.ray import RayPool
 
 
-def starts(
-    task: str,
-    out: Path,
-    *,
-    episodes: int,
-    seed: int,
-    workers: int,
-    options: Mapping[str, Any],
-    cluster: RayPool | None = None,
-    console: Console,
-) -> dict[str, Any]:
-    """Write the starts that an evaluation with this seed has to the HDF5 file `out`, and `OUT.starts.json` beside it.
+@dataclass(frozen=True, kw_only=True)
+class Starts(WorkerOptions):
+    """Make a file of starts that any policy can be tried on: `pixelrl evaluate RUN --starts OUT`.
 
-    Raises:
-        PixelrlError: no such task, one of Gymnasium's, or a file that exists.
+    Each start is the simulator's whole state. The same seed gives the starts that `evaluate --seed` has; in a file they
+    stay what they are even where another version of the task would place things otherwise.
     """
-    if out.exists():
-        raise PixelrlError(f"{out}: exists already; choose another --out, or remove it")
-    if episodes < 1:
-        raise PixelrlError(f"--episodes is {episodes}; it must be at least 1")
-    provenance = Provenance(seed=seed)
-    env_args = _env_args(task, options)
-    if env_args.get("type", 1) == GYMNASIUM_TYPE:
-        raise PixelrlError(f"{task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed")
-    pool = cluster or WorkerPool(workers)
-    states = []
-    with progress_bar(console) as bar:
-        job = bar.add_task("starts", total=episodes, note="")
-        for state in record_initial_states(env_args, episodes=episodes, seed=seed, pool=pool):
-            states.append(state)
-            bar.update(job, advance=1)
-    digest = write_initial_states(out, InitialStates(env_args=env_args, seed=seed, states=tuple(states)))
-    result = {"file": out.name, "starts": episodes, "sha256": digest, "env_args": env_args}
-    result |= nodes_of(cluster) | provenance.record()
-    write_json(out.with_suffix(".starts.json"), result)
-    console.print(f"{out}: {episodes} starts of {env_args['env_name']}, sha256 {digest[:16]}...")
-    return result
 
+    task: Positional[str]
+    """name of a task, say pick-place-tray or Lift, or a data set, for the environment that it names"""
+    out: Path
+    """HDF5 file to write"""
+    episodes: int = 100
+    """how many"""
+    seed: int = 0
+    """of the starts"""
+    env_options: tuple[str, ...] = ()
+    """of the environment, say distractor=true"""
 
-def chosen(
-    path: Path | None, episodes: int | None, seed: int | None, *others: object
-) -> tuple[InitialStates | None, int, int]:
-    """Return the bank that an evaluation begins from, if it does, how many episodes it has, and its seed.
+    def __call__(self) -> None:
+        """Write the starts that an evaluation with this seed has, and `OUT.starts.json` beside the file.
 
-    `others` are the options that choose an environment, which is the bank's business too.
-
-    Raises:
-        PixelrlError: no bank there, or options that contradict it.
-    """
-    if path is None:
-        return None, 100 if episodes is None else episodes, 0 if seed is None else seed
-    if seed is not None or any(others):
-        raise PixelrlError(
-            f"--starts {path} has its own seed and environment; leave --seed, --env, --env-options, --drawing away"
+        Raises:
+            PixelrlError: no such task, one of Gymnasium's, or a file that exists.
+        """
+        from pixelrl.simulation.evaluation.initial_states import (
+            InitialStates,
+            record_initial_states,
+            write_initial_states,
         )
-    bank = read_initial_states(path)
-    return bank, len(bank.states) if episodes is None else episodes, bank.seed
+
+        if self.out.exists():
+            raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")
+        if self.episodes < 1:
+            raise PixelrlError(f"--episodes is {self.episodes}; it must be at least 1")
+        provenance, console = Provenance(seed=self.seed), plain_console()
+        env_args = env_args_of(self.task, key_values("--env-options", self.env_options))
+        if env_args.get("type", 1) == GYMNASIUM_TYPE:
+            raise PixelrlError(
+                f"{self.task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed"
+            )
+        states = []
+        with self.pool(console) as pool, progress_bar(console) as bar:
+            job = bar.add_task("starts", total=self.episodes, note="")
+            for state in record_initial_states(env_args, episodes=self.episodes, seed=self.seed, pool=pool):
+                states.append(state)
+                bar.update(job, advance=1)
+        whole = InitialStates(env_args=env_args, seed=self.seed, states=tuple(states))
+        digest = write_initial_states(self.out, whole)
+        result = {"file": self.out.name, "starts": self.episodes, "sha256": digest, "env_args": env_args}
+        write_json(self.out.with_suffix(".starts.json"), result | nodes_of(pool) | provenance.record())
+        console.print(f"{self.out}: {self.episodes} starts of {env_args['env_name']}, sha256 {digest[:16]}...")
 
 
-def _env_args(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def env_args_of(task: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of an environment by its name, or by a data set that was recorded in it."""
+    from pixelrl.datasets.hdf5.reader import read_contents
+    from pixelrl.simulation.envs.make import PREFIX, named_env_args
+
     if task.startswith(PREFIX) or not Path(task).is_file():
         return named_env_args(task, **options)
     env_args = dict(read_contents(Path(task)).env_args)

@@ -11,8 +11,8 @@ from pixelrl.runtime.video import write_video
 from pixelrl.simulation.evaluation.failures import MEANING
 from pixelrl.simulation.evaluation.rollout import Outcome
 
-SHOWN, FAILURES = 8, 8
-"""Episodes on the page: the first ones, and the first failures."""
+SHOWN = 8
+"""Episodes on the page, beside the first failures."""
 
 VIDEO_BYTES = 4 * 2**20
 """Videos beyond it are named instead of shown, so that the page stays below 10 MB."""

@@ -14,7 +14,7 @@ from pixelrl.runtime.files import atomic_path
 
 COLUMNS = 4
 COLOURS = {"better": "#1e8a4e", "worse": "#c83834", "undetermined": "#2b6cb0"}
-BASE = "unperturbed"
+UNPERTURBED = "unperturbed"
 
 Cell = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def view_path(directory: Path, key: str) -> Path:
 
 def by_kind(result: Mapping[str, Any]) -> dict[str, list[Cell]]:
     """Return perturbation -> its cells by level."""
-    cells = [cell for key, cell in result["cells"].items() if key != BASE]
+    cells = [cell for key, cell in result["cells"].items() if key != UNPERTURBED]
     names = list(dict.fromkeys(cell["perturbation"] for cell in cells))
     ordered = sorted(cells, key=lambda cell: (names.index(cell["perturbation"]), cell["level"]))
     return {name: list(group) for name, group in groupby(ordered, key=lambda cell: str(cell["perturbation"]))}
@@ -34,7 +34,7 @@ def by_kind(result: Mapping[str, Any]) -> dict[str, list[Cell]]:
 
 def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
     """Draw success against level, a plot for each perturbation, as one PNG, atomically."""
-    kinds, base = by_kind(result), result["cells"][BASE]
+    kinds, base = by_kind(result), result["cells"][UNPERTURBED]
     columns = min(COLUMNS, max(1, len(kinds)))
     rows = max(1, -(-len(kinds) // columns))
     drawn = Figure(figsize=(3.1 * columns + 0.3, 2.5 * rows + 0.7), layout="constrained")
@@ -69,7 +69,7 @@ def row_of(cell: Cell) -> tuple[str, ...]:
     low, high = cell["success_interval_95"]
     rate = f"{cell['successes']}/{cell['episodes']}", f"{low:.0%}-{high:.0%}"
     if "perturbation" not in cell:
-        return BASE, "", *rate, "", "", ""
+        return UNPERTURBED, "", *rate, "", "", ""
     test = cell["against_unperturbed"]
     level = f"{cell['level']:g}"
     return (
@@ -88,7 +88,7 @@ HEAD = ("perturbation", "level", "success", "95 % interval", "starts", "p (Holm)
 def print_sweep(result: Mapping[str, Any], console: Console) -> None:
     """Print the table."""
     shown = Table(*HEAD)
-    shown.add_row(*row_of(result["cells"][BASE]))
+    shown.add_row(*row_of(result["cells"][UNPERTURBED]))
     for cells in by_kind(result).values():
         shown.add_section()
         for cell in cells:
@@ -98,7 +98,7 @@ def print_sweep(result: Mapping[str, Any], console: Console) -> None:
 
 def write_sweep_page(directory: Path, result: Mapping[str, Any]) -> None:
     """Write `sweep.html`: the figure, what the policy saw, the table."""
-    base = result["cells"][BASE]
+    base = result["cells"][UNPERTURBED]
     write_page(
         directory / "sweep.html",
         "sweep.html.j2",
@@ -114,12 +114,12 @@ def write_sweep_page(directory: Path, result: Mapping[str, Any]) -> None:
 
 def views(directory: Path, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the first picture of the first episode under each perturbation that shows, beside the unperturbed one."""
-    plain = view_path(directory, BASE)
+    plain = view_path(directory, UNPERTURBED)
     if not plain.is_file():
         return []
     usual, found = plain.read_bytes(), []
     for name, cells in by_kind(result).items():
-        pictures = [(BASE, usual)]
+        pictures = [(UNPERTURBED, usual)]
         for cell in cells:
             path = view_path(directory, f"{name}_{cell['level']:g}")
             if path.is_file() and (seen := path.read_bytes()) != usual:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixelrl.launch.commands.sweep import KINDS
+from pixelrl.launch.sweep_cells import KINDS
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.evaluation.perturbations import (
     ActionDelay,

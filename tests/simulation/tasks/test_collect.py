@@ -1,9 +1,9 @@
 """Scripted data: as good and as bad as they should be, and the same for any number of workers."""
 
+import json
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
-from io import StringIO
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-import pixelrl.launch.commands.collect as launch
 from pixelrl.datasets.episode import Episode
+from pixelrl.launch.commands.collect import Collect
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
@@ -113,12 +112,14 @@ def test_what_cannot_be_collected_is_named() -> None:
 
 
 def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With episodes that need no simulator: that real ones depend on seed, part and index alone is tested above."""
-    said = StringIO()
-    asked: dict[str, Any] = {"episodes": 5, "seed": 1, "workers": 2, "size": 32}
-    asked["console"] = Console(file=said, width=300)
+    monkeypatch.setenv("COLUMNS", "300")
+    straight = Collect(
+        task="pick-place-tray", part="task", out=tmp_path / "a.hdf5", episodes=5, seed=1, workers=2, size=32
+    )
+    resumed = replace(straight, out=tmp_path / "b.hdf5")
     stop_after = 5
 
     def dots(_: Any, part: str, *, episodes: int, seed: int, start: int, **others: Any) -> Iterator[Episode]:
@@ -129,18 +130,18 @@ def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
             notes = {"seed": derive(seed, part, index), "part": part, "held_at_start": index < 2, "whole_task": False}
             yield replace(episode, notes={**episode.notes, **notes})
 
-    monkeypatch.setattr(launch, "make_robosuite_env", lambda _: SimpleNamespace(action_dims=ACTION, close=lambda: None))
-    monkeypatch.setattr(launch, "episodes_of", dots)
-    straight = launch.collect("pick-place-tray", "task", tmp_path / "a.hdf5", **asked)
-    path = tmp_path / "b.hdf5"
+    env = SimpleNamespace(action_dims=ACTION, close=lambda: None)
+    monkeypatch.setattr("pixelrl.simulation.envs.robosuite_env.make_robosuite_env", lambda _: env)
+    monkeypatch.setattr("pixelrl.simulation.tasks.scripted.collect.collect", dots)
+    straight()
 
     stop_after = 2
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            launch.collect("pick-place-tray", "task", path, **asked)
-        assert not path.exists()
+            resumed()
+        assert not resumed.out.exists()
     stop_after = 5
-    assert "b.hdf5.parts: holds 4 episodes; the same command goes on with it" in said.getvalue()
+    assert "b.hdf5.parts: holds 4 episodes; the same command goes on with it" in capsys.readouterr().out
 
     for part, other, message in (
         ("task", {"seed": 2}, r"b\.hdf5\.parts: episode 0 is of seed \d+; the one to be collected, of \d+: give"),
@@ -149,12 +150,13 @@ def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
         ("task", {"episodes": 3}, r"b\.hdf5\.parts: holds 4 episodes already; expected at most --episodes 3"),
     ):
         with pytest.raises(PixelrlError, match=message):
-            launch.collect("pick-place-tray", part, path, **{**asked, **other})
+            replace(resumed, part=part, **other)()
 
-    resumed = launch.collect("pick-place-tray", "task", path, **{**asked, "workers": 1})
-    assert "goes on behind the 4 episodes that it holds" in said.getvalue()
-    assert path.read_bytes() == (tmp_path / "a.hdf5").read_bytes()
-    assert resumed["resumed_behind"] == 4
-    tallies = ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "transitions")
-    assert {key: resumed[key] for key in tallies} == {key: straight[key] for key in tallies}
+    replace(resumed, workers=1)()
+    assert "goes on behind the 4 episodes that it holds" in capsys.readouterr().out
+    assert resumed.out.read_bytes() == straight.out.read_bytes()
+    first, second = (json.loads(each.out.with_suffix(".collection.json").read_text()) for each in (straight, resumed))
+    assert second["resumed_behind"] == 4
+    counts = ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "transitions")
+    assert {key: second[key] for key in counts} == {key: first[key] for key in counts}
     assert sorted(each.name for each in tmp_path.glob("b*")) == ["b.collection.json", "b.hdf5"]

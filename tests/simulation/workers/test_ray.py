@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pixelrl.launch.engine import cluster_for, nodes_of
+from pixelrl.launch.options import WorkerOptions, nodes_of
 from pixelrl.launch.provenance import machine
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.scripted.collect import collect, record_episode
 from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.pool import WorkerPool
 from pixelrl.simulation.workers.ray import RayPool
 from tests.simulation.evaluation.test_rollout import Crash, Fail, Walk, play
 
@@ -82,8 +83,8 @@ def nodes() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def cluster(nodes: Any) -> Iterator[RayPool]:
-    with cluster_for("ray", nodes.address, None, QUIET) as found:
-        assert found is not None
+    with WorkerOptions(engine="ray", ray_address=nodes.address).pool(QUIET) as found:
+        assert isinstance(found, RayPool)
         yield found
 
 
@@ -182,14 +183,14 @@ def test_a_cluster_that_cannot_be_had_is_named(cluster: RayPool) -> None:
     for address, reason in (("127.0.0.1:1", "refused"), ("nowhere", "expected HOST:PORT")):
         with (
             pytest.raises(SimulationError, match=rf"address {address}: no cluster .*{reason}"),
-            cluster_for("ray", address, None, QUIET),
+            WorkerOptions(engine="ray", ray_address=address).pool(QUIET),
         ):
             pass
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SimulationError, match=r"pip install '\.\[ray\]'"), cluster_for("ray", "auto", None, QUIET):
+    with pytest.raises(SimulationError, match=r"pip install '\.\[ray\]'"), WorkerOptions(engine="ray").pool(QUIET):
         pass
-    with cluster_for("local", "auto", None, QUIET) as here:
-        assert here is None and nodes_of(here) == {}
+    with WorkerOptions(workers=2).pool(QUIET) as here:
+        assert here == WorkerPool(2) and nodes_of(here) == {}
