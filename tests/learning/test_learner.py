@@ -23,7 +23,7 @@ from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
-from tests.tiny import CPU, SPEC, flat_gradient, learn, make_learner, measured_update, same, shrink, transitions
+from tests.tiny import CPU, SPEC, flat_gradient, learn, make_learner, measured_update, same, seeded, shrink, transitions
 
 each_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
 
@@ -173,6 +173,26 @@ def test_two_multipliers_climb_apart() -> None:
     )
     learner = learn(make_learner(recipe), 2)
     assert learner.critic.multipliers["cql"].value.item() > 1 > learner.actor.multipliers["entropy"].value.item()
+
+
+def test_adam_moves_each_weight_along_its_own_gradient() -> None:
+    """Gradients of convolutions come with channels last where pictures do, and weights do not."""
+
+    def channels_last(batch: Batch) -> Batch:
+        return batch.map(lambda x: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
+
+    learner, plain = (make_learner(shrink(quick_cog_dr3(), warmup_steps=0)) for _ in range(2))
+    for objective in plain.critic, plain.actor:
+        groups = [{"params": group["params"], "lr": float(group["lr"])} for group in objective.optimiser.param_groups]
+        objective.optimiser = torch.optim.Adam(groups, fused=False, foreach=False)  # which minds how tensors lie
+        objective.set_learning_rate = lambda factor: None  # type: ignore[method-assign]
+    batch = channels_last(transitions())
+    gradients = learner.differentiate(batch, seeded()).gradients
+    assert any(g is not None and g.dim() == 4 and not g.is_contiguous() for each in gradients for g in each)
+    learner.update(batch)
+    plain.update(batch)
+    for one, other in zip(learner.networks.parameters(), plain.networks.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_the_target_follows_the_stepped_critic() -> None:
