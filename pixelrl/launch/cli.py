@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from pixelrl.launch.commands.collect import Collect
 from pixelrl.launch.commands.compare import Compare
+from pixelrl.launch.commands.convert import Convert
 from pixelrl.launch.commands.demo import Demo
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.export import Export
@@ -17,7 +18,6 @@ from pixelrl.launch.commands.inspect import Inspect
 from pixelrl.launch.commands.render import Render
 from pixelrl.launch.commands.starts import Starts
 from pixelrl.launch.commands.sweep import Sweep
-from pixelrl.launch.commands.convert import Convert
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
 

@@ -7,18 +7,18 @@ and a fork of COG by members of the group. The quick recipes are ours: they fit 
 from collections.abc import Callable
 from dataclasses import replace
 
-from pixelrl.learning.recipe import Recipe
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import CogCNN, DrqCNN, SmallCNN
 from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
+from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.weights import AtMost
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
-from pixelrl.learning.weights import AtMost
 
 
 def cog() -> Recipe:

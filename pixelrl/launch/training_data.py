@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pixelrl.runtime.actions import ActionRange
-from pixelrl.learning.recipe import Recipe
-from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Memory
+from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
+from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
+from pixelrl.runtime.errors import PixelrlError
 
 
 def load_training_data(
@@ -36,7 +36,8 @@ def load_training_data(
     """
     if recipe.batch_size % distributed.world_size:
         raise PixelrlError(
-            f"--batch-size {recipe.batch_size} cannot be shared equally by {distributed.world_size} ranks; give a multiple of them"
+            f"--batch-size {recipe.batch_size} cannot be shared equally by {distributed.world_size} ranks; "
+            "give a multiple of them"
         )
     if memory == "gpu" and device.type != "cuda":
         raise PixelrlError(f"--memory gpu: the learner's device is {device}; use ram, or --device cuda")

@@ -31,14 +31,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import ROOT
-from pixelrl.datasets.inspect.inspector import inspect_file
 from pixelrl.datasets.buffer.load_dataset import load_dataset
-from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.buffer.sources import Source
-from tests.dots import ACTION, CAMERA, ENV_ARGS, dot_episodes
+from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.datasets.inspect.inspector import inspect_file
 from pixelrl.runtime.errors import PixelrlError
+from tests import ROOT
+from tests.dots import ACTION, CAMERA, ENV_ARGS, dot_episodes
 
 SECONDS, PATIENCE = 5.0, 60
 """Of the processor and of the clock: other work may keep it waiting."""

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from einops import rearrange
-from tests.tiny import SPEC, observation
 from torch import nn
 
 from pixelrl.encoders.cameras import Cameras, PixelEncoder
 from pixelrl.encoders.conv import CogCNN, DrqCNN, SmallCNN
 from pixelrl.runtime.errors import PixelrlError
+from tests.tiny import SPEC, observation
 
 
 def only(*shape: int) -> object:

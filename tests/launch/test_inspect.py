@@ -14,16 +14,16 @@ from pathlib import Path
 
 import h5py
 import pytest
-from tests.arm import FRONT, write_arm
 from rich.console import Console
 
 import pixelrl.datasets.inspect.crash_probe as probe
 import pixelrl.launch.commands.inspect as inspection
-from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.datasets.inspect.crash_probe import crashing_files
-from tests.dots import CAMERA, write_dots
+from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.launch.cli import main
 from pixelrl.launch.reports.inspection_figures import bars, counts, curve, heat
+from tests.arm import FRONT, write_arm
+from tests.dots import CAMERA, write_dots
 
 
 def pixelrl(

@@ -1,4 +1,4 @@
-"""Copy a camera's pictures from an HDF5 file into one plain array on the disk, in several processes if they are many."""
+"""Copy a camera's pictures from an HDF5 file into one plain array on the disk, many of them in several processes."""
 
 import math
 import os

@@ -230,9 +230,7 @@ def place_frames(
     return plan, {key: _read(index, key, place, pin, count) for key in shapes}
 
 
-def _read(
-    index: FrameIndex, key: str, device: torch.device, pin: bool, count: Callable[[int], None]
-) -> MemoryFrames:
+def _read(index: FrameIndex, key: str, device: torch.device, pin: bool, count: Callable[[int], None]) -> MemoryFrames:
     """Read a camera's pictures into one array, a block at a time."""
     shape = (index.count, *index.files[0].contents.pictures[key])
     on_cpu = device.type == "cpu"

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelrl.runtime.actions import ActionRange
 from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import CPU, Mixture
@@ -17,6 +16,7 @@ from pixelrl.datasets.buffer.sources import Source, check_together
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
 from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.learning.batch import Spec
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 

@@ -12,12 +12,12 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.datasets.buffer.frames import gather
 from pixelrl.datasets.buffer.memory_plan import MemoryPlan
 from pixelrl.datasets.buffer.sampling import Quotas, before_end, fold, return_to_go
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
+from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 
@@ -57,7 +57,11 @@ class Mixture:
         """Prepare to sample.
 
         Args:
-            table, sources, spec, env_args, plan: see above.
+            table: see above, as the next four.
+            sources: see above.
+            spec: see above.
+            env_args: see above.
+            plan: see above.
             batch_size: B, of all ranks together.
             seed: of the batches.
             gamma: discount per step.

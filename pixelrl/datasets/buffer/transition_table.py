@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelrl.datasets.buffer.frames import FrameIndex, Frames
 from pixelrl.datasets.buffer.recorded_file import Numbers, RecordedFile
 from pixelrl.datasets.hdf5.reader import FileContents
-from pixelrl.runtime.actions import ActionDim, ActionRange, ROUNDING, to_units
+from pixelrl.runtime.actions import ROUNDING, ActionDim, ActionRange, to_units
 from pixelrl.runtime.errors import DataError
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.numpy_pickle import load_object_array
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError
 
 NEEDED = ("observations", "actions", "rewards", "next_observations", "terminals")

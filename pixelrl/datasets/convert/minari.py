@@ -18,12 +18,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim, unnamed_dims
-from pixelrl.datasets.hdf5.access import child, dataset, flags, has, json_attribute, members, open_file, where
-from pixelrl.datasets.hdf5.output import create_file
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.pictures import MODES, decode_picture, encode_png
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.access import child, dataset, flags, has, json_attribute, members, open_file, where
+from pixelrl.datasets.hdf5.output import create_file
+from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import write_json
 

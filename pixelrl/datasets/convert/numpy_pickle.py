@@ -1,6 +1,6 @@
 """Read numpy's object arrays (`np.save` of lists and dicts) without running what the file says.
 
-Such a file is a pickle, and a pickle is a program: `np.load(allow_pickle=True)` lets it call any function there is. Here
+Such a file is a pickle, and a pickle is a program: `np.load(allow_pickle=True)` lets it call any function. Here
 the five names that numpy writes lead to functions of ours, which check what they are given, and any other name ends
 the reading. numpy's own `__setstate__` would meet hostile bytes: a type with false flags makes it take numbers for
 pointers. What plain data cannot do is done first in a process of its own, with limits: to fill the memory, to go on for
@@ -140,7 +140,7 @@ def _read_header(file: BinaryIO) -> int:
         shape, _, dtype = read(file)
     except Exception as error:  # numpy parses it as Python
         raise DataError(f"no .npy file of version 1 or 2 ({_line(error)})") from error
-    if dtype != object or len(shape) != 1:
+    if dtype.char != "O" or len(shape) != 1:
         raise DataError(f"{dtype} {shape}; expected an object array (N,): a list of trajectories")
     return int(shape[0])
 

@@ -8,6 +8,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import (
     child,
     dataset,
@@ -20,10 +22,8 @@ from pixelrl.datasets.hdf5.access import (
     text_array,
     where,
 )
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.hdf5.reader import FileContents, read_contents, sensor
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
-from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
 
 KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}

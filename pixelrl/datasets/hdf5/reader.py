@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.access import (
     DEFLATED,
     child,
@@ -30,6 +29,7 @@ from pixelrl.datasets.hdf5.access import (
     text_array,
     where,
 )
+from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ROUNDING, ActionRange
 from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary
 from pixelrl.datasets.inspect.issues import Issue, Level, Occurrence, Role, in_rows
 from pixelrl.datasets.inspect.running_statistics import ActionStatistics, Range, RunningStatistics, position_keys
+from pixelrl.runtime.actions import ROUNDING, ActionRange
 
 RUN = 3
 """So many pictures alike are a frozen camera, if the robot moves meanwhile."""

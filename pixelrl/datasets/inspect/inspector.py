@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from pixelrl.runtime.actions import ActionRange
 from pixelrl.datasets.inspect import image_checks
 from pixelrl.datasets.inspect.comparison import compare
 from pixelrl.datasets.inspect.demo_checks import duplicates
@@ -18,6 +17,7 @@ from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.quality import state_keys
 from pixelrl.datasets.inspect.report import FileReport, InspectionReport, report_on
 from pixelrl.datasets.inspect.running_statistics import shared_ranges
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
 
 

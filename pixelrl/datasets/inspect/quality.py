@@ -103,9 +103,7 @@ def state_keys(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*position_keys(keys), *grippers)))
 
 
-def pair_hashes(
-    summary: DemoSummary, cameras: Sequence[str], ranges: Mapping[str, Range]
-) -> NDArray[np.uint64]:
+def pair_hashes(summary: DemoSummary, cameras: Sequence[str], ranges: Mapping[str, Range]) -> NDArray[np.uint64]:
     """Return a hash of the discretised state and action of each transition of a demo, uint64 `[N]`.
 
     `ranges` holds the range of every vector that counts as state.

@@ -125,7 +125,9 @@ def check_file(structure: FileStructure) -> Iterator[Issue]:
 
     steps = [demo.arrays["actions"].shape[0] for demo in structure.demos.values() if "actions" in demo.arrays]
     if len(steps) == len(structure.demos) and structure.total not in (None, sum(steps)):
-        message = f"the attribute total is {structure.total}; the demos hold {sum(steps)} actions (demos lost or added?)"
+        message = (
+            f"the attribute total is {structure.total}; the demos hold {sum(steps)} actions (demos lost or added?)"
+        )
         yield warning("lengths", "data", message)
     if structure.strangers:
         message = f"{', '.join(structure.strangers[:5])}: not read; demos are named demo_0, demo_1, ..."

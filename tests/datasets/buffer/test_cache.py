@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from pixelrl.datasets.buffer import copy_pictures as copying
-from pixelrl.datasets.hdf5.file_objects import CheckedFile
-from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.load_dataset import load_dataset
+from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
 from pixelrl.datasets.buffer.sources import Source
-from tests.dots import CAMERA, write_dots
+from pixelrl.datasets.hdf5.file_objects import CheckedFile
 from pixelrl.runtime.errors import DataError
+from tests.dots import CAMERA, write_dots
 
 Reads = list[str]
 ALL = Request(mask=None, images=None, proprio=None)
@@ -253,7 +253,9 @@ def test_disk_that_keeps_no_time_of_change_is_not_trusted(path: Path, monkeypatc
     plain = os.utime
     monkeypatch.setattr(os, "utime", lambda place, ns: plain(place))  # both times become the same, or nearly so
     monkeypatch.setattr("pixelrl.datasets.buffer.cache._stamp", lambda _: {"size": 1, "mtime_ns": 5, "ctime_ns": 5})
-    with pytest.raises(DataError, match=r"frames: cannot be written \(its disk does not tell when files were changed\)"):
+    with pytest.raises(
+        DataError, match=r"frames: cannot be written \(its disk does not tell when files were changed\)"
+    ):
         mixture(path)
 
 

@@ -9,7 +9,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 
-from pixelrl.datasets.buffer.memory_plan import cgroup_room, choose_place, disk_obstacle, gpu_room, process_room, ram_room
+from pixelrl.datasets.buffer.memory_plan import (
+    cgroup_room,
+    choose_place,
+    disk_obstacle,
+    gpu_room,
+    process_room,
+    ram_room,
+)
 from pixelrl.runtime.errors import DataError
 
 GB = 10**9

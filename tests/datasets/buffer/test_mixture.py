@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from pixelrl.learning.batch import Batch
-from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.load_dataset import load_dataset
+from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Ends, Source
-from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.learning.batch import Batch
 from pixelrl.runtime.errors import DataError
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 
 Make = Callable[..., Mixture]
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.tiny import learn, make_learner, same, shrink, transitions
 
-from pixelrl.learning.batch import Batch
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.launch.recipes import quick_cog
+from pixelrl.learning.batch import Batch
 from pixelrl.training.loop import train
+from tests.tiny import learn, make_learner, same, shrink, transitions
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])

@@ -8,8 +8,8 @@ import pytest
 from pixelrl.datasets.buffer.cache import Cache
 from pixelrl.datasets.buffer.load_dataset import choose_demos
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request
-from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.datasets.buffer.sources import Source, check_together
+from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.runtime.errors import DataError
 
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from einops import rearrange
 
-from pixelrl.runtime.actions import ActionRange
 from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.load_dataset import check_alike
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.recorded_file import Request, open_recorded_file
-from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
-from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 
 ALL = Request(mask=None, images=None, proprio=None)
 

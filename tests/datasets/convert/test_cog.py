@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.buffers import trajectory, write_buffer
 
 from pixelrl.datasets.convert.cog import read_cog
 from pixelrl.datasets.convert.dataset_stream import DroppedFields
 from pixelrl.runtime.errors import DataError
+from tests.buffers import trajectory, write_buffer
 
 
 def test_a_buffer_becomes_episodes(tmp_path: Path) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from tests.buffers import trajectory, write_buffer
 
 import pixelrl.datasets.convert.conversion as conversion
-from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.conversion import FORMATS, convert_dataset, guess_source, guess_target
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, fingerprint
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot
 from pixelrl.datasets.convert.robomimic import check_views, read_robomimic, write_robomimic
-from tests.dots import write_dots
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
+from tests.buffers import trajectory, write_buffer
+from tests.dots import write_dots
 
 SIZES = {"front_image": (40, 36, 3), "wrist_image": (12, 10, 3), "depth_image": (33, 32, 1)}
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, check_alike, fingerprint
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert import lerobot_writer
 from pixelrl.datasets.convert.conversion import convert_dataset
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, fingerprint
 from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH
 from pixelrl.datasets.convert.lerobot_reader import read_lerobot
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot, write_lerobot
-from tests.dots import write_dots
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
+from tests.dots import write_dots
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -252,7 +252,9 @@ def test_frames_of_videos_keep_their_places(tmp_path: Path) -> None:
 def test_odd_pictures_are_no_video(tmp_path: Path) -> None:
     one = replace(episode(0, 2), sensors={"front": np.zeros((3, 31, 48, 3), np.uint8)})
     with pytest.raises(DataError, match=r"front: pictures 31 x 48 x 3; videos need even sides .*: choose png"):
-        write_lerobot(tmp_path / "le", replace(STREAM, episodes=lambda: iter([one])), FormatOptions(fps=10, images="video"))
+        write_lerobot(
+            tmp_path / "le", replace(STREAM, episodes=lambda: iter([one])), FormatOptions(fps=10, images="video")
+        )
 
 
 def test_numbers_must_be_finite(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, fingerprint
 from pixelrl.datasets.convert.minari import FILE, METADATA, read_minari, write_minari
 from pixelrl.datasets.episode import Episode
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
 

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from pixelrl.runtime.actions import ActionDim
-from pixelrl.datasets.hdf5.reader import read_contents, read_demos
-from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
-from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 
 
 def write_plainly(path: Path, *, next_obs: bool = True) -> list[Episode]:

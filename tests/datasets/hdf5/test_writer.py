@@ -19,16 +19,16 @@ import h5py
 import numpy as np
 import pytest
 
-from tests import ROOT
-from pixelrl.datasets.hdf5.access import parts_folder
-from pixelrl.datasets.hdf5.output import OutputFile, create_file
-from pixelrl.datasets.hdf5.file_objects import NamedFile
-from pixelrl.datasets.hdf5.reader import read_contents, read_demos
-from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes
-from pixelrl.datasets.hdf5.writer import MERGED, EpisodeWriter, remove_merged, write_episodes
-from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.access import parts_folder
+from pixelrl.datasets.hdf5.file_objects import NamedFile
+from pixelrl.datasets.hdf5.output import OutputFile, create_file
+from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+from pixelrl.datasets.hdf5.writer import MERGED, EpisodeWriter, remove_merged, write_episodes
 from pixelrl.runtime.errors import DataError
+from tests import ROOT
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes
 
 OPTIONS: dict[str, Any] = {"env_args": ENV_ARGS, "action_dims": ACTION}
 EPISODES = list(dot_episodes("task", 8))
@@ -138,7 +138,13 @@ def test_unfinished_file_names_the_command_that_finishes_it(tmp_path: Path) -> N
         for episode in EPISODES:
             writer.add(episode)
         raise KeyboardInterrupt
+<<<<<<< HEAD
     with pytest.raises(DataError, match=r"a\.hdf5: not finished; .*a\.hdf5\.parts/\*\.hdf5 are .*, and the same `pixelrl collect x` goes on"):
+=======
+    with pytest.raises(
+        DataError, match=r"a\.hdf5: not finished; .*a\.hdf5\.parts/\*\.hdf5 are .*, and pixelrl collect x, g"
+    ):
+>>>>>>> b2ea1c4 (Ruff looks into all folders again; what it found)
         read_contents(path)
     for part, episode in zip(Source(name="x", files=(parts_folder(path) / "*.hdf5",)).paths(), EPISODES, strict=True):
         (demo,) = read_demos(read_contents(part))
@@ -147,7 +153,11 @@ def test_unfinished_file_names_the_command_that_finishes_it(tmp_path: Path) -> N
 
 def test_views_are_read_by_others_whatever_attributes_a_demo_has(tmp_path: Path) -> None:
     """As robosuite and robomimic write them; plain h5py reads as robomimic does."""
-    attributes = {"model_file": "<mujoco model='x'/>" * 20_000, "ep_meta": '{"lang": "lift"}', "frames": "a name of ours"}
+    attributes = {
+        "model_file": "<mujoco model='x'/>" * 20_000,
+        "ep_meta": '{"lang": "lift"}',
+        "frames": "a name of ours",
+    }
     episodes = [replace(episode, attributes=attributes) for episode in EPISODES]
     write_episodes(tmp_path / "a.hdf5", episodes, **OPTIONS)
     assert_holds(tmp_path / "a.hdf5", episodes)
@@ -247,7 +257,7 @@ def stop_often(folder: Path, how: str, *, times: int, seed: int) -> int:
 
 
 def main(folder: str, how: str, times: str, seed: str) -> None:
-    """Stop writers at random, each of which goes on where the last one was stopped, and look at what is kept every time.
+    """Stop writers at random, each of which goes on where the last one stopped, and look at what is kept every time.
 
     `python tests/datasets/hdf5/test_writer.py FOLDER kill 500 0` is the long version of the test above.
     """

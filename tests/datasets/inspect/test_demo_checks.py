@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim
 from pixelrl.datasets.inspect import demo_checks as checks
 from pixelrl.datasets.inspect.comparison import merged
-from pixelrl.datasets.inspect.issues import Issue, Occurrence, gather
-from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers, CameraSummary
-from pixelrl.datasets.inspect.image_checks import check_demos, look_changed
+from pixelrl.datasets.inspect.demo_summary import CameraSummary, DemoNumbers, DemoSummary
 from pixelrl.datasets.inspect.file_structure import ArrayLayout, DemoStructure, FileStructure
-from pixelrl.datasets.inspect.structure_checks import check_lengths, unpacked
+from pixelrl.datasets.inspect.image_checks import check_demos, look_changed
+from pixelrl.datasets.inspect.issues import Issue, Occurrence, gather
 from pixelrl.datasets.inspect.running_statistics import RunningStatistics, position_keys
+from pixelrl.datasets.inspect.structure_checks import check_lengths, unpacked
+from pixelrl.runtime.actions import ActionDim
 
 
 def numbers(
@@ -192,7 +192,10 @@ def test_of_two_equal_halves_the_first_counts_as_right() -> None:
     looks = {"a": np.full((4, 8, 8, 3), 10.0), "b": np.full((4, 8, 8, 3), 200.0)}
     for key, value in (("a", 200.0), ("b", 10.0)):
         looks[key][2:] = value
-    told = [(occurrence.check, occurrence.demo) for occurrence in check_demos(looks, ["demo_0", "demo_1", "demo_2", "demo_3"])]
+    told = [
+        (occurrence.check, occurrence.demo)
+        for occurrence in check_demos(looks, ["demo_0", "demo_1", "demo_2", "demo_3"])
+    ]
     assert told == [("camera-swapped", "demo_2"), ("camera-swapped", "demo_3")]
 
 
@@ -216,7 +219,9 @@ def test_demos_without_a_transition_are_too_short() -> None:
         bytes=1,
         demos={"demo_0": DemoStructure(arrays=demo, samples=1, refused={})},
     )
-    assert [occurrence.message for occurrence in check_lengths(structure)] == ["too short: there is no transition in it"]
+    assert [occurrence.message for occurrence in check_lengths(structure)] == [
+        "too short: there is no transition in it"
+    ]
 
 
 def test_symptoms_alike_become_one_finding() -> None:

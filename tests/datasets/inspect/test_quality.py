@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pixelrl.datasets.inspect.demo_summary import DemoSummary, DemoNumbers, CameraSummary, shrink
+from pixelrl.datasets.inspect.demo_summary import CameraSummary, DemoNumbers, DemoSummary, shrink
 from pixelrl.datasets.inspect.quality import bins, coverage, hashes, levels, pair_hashes, state_keys, trajectory_quality
 
 
@@ -86,7 +86,9 @@ def summary(positions: list[float], actions: list[float], grey: list[int]) -> De
 def test_pairs_are_of_states_and_actions(
     positions: list[float], actions: list[float], grey: list[int], unique: int
 ) -> None:
-    seen = pair_hashes(summary(positions, actions, grey), ("camera",), {"robot0_eef_pos": (np.array([0.0]), np.array([1.0]))})
+    seen = pair_hashes(
+        summary(positions, actions, grey), ("camera",), {"robot0_eef_pos": (np.array([0.0]), np.array([1.0]))}
+    )
     assert (len(seen), len(np.unique(seen))) == (4, unique)
 
 
