@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from rich.console import Console
 
 from pixelrl.runtime.errors import PixelrlError

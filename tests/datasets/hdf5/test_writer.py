@@ -138,13 +138,8 @@ def test_unfinished_file_names_the_command_that_finishes_it(tmp_path: Path) -> N
         for episode in EPISODES:
             writer.add(episode)
         raise KeyboardInterrupt
-<<<<<<< HEAD
-    with pytest.raises(DataError, match=r"a\.hdf5: not finished; .*a\.hdf5\.parts/\*\.hdf5 are .*, and the same `pixelrl collect x` goes on"):
-=======
-    with pytest.raises(
-        DataError, match=r"a\.hdf5: not finished; .*a\.hdf5\.parts/\*\.hdf5 are .*, and pixelrl collect x, g"
-    ):
->>>>>>> b2ea1c4 (Ruff looks into all folders again; what it found)
+    finish = r"a\.hdf5: not finished; .*a\.hdf5\.parts/\*\.hdf5 are .*, and the same `pixelrl collect x` goes on"
+    with pytest.raises(DataError, match=finish):
         read_contents(path)
     for part, episode in zip(Source(name="x", files=(parts_folder(path) / "*.hdf5",)).paths(), EPISODES, strict=True):
         (demo,) = read_demos(read_contents(part))
