@@ -35,7 +35,7 @@ Found = TypeVar("Found")
 class DemoNumbers:
     """The numbers of one demo as they are recorded, finite or not.
 
-    Actions are `[N, A]`, rewards and dones `[N]`; `vectors` are `[F, D]` by their observation keys, where F is N + 1, or
+    Actions are `[N, A]`, rewards and dones `[N]`; `vectors` are `[F, D]` by observation key, where F is N + 1, or
     N where the demo holds no frame after the last action.
     """
 
@@ -69,7 +69,7 @@ class CameraSummary:
 class DemoSummary:
     """One demo as the checks see it: its numbers, and its pictures by camera, as they are read for training.
 
-    `obs` and `next_obs` are what the groups of those names hold, observation key -> `[N]` checksums or `[N, D]` numbers;
+    `obs` and `next_obs` are what the groups of those names hold, key -> `[N]` checksums or `[N, D]` numbers;
     empty where the demo has no such group, and where `obs` itself is what is read.
     """
 

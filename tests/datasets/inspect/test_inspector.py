@@ -9,16 +9,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write_arm
 
-import pixelrl.datasets.inspect.file_inspection as file_inspection
 import pixelrl.datasets.inspect.demo_summary as demo_summary
+import pixelrl.datasets.inspect.file_inspection as file_inspection
 from pixelrl.datasets.inspect.contact_sheet import contact_rows
-from pixelrl.datasets.inspect.report import InspectionReport, FileReport
-from pixelrl.datasets.inspect.inspector import inspect_files, inspect_file
+from pixelrl.datasets.inspect.inspector import inspect_file, inspect_files
 from pixelrl.datasets.inspect.issues import Issue
-from tests.dots import CAMERA, dot_episodes, write_dots
+from pixelrl.datasets.inspect.report import FileReport, InspectionReport
 from pixelrl.runtime.errors import DataError
+from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write_arm
+from tests.dots import CAMERA, dot_episodes, write_dots
 
 
 def found(report: FileReport | InspectionReport) -> list[tuple[str, str, str]]:
