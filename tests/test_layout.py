@@ -1,5 +1,6 @@
 """The house: links and packages as setup.py has them, and imports that run one way only."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,9 @@ def test_a_fresh_wheel_works_in_a_fresh_environment(tmp_path: Path) -> None:
     """It holds pixelrl alone; what pixelrl stands on is lent by this environment."""
 
     def run(*words: object) -> str:
-        return subprocess.run([*map(str, words)], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [*map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
 
     source = tmp_path / "source"
     shutil.copytree(ROOT / "pixelrl", source / "pixelrl")

@@ -74,7 +74,7 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
         (("--env", "gym:tests.toy_gym:Toy/Screen-v0"), "cannot draw here (No available video device)"),
         (("--drawing", "fast"), "--drawing fast: tests.toy_gym:Toy/Reach-v0 is Gymnasium's"),
         (("--time-limit", 0), "the time limit of a step is 0 s"),
-        (("--starts", data), "not a bank of starts"),
+        (("--starts", data), "not a file of initial states"),
         (("--starts", data, "--seed", 1), "has its own seed and environment; leave --seed"),
     ):
         code, said = pixelrl("evaluate", run, "--episodes", 1, "--workers", 1, *ALLOWED, *words)

@@ -15,6 +15,7 @@ from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.launch.recipes import quick_cog_dr3
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
+from pixelrl.training.diagnostics import measure
 from pixelrl.training.execution import make_step
 from tests.dots import CAMERA, GOAL, MIDDLE, POSITION, RADIUS, REACH, draw, write_dots
 from tests.tiny import CPU
@@ -79,10 +80,10 @@ def run(mixture: Mixture, precision: str, device: torch.device = CPU) -> Outcome
     step_of = make_step(learner, "eager" if device.type == "cpu" else "graph")
     loss, value, states = [], [], []
     for step in range(STEPS):
-        measure = (step + 1) % EVERY == 0
-        metrics = step_of(mixture.batch(step).to(device), measure=measure)
-        loss.append(metrics["critic/loss"].clone())
-        if measure:
+        measured, batch = (step + 1) % EVERY == 0, mixture.batch(step).to(device)
+        metrics = measure(learner, batch) if measured else {}
+        loss.append(step_of(batch)["critic/loss"].clone())
+        if measured:
             value.append(metrics["q/data"].item())
             states.append(copy.deepcopy(learner.networks.state_dict()))
     learner.check()
