@@ -38,7 +38,6 @@ setup(
         "onnx>=1.18",
         "onnxruntime>=1.20",
         "onnxscript>=0.3",
-        "pebble>=5",
         "pillow>=10",
         "psutil>=5.9",
         "rich>=13",

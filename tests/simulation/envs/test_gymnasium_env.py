@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tests.toy_gym  # noqa: F401 (what is registered already may be named)
 from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv, resized
@@ -109,7 +110,7 @@ def test_an_environment_without_an_end_gets_one() -> None:
 )
 def test_what_cannot_be_made_is_named(name: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
-        make_env(named_env_args(name) | change)
+        make_env(named_env_args(name) | change, allow_import=("tests.toy_gym", "no_such_package"))
 
 
 def test_cameras_that_nobody_has_are_named() -> None:
