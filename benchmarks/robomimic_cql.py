@@ -224,7 +224,8 @@ def compare_losses(recipe: Recipe, spec: Spec, batch: Batch, algo: Any) -> dict[
     Returns:
         `td` and `cql` (unweighted, summed over the critics) and `policy`, each without the constants that the
         definitions differ in; `critic gradient` and `policy gradient`, L2 norms, which agree less: now and then
-        rounding moves a unit across the kink of its ReLU, and robomimic's is a sum of passes that nearly cancel.
+        rounding moves a unit across the kink of its ReLU, and robomimic's is a sum of passes that nearly cancel;
+        `encoder gradient error`, see `_encoder_error`, beside 0.
     """
     given = conservative_term(recipe)
     watched = WatchedCQL(**{name: getattr(given, name) for name in ("weight", *COUNTS, "temperature")})
@@ -247,7 +248,18 @@ def compare_losses(recipe: Recipe, spec: Spec, batch: Batch, algo: Any) -> dict[
         "policy": (policy_loss, info["actor/loss"].item()),
         "critic gradient": (_gradient_norm(learner.networks.critic), math.sqrt(squares)),
         "policy gradient": (_gradient_norm(learner.networks.actor), math.sqrt(info["actor/grad_norms"])),
+        "encoder gradient error": (_encoder_error(learner, algo), 0.0),
     }
+
+
+def _encoder_error(learner: Learner, algo: Any) -> float:
+    """Return how far the gradients of the critics' encoders are apart, as a share of their length."""
+    ours, theirs = [], []
+    for encoder, critic in zip(learner.networks.critic.encoders, algo.nets["critic"], strict=True):
+        ours += [parameter.grad for parameter in encoder.parameters()]
+        theirs += [parameter.grad for parameter in critic.nets["encoder"].parameters()]
+    norm = nn.utils.get_total_norm
+    return float(norm([a - b for a, b in zip(ours, theirs, strict=True)]) / norm(theirs))
 
 
 def _gradient_norm(module: nn.Module) -> float:

@@ -74,6 +74,7 @@ def test_the_losses_agree_on_the_same_weights_and_actions(pair: tuple[Recipe, An
     for name in ("critic gradient", "policy gradient"):
         ours, theirs = pairs[name]
         assert ours == pytest.approx(theirs, rel=1e-2), name
+    assert pairs["encoder gradient error"][0] < 0.1
     assert abs(pairs["td"][1]) > 0.1 and pairs["cql"][1] > 1 and pairs["critic gradient"][1] > 0.1
     assert all(torch.equal(now, then) for now, then in zip(learned_nets.parameters(), before, strict=True))
     assert {group["lr"] for optimiser in algo.optimizers["critic"] for group in optimiser.param_groups} == {1e-3}
