@@ -1,10 +1,12 @@
-"""Jobs for workers, and the order in which they are begun and fetched."""
+"""Jobs for workers, the order in which they are begun and fetched, and what all pools of workers have in common."""
 
+import pickle
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pixelrl.runtime.errors import SimulationError
 
@@ -23,6 +25,12 @@ ATTEMPTS = 3
 TIME_LIMIT = 60.0
 """How long a worker may be silent amid a job before it counts as hung. [s]"""
 
+START_LIMIT = 10
+"""How many times as long it may take to open what it needs: it imports much."""
+
+CLOSE_LIMIT = 5.0
+"""How long workers have to close their environments before they are killed. [s]"""
+
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
@@ -31,21 +39,6 @@ class Done(Generic[Result]):
     index: int
     result: Result
     restarts: int
-
-
-class Pool(Protocol):
-    """What does jobs: worker processes on this machine, or a Ray cluster."""
-
-    def run(
-        self,
-        open_worker: OpenWorker[Job, Result],
-        jobs: Iterable[tuple[str, Job]],
-        *,
-        ordered: bool = False,
-        time_limit: float = TIME_LIMIT,
-    ) -> Generator[Done[Result], None, None]:
-        """Yield what comes of each job, see `WorkerPool.run`."""
-        ...
 
 
 @dataclass
@@ -107,3 +100,148 @@ class TaskQueue(Generic[Job, Result]):
         done = self._done.pop(index, None)
         self._due += done is not None
         return done
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """A worker as its pool sees it; without a task it is idle, and before it is ready it is being opened."""
+
+    deadline: float
+    task: Task[Any] | None = None
+    ready: bool = False
+
+
+AnyWorker = TypeVar("AnyWorker", bound=Worker)
+
+
+class Members(ABC, Generic[AnyWorker]):
+    """The workers of a pool at one `run`, by number: what is lost is replaced, and its job done again."""
+
+    def __init__(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> None:
+        self.queue, self.sent, self.time_limit = queue, sent, time_limit
+        self.workers: dict[int, AnyWorker] = {}
+        self._failed_starts = 0
+
+    @abstractmethod
+    def spawn(self, number: int) -> None:
+        """Start a worker, which opens what it needs."""
+
+    @abstractmethod
+    def send(self, worker: AnyWorker, task: Task[Any]) -> None:
+        """Have a worker begin a job."""
+
+    @abstractmethod
+    def listen(self) -> None:
+        """Wait a while for what workers say, and for those that are lost.
+
+        Raises:
+            SimulationError: one cannot be opened, or its job failed.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all workers; those that are ready may close their environments."""
+
+    def busy(self) -> bool:
+        """Tell whether a worker has a job."""
+        return any(worker.task is not None for worker in self.workers.values())
+
+    def assign(self) -> None:
+        """Give idle workers something to do."""
+        for worker in self.workers.values():
+            if worker.ready and worker.task is None and (task := self.queue.take()) is not None:
+                worker.task = task
+                self.send(worker, task)
+
+    def opened(self, worker: AnyWorker) -> None:
+        """Note that a worker is ready."""
+        worker.ready, self._failed_starts = True, 0
+
+    def finished(self, worker: AnyWorker, result: Any) -> None:
+        """Keep the result of a worker's job."""
+        assert worker.task is not None
+        self.queue.finish(worker.task, result)
+        worker.task = None
+
+    def replace(self, number: int, reason: str) -> None:
+        """Start another worker for a lost one.
+
+        Raises:
+            SimulationError: it was the last attempt of its job, or of starting a worker.
+        """
+        task = self.workers[number].task
+        if task is not None:
+            self.queue.lose(task, reason)
+        else:
+            self._failed_starts += 1
+            if self._failed_starts == ATTEMPTS:
+                message = f"{ATTEMPTS} workers in a row were lost while they started"
+                raise SimulationError(f"{message}; the last one: {reason}")
+        self.spawn(number)
+
+
+class Pool(ABC):
+    """What does jobs: worker processes on this machine, or a Ray cluster.
+
+    Attributes:
+        workers: how many there are, at most; there are never more than jobs.
+    """
+
+    workers: int
+
+    @abstractmethod
+    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> Members[Any]:
+        """Return what starts and watches the workers of one `run`."""
+
+    def run(
+        self,
+        open_worker: OpenWorker[Job, Result],
+        jobs: Iterable[tuple[str, Job]],
+        *,
+        ordered: bool = False,
+        time_limit: float = TIME_LIMIT,
+    ) -> Generator[Done[Result], None, None]:
+        """Yield what comes of each job. Closing the iterator, an error or Ctrl-C ends all workers.
+
+        Args:
+            open_worker: called once in each worker, which has one thread.
+            jobs: name, for error messages, and job; jobs and results must pickle.
+            ordered: yield in the order of the jobs, not as they are done.
+            time_limit: how long a worker may be silent amid a job [s] before it is killed and replaced.
+
+        Raises:
+            SimulationError: a job raised an exception or lost `ATTEMPTS` workers, or no worker can be opened.
+        """
+        if self.workers < 1:
+            raise SimulationError(f"workers is {self.workers}; it must be at least 1")
+        queue: TaskQueue[Job, Result] = TaskQueue(jobs, ordered=ordered, ahead=2 * self.workers)
+        members = self.members(queue, _pickled(open_worker), time_limit)
+        try:
+            for number in range(queue.look_ahead(self.workers)):
+                members.spawn(number)
+            while True:
+                members.assign()
+                while (done := queue.fetch()) is not None:
+                    yield done
+                    members.assign()
+                if not members.busy() and not queue.look_ahead(1):
+                    return
+                members.listen()
+        finally:
+            members.close()
+
+
+def _pickled(open_worker: Any) -> bytes:
+    """Return what opens a worker as bytes.
+
+    Raises:
+        SimulationError: it cannot be sent to another process.
+    """
+    try:
+        return pickle.dumps(open_worker)
+    except Exception as error:  # pickle.PicklingError, AttributeError, TypeError, ...
+        reason = " ".join(str(error).split())[:200]
+        raise SimulationError(
+            f"policy and environment cannot be sent to worker processes ({reason}); "
+            "use classes and functions of a module, not lambdas or local ones"
+        ) from error

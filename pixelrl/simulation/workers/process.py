@@ -1,7 +1,9 @@
 """The worker's side: a process that opens what it needs and does jobs until it is told to stop."""
 
+import hashlib
 import os
 import pickle
+import platform
 import signal
 import sys
 import threading
@@ -10,12 +12,18 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
+import pixelrl
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.simulation.envs.egl_devices import draw_on
 from pixelrl.simulation.workers.jobs import Heartbeat
+
+PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")
+"""What decides results, besides Python and our own code."""
 
 HEARTBEAT_INTERVAL = 0.2
 """Heartbeats that follow each other faster are not sent. [s]"""
@@ -102,3 +110,18 @@ def at_most_every(tell: Callable[[], None], interval: float = HEARTBEAT_INTERVAL
             tell()
 
     return beat
+
+
+def software() -> dict[str, str]:
+    """Return the versions of whatever decides results, and a hash of our own code, which changes between versions."""
+    found = {"Python": platform.python_version(), "pixelrl": pixelrl.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "(missing)"
+    root = Path(pixelrl.__file__).parent
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return found | {"pixelrl's code": code.hexdigest()[:16]}

@@ -11,30 +11,26 @@ of processor or GPU may round, and draw, differently.
 """
 
 import faulthandler
-import hashlib
+import math
 import os
 import pickle
-import platform
 import socket
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import pixelrl
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.workers.jobs import ATTEMPTS, TIME_LIMIT, Done, Job, OpenWorker, Result, Task, TaskQueue
-from pixelrl.simulation.workers.pool import CLOSE_LIMIT, START_LIMIT, pickled
-from pixelrl.simulation.workers.process import Failure, at_most_every, prepare_process
+from pixelrl.simulation.workers.jobs import CLOSE_LIMIT, START_LIMIT, Members, Pool, Task, TaskQueue, Worker
+from pixelrl.simulation.workers.process import Failure, at_most_every, prepare_process, software
 
 AUTO = "auto"
 """The address of the cluster that this machine belongs to; where there is none, of one that is started here."""
 
-PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")
-"""What decides results, besides Python and our own code."""
+LOOK_EVERY = 1.0
+"""How long no answer comes before nodes and actors are looked at. [s]"""
 
 Facts = Mapping[str, Any]
 
@@ -70,7 +66,7 @@ def connect(address: str, workers: int | None, describe: Callable[[], Facts]) ->
         ray.shutdown()
 
 
-class RayPool:
+class RayPool(Pool):
     """Workers on the nodes of the Ray cluster that this process has joined; see `connect`.
 
     Attributes:
@@ -84,139 +80,147 @@ class RayPool:
         Raises:
             SimulationError: they have fewer CPUs.
         """
-        self._ray = _ray()
-        self._describe, self._software = describe, software()
-        total = sum(int(node["Resources"].get("CPU", 0)) for node in self._alive())
+        self.describe, self.software = describe, software()
+        total = sum(int(node["Resources"].get("CPU", 0)) for node in _alive())
         self.workers = total if workers is None else workers
         if not 1 <= self.workers <= total:
             raise SimulationError(f"--workers {self.workers}: this Ray cluster has {total} CPUs, one for each worker")
         self.nodes: dict[str, dict[str, Any]] = {}
 
-    def run(
-        self,
-        open_worker: OpenWorker[Job, Result],
-        jobs: Iterable[tuple[str, Job]],
-        *,
-        ordered: bool = False,
-        time_limit: float = TIME_LIMIT,
-    ) -> Generator[Done[Result], None, None]:
-        """Yield what comes of each job, as `WorkerPool.run` does."""
-        queue: TaskQueue[Job, Result] = TaskQueue(jobs, ordered=ordered, ahead=2 * self.workers)
-        sent = self._ray.put(pickled(open_worker))
+    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> "_Actors":
+        """Return what starts and watches the actors."""
+        return _Actors(self, queue, sent, time_limit)
 
-        def start(number: int, failed: int = 0) -> _Member:
-            actor = self._actor().remote(self._describe, sent, number, time_limit)
-            return _Member(number, actor, actor.open.remote(), failed=failed)
-
-        members = {number: start(number) for number in range(queue.look_ahead(self.workers))}
-        try:
-            while True:
-                _assign(queue, members.values())
-                while (done := queue.fetch()) is not None:
-                    yield done
-                    _assign(queue, members.values())
-                if all(member.ready and member.task is None for member in members.values()) and not queue.look_ahead(1):
-                    break
-                member = self._first(members.values(), START_LIMIT * time_limit)
-                if not self._take(member, queue):
-                    members[member.number] = start(member.number, member.failed)
-            closing = [member.actor.close.remote() for member in members.values()]
-            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_LIMIT) if closing else None
-        finally:
-            for member in members.values():
-                self._kill(member)
-
-    def _first(self, members: Iterable["_Member"], patience: float) -> "_Member":
-        """Return the actor whose call is done first."""
-        calls = {member.call: member for member in members if member.call is not None}
-        at_work = any(member.task is not None for member in calls.values())
-        done, _ = self._ray.wait(list(calls), num_returns=1, timeout=None if at_work else patience)
-        if not done:
-            message = f"no worker of the Ray cluster started within {patience:g} s"
-            raise SimulationError(f"{message}; are its CPUs taken by other jobs?")
-        return calls[done[0]]
-
-    def _take(self, member: "_Member", queue: TaskQueue[Any, Any]) -> bool:
-        """Take what came of a call; return False if the actor is lost.
-
-        Raises:
-            SimulationError: the job failed or was lost too often, the actor cannot start or its software is not ours.
-        """
-        try:
-            result = self._ray.get(member.call)
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except self._ray.exceptions.RayError as error:
-            self._kill(member)
-            reason = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "unknown")
-            if member.task is not None:
-                queue.lose(member.task, f"lost with its worker or its whole node: {reason}")
-            elif (failed := member.failed + 1) < ATTEMPTS:
-                member.failed = failed
-            else:
-                raise SimulationError(
-                    f"a worker of the Ray cluster cannot start, tried {ATTEMPTS} times: {reason}"
-                ) from error
-            return False
-        if member.task is None:
-            self._welcome(result)
-            member.failed, member.ready = 0, True
-        else:
-            queue.finish(member.task, result)
-        member.task = member.call = None
-        return True
-
-    def _kill(self, member: "_Member") -> None:
-        with suppress(Exception):  # it may be gone already, or out of reach
-            self._ray.kill(member.actor)
-
-    def _alive(self) -> list[dict[str, Any]]:
-        return [node for node in self._ray.nodes() if node["Alive"]]
-
-    def _actor(self) -> Any:
-        """Return Ray's class of workers."""
-        environment = {
-            "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
-            "OMP_NUM_THREADS": "1",  # a core each
-            "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",  # or Ray hides the GPUs, on which pictures are drawn
-        }
-        return self._ray.remote(_RayWorker).options(
-            num_cpus=1,
-            max_restarts=0,
-            scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": environment},
-        )
-
-    def _welcome(self, facts: Facts) -> None:
+    def welcome(self, facts: Facts) -> None:
         """Note a node, if its software is ours.
 
         Raises:
             SimulationError: it has other versions.
         """
-        for name, ours in self._software.items():
+        for name, ours in self.software.items():
             if facts["software"][name] != ours:
                 theirs = f"{name} {facts['software'][name]} on {facts['node']['address']}"
                 raise SimulationError(f"{theirs}, but {ours} here: have the same on every node of the Ray cluster")
         self.nodes[facts["id"]] = facts["node"]
 
 
-@dataclass
-class _Member:
-    """An actor: what it was asked for last, its job if that is one, and how many before it did not start."""
+@dataclass(kw_only=True)
+class _Actor(Worker):
+    """An actor, and what it was asked for.
 
-    number: int
+    Attributes:
+        actor: Ray's handle.
+        place: its answer where it is, which comes as soon as it has a CPU.
+        call: the answer that is waited for; None: it is idle.
+        node: the id of its node, once that is known.
+    """
+
     actor: Any
+    place: Any
     call: Any
-    task: Task[Any] | None = None
-    ready: bool = False
-    failed: int = 0
+    node: str | None = None
 
 
-def _assign(queue: TaskQueue[Any, Any], members: Iterable[_Member]) -> None:
-    """Give idle actors something to do."""
-    for member in members:
-        if member.call is None and (task := queue.take()) is not None:
-            member.task, member.call = task, member.actor.do.remote(task.name, task.job)
+class _Actors(Members[_Actor]):
+    """The actors of a pool at one `run`."""
+
+    def __init__(self, pool: RayPool, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> None:
+        super().__init__(queue, sent, time_limit)
+        self._pool, self._ray = pool, _ray()
+        self._sent = self._ray.put(sent)
+        self._heard = time.monotonic()
+        environment = {
+            "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
+            "OMP_NUM_THREADS": "1",  # a core each
+            "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",  # or Ray hides the GPUs, on which pictures are drawn
+        }
+        self._actor = self._ray.remote(_RayWorker).options(
+            num_cpus=1,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": environment},
+        )
+
+    def spawn(self, number: int) -> None:
+        """Start an actor; it waits for a CPU."""
+        actor = self._actor.remote(self._pool.describe, self._sent, number, self.time_limit)
+        place = actor.node.remote()  # calls are answered in their order
+        self.workers[number] = _Actor(actor=actor, place=place, call=actor.open.remote(), deadline=math.inf)
+
+    def send(self, worker: _Actor, task: Task[Any]) -> None:
+        """Have an actor begin a job."""
+        worker.call = worker.actor.do.remote(task.name, task.job)
+
+    def listen(self) -> None:
+        """Wait a little for an answer; where none comes, look for actors that cannot answer any more."""
+        calls = {worker.call: number for number, worker in self.workers.items() if worker.call is not None}
+        answered, _ = self._ray.wait(list(calls), num_returns=1, timeout=LOOK_EVERY)
+        for call in answered:
+            self._heard = time.monotonic()
+            self._take(calls[call])
+        if not answered:
+            self._look_for_lost()
+
+    def close(self) -> None:
+        """End all actors; those that are idle may close their environments."""
+        with suppress(Exception):  # Ray itself may be gone
+            closing = [worker.actor.close.remote() for worker in self.workers.values() if worker.call is None]
+            if closing:
+                self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_LIMIT)
+        for worker in self.workers.values():
+            self._kill(worker)
+
+    def _take(self, number: int) -> None:
+        """Take the answer of an actor, or replace it.
+
+        Raises:
+            SimulationError: the job failed or was lost too often, the actor cannot start or its software is not ours.
+        """
+        worker = self.workers[number]
+        try:
+            answer = self._ray.get(worker.call)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            self._replace(number, lines[-1] if lines else "unknown")
+            return
+        worker.call = None
+        if worker.task is not None:
+            self.finished(worker, answer)
+        else:
+            self._pool.welcome(answer)
+            self.opened(worker)
+
+    def _look_for_lost(self) -> None:
+        """Replace the actors whose node is gone, and those that have a CPU and do not open in time.
+
+        Ray itself fails the calls of an actor that dies; but not always where its whole node is lost at once.
+
+        Raises:
+            SimulationError: the cluster has had no CPU for any of them for too long.
+        """
+        alive, now, limit = {node["NodeID"] for node in _alive()}, time.monotonic(), START_LIMIT * self.time_limit
+        for number, worker in list(self.workers.items()):
+            if worker.node is None and self._ray.wait([worker.place], timeout=0)[0]:
+                with suppress(self._ray.exceptions.RayError):  # it is lost, which its other call will tell
+                    worker.node = self._ray.get(worker.place)
+                    worker.deadline = now + limit + LOOK_EVERY  # its own watch comes first
+            if worker.node is not None and worker.node not in alive:
+                self._replace(number, f"the node {worker.node[:12]} is gone")
+            elif not worker.ready and worker.deadline < now:
+                self._replace(number, f"it did not open within {limit:g} s")
+        if not self.busy() and now - self._heard > limit:
+            message = f"no worker of the Ray cluster started within {limit:g} s"
+            raise SimulationError(f"{message}; are its CPUs taken by other jobs?")
+
+    def _replace(self, number: int, reason: str) -> None:
+        self._kill(self.workers[number])
+        self.replace(number, f"lost with its worker or its whole node: {reason}")
+
+    def _kill(self, worker: _Actor) -> None:
+        with suppress(Exception):  # it may be gone already, or out of reach
+            self._ray.kill(worker.actor)
 
 
 class _RayWorker:
@@ -228,12 +232,17 @@ class _RayWorker:
         self._sent, self._time_limit, self._stack = sent, time_limit, ExitStack()
         prepare_process(number)
 
+    def node(self) -> str:
+        """Return the id of the node that this is on."""
+        found: str = self._ray.get_runtime_context().get_node_id()
+        return found
+
     def open(self) -> Facts:
         """Open what jobs need, and return what this node is."""
         with self._watched(START_LIMIT * self._time_limit, "a worker cannot be started"):
             self._work = self._stack.enter_context(pickle.loads(self._sent)())
         node = {"address": self._address, **self._describe()}
-        return {"id": self._ray.get_runtime_context().get_node_id(), "software": software(), "node": node}
+        return {"id": self.node(), "software": software(), "node": node}
 
     def do(self, name: str, job: Any) -> Any:
         """Return the result of a job."""
@@ -271,19 +280,9 @@ def _ray() -> Any:
     return ray
 
 
-def software() -> dict[str, str]:
-    """Return the versions of whatever decides results, and a hash of our own code, which changes between versions."""
-    found = {"Python": platform.python_version(), "pixelrl": pixelrl.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "(missing)"
-    root = Path(pixelrl.__file__).parent
-    code = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return found | {"pixelrl's code": code.hexdigest()[:16]}
+def _alive() -> list[dict[str, Any]]:
+    """Return the nodes of the cluster that are there."""
+    return [node for node in _ray().nodes() if node["Alive"]]
 
 
 def _check_listening(address: str) -> None:
