@@ -49,7 +49,7 @@ def main() -> None:
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         if arguments[:1] == ["train"]:
-            from pixelrl.launch.commands.train import train_command
+            from pixelrl.launch.train_options import train_command
 
             train_command(arguments[1:])
         else:

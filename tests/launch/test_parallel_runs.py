@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 
 from pixelrl.launch import parallel_runs
 from pixelrl.launch.cli import main
-from pixelrl.launch.commands.train import train_command
 from pixelrl.launch.parallel_runs import Training, devices_for, run_trainings, steps_done, train_seeds
+from pixelrl.launch.train_options import train_command
 from pixelrl.runtime.errors import PixelrlError
 from tests.dots import write_dots
 

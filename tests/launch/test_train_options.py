@@ -8,9 +8,9 @@ import pytest
 
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.encoders.conv import SmallCNN
-from pixelrl.launch.commands.train import Train, parse, train_command
 from pixelrl.launch.recipes import RECIPES, cog, quick_cog_dr3
 from pixelrl.launch.source_options import parse_source
+from pixelrl.launch.train_options import TrainOptions, parse, train_command
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -22,7 +22,7 @@ from pixelrl.terms.td import TD
 each_recipe = pytest.mark.parametrize(("name", "make"), RECIPES.items(), ids=RECIPES)
 
 
-def options(line: str) -> Train:
+def options(line: str) -> TrainOptions:
     """Return the training that a command line asks for."""
     name, *words = line.split()
     return parse(name, ["--task", "a.h5", "--out", "run", *words])

@@ -1,4 +1,4 @@
-"""`pixelrl train`: its options, and the training itself. Read this first, then the recipe, then its terms.
+"""A training: its options, and the training itself. Read this first, then the recipe, then its terms.
 
 files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-import tyro
 from rich.console import Console
 from tyro.conf import UseAppendAction, arg
 
@@ -21,10 +20,8 @@ from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.recipe_options import choose_encoder, recipe_registry
-from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.source_options import parse_source, with_prior
-from pixelrl.launch.torchrun import SCRIPTS, joined, outliving, require_one_rank, set_threads, speaking
+from pixelrl.launch.torchrun import joined, outliving, set_threads
 from pixelrl.launch.training_data import load_training_data
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.divergence import largest_q
@@ -39,11 +36,6 @@ from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import Log
 from pixelrl.training.resume import find_previous_run, resume_run
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device
-
-DESCRIPTION = f"""Train a policy on recorded data by a recipe.
-
---encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
-torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +66,6 @@ class Train:
     """threads that prepare batches ahead of the learner; default: 1 with CUDA, else none, since cores are busy"""
     out: Path
     """directory of the run"""
-    seeds: tuple[int, ...] = ()
-    """train with each of these seeds, side by side, into OUT/seed0 and so on; they share a cache of the frames, unless
-    --memory says otherwise"""
     resume: bool = False
     """go on from the run's latest checkpoint"""
     device: str = "auto"
@@ -92,25 +81,11 @@ class Train:
     """steps between checkpoints"""
     snapshot_every: int = 0
     """steps between snapshots of the networks, for `evaluate --step`; 0: none"""
-    profile: bool = False
-    """train nothing, but tell where the time of a step goes: a table, OUT/profile.json and OUT/trace.json.gz"""
 
     def __call__(self) -> None:
-        """Train, or profile; as one of several ranks, if torchrun has started us."""
+        """Train; as one of several ranks, if torchrun has started us."""
         with joined(self.device) as (distributed, device):
-            console = plain_console(quiet=not distributed.is_main)
-            if not self.profile:
-                train(self, pick_device(device), distributed, console)
-            else:
-                require_one_rank(distributed)
-                from pixelrl.launch.commands.profile import profile_training  # few runs need it
-
-                where = pick_device(device)
-                set_threads(self.threads, where, None)
-                mixture = self.load(where, distributed, console)
-                profile_training(
-                    self.recipe, mixture, self.out, device=where, execution=self.execution, console=console
-                )
+            train(self, pick_device(device), distributed, plain_console(quiet=not distributed.is_main))
 
     def sources(self) -> list[Source]:
         """Return the sources of the data.
@@ -247,54 +222,3 @@ def summary(report: Report) -> str:
     names = {"Q": "q/data", "phi.phi'": "features/dot", "loss": "actor/loss"}
     found = [f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics]
     return "  ".join(found[:2])
-
-
-def train_command(arguments: list[str]) -> None:
-    """Run `pixelrl train` with these arguments: the name of a recipe, and options.
-
-    Raises:
-        PixelrlError: an unknown recipe or encoder.
-    """
-    name, *words = arguments or [""]
-    if name in RECIPES:
-        options = parse(name, words)
-        if not options.seeds:
-            options()
-            return
-        from pixelrl.launch.parallel_runs import train_seeds  # few runs need it
-
-        with joined(options.device) as (distributed, _):
-            require_one_rank(distributed)
-            words += ("--memory", "cache") if options.memory == "auto" else ()
-            train_seeds(
-                name,
-                words,
-                options.seeds,
-                options.out,
-                steps=options.recipe.steps,
-                device=options.device,
-                threads=None if options.threads == "auto" else options.threads,
-                resume=options.resume,
-            )
-    elif name and not name.startswith("-"):
-        raise PixelrlError(f"there is no recipe {name!r}, but: {', '.join(RECIPES)}")
-    else:
-        tyro.extras.subcommand_cli_from_dict(RECIPES, prog="pixelrl train", args=arguments, description=DESCRIPTION)
-
-
-def parse(name: str, words: list[str]) -> Train:
-    """Return a recipe's training as options say; those of the encoder are the ones of `--encoder NAME`, if it is there.
-
-    Raises:
-        PixelrlError: an unknown encoder.
-    """
-    recipe, words = choose_encoder(RECIPES[name](), words)
-    return tyro.cli(
-        Train,
-        default=Train(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING),
-        args=words,
-        prog=f"pixelrl train {name}",
-        description=RECIPES[name].__doc__,
-        registry=recipe_registry(),
-        console_outputs=speaking(),
-    )
