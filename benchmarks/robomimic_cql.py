@@ -33,8 +33,9 @@ from torch import Tensor, nn
 from pixelrl.encoders.resnet import RobomimicResNet18
 from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.heads import EnsembleLinear
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.networks import Critic, EnsembleLinear
+from pixelrl.learning.networks import Critic
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError

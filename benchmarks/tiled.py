@@ -6,8 +6,9 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from pixelrl.learning.batch import Observation
+from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.networks import Critic, CriticOutput
+from pixelrl.learning.networks import Critic
 
 
 class TiledCritic(Critic):

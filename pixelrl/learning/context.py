@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.augment import augment
 from pixelrl.learning.batch import Batch, Metrics, Observation
-from pixelrl.learning.networks import CriticOutput, Networks, SquashedGaussian
+from pixelrl.learning.heads import CriticOutput
+from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import Noise
 from pixelrl.learning.weights import Weight
 

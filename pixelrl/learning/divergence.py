@@ -44,21 +44,25 @@ class DivergenceMonitor:
         # updates at the first wrong one (0: none), largest |Q|, each term's part of the loss, wrong rows per source
         self._notes = torch.zeros(2 + len(self.terms) + len(self.sources), device=device, dtype=torch.float64)
 
-    def look(self, context: UpdateContext, parts: Mapping[str, Tensor], *, has_critic: bool) -> Tensor:
+    def look(self, context: UpdateContext, parts: Mapping[str, Tensor]) -> Tensor:
         """Return what there is to note of a step, without waiting for the device.
 
         That is: whether it went wrong, the largest |Q|, the terms, wrong rows per source.
 
         Args:
-            context: after its terms were evaluated.
+            context: after its terms were evaluated; what none of them asked for is not computed for this.
             parts: term -> what it adds to its loss, a scalar.
-            has_critic: whether there is a Q to look at.
         """
+        computed = vars(context)
         with torch.no_grad():
             size = torch.zeros_like(context.batch.reward)
-            if has_critic:
-                size = torch.maximum(context.q_data.value.abs().amax(0), context.td_target.abs())
-            wrong = ~((size <= self.limit) & context.log_prob.isfinite())
+            if "q_data" in computed:
+                size = context.q_data.value.abs().amax(0)
+            if "td_target" in computed:
+                size = torch.maximum(size, context.td_target.abs())
+            wrong = ~(size <= self.limit)
+            if "log_prob" in computed:
+                wrong = wrong | ~context.log_prob.isfinite()
             rows = torch.zeros(len(self.sources), device=wrong.device)
             rows = rows.index_add(0, context.batch.source, wrong.float())
             zero = torch.zeros((), device=wrong.device)

@@ -1,14 +1,13 @@
 """The learner: networks, two objectives, target networks, and one gradient step."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import record_function
 
 from pixelrl.learning.batch import Batch, Metrics, Spec
 from pixelrl.learning.context import Term, UpdateContext
@@ -34,6 +33,11 @@ class Direction(NamedTuple):
     gradients: list[Gradients]
     metrics: Metrics
     seen: Tensor
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Return all gradients that there are."""
+        return [each for gradients in self.gradients for each in gradients if each is not None]
 
 
 class Learner:
@@ -80,14 +84,11 @@ class Learner:
         Raises:
             LostRankError: another rank is gone; the step is not taken.
         """
-        noise = self.generator.get_state()
-        direction = (differentiate or self.differentiate)(batch, self.generator)  # before anything moves
-        found = [each for gradients in direction.gradients for each in gradients if each is not None]
-        try:
-            self.distributed.all_reduce_mean(found)
-        except LostRankError:
-            self.generator.set_state(noise)  # whoever goes on draws the same for this step
-            raise
+        with self.restoring_noise():
+            direction = (differentiate or self.differentiate)(batch, self.generator)  # before anything moves
+            self.distributed.all_reduce_mean(
+                [each for side in direction.gradients for each in side if each is not None]
+            )
         self.set_learning_rates()
         self.move(direction)
         self.step += 1
@@ -102,22 +103,29 @@ class Learner:
         context = UpdateContext(self.networks, batch, noise, shift=self.recipe.shift)
         with self.autocast():
             losses = [objective.loss(terms, context) for objective, terms in objectives]
-        gradients = [loss.gradients(scale) for loss in losses]
-        metrics = {name: value for loss in losses for name, value in loss.metrics.items()}
-        parts = {name: value for loss in losses for name, value in loss.parts.items()}
-        return Direction(gradients, metrics, self.monitor.look(context, parts, has_critic=bool(self.recipe.critic)))
+        return Direction(
+            gradients=[loss.gradients(scale) for loss in losses],
+            metrics={name: value for loss in losses for name, value in loss.metrics.items()},
+            seen=self.monitor.look(context, {name: value for loss in losses for name, value in loss.parts.items()}),
+        )
 
     def move(self, direction: Direction) -> None:
         """Move parameters and multipliers, then the targets, and the loss scale; no step number matters here."""
         self.monitor.note(direction.seen)
         for (objective, _), gradients in zip(self.objectives, direction.gradients, strict=True):
-            with record_function(f"optimise {objective.name}"):
-                objective.step(gradients, self.scaler)
-        if self.recipe.critic:
-            target: list[Tensor] = list(self.networks.target.parameters())
-            with torch.no_grad(), record_function("target"):  # target <- (1 - tau) target + tau critic
-                torch._foreach_lerp_(target, list[Tensor](self.critic.parameters), self.recipe.tau)
+            objective.step(gradients, self.scaler)
+        self.networks.follow(self.recipe.tau)
         self.scaler.update()
+
+    @contextmanager
+    def restoring_noise(self) -> Iterator[None]:
+        """Put the noise back if another rank is gone: whoever goes on draws the same for this step."""
+        noise = self.generator.get_state()
+        try:
+            yield
+        except LostRankError:
+            self.generator.set_state(noise)
+            raise
 
     def set_learning_rates(self) -> None:
         """Set the learning rates of this step."""

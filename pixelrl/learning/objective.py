@@ -79,11 +79,12 @@ class Objective:
         Fused Adam on a CPU takes each tensor for a row of numbers, and gradients of convolutions come with channels
         last: they are laid out as their weights are, or they would move other weights than their own.
         """
-        for tensor, gradient in zip(self.moved, gradients, strict=True):
-            if gradient is not None and gradient.stride() != tensor.stride():
-                gradient = torch.empty_like(tensor).copy_(gradient)
-            tensor.grad = gradient
-        scaler.step(self.optimiser)
+        with record_function(f"optimise {self.name}"):
+            for tensor, gradient in zip(self.moved, gradients, strict=True):
+                if gradient is not None and gradient.stride() != tensor.stride():
+                    gradient = torch.empty_like(tensor).copy_(gradient)
+                tensor.grad = gradient
+            scaler.step(self.optimiser)
 
 
 @dataclass(frozen=True, kw_only=True)

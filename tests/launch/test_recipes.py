@@ -7,7 +7,8 @@ import pytest
 
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.launch.recipes import RECIPES, bc, cog, cog_dr3, quick_bc, quick_cog, quick_cog_dr3
-from pixelrl.learning.networks import FINAL_LAYER, Actor
+from pixelrl.learning.actors import Actor
+from pixelrl.learning.heads import FINAL_LAYER
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.terms.bc import BC

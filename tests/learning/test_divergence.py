@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from pixelrl.launch.recipes import quick_bc, quick_cog
-from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.divergence import DivergenceMonitor, largest_q
-from pixelrl.learning.networks import CriticOutput
+from pixelrl.learning.heads import CriticOutput
 from pixelrl.runtime.errors import DivergenceError
+from pixelrl.terms.bc import BC
+from pixelrl.terms.cql import CQL
+from pixelrl.terms.td import TD
 from pixelrl.training import checkpoint
-from tests.tiny import CPU, known, learn, make_learner, shrink, transitions
+from tests.tiny import CPU, known, learn, make_learner, seeded, shrink, transitions
 
 NOTHING = torch.empty(0)
 
@@ -45,10 +48,10 @@ def test_what_rewards_allow() -> None:
 
 def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
     watch = guard()
-    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2), has_critic=True))
+    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2)))
     watch.check(7)
-    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2), has_critic=True))
-    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1), has_critic=True))
+    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2)))
+    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1)))
     expected = r"step 8: \|Q\| is 51, and beyond 50 .* most of the loss is critic/dr3, in rows of prior \(1\)"
     for _ in range(2):
         with pytest.raises(DivergenceError, match=expected):
@@ -57,7 +60,7 @@ def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
 
 def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
     watch = guard()
-    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf), has_critic=True))
+    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf)))
     with pytest.raises(DivergenceError, match=r"step 1: critic/dr3 is inf, in rows of no one source"):
         watch.check(1)
 
@@ -66,9 +69,21 @@ def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
 def test_targets_and_densities_count_too(name: str) -> None:
     watch, update = guard(), judged(1, 2, 3)
     vars(update)[name] = torch.tensor([1.0, 2.0, math.nan])
-    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}, has_critic=True))  # dr3 was not evaluated
+    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}))  # dr3 was not evaluated
     with pytest.raises(DivergenceError, match=r"step 1: \|Q\| is .* in rows of task \(1\)"):
         watch.check(1)
+
+
+@pytest.mark.parametrize("terms", [(TD(),), (CQL(weight=0.1),), (BC(),)], ids=["td", "cql", "bc"])
+def test_what_no_term_asks_for_is_not_computed(terms: tuple[Term, ...]) -> None:
+    learner = make_learner(shrink(quick_cog(), critic=terms, warmup=(), warmup_steps=0))
+    objective = learner.critic
+    alone, watched = (UpdateContext(learner.networks, transitions(), seeded()) for _ in range(2))
+    for context in (alone, watched):
+        loss = objective.loss(terms, context)
+    learner.monitor.look(watched, loss.parts)
+    assert vars(alone).keys() == vars(watched).keys()
+    assert torch.equal(alone.generator.get_state(), watched.generator.get_state())  # type: ignore[union-attr]
 
 
 def test_values_within_bounds_pass_for_every_kind_of_recipe() -> None:

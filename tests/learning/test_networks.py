@@ -10,16 +10,10 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from pixelrl.encoders.conv import CogCNN
+from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Observation
-from pixelrl.learning.networks import (
-    FINAL_LAYER,
-    Critic,
-    CriticHead,
-    CriticOutput,
-    EnsembleLinear,
-    Networks,
-    SquashedGaussian,
-)
+from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, EnsembleLinear
+from pixelrl.learning.networks import Critic, Networks
 from tests.tiny import SPEC, gradients, make_networks, moved, observation, same, seeded
 
 

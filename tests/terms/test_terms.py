@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.context import UpdateContext
-from pixelrl.learning.networks import CriticOutput, SquashedGaussian
+from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.weights import AtMost
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC

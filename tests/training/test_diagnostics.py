@@ -7,7 +7,7 @@ import torch
 
 from pixelrl.launch.recipes import quick_cog, quick_cog_dr3
 from pixelrl.learning.context import UpdateContext
-from pixelrl.learning.networks import CriticOutput
+from pixelrl.learning.heads import CriticOutput
 from pixelrl.training.diagnostics import by_source, dead_share, diagnose, srank
 from tests.tiny import known, make_learner, make_networks, measured_update, seeded, shrink, transitions
 
