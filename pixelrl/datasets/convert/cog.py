@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.numpy_pickle import load_object_array
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim, unnamed_dims
-from pixelrl.runtime.errors import DataError
+from pixelrl.runtime.errors import DataError, PixelrlError
 
 NEEDED = ("observations", "actions", "rewards", "next_observations", "terminals")
 INFOS = ("agent_infos", "env_infos")
@@ -44,34 +44,20 @@ def read_cog(path: Path, dropped: DroppedFields, options: FormatOptions | None =
     Raises:
         DataError: a file that is not COG's, is damaged, or wants more than plain data; names trajectory and key.
     """
+    if options is not None and options.reward_key is not None:
+        raise PixelrlError(f"--reward {options.reward}: COG's trajectories have one list of rewards; expected a rule")
     trajectories = load_object_array(path)
     if not trajectories:
         raise DataError(f"{path}: no trajectories; expected one or more")
-    size = path.stat().st_size
 
     def episodes(dropped: DroppedFields = dropped) -> Iterator[Episode]:
-        budget = Budget(path, 4 * size + (1 << 20))
+        budget = Budget(path, 4)
         for index, trajectory in enumerate(trajectories):
             yield _episode(trajectory, f"{path}: trajectory {index}", dropped, budget)
 
     first = next(episodes(Counter())).actions.shape[1]
     action = ACTION if first == len(ACTION) else unnamed_dims(first)
     return DatasetStream(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
-
-
-class Budget:
-    """Bytes that a file may unpack to: one that names the same picture over and over would fill memory and disk."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.left = path, size
-
-    def spend(self, size: int) -> None:
-        """Account for bytes about to be made."""
-        self.left -= size
-        if self.left < 0:
-            raise DataError(
-                f"{self.path}: unpacks to more than four times its size; expected every picture stored once"
-            )
 
 
 def _field(trajectory: Any, name: str, place: str) -> list[Any]:

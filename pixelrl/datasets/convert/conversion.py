@@ -1,11 +1,14 @@
 """Convert data sets between formats, and prove by hash that what arrived is what was sent."""
 
+import errno
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +21,17 @@ from pixelrl.datasets.convert.dataset_stream import (
     check_alike,
 )
 from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH, INFO_PATH, VERSION
+from pixelrl.datasets.convert.rules import RewardSums, Rules, total
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import atomic_tree
 
-FormatName = Literal["hdf5", "lerobot", "minari", "cog"]
-
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+KEPT = "nothing was kept of it, and the source is as it was"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,7 @@ class Format:
     extras: str = ""
 
 
-FORMATS: dict[FormatName, Format] = {
+FORMATS: dict[str, Format] = {
     "hdf5": Format(
         title="robomimic's HDF5",
         read=robomimic.read_robomimic,
@@ -71,7 +77,7 @@ FORMATS: dict[FormatName, Format] = {
 }
 
 
-def guess_source(path: Path) -> FormatName:
+def guess_source(path: Path) -> str:
     """Tell the format of what is there."""
     if path.suffix == ".npy":
         return "cog"
@@ -89,7 +95,7 @@ def guess_source(path: Path) -> FormatName:
     )
 
 
-def guess_target(path: Path) -> FormatName:
+def guess_target(path: Path) -> str:
     """Tell the format that a name asks for: a file is HDF5, `NAME-v0` Minari's, and any other folder LeRobot's."""
     if path.suffix in (".hdf5", ".h5"):
         return "hdf5"
@@ -103,8 +109,8 @@ def guess_target(path: Path) -> FormatName:
 def convert_dataset(
     source: Path,
     target: Path,
-    source_format: FormatName,
-    target_format: FormatName,
+    source_format: str,
+    target_format: str,
     *,
     options: FormatOptions | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -122,14 +128,18 @@ def convert_dataset(
         raise PixelrlError(f"{target}: {wanted.title} is read only; choose hdf5, lerobot or minari with --to-format")
     if target.exists():
         raise PixelrlError(f"{target}: exists already; choose another name, or remove it")
-    dropped: DroppedFields = Counter()
-    with atomic_tree(target) as temporary:
-        stream = wanted.fit(given.read(source, dropped, options), dropped)
+    dropped, sums, rules = Counter[str](), RewardSums(), Rules.of(options)
+
+    def opened(dropped: DroppedFields, sums: RewardSums) -> DatasetStream:
+        return wanted.fit(rules.apply(given.read(source, dropped, options), source, dropped, sums), dropped)
+
+    with _told_in_a_line(target), atomic_tree(target) as temporary:
+        stream = opened(dropped, sums)
         sent = Fingerprint(stream)
         passing = replace(stream, episodes=lambda: _recorded(source, stream, sent, progress))
         lossy = wanted.write(temporary, passing, options)
-        arrived = _verify(temporary, wanted, sent, lossy, progress)
-        again = wanted.fit(given.read(source, Counter(), options), Counter()) if lossy else stream
+        arrived, rewards = _verify(temporary, wanted, sent, lossy, progress)
+        again = opened(Counter(), RewardSums()) if lossy else stream
         differences = _differences(again, wanted.read(temporary, Counter(), options), lossy)
     arrays = [
         {"name": name, "kind": sent.shapes.get(name, "text"), "sha256": digest, "arrived": arrived[name]}
@@ -141,9 +151,22 @@ def convert_dataset(
         "to": {"path": str(target), "format": wanted.title},
         "episodes": stream.count,
         "arrays": arrays,
+        "rewards": asdict(sums) | {"written": rewards},
         "dropped": [{"what": what, "episodes": count or "all"} for what, count in sorted(dropped.items())],
     }
     return result | ({"beside": wanted.extras} if wanted.extras else {})
+
+
+@contextmanager
+def _told_in_a_line(target: Path) -> Iterator[None]:
+    """Say of a full disk which file it kept from being written, whatever wrote it."""
+    try:
+        yield
+    except (OSError, DataError) as error:
+        full = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(full, OSError) or full.errno not in FULL:
+            raise
+        raise DataError(f"{target}: could not be written ({os.strerror(full.errno)}); {KEPT}") from error
 
 
 def _recorded(source: Path, stream: DatasetStream, sent: Fingerprint, progress: Progress) -> Iterator[Episode]:
@@ -160,17 +183,18 @@ def _recorded(source: Path, stream: DatasetStream, sent: Fingerprint, progress: 
 
 def _verify(
     path: Path, written: Format, sent: Fingerprint, lossy: frozenset[str], progress: Progress
-) -> dict[str, str]:
-    """Read back what was written, and return its hashes.
+) -> tuple[dict[str, str], float]:
+    """Read back what was written, and return its hashes and the sum of its rewards.
 
     Raises:
         DataError: it is not what was sent.
     """
     dropped: DroppedFields = Counter()
     stream = written.read(path, dropped, FormatOptions())
-    arrived = Fingerprint(stream)
+    arrived, rewards = Fingerprint(stream), 0.0
     for index, episode in enumerate(stream.episodes()):
         arrived.add(episode)
+        rewards += total(episode)
         progress("verify", index + 1, stream.count)
     before, after = sent.digests(), arrived.digests()
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name) and name not in lossy]
@@ -179,7 +203,7 @@ def _verify(
         raise DataError(f"{path.name}: read back, it does not hold what was sent ({what}); nothing was kept of it")
     if written.check is not None:
         written.check(path)
-    return after
+    return after, rewards
 
 
 def _differences(before: DatasetStream, after: DatasetStream, lossy: frozenset[str]) -> dict[str, float]:

@@ -5,9 +5,11 @@ A reader gives a `DatasetStream`, a writer takes one, and fingerprints tell whet
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ class DatasetStream:
 
     Attributes:
         episodes: start anew and give every episode, one in memory at a time; numbers keep the types of their source.
+            A reader may yield sensors of N rows where no frame was recorded after the last action: see `rules`.
         count: how many episodes there are.
         env_args: robomimic's description of the environment; empty if it is not known.
         action_dims: what each dimension of the action means.
@@ -45,17 +48,54 @@ class DatasetStream:
 
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions:
-    """What some of the formats leave open.
+    """What some of the formats leave open, and what is changed on the way; see `pixelrl convert --help`.
 
     `images`, `fps` [Hz] and `task` (what the robot was told) are for LeRobot, the latter two by default what the data
-    say; `compress` is for HDF5, `last_step` from LeRobot; see `pixelrl convert --help`.
+    say; `compress` is for HDF5. `rules` has the others.
     """
 
     images: Literal["png", "video"] = "png"
     compress: bool = False
     fps: float | None = None
     task: str | None = None
-    last_step: Literal["drop", "repeat"] = "drop"
+    last_step: Literal["keep", "repeat", "drop"] = "keep"
+    keys: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    bgr: bool = False
+    reward: str = "recorded"
+    dones: Literal["recorded", "last"] = "recorded"
+    reward_shift: float = 0.0
+
+    @property
+    def reward_key(self) -> str | None:
+        """Return the array of the source that is to be read as rewards; None: the one that the format has for it."""
+        return None if REWARD_RULE.fullmatch(self.reward) else self.reward
+
+    def wants(self, key: str) -> bool:
+        """Tell whether a sensor of the source comes along."""
+        return not self.keys or key in self.keys
+
+
+REWARD_RULE = re.compile(r"recorded|last:\d+|success(:.+)?|labels:.+")
+
+
+class Budget:
+    """Bytes that a file may unpack to: one that names the same picture over and over would fill memory and disk."""
+
+    def __init__(self, path: Path, times: int, spare: int = 1 << 20) -> None:
+        self.path, self.times = path, times
+        self.left = times * path.stat().st_size + spare
+
+    def spend(self, size: int) -> None:
+        """Account for bytes about to be made.
+
+        Raises:
+            DataError: they are more than the file can hold.
+        """
+        self.left -= size
+        if self.left < 0:
+            what = f"unpacks to more than {self.times} times its size"
+            raise DataError(f"{self.path}: {what}; expected every picture stored once")
 
 
 def episode_arrays(episode: Episode) -> dict[str, NDArray[Any]]:

@@ -20,6 +20,7 @@ from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields
 from pixelrl.datasets.convert.lerobot_info import (
     EXTRAS_PATH,
     INDICES,
+    INFO_PATH,
     OBJECT,
     VERSION,
     Feature,
@@ -33,6 +34,8 @@ from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
+REWARD = "next.reward"
+
 ROWS = 256
 """How many rows are read at a time."""
 
@@ -44,24 +47,23 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions | No
         DataError: another version, files that are missing, cut or do not fit, no pictures; names the file.
         PixelrlError: pyarrow is not installed.
     """
-    info, rows = read_info(root), _episode_rows(root)
+    options = options or FormatOptions()
+    info, rows, reward = read_info(root), _episode_rows(root), options.reward_key or REWARD
+    if options.reward_key is not None and reward not in info.features:
+        raise DataError(f"{root / INFO_PATH}: no {reward!r} among {', '.join(info.features)}")
     own = _Extras.read(root, rows) if (root / EXTRAS_PATH).is_file() else None
-    last_step = (options or FormatOptions()).last_step
     read = {feature.name for feature in (*info.pictures.values(), *info.vectors.values())}
     for name in info.features:
-        if name not in read | set(INDICES) | {"action", "next.reward", "next.done"}:
+        if name not in read | set(INDICES) | {"action", reward, "next.done"}:
             dropped[name] += 0
-    for name in ("next.reward", "next.done"):
+    for name in (reward, "next.done"):
         if name not in info.features:
-            dropped[f"{name}, which is not there: 0 is written"] += 0
+            dropped[f"{name}, which is not there: 0 is written (--reward and --dones say more)"] += 0
 
     def episodes() -> Iterator[Episode]:
-        for (row, table), extra in zip(_tables(info, rows), own.rows() if own else repeat(None), strict=False):
-            episode, place = _episode(info, row, table, dropped), f"{root}: episode {row['episode_index']}"
-            if own is None or extra is None:
-                yield _without_last_frame(episode, last_step == "repeat", place, dropped)
-            else:
-                yield own.restore(episode, extra, place)
+        for (row, table), extra in zip(_tables(info, rows, reward), own.rows() if own else repeat(None), strict=False):
+            episode, place = _episode(info, row, table, reward, dropped), f"{root}: episode {row['episode_index']}"
+            yield episode if own is None or extra is None else own.restore(episode, extra, place)
 
     if own is not None:
         about, dims, masks = own.env_args, own.action_dims, own.masks
@@ -108,11 +110,11 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: not a parquet file, or a damaged one ({why})") from error
 
 
-def _tables(info: Info, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:
+def _tables(info: Info, rows: list[dict[str, Any]], reward: str) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield each episode's row of meta/episodes and its rows of data, a few of them in memory at a time."""
     pa, _ = arrow()
     columns = [f.name for f in (*info.pictures.values(), *info.vectors.values()) if f.dtype != "video"]
-    columns += [name for name in ("action", "next.reward", "next.done", *INDICES) if name in info.features]
+    columns += [name for name in ("action", reward, "next.done", *INDICES) if name in info.features]
     for place, held in groupby(rows, key=lambda row: (row.get("data/chunk_index"), row.get("data/file_index"))):
         path = info.path(info.data_path, chunk_index=place[0], file_index=place[1])
         with _opened(path) as file:
@@ -132,7 +134,7 @@ def _tables(info: Info, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, 
                 yield row, table
 
 
-def _episode(info: Info, row: dict[str, Any], table: Any, dropped: DroppedFields) -> Episode:
+def _episode(info: Info, row: dict[str, Any], table: Any, reward: str, dropped: DroppedFields) -> Episode:
     """Return N frames of N steps: an `Episode` that still lacks the last frame."""
     steps, place = len(table), f"{info.root}: episode {row['episode_index']}"
     times = _numbers(table, "timestamp", 1, place)[:, 0] if "timestamp" in table.column_names else None
@@ -149,12 +151,12 @@ def _episode(info: Info, row: dict[str, Any], table: Any, dropped: DroppedFields
             sensors[key] = _video(info, feature, row, even if times is None else times)
     for key, feature in info.vectors.items():
         sensors[key] = _numbers(table, feature.name, feature.shape[0], place)
-    scalars = {name: np.zeros((steps, 1), np.float32) for name in ("next.reward", "next.done")}
+    scalars = {name: np.zeros((steps, 1), np.float32) for name in (reward, "next.done")}
     scalars |= {name: _numbers(table, name, 1, place) for name in scalars if name in info.features}
     return Episode(
         sensors=sensors,
         actions=_numbers(table, "action", info.features["action"].shape[0], place),
-        rewards=scalars["next.reward"][:, 0],
+        rewards=scalars[reward][:, 0],
         dones=scalars["next.done"][:, 0].astype(bool),
         notes={"task": task} if (task := (row.get("tasks") or [""])[0]) else {},
     )
@@ -196,18 +198,6 @@ def _video(info: Info, feature: Feature, row: dict[str, Any], times: NDArray[Any
         return decode_video(path, float(begin) + times.astype(np.float64), feature.shape, info.fps)
     except (KeyError, TypeError) as error:
         raise DataError(f"{info.root / 'meta/episodes'}: no {prefix}chunk_index and the like; expected it") from error
-
-
-def _without_last_frame(episode: Episode, repeated: bool, place: str, dropped: DroppedFields) -> Episode:
-    """Return an episode whose last frame was not recorded: the one before is repeated, or the last step goes."""
-    if repeated:
-        dropped["the picture after the last step: it was not recorded, and the last one is repeated"] += 1
-        return replace(episode, sensors={key: np.concatenate([v, v[-1:]]) for key, v in episode.sensors.items()})
-    if len(episode) < 2:
-        raise DataError(f"{place}: one frame; expected two or more, or --last-step repeat")
-    paid = " and its reward (--last-step repeat keeps them)" if episode.rewards[-1] else ""
-    dropped[f"the last step{paid}: the picture after it was not recorded"] += 1
-    return replace(episode, actions=episode.actions[:-1], rewards=episode.rewards[:-1], dones=episode.dones[:-1])
 
 
 class _Extras:

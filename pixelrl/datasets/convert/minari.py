@@ -130,7 +130,7 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
     Raises:
         DataError: another version, another format of data, actions that are no vectors, no pictures; names the place.
     """
-    path = root / METADATA
+    path, reward = root / METADATA, (options or FormatOptions()).reward_key or "rewards"
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         version, kind, count = str(said["minari_version"]), said["data_format"], int(said["total_episodes"])
@@ -154,7 +154,7 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
     def episodes() -> Iterator[Episode]:
         with open_file(root / FILE) as file:
             for index in range(count):
-                yield _episode(child(file, f"episode_{index}"), leaves, int(action["shape"][0]), dropped)
+                yield _episode(child(file, f"episode_{index}"), leaves, int(action["shape"][0]), reward, dropped)
 
     about, dims, masks = _about(path, said, int(action["shape"][0]))
     return DatasetStream(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
@@ -201,9 +201,10 @@ def _leaves(space: Mapping[str, Any], place: tuple[str, ...], dropped: DroppedFi
         dropped[f"{'.'.join(place) or 'observations'}, of the space {kind}"] += 0
 
 
-def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, dropped: DroppedFields) -> Episode:
+def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, reward: str, dropped: DroppedFields) -> Episode:
     """Read one episode."""
-    actions, rewards = dataset(group, "actions")[()], dataset(group, "rewards")[()]
+    paid = group if has(group, reward) else child(group, "infos")
+    actions, rewards = dataset(group, "actions")[()], dataset(paid, reward)[()]
     dones, truncations = (
         flags(dataset(group, name)[()], f"{where(group)}/{name}") for name in ("terminations", "truncations")
     )

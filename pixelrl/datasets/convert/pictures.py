@@ -1,6 +1,8 @@
 """Pictures as PNG and as H.264, for formats that keep them so, and back."""
 
 import io
+import math
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelrl.datasets.convert.dataset_stream import Budget
 from pixelrl.runtime.errors import DataError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -20,6 +23,24 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
     held = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(held, format="PNG")
     return held.getvalue()
+
+
+def decode_pictures(
+    coded: Sequence[bytes], place: str, budget: Budget, shape: tuple[int, ...] | None = None
+) -> NDArray[np.uint8]:
+    """Return the pictures, uint8 `[N, H, W, C]`, of PNGs or JPEGs, all of this shape, or of that of the first.
+
+    Raises:
+        DataError: what `decode_picture` raises, or more bytes than the file can hold.
+    """
+    if shape is None:
+        try:
+            with Image.open(io.BytesIO(coded[0]), formats=("PNG", "JPEG")) as first:
+                shape = (first.height, first.width, {mode: size for size, mode in MODES.items()}[first.mode])
+        except (OSError, SyntaxError, ValueError, EOFError, LookupError, Image.DecompressionBombError) as error:
+            raise DataError(f"{place}: no picture ({str(error)[:80]}); expected PNG or JPEG") from error
+    budget.spend(len(coded) * math.prod(shape))
+    return np.stack([decode_picture(data, shape, f"{place}[{row}]") for row, data in enumerate(coded)])
 
 
 def decode_picture(data: bytes, shape: tuple[int, ...], place: str) -> NDArray[np.uint8]:

@@ -1,5 +1,13 @@
-"""robomimic's HDF5 as a `DatasetStream`: every array in its own type, and what lies beyond the fields of `Episode`."""
+"""robomimic's HDF5 as a `DatasetStream`: every array in its own type, and what lies beyond the fields of `Episode`.
 
+    /data/demo_0: actions [N, A], rewards [N], dones [N], states [N, D], obs/KEY [N, ...], next_obs/KEY [N, ...]
+
+Others write the same with less: no `next_obs`, no rewards, groups in `obs`, coded pictures; see `sensors`.
+https://robomimic.github.io/docs/datasets/overview.html
+"""
+
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +16,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.sensors import as_sensor, is_sensor, leaves, stored_rows
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import (
+    DEFLATED,
     child,
     dataset,
     flags,
@@ -22,7 +32,7 @@ from pixelrl.datasets.hdf5.access import (
     text_array,
     where,
 )
-from pixelrl.datasets.hdf5.reader import FileContents, read_contents, sensor
+from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
 from pixelrl.runtime.errors import DataError
 
@@ -31,6 +41,9 @@ KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
 
 SAID = ("total", "env_args", "action_dims")
 """The attributes of `/data` that come along, or are said in other words."""
+
+Places = dict[str, tuple[str, ...]]
+"""Sensor -> where it lies below `obs`."""
 
 
 def read_robomimic(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
@@ -41,33 +54,33 @@ def read_robomimic(path: Path, dropped: DroppedFields, options: FormatOptions | 
     Raises:
         DataError: anything that does not fit, with the file, the demo and the key; a file without pictures.
     """
-    contents = read_contents(path)
+    options = options or FormatOptions()
     with open_file(path) as file:
         data = child(file, "data")
-        first = child(data, next(iter(contents.demos)))
-        home = _home(first)
-        keys = tuple(key for key in members(home) if is_array(home, key))
-        masks = _masks(file, contents)
+        names = demo_names(data)
+        first = child(data, names[0])
+        places = _places(first, options)
+        actions = dataset(first, "actions")
+        if actions.ndim != 2 or not actions.shape[1]:
+            raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
+        env_args = json_attribute(data, "env_args", {})
+        action_dims = read_action_dims(data, env_args, actions.shape[1])
+        masks = _masks(file, names, dropped)
         extra = {f"/{name}" for name in members(file) if name not in ("data", "mask")}
         extra |= {f"/data's {name}" for name in data.attrs if name not in SAID}
-        extra |= {f"/data/{name}" for name in members(data) if name not in contents.demos}
+        extra |= {f"/data/{name}" for name in members(data) if name not in names}
         for name in sorted(extra):
             dropped[name] += 0
-    if list(contents.demos) != [f"demo_{index}" for index in range(len(contents.demos))]:
+    if names != [f"demo_{index}" for index in range(len(names))]:
         dropped["the numbers of the demos, which do not count from 0 without a gap"] += 0
 
     def episodes() -> Iterator[Episode]:
+        budget = Budget(path, DEFLATED)
         with open_file(path) as file:
-            for name, steps in contents.demos.items():
-                yield _episode(child(child(file, "data"), name), steps, keys, dropped)
+            for name in names:
+                yield _episode(child(child(file, "data"), name), places, dropped, options, budget)
 
-    return DatasetStream(
-        episodes=episodes,
-        count=len(contents.demos),
-        env_args=contents.env_args,
-        action_dims=contents.action,
-        masks=masks,
-    )
+    return DatasetStream(episodes=episodes, count=len(names), env_args=env_args, action_dims=action_dims, masks=masks)
 
 
 def write_robomimic(path: Path, stream: DatasetStream, options: FormatOptions | None = None) -> frozenset[str]:
@@ -99,43 +112,31 @@ def check_views(path: Path) -> None:
                         raise DataError(f"{path}: {demo.name}/{group}/{key} does not hold the demo's frames")
 
 
-def _masks(file: h5py.File, contents: FileContents) -> dict[str, tuple[int, ...]]:
-    """Return the filters of a file, each as indices of its demos."""
+def demo_names(data: h5py.Group) -> list[str]:
+    """Return the demos of a file in the order of their numbers.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
+    if not names:
+        raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+    return sorted(names, key=lambda name: int(name[5:]))
+
+
+def _masks(file: h5py.File, demos: list[str], dropped: DroppedFields) -> dict[str, tuple[int, ...]]:
+    """Return the filters of a file, each as indices of its demos; demos that are gone are gone from them."""
     if not has(file, "mask"):
         return {}
     group = child(file, "mask")
-    places = {name: index for index, name in enumerate(contents.demos)}
+    places = {name: index for index, name in enumerate(demos)}
     masks = {}
     for key in members(group):
         names = text_array(group, key)
-        unknown = [name for name in names if name not in places]
-        if unknown:
-            raise DataError(f"{where(group)}/{key}: names {unknown[0][:60]!a}, which /data does not hold")
-        masks[key] = tuple(places[name] for name in names)
+        for name in sorted({name for name in names if name not in places}):
+            dropped[f"/mask/{key}'s {name[:60]!a}, which /data does not hold"] += 0
+        masks[key] = tuple(places[name] for name in names if name in places)
     return masks
-
-
-def _episode(demo: h5py.Group, steps: int, keys: tuple[str, ...], dropped: DroppedFields) -> Episode:
-    """Read one demo, and count what stays behind."""
-    sensors = {key: _frames(demo, key, steps, dropped) for key in keys}
-    recorded = len(dataset(demo, "actions"))
-    rewards = _numbers(demo, "rewards")
-    if recorded > steps:
-        paid = " and its reward" if rewards[steps:].any() else ""
-        dropped[f"the last step{paid}: there is no next_obs"] += 1
-    home = _home(demo)
-    others = [f"{home.name.rsplit('/', 1)[-1]}/{key}" for key in members(home) if key not in keys]
-    for name in (*(name for name in members(demo) if name not in KNOWN), *others):
-        dropped[name] += 1
-    return Episode(
-        sensors=sensors,
-        actions=_numbers(demo, "actions")[:steps],
-        rewards=rewards[:steps],
-        dones=flags(_numbers(demo, "dones")[:steps], f"{where(demo)}/dones"),
-        states=_states(demo, steps, recorded, dropped),
-        attributes=_attributes(demo, dropped),
-        notes=json_attribute(demo, "notes", {}),
-    )
 
 
 def _home(demo: h5py.Group) -> h5py.Group:
@@ -143,48 +144,134 @@ def _home(demo: h5py.Group) -> h5py.Group:
     return child(demo, "frames" if has(demo, "frames") else "obs")
 
 
-def _numbers(demo: h5py.Group, name: str) -> NDArray[Any]:
-    return np.asarray(dataset(demo, name)[()])
+def _places(demo: h5py.Group, options: FormatOptions) -> Places:
+    """Return the sensors that a demo has and that are wanted."""
+    if not has(demo, "frames") and not has(demo, "obs"):
+        raise _no_pictures(demo, ())
+    places: Places = {}
+    home = _home(demo)
+    for key, place, item in leaves(home):
+        if options.wants(key) and is_sensor(item):
+            if key in places:
+                raise DataError(f"{where(home)}: {key!r} and {'/'.join(place)!r} would have one name")
+            places[key] = place
+    return places
 
 
-def _frames(demo: h5py.Group, key: str, steps: int, dropped: DroppedFields) -> NDArray[Any]:
-    """Return `[N + 1, ...]`; `next_obs` must tell the same story one step later, or what it tells is lost."""
-    held, last = sensor(demo, key)
-    now = held[()]
-    frames = now[: steps + 1]
-    if last is not None:
-        later = last[()]
-        if later.shape != now.shape:
-            raise DataError(f"{where(last)}: shape {later.shape}; expected {now.shape}, as obs has")
-        if now[1:].tobytes() != later[:-1].tobytes():
-            dropped[f"next_obs/{key}, which is not obs one step later"] += 1
-        frames = np.concatenate([now, later[-1:]])
-    if len(frames) != steps + 1:
-        raise DataError(f"{where(held)}: {len(frames)} frames beside {steps} steps; expected {steps + 1}")
-    return np.asarray(frames)
+def _no_pictures(demo: h5py.Group, keys: tuple[str, ...]) -> DataError:
+    held = ", ".join(keys) or "states"
+    return DataError(
+        f"{where(demo)}: no pictures, it holds {held} only; expected uint8 (N, H, W, C) under obs/ "
+        "(`pixelrl render` draws them)"
+    )
 
 
-def _states(demo: h5py.Group, steps: int, recorded: int, dropped: DroppedFields) -> NDArray[Any] | None:
+def _episode(
+    demo: h5py.Group, places: Places, dropped: DroppedFields, options: FormatOptions, budget: Budget
+) -> Episode:
+    """Read one demo, and count what stays behind."""
+    actions = np.asarray(dataset(demo, "actions")[()])
+    steps = len(actions)
+    if actions.ndim != 2 or actions.dtype.kind not in "fiu" or not steps:
+        raise DataError(f"{where(demo)}/actions: {actions.dtype} {actions.shape}; expected floats (N, A)")
+    if str(noted := demo.attrs.get("num_samples", steps)) != str(steps):  # LIBERO writes a text
+        raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
+    sensors = {key: _frames(demo, place, steps, dropped, budget) for key, place in places.items()}
+    if not any(values.ndim == 4 and values.dtype == np.uint8 for values in sensors.values()):
+        raise _no_pictures(demo, tuple(sensors))
+    home = _home(demo)
+    above = home.name.rsplit("/", 1)[-1]
+    others = ["/".join((above, *place)) for key, place, _ in leaves(home) if key not in places]
+    for name in (*(name for name in members(demo) if name not in KNOWN), *others):
+        dropped[name] += 1
+    attributes, numbers = _attributes(demo, dropped)
+    return Episode(
+        sensors=sensors,
+        actions=actions if actions.dtype.kind == "f" else actions.astype(np.float32),
+        rewards=_column(demo, options.reward_key or "rewards", steps, dropped),
+        dones=flags(_column(demo, "dones", steps, dropped), f"{where(demo)}/dones"),
+        states=_states(demo, steps, dropped),
+        attributes=attributes,
+        notes={**numbers, **json_attribute(demo, "notes", {})},
+    )
+
+
+def _column(demo: h5py.Group, name: str, steps: int, dropped: DroppedFields) -> NDArray[Any]:
+    """Return one number a step, `[N]`; zeros where `rewards` or `dones` are missing."""
+    if not has(demo, name) and name in ("rewards", "dones"):
+        dropped[f"{name}, which are not there: 0 is written (--reward and --dones say more)"] += 1
+        return np.zeros(steps, np.float32)
+    values = np.asarray(dataset(demo, name)[()])
+    if values.size != steps or len(values) != steps:
+        raise DataError(f"{where(demo)}/{name}: shape {values.shape}; expected {(steps,)}, as the rest of the data has")
+    return values.reshape(steps)
+
+
+def _frames(
+    demo: h5py.Group, place: tuple[str, ...], steps: int, dropped: DroppedFields, budget: Budget
+) -> NDArray[Any]:
+    """Return `[N + 1, ...]`, or `[N, ...]` without `next_obs`, which must tell the same story one step later."""
+    home, key = _home(demo), "/".join(place)
+    where_it_is = f"{where(home)}/{key}"
+    if has(demo, "frames"):  # ours: as it is
+        rows = stored_rows(home, place, (steps + 1,), budget)
+        return as_sensor(rows, where_it_is, budget) if isinstance(rows, list) else rows
+    now = stored_rows(home, place, (steps,), budget)
+    if not has(demo, "next_obs") or not _holds(child(demo, "next_obs"), place):
+        return as_sensor(now, where_it_is, budget)
+    later = stored_rows(child(demo, "next_obs"), place, (steps,), budget)
+    if isinstance(now, list) or isinstance(later, list):
+        same = list(now[1:]) == list(later[:-1]) if isinstance(now, list) == isinstance(later, list) else False
+        frames = as_sensor([*map(bytes, now), bytes(later[-1])], where_it_is, budget)
+    else:
+        if now.shape[1:] != later.shape[1:]:
+            came = f"{where(demo)}/next_obs/{key}: shape {later.shape}"
+            raise DataError(f"{came}; expected {now.shape}, as obs has")
+        same = now[1:].tobytes() == later[:-1].tobytes()
+        frames = as_sensor(np.concatenate([now, later[-1:]]), where_it_is, budget)
+    if not same:
+        dropped[f"next_obs/{key}, which is not obs one step later"] += 1
+    return frames
+
+
+def _holds(group: h5py.Group, place: tuple[str, ...]) -> bool:
+    """Tell whether something lies at a place below a group."""
+    for part in place[:-1]:
+        if not has(group, part):
+            return False
+        group = child(group, part)
+    return has(group, place[-1])
+
+
+def _states(demo: h5py.Group, steps: int, dropped: DroppedFields) -> NDArray[Any] | None:
     """Return the states `[N + 1, D]`; where the last was not recorded, the one before stands for it."""
     if not has(demo, "states"):
         return None
-    states = _numbers(demo, "states")
-    if states.ndim != 2 or len(states) not in (recorded, recorded + 1):
+    if not is_array(demo, "states"):
+        dropped["states, which are no array [N, D]"] += 1
+        return None
+    states = np.asarray(dataset(demo, "states")[()])
+    if states.ndim != 2 or len(states) not in (steps, steps + 1):
         dropped[f"states, of another length than actions ({states.shape})"] += 1
         return None
     return np.asarray(np.concatenate([states, states[-1:]])[: steps + 1])
 
 
-def _attributes(demo: h5py.Group, dropped: DroppedFields) -> dict[str, str]:
-    """Return the attributes that are text, but for those that have a place of their own."""
-    attributes = {}
+def _attributes(demo: h5py.Group, dropped: DroppedFields) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the attributes that are text, and those that are a number, but for those with a place of their own."""
+    texts: dict[str, str] = {}
+    numbers: dict[str, Any] = {}
     for name in demo.attrs:
         if name in ("num_samples", "notes"):
             continue
         kind = demo.attrs.get_id(name)
         if isinstance(name, str) and kind.shape == () and h5py.check_string_dtype(kind.dtype) is not None:
             value = demo.attrs[name]
-            attributes[name] = value.decode() if isinstance(value, bytes) else str(value)
+            texts[name] = value.decode() if isinstance(value, bytes) else str(value)
+        elif isinstance(name, str) and kind.shape == () and kind.dtype.kind in "fiub":
+            value = demo.attrs[name].item()
+            if math.isfinite(value):
+                numbers[name] = value
         else:
             dropped[f"attribute {name}"] += 1
-    return attributes
+    return texts, numbers

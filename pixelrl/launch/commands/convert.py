@@ -16,6 +16,9 @@ from pixelrl.runtime.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+FormatName = Literal["hdf5", "lerobot", "minari", "cog"]
+"""The formats that are read; `datasets.convert.conversion` has them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
@@ -29,9 +32,9 @@ class Convert:
     """NAME.npy, NAME.hdf5, or a folder of LeRobot's or Minari's"""
     target: Annotated[Positional[Path], arg(metavar="TO")]
     """NAME.hdf5 is HDF5, NAME-v0 (a folder) Minari's, any other folder LeRobot's"""
-    from_format: Literal["hdf5", "lerobot", "minari", "cog"] | None = None
-    """default: guessed from FROM"""
-    to_format: Literal["hdf5", "lerobot", "minari"] | None = None
+    from_format: Annotated[FormatName | None, arg(name="from", aliases=("--from-format",))] = None
+    """default: seen in FROM"""
+    to_format: Annotated[Literal["hdf5", "lerobot", "minari"] | None, arg(name="to", aliases=("--to-format",))] = None
     """default: guessed from TO"""
     images: Literal["png", "video"] = "png"
     """for LeRobot: png is exact; video is H.264, small and lossy"""
@@ -41,8 +44,23 @@ class Convert:
     """for LeRobot: how often the robot acted [Hz]; default: what the data say"""
     task: str | None = None
     """for LeRobot: what the robot was told to do; default: what the data say"""
-    last_step: Literal["drop", "repeat"] = "drop"
-    """from LeRobot, which keeps no picture after the last step: drop the step, or repeat its own picture"""
+    last_step: Literal["keep", "repeat", "drop"] = "keep"
+    """where no picture was recorded after the last step: keep repeats its own where the step is paid or done, and drops
+    the step elsewhere (a time-out); repeat and drop do so always"""
+    keys: tuple[str, ...] = ()
+    """the sensors that come along; default: all"""
+    rename: tuple[str, ...] = ()
+    """OLD=NEW ...: other names for sensors, say agentview_rgb=agentview_image"""
+    bgr: bool = False
+    """pictures are blue, green, red: turn them"""
+    reward: str = "recorded"
+    """last:K pays 1 at the last K steps; success or success:ATTR at the last step of demos with that attribute;
+    labels:FILE.json what it says of demo_0, ...: a number for the last step, or a list of one a step; anything else is
+    the name of the array to read"""
+    dones: Literal["recorded", "last"] = "recorded"
+    """last: every episode ends truly with its last step"""
+    reward_shift: float = 0.0
+    """is added to every reward, after --reward"""
 
     def __call__(self) -> None:
         """Write TO and, beside it, TO.convert.json; print what arrived and what did not.
@@ -53,6 +71,7 @@ class Convert:
         """
         from pixelrl.datasets.convert.conversion import FORMATS, convert_dataset, guess_source, guess_target
         from pixelrl.datasets.convert.dataset_stream import FormatOptions
+        from pixelrl.datasets.convert.rules import parse_renames
 
         provenance, console = Provenance(), plain_console()
         given, wanted = self.from_format or guess_source(self.source), self.to_format or guess_target(self.target)
@@ -60,7 +79,17 @@ class Convert:
             how = "" if told else " (guessed from the name)"
             console.print(f"{path}: {FORMATS[kind].title}{how}", highlight=False, soft_wrap=True)
         options = FormatOptions(
-            images=self.images, compress=self.compress, fps=self.fps, task=self.task, last_step=self.last_step
+            images=self.images,
+            compress=self.compress,
+            fps=self.fps,
+            task=self.task,
+            last_step=self.last_step,
+            keys=self.keys,
+            rename=parse_renames(self.rename),
+            bgr=self.bgr,
+            reward=self.reward,
+            dones=self.dones,
+            reward_shift=self.reward_shift,
         )
         with progress_bar(console) as bar:
             job = bar.add_task("read", total=None, note=self.source.name)
@@ -84,6 +113,11 @@ def print_conversion(result: dict[str, Any], console: Console) -> None:
         table.add_row(array["name"], array["kind"], array["sha256"][:16], verdict)
     console.print(table)
     for item in result["dropped"]:
-        console.print(f"left behind: {item['what']} ({item['episodes']} episodes)", highlight=False, soft_wrap=True)
+        console.print(f"not as it was: {item['what']} ({item['episodes']} episodes)", highlight=False, soft_wrap=True)
+    rewards = result["rewards"]
+    ruled = f", {rewards['ruled']:g} by --reward" if rewards["ruled"] != rewards["recorded"] else ""
+    gone = f", {rewards['dropped']:g} left behind with last steps" if rewards["dropped"] else ""
+    sums = f"{rewards['recorded']:g} in the source{ruled}{gone}, {rewards['written']:g} written"
+    console.print(f"sum of rewards: {sums}", highlight=False, soft_wrap=True)
     beside = f"; {result['beside']}" if "beside" in result else ""
     console.print(f"{result['to']['path']}: {result['episodes']} episodes{beside}", highlight=False, soft_wrap=True)

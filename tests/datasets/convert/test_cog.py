@@ -176,5 +176,5 @@ def test_the_same_picture_over_and_over_does_not_fill_the_disk(tmp_path: Path) -
         small[key] = small[key] * 500
     path = write_buffer(tmp_path / "a.npy", [small] * 300)
     assert path.stat().st_size < 200_000
-    with pytest.raises(DataError, match="unpacks to more than four times its size"):
+    with pytest.raises(DataError, match="unpacks to more than 4 times its size"):
         list(read_cog(path, Counter()).episodes())

@@ -1,6 +1,7 @@
 """Conversions: any format to any other and back, whole or not at all, and honest about what stays behind."""
 
 import json
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import pixelrl.datasets.convert.conversion as conversion
-from pixelrl.datasets.convert.conversion import FORMATS, convert_dataset, guess_source, guess_target
+from pixelrl.datasets.convert.conversion import FORMATS, KEPT, convert_dataset, guess_source, guess_target
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, fingerprint
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot
 from pixelrl.datasets.convert.robomimic import check_views, read_robomimic, write_robomimic
@@ -137,18 +138,20 @@ def test_what_stays_behind_is_counted(tmp_path: Path) -> None:
         held["extra"] = 1
         for name in ("demo_0", "demo_1"):
             demo = held["data"][name]
-            demo.attrs["number"] = 3
+            demo.attrs["numbers"] = [3, 4]
             demo["datagen_info/x"] = np.zeros(3)
             demo["frames/words"] = np.array([b"a"] * 3)
         del held["data/demo_2/states"]
         held["data/demo_2/states"] = np.zeros((1, 3))
         held.move("data/demo_1", "data/demo_7")
+        held["mask/train"] = np.array([b"demo_7", b"demo_1"])
     said = {item["what"]: item["episodes"] for item in convert(source, tmp_path / "o.hdf5")["dropped"]}
     assert said == {
         "/data's date": "all",
         "/extra": "all",
+        "/mask/train's 'demo_1', which /data does not hold": "all",
         "the numbers of the demos, which do not count from 0 without a gap": "all",
-        "attribute number": 2,
+        "attribute numbers": 2,
         "datagen_info": 2,
         "frames/words": 2,
         "states, of another length than actions ((1, 3))": 1,
@@ -199,9 +202,8 @@ def test_files_of_others_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     assert dropped == {"next_obs/image, which is not obs one step later": 2}
     dropped.clear()
     episode = next(iter(read_robomimic(plain_file(tmp_path / "c.hdf5", next_obs=False), dropped).episodes()))
-    assert (len(episode), episode.sensors["image"][:, 0, 0, 0].tolist()) == (3, [0, 1, 2, 3])
-    assert episode.states is not None and episode.states[:, 0].tolist() == [0, 2, 4, 6]
-    assert dropped == {"the last step and its reward: there is no next_obs": 1}
+    assert (len(episode), episode.sensors["image"][:, 0, 0, 0].tolist()) == (4, [0, 1, 2, 3])  # rules complete it
+    assert not dropped
 
 
 @pytest.mark.parametrize("group", ["obs", "next_obs"])
@@ -268,6 +270,22 @@ def test_an_interruption_leaves_nothing(
 
 
 @pytest.mark.parametrize("target", ["out.hdf5", "out", "out-v0"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, target: str) -> None:
+    pytest.importorskip("pyarrow")
+    source = robosuite_file(tmp_path / "in.hdf5")
+    before, limits = source.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+        with pytest.raises(DataError) as caught:
+            convert(source, tmp_path / "folder" / target, fps=20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value) == f"{tmp_path / 'folder' / target}: could not be written (File too large); {KEPT}"
+    assert list((tmp_path / "folder").iterdir()) == [] and source.read_bytes() == before
+    assert convert(source, tmp_path / "folder" / target, fps=20)["episodes"] == 2
+
+
+@pytest.mark.parametrize("target", ["out.hdf5", "out", "out-v0"])
 def test_what_arrives_changed_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     pytest.importorskip("pyarrow")
     source = write_dots(tmp_path / "in.hdf5", "task", 2)
@@ -323,3 +341,65 @@ def test_no_pictures_no_conversion(tmp_path: Path) -> None:
             demo["obs/position"] = np.zeros((4, 3))
     with pytest.raises(DataError, match=r"no pictures, it holds position only"):
         convert(tmp_path / "a.hdf5", tmp_path / "b.hdf5")
+
+
+def robosuite_file(path: Path) -> Path:
+    """Write a demo with every attribute that robosuite and its tools write, as robomimic keeps pictures."""
+    random = np.random.default_rng(0)
+    with h5py.File(path, "w") as held:
+        held.create_group("data").attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {}})
+        for index in range(2):
+            demo = held.create_group(f"data/demo_{index}")
+            frames = random.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+            demo["actions"], demo["rewards"], demo["dones"] = random.uniform(-1, 1, (5, 7)), np.eye(5)[4], np.eye(5)[4]
+            demo["states"] = random.normal(size=(5, 9))
+            for group, rows in (("obs", slice(0, 5)), ("next_obs", slice(1, 6))):
+                demo[f"{group}/agentview_image"] = frames[rows]
+                demo[f"{group}/robot0_eef_pos"] = np.arange(18.0).reshape(6, 3)[rows]
+            demo.attrs["num_samples"] = 5
+            demo.attrs["model_file"] = "<mujoco model='x'/>" * 5000
+            demo.attrs["ep_meta"] = json.dumps({"lang": "lift the cube"})
+            demo.attrs["camera_info"] = json.dumps({"agentview": {"intrinsics": [[1.0, 0.0], [0.0, 1.0]]}})
+            demo.attrs["name"], demo.attrs["key"], demo.attrs["success"] = "not a group", "frames", True
+    return path
+
+
+def test_robomimic_reads_what_we_write(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("robomimic", reason="robomimic is not installed")
+    import robomimic.utils.obs_utils as obs_utils
+    from robomimic.utils.dataset import SequenceDataset
+
+    source = robosuite_file(tmp_path / "in.hdf5")
+    convert(source, tmp_path / "a.hdf5")
+    convert(source, tmp_path / "le", fps=20)
+    convert(tmp_path / "le", tmp_path / "b.hdf5")
+    convert(source, tmp_path / "mi-v0")
+    convert(tmp_path / "mi-v0", tmp_path / "c.hdf5")
+    specification = {"obs": {"low_dim": ["robot0_eef_pos"], "rgb": ["agentview_image"]}}
+    obs_utils.initialize_obs_utils_with_obs_specs([specification])
+    keys = ("agentview_image", "robot0_eef_pos")
+
+    def rows(path: Path) -> list[Any]:
+        columns = ("actions", "rewards", "dones")
+        held = SequenceDataset(str(path), keys, columns, hdf5_cache_mode=None, load_next_obs=True)
+        return [held[index] for index in range(len(held))]
+
+    before = rows(source)
+    assert len(before) == 10
+    for name in ("a", "b", "c"):
+        ours = tmp_path / f"{name}.hdf5"
+        with h5py.File(source) as one, h5py.File(ours) as other:
+            for demo in ("demo_0", "demo_1"):
+                for place in ("obs", "next_obs"):
+                    np.testing.assert_array_equal(
+                        one[f"data/{demo}/{place}/agentview_image"], other[f"data/{demo}/{place}/agentview_image"]
+                    )
+                for text in ("model_file", "ep_meta", "camera_info", "name", "key"):
+                    assert other[f"data/{demo}"].attrs[text] == one[f"data/{demo}"].attrs[text]
+                assert json.loads(other[f"data/{demo}"].attrs["notes"])["success"] is True
+        for one_row, other_row in zip(before, rows(ours), strict=True):
+            for group in ("obs", "next_obs"):
+                for key in keys:
+                    np.testing.assert_array_equal(one_row[group][key], other_row[group][key])
+            np.testing.assert_array_equal(one_row["rewards"], other_row["rewards"])

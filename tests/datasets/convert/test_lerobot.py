@@ -16,6 +16,7 @@ from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields
 from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH
 from pixelrl.datasets.convert.lerobot_reader import read_lerobot
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot, write_lerobot
+from pixelrl.datasets.convert.rules import RewardSums, Rules
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -72,7 +73,9 @@ def foreign(root: Path) -> Path:
 
 def read(root: Path, **options: Any) -> tuple[list[Episode], DroppedFields]:
     dropped = DroppedFields()
-    return list(read_lerobot(root, dropped, FormatOptions(**options)).episodes()), dropped
+    given = FormatOptions(**options)
+    stream = Rules.of(given).apply(read_lerobot(root, dropped, given), root, dropped, RewardSums())
+    return list(stream.episodes()), dropped
 
 
 def edit_info(root: Path, **changes: Any) -> None:
@@ -265,18 +268,17 @@ def test_numbers_must_be_finite(tmp_path: Path) -> None:
 
 
 def test_data_sets_of_others_lack_the_last_picture(foreign: Path) -> None:
-    dropped = DroppedFields()
-    stream = read_lerobot(foreign, dropped)
+    stream = read_lerobot(foreign, DroppedFields())
     assert stream.env_args == {
         "env_name": "Lift",
         "env_kwargs": {"control_freq": 10.0},
         "lerobot": {"names": {"state": ["pos_0", "pos_1", "grip"], "object": ["object_0", "object_1"]}},
     }
     assert [dim.name for dim in stream.action_dims] == ["dx", "dy"]
-    came = list(stream.episodes())
+    came, dropped = read(foreign, last_step="drop")
     assert [len(held) for held in came] == [2, 4, 3]
     assert list(dropped) == [
-        "the last step and its reward (--last-step repeat keeps them): the picture after it was not recorded"
+        "the last step and its reward (--last-step keep keeps them): the picture after it was not recorded"
     ]
     for one, other in zip(came, STREAM.episodes(), strict=True):
         np.testing.assert_array_equal(one.sensors["front"], other.sensors["front"][:-1])
@@ -284,7 +286,7 @@ def test_data_sets_of_others_lack_the_last_picture(foreign: Path) -> None:
         np.testing.assert_array_equal(one.sensors["state"], state[:-1])
         np.testing.assert_array_equal(one.actions, other.actions[:-1])
         assert not one.rewards.any() and one.notes == other.notes
-    came, dropped = read(foreign, last_step="repeat")
+    came, dropped = read(foreign)
     assert [len(held) for held in came] == [3, 5, 4]
     for one, other in zip(came, STREAM.episodes(), strict=True):
         np.testing.assert_array_equal(one.sensors["front"][-1], other.sensors["front"][-2])
@@ -311,19 +313,18 @@ def test_what_others_record_beyond_episodes_is_named(foreign: Path) -> None:
         foreign / DATA, lambda table: put(table, "timestamp", [0.0, 0.3, 0.4, *table["timestamp"].to_pylist()[3:]])
     )
     edit_table(foreign / EPISODES, lambda table: put(table, "tasks", [["a", "b"], ["c"], []]))
-    dropped = DroppedFields()
-    stream = read_lerobot(foreign, dropped)
-    came = list(stream.episodes())
+    stream = read_lerobot(foreign, DroppedFields())
+    came, dropped = read(foreign)
     assert [held.notes for held in came] == [{"task": "a"}, {"task": "c"}, {}]
     assert [dim.name for dim in stream.action_dims] == ["left", "right"]
     assert stream.env_args["env_name"] == "le"
     assert dropped == {
         "next.success": 0,
         "observation.images.depth": 0,
-        "next.reward, which is not there: 0 is written": 0,
+        "next.reward, which is not there: 0 is written (--reward and --dones say more)": 0,
         "timestamps, which are not those of even steps": 1,
         "all tasks of an episode but its first": 1,
-        "the last step: the picture after it was not recorded": 3,
+        "the picture after the last step: it was not recorded, and the last one is repeated": 3,
     }
 
 
