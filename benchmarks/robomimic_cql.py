@@ -191,7 +191,7 @@ def _take_critics(ours: Critic, theirs: list[Any]) -> None:
 
 def _take_encoder(ours: Any, theirs: Any) -> None:
     """Copy an encoder: the layers of each camera come in the same order."""
-    for key, trunk in ours.trunks.items():
+    for key, trunk in zip(ours.keys, ours.trunks, strict=True):
         given = theirs.nets["obs"].obs_nets[key]
         pairs = [*zip(trunk.parameters(), given.parameters(), strict=True)]
         pairs += zip(_statistics(trunk), _statistics(given), strict=True)

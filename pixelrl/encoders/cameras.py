@@ -1,6 +1,7 @@
 """From an observation to features: one trunk a camera, and proprioception beside them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,15 +26,15 @@ class PixelEncoder(ABC):
         Raises:
             PixelrlError: pictures too small for the convolutions.
         """
-        trunks = {}
+        trunks, width = [], spec.proprio_dim
         for key, shape in spec.stacks.items():
             try:
-                trunks[key] = self.trunk(shape)
-                trunks[key](torch.zeros(1, *shape))
+                trunks.append(self.trunk(shape))
+                width += trunks[-1](torch.zeros(1, *shape)).shape[1]
             except RuntimeError as error:
                 size = f"{shape[1]} x {shape[2]} pixels"
                 raise PixelrlError(f"{key}: {size} do not fit {type(self).__name__} ({error})") from error
-        return Cameras(spec, trunks)
+        return Cameras(spec, trunks, width)
 
 
 class Cameras(nn.Module):
@@ -46,19 +47,16 @@ class Cameras(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: Spec, trunks: dict[str, nn.Sequential]) -> None:
+    def __init__(self, spec: Spec, trunks: Sequence[nn.Sequential], features: int) -> None:
         super().__init__()
-        self.trunks = nn.ModuleDict(trunks)
+        self.trunks, self.features = nn.ModuleList(trunks), features
+        self.keys = tuple(spec.images)  # no names of modules: torch keeps some for itself
         self.register_buffer("mean", torch.tensor(spec.proprio_mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(spec.proprio_std, dtype=torch.float32))
-        shapes = spec.stacks.items()
-        with torch.no_grad():
-            widths = [self.trunks[key](torch.zeros(1, *shape)).shape[1] for key, shape in shapes]
-        self.features = sum(widths) + spec.proprio_dim
 
     def forward(self, obs: Observation) -> Tensor:
         """Encode pictures, uint8 or already scaled to [0, 1], as `[B, D]`."""
-        parts = [trunk(fractions(obs.images[key])) for key, trunk in self.trunks.items()]
+        parts = [trunk(fractions(obs.images[key])) for key, trunk in zip(self.keys, self.trunks, strict=True)]
         if len(self.mean):
             parts.append((obs.proprio - self.mean) / self.std)
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]  # a single part is not copied

@@ -1,6 +1,7 @@
 """Export a policy: one directory with the network, its contract, and proof that it acts as the checkpoint does."""
 
 import copy
+import math
 import os
 import tempfile
 import time
@@ -84,7 +85,7 @@ class Artefact(nn.Module):
     def __init__(self, networks: Networks, spec: Spec, sizes: Sizes) -> None:
         super().__init__()
         self.networks, self.spec, self.sizes = networks, spec, sizes
-        self.resize = nn.ModuleDict({key: Resize(sizes[key], (h, w)) for key, (_, h, w) in spec.images.items()})
+        self.resize = nn.ModuleList(Resize(sizes[key], (h, w)) for key, (_, h, w) in spec.images.items())
         for name, limits in zip(("low", "high"), action_limits(spec.action), strict=True):
             self.register_buffer(name, torch.from_numpy(limits).float())
 
@@ -95,7 +96,8 @@ class Artefact(nn.Module):
             sensors: in the order of the spec, uint8 `[B, H0, W0, k C]` per camera, then float32 `[B, D]` per vector.
         """
         named = dict(zip((*self.spec.images, *self.spec.proprio), sensors, strict=True))
-        images = {key: resize(rearrange(named[key], "b h w c -> b c h w")) for key, resize in self.resize.items()}
+        cameras = zip(self.spec.images, self.resize, strict=True)
+        images = {key: resize(rearrange(named[key], "b h w c -> b c h w")) for key, resize in cameras}
         none = torch.empty(sensors[0].shape[0], 0)
         proprio = torch.cat([none, *(named[key] for key in self.spec.proprio)], dim=-1)
         normalised = self.networks.policy(Observation(images=images, proprio=proprio)).mode
@@ -154,7 +156,9 @@ def export_policy(
             "sha256": {MODEL: sha256_of(staging / MODEL)},
         }
         write_json(staging / CONTRACT, contract)
-        parity = check_parity(ExportedPolicy(staging), policy, dict(artefact.resize.items()), sizes, frames)
+        parity = check_parity(
+            ExportedPolicy(staging), policy, dict(zip(spec.images, artefact.resize, strict=True)), sizes, frames
+        )
         write_json(staging / CONTRACT, contract | {"parity": parity})
         out.mkdir(exist_ok=True)
         for file in (MODEL, CONTRACT):  # a crash in between leaves a hash that does not fit: the runtime refuses it
@@ -229,5 +233,5 @@ def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes
         if min(height, width) < 1:
             raise PixelrlError(f"camera size of {key!r}: {height} x {width}; expected a height and a width [px]")
     for dim in spec.action:
-        if not dim.low < dim.high:
-            raise PixelrlError(f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; low must be below high")
+        if not -math.inf < dim.low <= dim.high < math.inf:  # a joint that is held has one value
+            raise PixelrlError(f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; expected low <= high")

@@ -6,7 +6,7 @@ float64, rounded. On the edge between two levels (x.5) both are right; taking th
 pixel from being counted as a wrong action.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,16 @@ from torch.nn.functional import interpolate
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
-from pixelrl.runtime.actions import action_limits, to_units
+from pixelrl.runtime.actions import ActionDim, action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.runtime.seeding import derive
 
 LIMIT = 1e-4
-"""The largest difference that passes, in normalised units and in the robot's."""
+"""The largest difference that passes, in normalised units: of half a dimension's range."""
+
+FLOAT32 = 8 * 2.0**-23
+"""How far arithmetic may move an action in the robot's units, as a part of it: 90 degrees may be 90.00001."""
 
 EDGE = 0.01
 """How near to x.5 a resized pixel must be for both neighbouring levels to be right. [levels of 255]"""
@@ -57,7 +60,8 @@ def check_parity(
         `limit`, and for `data` and `random` each: `frames`, and `normalised` and `robot`, the largest differences.
 
     Raises:
-        PixelrlError: a difference above 1e-4, or not a number; or pictures are not resized as they should be.
+        PixelrlError: a difference above 1e-4 of half a dimension's range, or not a number; or pictures are not resized
+            as they should be.
     """
     figures: dict[str, Any] = {"limit": LIMIT}
     keys = (*checkpoint.spec.images, *checkpoint.spec.proprio)
@@ -73,8 +77,9 @@ def check_parity(
             seen = sensed | {key: at_trained_size(key, sensed[key], shrink) for key, shrink in resize.items()}
             errors.append(differences(exported, checkpoint, sensed, seen))
         normalised, robot = np.concatenate(errors, axis=1)
+        judged = np.maximum(normalised, robot / half_ranges(checkpoint.spec.action))
         figures[source] = {"frames": count, "normalised": float(normalised.max()), "robot": float(robot.max())}
-        _check(np.maximum(normalised, robot), source, checkpoint.spec)
+        _check(judged, source, checkpoint.spec)
     return figures
 
 
@@ -95,6 +100,13 @@ def differences(
         action = exported.act({**sensed, **frames})
     error: NDArray[np.float64] = np.stack([exported(sensed) - expected, action - expected_robot])
     return np.abs(error)
+
+
+def half_ranges(dims: Sequence[ActionDim]) -> NDArray[np.float64]:
+    """Return what 1 means in each dimension, in the robot's units `[A]`, and so much more that roundings pass."""
+    low, high = action_limits(dims)
+    roundings = FLOAT32 * np.maximum(np.abs(low), np.abs(high))
+    return np.maximum((high - low) / 2 + roundings / LIMIT, np.finfo(np.float32).tiny)
 
 
 def random_frames(spec: Spec, sizes: Mapping[str, tuple[int, int]]) -> dict[str, NDArray[Any]]:
@@ -145,7 +157,7 @@ def _check(error: NDArray[np.float64], source: str, spec: Spec) -> None:
     if not error[frame, dim] <= LIMIT:
         raise PixelrlError(
             f"export: the exported policy differs from the checkpoint by {error[frame, dim]:.2e} "
-            f"in action {spec.action[dim].name!r} on frame {frame} of the {source} frames; "
+            f"of half the range in action {spec.action[dim].name!r} on frame {frame} of the {source} frames; "
             f"at most {LIMIT:.0e} passes. Nothing was written"
         )
 

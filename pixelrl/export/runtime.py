@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,14 @@ class ExportedPolicy:
         return self._run("normalised", check_sensors(sensors, self._inputs))
 
     def _run(self, output: str, sensors: Sensors) -> NDArray[np.float32]:
-        (action,) = self._session.run([output], dict(sensors))
-        return np.asarray(action, dtype=np.float32)
+        shape = (len(next(iter(sensors.values()))), len(self.contract["outputs"]["action"]["dims"]))
+        try:
+            action = np.asarray(self._session.run([output], dict(sensors))[0], dtype=np.float32)
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            raise PixelrlError(f"{MODEL}: does not run as {CONTRACT} says: {' '.join(str(error).split())}") from error
+        if action.shape != shape:
+            raise PixelrlError(f"{MODEL}: gives {list(action.shape)} for {output}; {CONTRACT} says {list(shape)}")
+        return action
 
 
 def check_sensors(sensors: Sensors, inputs: Mapping[str, InputSpec]) -> dict[str, NDArray[Any]]:
@@ -155,14 +162,33 @@ def _read_contract(path: Path) -> dict[str, Any]:
             raise PixelrlError(
                 f"{path}: has format {contract['format']}; this version of pixelrl reads {FORMAT}: export the run again"
             )
-        _input_specs(contract)
-        int(contract.get("history", 1))
-        for part in (contract["env_args"], contract["sha256"], *contract["outputs"]["action"]["dims"]):
-            dict(part)
-        contract["sha256"][MODEL]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_contract(contract)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged ({error!r})") from error
     return contract
+
+
+def _check_contract(contract: Mapping[str, Any]) -> None:
+    """Raise one of several errors unless a contract says all that we read in it, in the types that we expect."""
+
+    def expect(right: bool, what: str) -> None:
+        if not right:
+            raise ValueError(what)
+
+    history, rate = contract.get("history", 1), contract.get("control_freq")
+    expect(type(history) is int and history >= 1, f"history is {history!r}")
+    expect(rate is None or (type(rate) in (int, float) and 0 < rate < math.inf), f"control_freq is {rate!r}")
+    expect(isinstance(contract["env_args"], dict), "env_args is no object")
+    expect(isinstance(contract["sha256"][MODEL], str), "sha256 is no text")
+    expect(bool(contract["inputs"]), "inputs is empty")
+    for key, (kind, *shape) in ((key, (each["dtype"], *each["shape"][1:])) for key, each in contract["inputs"].items()):
+        sizes = all(type(size) is int and size >= 1 for size in shape)
+        expect(sizes and len(shape) == {"uint8": 3, "float32": 1}.get(kind), f"{key} is {kind} {shape}")
+        expect(kind != "uint8" or shape[2] % history == 0, f"{key} has {shape[-1]} channels for {history} pictures")
+    for dim in contract["outputs"]["action"]["dims"]:
+        limits = all(type(dim[end]) in (int, float) and math.isfinite(dim[end]) for end in ("low", "high"))
+        words = isinstance(dim["name"], str) and isinstance(dim["unit"], str) and len(dim) == 4
+        expect(limits and words and dim["low"] <= dim["high"], f"a dimension of the action is {dim}")
 
 
 def _read_model(path: Path, digest: str) -> bytes:

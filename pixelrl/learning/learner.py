@@ -86,9 +86,7 @@ class Learner:
         """
         with self.restoring_noise():
             direction = (differentiate or self.differentiate)(batch, self.generator)  # before anything moves
-            self.distributed.all_reduce_mean(
-                [each for side in direction.gradients for each in side if each is not None]
-            )
+            self.distributed.all_reduce_mean(direction.tensors)
         self.set_learning_rates()
         self.move(direction)
         self.step += 1

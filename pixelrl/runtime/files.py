@@ -24,9 +24,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     If the block raises, nothing becomes of it. The parent folder is made if it is missing.
     """
-    with _staging(path) as folder:
+    with naming(path), _staging(path) as folder:
         yield folder / path.name
         rename(folder / path.name, path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system say which file it is about: a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -38,7 +49,7 @@ def atomic_tree(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    with _staging(path) as folder:
+    with naming(path), _staging(path) as folder:
         yield folder / path.name
         for part in (folder / path.name).rglob("*"):
             flush(part)

@@ -1,8 +1,9 @@
 """Checkpoints: safetensors with a JSON header, written atomically. Nothing is ever unpickled."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pixelrl.learning.learner import Learner
+from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import Objective
 from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.runtime.files import atomic_path
 
-FORMAT = 3
-"""Of what is written; 3: Adam's state a parameter, and a hash over all tensors."""
+FORMAT = 4
+"""Of what is written; 4: the hash is over the header, too, and cameras are counted in the names of tensors."""
+
+HEADER: dict[str, type | tuple[type, ...]] = {
+    "step": int,
+    "seconds": (int, float),
+    "scaler": dict,
+    "device": str,
+    "tensors": int,
+}
+"""What a header says, and its types; that of a snapshot says the step alone."""
 
 
 def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
@@ -37,7 +49,7 @@ def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
         tensors |= prefixed(f"{objective.name}.optimiser", moments(objective))
     header = {
         "step": learner.step,
-        "seconds": seconds,
+        "seconds": float(seconds),
         "scaler": learner.scaler.state_dict(),
         "device": learner.device.type,
         "tensors": len(tensors),
@@ -56,7 +68,7 @@ def load(path: Path, learner: Learner) -> float:
         PixelrlError: the file is damaged, belongs to other networks or another kind of device, or is a snapshot.
     """
     tensors, header = read(path)
-    if header.get("tensors") != len(tensors):
+    if header.get("tensors") != len(tensors) or "generator" not in tensors:
         raise PixelrlError(f"{path}: holds networks alone, or not all of a checkpoint; resume from last.safetensors")
     if tensors["generator"].shape != learner.generator.get_state().shape:
         kind = header["device"]
@@ -94,13 +106,40 @@ def save_networks(path: Path, networks: nn.Module, step: int) -> None:
     write(path, tensors, {"step": step})
 
 
-def load_networks(path: Path, networks: nn.Module) -> int:
-    """Read the networks of a checkpoint or snapshot, and return its step."""
+def load_networks(path: Path, make: Callable[[], Networks]) -> tuple[Networks, int]:
+    """Read the networks of a checkpoint or snapshot on the CPU, and return them and their step.
+
+    They are made without memory first: a configuration that asks for more than the file holds is refused before it
+    takes any. A number without a bound would still make layers for ever, so they are counted.
+
+    Raises:
+        PixelrlError: the file is damaged, or belongs to other networks.
+    """
     tensors, header = read(path)
     values = section(tensors, "networks")
+    with torch.device("meta"), at_most_parameters(path, 4 * len(values) + 100):
+        networks = make()
     check_fit(path, networks.state_dict(), values)
-    networks.load_state_dict(values)
-    return int(header["step"])
+    networks.load_state_dict(values, assign=True)
+    return networks.eval().requires_grad_(False), header["step"]
+
+
+@contextmanager
+def at_most_parameters(path: Path, limit: int) -> Iterator[None]:
+    """Raise a `PixelrlError` where networks cannot be made, or more parameters are than the file of `path` can hold."""
+    made = itertools.count(1)
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        if next(made) > limit:
+            raise PixelrlError(f"{path}: belongs to other networks: config.json asks for more than the file holds")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise PixelrlError(f"{path}: config.json tells of no networks: {' '.join(str(error).split())}") from error
+    finally:
+        handle.remove()
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -112,13 +151,15 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
     whole = {key: value.detach().contiguous() for key, value in tensors.items()}
     try:
         with atomic_path(path) as temporary:
-            header = header | {"format": FORMAT, "sha256": digest(whole)}
+            header = header | {"format": FORMAT}
+            header["sha256"] = digest(whole, header)
             temporary.touch()
             mode = temporary.stat().st_mode  # as the umask says; the library would make a file for its owner alone
             save_file(whole, temporary, {"pixelrl": json.dumps(header)})
             temporary.chmod(mode)
     except (OSError, SafetensorError) as error:
-        raise PixelrlError(f"{path}: cannot be written ({error}); an earlier one is intact") from error
+        kept = "; the earlier one is intact" if path.exists() else ""
+        raise PixelrlError(f"{path}: cannot be written ({error}){kept}") from error
 
 
 def check_finite(tensors: dict[str, Tensor], step: int) -> None:
@@ -138,17 +179,21 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise PixelrlError(f"{path}: there is no such checkpoint")
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["pixelrl"])
-            if header.get("format", 1) != FORMAT:
+            header = dict(json.loads((file.metadata() or {})["pixelrl"]))
+            if (found := header.get("format", 1)) != FORMAT:
                 raise PixelrlError(
-                    f"{path}: format {header.get('format', 1)}, of another version of pixelrl; expected {FORMAT}: "
-                    "train it again, or use that version"
+                    f"{path}: format {found}, of another version of pixelrl; expected {FORMAT}: train it again, or use "
+                    "that version"
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
+        sha256 = header.pop("sha256")
+    except (SafetensorError, LookupError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not a checkpoint of pixelrl, or damaged ({error})") from error
-    if digest(tensors) != header.get("sha256"):
+    if digest(tensors, header) != sha256:
         raise PixelrlError(f"{path}: damaged: its numbers are not those that were written; use an earlier checkpoint")
+    for key, kind in HEADER.items() if "tensors" in header else [("step", int)]:
+        if not isinstance(header.get(key), kind):
+            raise PixelrlError(f"{path}: not a checkpoint of pixelrl: {key} is {header.get(key)!r}")
     return tensors, header
 
 
@@ -176,9 +221,9 @@ def form(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return a hash over names, shapes, types and bytes of tensors."""
-    sha = hashlib.sha256()
+def digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """Return a hash over a header, and names, shapes, types and bytes of tensors."""
+    sha = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()
         sha.update(f"{key} {form(tensor)}".encode())

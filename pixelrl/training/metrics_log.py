@@ -2,10 +2,11 @@
 
 import csv
 import os
+import time
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
-from pixelrl.runtime.files import atomic_path
+from pixelrl.runtime.files import atomic_path, naming
 from pixelrl.training.loop import Report
 
 
@@ -37,7 +38,7 @@ class CSVLog:
                 rows = list(csv.DictReader(file))
             self.columns += new
             self._rewrite(rows)
-        with self.path.open("a", newline="") as file:
+        with naming(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
             file.flush()
             os.fsync(file.fileno())
@@ -49,29 +50,54 @@ class CSVLog:
             writer.writerows(rows)
 
 
+class TensorBoardLog:
+    """One event a report, in a file that TensorBoard reads; it is to forget what a run wrote after `step` before."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # slow to import, and only training needs it
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / f"events.out.tfevents.{time.time_ns()}"
+        self._event, self._summary = Event, Summary
+        self._file = self.path.open("wb", buffering=0)  # an error is raised where it arises, and by no thread
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
+        self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, report: Report) -> None:
+        """Append the figures of one report."""
+        values = [self._summary.Value(tag=name, simple_value=value) for name, value in report.metrics.items()]
+        self._add(step=report.step, summary=self._summary(value=values))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _add(self, **content: Any) -> None:
+        with naming(self.path):
+            self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+
+
 class Log:
     """Write reports to `metrics.csv` and to `tensorboard/` in a run's directory."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
         self.csv = CSVLog(directory / "metrics.csv", step)
-        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        self.board = TensorBoardLog(directory / "tensorboard", step)
 
     def write(self, report: Report) -> None:
         """Write one report."""
         self.csv.write(report)
-        for name, value in report.metrics.items():
-            self.board.add_scalar(name, value, report.step)
+        self.board.write(report)
 
     def __enter__(self) -> "Log":
         """Return the log itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let everything reach the disk."""
+    def __exit__(self, *error: object) -> None:
+        """Close the files."""
         self.board.close()
 
 

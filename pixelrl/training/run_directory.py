@@ -9,6 +9,7 @@ RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def read_run(directory: Path) -> Run:
         body = json.loads(path.read_text())
         env_args = body.pop("env_args", {}) if isinstance(body, dict) else {}
         run = from_json(body, Run)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
     if not (isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)):
         raise PixelrlError(f"{path}: not the configuration of a run")
@@ -81,9 +82,8 @@ def read_run(directory: Path) -> Run:
 def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networks, int]:
     """Read a run and its trained networks on the CPU, and the step that they are from."""
     run = read_run(directory)
-    networks = build_networks(run.recipe, run.spec)
-    found = load_networks(checkpoint_path(directory, step), networks)
-    return run, networks.eval().requires_grad_(False), found
+    make = partial(build_networks, run.recipe, run.spec)
+    return run, *load_networks(checkpoint_path(directory, step), make)
 
 
 def pick_device(name: str) -> torch.device:

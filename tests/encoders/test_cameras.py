@@ -60,8 +60,8 @@ def test_cameras_stand_side_by_side_and_readings_are_normalised() -> None:
     encoder = CogCNN(channels=2).build(SPEC)
     features = encoder(obs)
     assert encoder.features == features.shape[1] == 2 * 3 * 3 + 2 * 2 * 3 + 4
-    front = encoder.trunks["front_image"](obs.images["front_image"] / 255)
-    wrist = encoder.trunks["wrist_image"](obs.images["wrist_image"] / 255)
+    front = encoder.trunks[0](obs.images["front_image"] / 255)
+    wrist = encoder.trunks[1](obs.images["wrist_image"] / 255)
     mean, std = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([1.0, 2.0, 0.5, 0.1])
     torch.testing.assert_close(features, torch.cat([front, wrist, (obs.proprio - mean) / std], dim=1))
     assert not any(parameter.shape == mean.shape and parameter is encoder.mean for parameter in encoder.parameters())
@@ -69,7 +69,7 @@ def test_cameras_stand_side_by_side_and_readings_are_normalised() -> None:
 
 def test_bytes_become_fractions() -> None:
     spec = only(1, 2, 2)
-    encoder = Cameras(spec, {"front_image": nn.Sequential(nn.Flatten())})  # type: ignore[arg-type]
+    encoder = Cameras(spec, [nn.Sequential(nn.Flatten())], 4)  # type: ignore[arg-type]
     obs = observation(size=3, spec=spec)  # type: ignore[arg-type]
     torch.testing.assert_close(encoder(obs), obs.images["front_image"].flatten(1) / 255)
 
@@ -105,5 +105,5 @@ def test_a_history_is_more_channels_of_one_picture() -> None:
     spec = replace(SPEC, history=3)
     encoder = CogCNN(channels=2).build(spec)
     assert encoder.features == CogCNN(channels=2).build(SPEC).features
-    assert next(encoder.trunks["front_image"].parameters()).shape[1] == 9
+    assert next(encoder.trunks[0].parameters()).shape[1] == 9
     assert encoder(observation(spec=spec)).shape == (6, encoder.features)

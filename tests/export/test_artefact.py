@@ -310,6 +310,15 @@ def test_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
         {"outputs": {"action": {}}},
         {"env_args": None},
         {"history": "many"},
+        {"history": 0},
+        {"history": 2},
+        {"control_freq": "fast"},
+        {"inputs": {}},
+        {"inputs": {"front_image": {"dtype": "uint8", "shape": ["B", "48", 48, 3]}}},
+        {"inputs": {"front_image": {"dtype": "uint8", "shape": ["B", 48]}}},
+        {"inputs": {"front_image": {"dtype": "float64", "shape": ["B", 48]}}},
+        {"outputs": {"action": {"dims": [{"name": "dx", "unit": "m", "low": "0", "high": 1}]}}},
+        {"outputs": {"action": {"dims": [{"name": "dx", "unit": "m", "low": 0, "high": 1, "is": "os"}]}}},
     ],
     ids=str,
 )
@@ -319,6 +328,64 @@ def test_contract_that_is_damaged_is_refused(exported: Exported, tmp_path: Path,
     (tmp_path / "policy.json").write_text(json.dumps(contract | harm))
     with pytest.raises(PixelrlError, match=r"policy.json: not the contract of an exported policy, or damaged"):
         ExportedPolicy(tmp_path)
+
+
+def test_contract_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_text("[" * 100_000)
+    with pytest.raises(PixelrlError, match=r"policy.json: not the contract of an exported policy, or damaged"):
+        ExportedPolicy(tmp_path)
+
+
+def test_network_that_is_not_as_its_contract_says_is_told(exported: Exported, tmp_path: Path) -> None:
+    (tmp_path / "policy.onnx").write_bytes((exported.directory / "policy.onnx").read_bytes())
+    contract = json.loads((exported.directory / "policy.json").read_text())
+    contract["outputs"]["action"]["dims"].pop()
+    (tmp_path / "policy.json").write_text(json.dumps(contract))
+    with pytest.raises(PixelrlError, match=r"policy.onnx: gives \[2, 3\] for action; policy.json says \[2, 2\]"):
+        ExportedPolicy(tmp_path).act(make_frames(2, CAMERA))
+    contract["inputs"]["gripper"]["shape"] = ["B", 2]
+    (tmp_path / "policy.json").write_text(json.dumps(contract))
+    with pytest.raises(PixelrlError, match=r"policy.onnx: does not run as policy.json says: .*gripper"):
+        ExportedPolicy(tmp_path)(make_frames(2, CAMERA) | {"gripper": np.zeros((2, 2), np.float32)})
+
+
+def test_joints_in_degrees_and_one_that_is_held_are_exported(tmp_path: Path) -> None:
+    dims = (
+        ActionDim(name="shoulder", low=-2048.0, high=2048.0, unit="deg"),
+        ActionDim(name="wrist", low=90.0 - 1e-6, high=90.0 + 1e-6, unit="deg"),
+        ActionDim(name="held", low=90.0, high=90.0, unit="deg"),
+    )
+    spec = replace(SPEC, action=dims)
+    result = go(make_networks(spec), tmp_path / "export", spec=spec)
+    assert result["parity"]["data"]["robot"] > 1e-5 and result["parity"]["data"]["normalised"] < 1e-5
+    actions = ExportedPolicy(tmp_path / "export").act(make_frames(5, CAMERA))
+    np.testing.assert_allclose(actions[:, 1:], 90.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("exported", ["shared"], indirect=True)
+def test_narrow_range_hides_no_difference(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = replace(SPEC, action=tuple(replace(dim, low=-1e-3, high=1e-3) for dim in SPEC.action))
+
+    def write_with_other_limits(path: Path, artefact: Artefact) -> None:
+        artefact.high = artefact.high * 1.001
+        write_onnx(path, artefact)
+
+    monkeypatch.setattr(artefact, "write_onnx", write_with_other_limits)
+    with pytest.raises(PixelrlError, match=r"differs from the checkpoint by .* of half the range in action"):
+        go(exported.networks, tmp_path / "new", spec=narrow)
+
+
+@pytest.mark.parametrize("key", ["pixels.top", "type", "keys", "items", "forward", "images/top", "a b"])
+def test_camera_may_have_any_name(tmp_path: Path, key: str) -> None:
+    spec = replace(SPEC, images={key: (3, 48, 48)})
+    frames = make_frames(20)
+    frames[key] = frames.pop("front_image")
+    networks = make_networks(spec)
+    go(networks, tmp_path / "export", spec=spec, frames=frames, camera_sizes=None)
+    policy = ExportedPolicy(tmp_path / "export")
+    assert next(iter(policy.contract["inputs"])) == key
+    expected = CheckpointPolicy(networks, spec, torch.device("cpu"))(frames)
+    np.testing.assert_allclose(policy(frames), expected, atol=1e-5)
 
 
 def test_network_that_onnxruntime_cannot_load_is_told(exported: Exported, tmp_path: Path) -> None:

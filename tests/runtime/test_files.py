@@ -38,6 +38,17 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    for write in (atomic_path, atomic_tree):
+        with pytest.raises(OSError, match=r"No space left on device: '.*/result\.json'"), write(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("half")
+    with pytest.raises(FileNotFoundError, match="other"), atomic_path(path):
+        (tmp_path / "other").read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_comes_back_and_nan_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     write_json(path, {"task": "Plateau · é", "interval": [0.1, 0.9]})

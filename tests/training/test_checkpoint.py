@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
-from pixelrl.learning.learner import Learner
+from pixelrl.learning.learner import Learner, build_networks
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
@@ -20,7 +21,7 @@ from pixelrl.terms.cql import CQL
 from pixelrl.terms.sac import Entropy
 from pixelrl.terms.td import TD
 from pixelrl.training import checkpoint
-from tests.tiny import learn, make_learner, make_networks, same, shrink, transitions
+from tests.tiny import SPEC, learn, make_learner, make_networks, same, shrink, transitions
 
 LEARNED = shrink(
     quick_cog_dr3(),
@@ -94,18 +95,17 @@ def test_the_file_is_plain_safetensors_with_a_json_header(tmp_path: Path) -> Non
 def test_a_snapshot_holds_the_networks_alone(tmp_path: Path) -> None:
     path, networks = tmp_path / "3.safetensors", make_networks(seed=1)
     checkpoint.save_networks(path, networks, 3)
-    other = make_networks(seed=2)
-    assert checkpoint.load_networks(path, other) == 3
-    assert same(networks, other)
+    other, step = checkpoint.load_networks(path, partial(make_networks, seed=2))
+    assert step == 3 and same(networks, other) and not any(each.requires_grad for each in other.parameters())
     assert all(name.startswith("networks.") for name in safetensors.torch.load_file(path))
 
 
 def test_networks_are_read_from_a_whole_checkpoint_too(tmp_path: Path) -> None:
     learner = learn(make_learner(shrink(cog())), 1)
     checkpoint.save(tmp_path / "last.safetensors", learner)
-    networks = make_learner(shrink(cog(), seed=9)).networks
-    assert checkpoint.load_networks(tmp_path / "last.safetensors", networks) == 1
-    assert same(networks, learner.networks)
+    make = partial(build_networks, shrink(cog(), seed=9), SPEC)
+    networks, step = checkpoint.load_networks(tmp_path / "last.safetensors", make)
+    assert step == 1 and same(networks, learner.networks)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
@@ -120,10 +120,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", disk_full)
-    with pytest.raises(PixelrlError, match=r"last\.safetensors: cannot be written \(no space"):
+    with pytest.raises(PixelrlError, match=r"last\.safetensors: cannot be .*no space.*; the earlier one is intact"):
         checkpoint.save(path, learn(learner, 1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(PixelrlError, match=r"first\.safetensors: cannot be written \(no space[^;]*$"):
+        checkpoint.save(tmp_path / "first.safetensors", learner)
 
 
 def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
@@ -132,10 +134,10 @@ def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
     with safetensors.safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["pixelrl"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    assert header.pop("format") == 3
+    assert header.pop("format") == 4
     safetensors.torch.save_file(tensors, path, {"pixelrl": json.dumps(header)})
-    for read in (checkpoint.load, lambda path, learner: checkpoint.load_networks(path, learner.networks)):
-        with pytest.raises(PixelrlError, match=r"last.safetensors: format 1, of another .*; expected 3"):
+    for read in (checkpoint.load, lambda path, learner: checkpoint.load_networks(path, lambda: learner.networks)):
+        with pytest.raises(PixelrlError, match=r"last.safetensors: format 1, of another .*; expected 4"):
             read(path, make_learner(shrink(quick_cog())))
 
 
@@ -163,16 +165,49 @@ def without_json(path: Path) -> None:
     safetensors.torch.save_file({"weight": torch.ones(2)}, path, {"pixelrl": "{"})
 
 
+def with_header(path: Path, header: str) -> None:
+    safetensors.torch.save_file({"weight": torch.ones(2)}, path, {"pixelrl": header})
+
+
+def with_nested_header(path: Path) -> None:
+    with_header(path, "[" * 100_000)
+
+
+def with_a_list_for_a_header(path: Path) -> None:
+    with_header(path, "[1, 2]")
+
+
+def with_a_word_for_a_step(path: Path) -> None:
+    checkpoint.write(path, {"networks.weight": torch.ones(2)}, {"step": "three"})
+
+
 def removed(path: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("harm", [truncated, garbled, emptied, foreign, pickled, without_json, removed])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        truncated,
+        garbled,
+        emptied,
+        foreign,
+        pickled,
+        without_json,
+        with_nested_header,
+        with_a_list_for_a_header,
+        with_a_word_for_a_step,
+        removed,
+    ],
+)
 def test_a_file_that_is_not_whole_and_ours_is_named(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     path, learner = tmp_path / "last.safetensors", make_learner(LEARNED)
     checkpoint.save(path, learner)
     harm(path)
-    for read in (lambda: checkpoint.load(path, learner), lambda: checkpoint.load_networks(path, learner.networks)):
+    for read in (
+        lambda: checkpoint.load(path, learner),
+        lambda: checkpoint.load_networks(path, lambda: learner.networks),
+    ):
         with pytest.raises(PixelrlError, match=r"last\.safetensors: (not a checkpoint of pixelrl|there is no such)"):
             read()
 
@@ -234,9 +269,23 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     start = 8 + int.from_bytes(whole[:8], "little")  # behind the header
     for place in range(start, len(whole), (len(whole) - start) // 10):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        for read in (lambda: checkpoint.load(path, learner), lambda: checkpoint.load_networks(path, learner.networks)):
+        for read in (
+            lambda: checkpoint.load(path, learner),
+            lambda: checkpoint.load_networks(path, lambda: learner.networks),
+        ):
             with pytest.raises(PixelrlError, match=r"last\.safetensors: damaged: its numbers are not those"):
                 read()
+
+
+def test_another_step_or_loss_scale_in_the_header_is_noticed(tmp_path: Path) -> None:
+    path, learner = tmp_path / "last.safetensors", learn(make_learner(replace(LEARNED, precision="fp16")), 1)
+    checkpoint.save(path, learner)
+    whole = path.read_bytes()
+    for was, now in ((rb"\"step\": 1", rb"\"step\": 7"), (rb"\"scale\": ", rb"\"scale\":1")):
+        assert whole.count(was) == 1
+        path.write_bytes(whole.replace(was, now))
+        with pytest.raises(PixelrlError, match=r"last\.safetensors: damaged: its numbers are not those"):
+            checkpoint.load(path, learner)
 
 
 def test_a_relabelled_type_is_noticed(tmp_path: Path) -> None:

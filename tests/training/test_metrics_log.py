@@ -91,3 +91,14 @@ def test_an_error_closes_the_log_and_is_not_swallowed(tmp_path: Path) -> None:
         raise ValueError("boom")
     assert len(rows(tmp_path / "metrics.csv")) == 1
     assert EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("a")[0].value == 1
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with Log(tmp_path, 0) as log, Path("/dev/full").open("wb", buffering=0) as full:
+        log.board._records._writer = full
+        with pytest.raises(OSError, match=r"No space left on device: '.*/events.out.tfevents"):
+            log.write(report(1, a=1.0))
+        log.csv.path.unlink()
+        log.csv.path.symlink_to("/dev/full")
+        with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.csv"):
+            log.write(report(2, a=1.0))

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from pixelrl.encoders.conv import CogCNN
+from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.launch.recipes import cog
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training import checkpoint
@@ -45,6 +48,8 @@ def test_an_environment_may_have_an_option_of_any_name(tmp_path: Path) -> None:
         (None, "not a run of `pixelrl train`: it has no config.json"),
         ("", r"config\.json: not a configuration of pixelrl, or damaged"),
         ("{", r"config\.json: not a configuration of pixelrl, or damaged"),
+        ("[" * 100_000, r"config\.json: not a configuration of pixelrl, or damaged"),
+        ('{"a": ' * 900 + "1" + "}" * 900, r"config\.json: not "),
         ("[]", r"config\.json: not the configuration of a run"),
         (json.dumps(to_json(RUN.recipe)), r"config\.json: not the configuration of a run"),
         (
@@ -76,6 +81,26 @@ def test_trained_networks_are_read_to_be_used(tmp_path: Path) -> None:
     assert step == 2 and not same(earlier, networks)
     with pytest.raises(PixelrlError, match=r"snapshots/7\.safetensors: there is no such checkpoint"):
         read_networks(tmp_path, 7)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"critic_hidden": (10**6, 10**6)},  # 8 TB
+        {"critic_hidden": (10**12, 10**12)},
+        {"critic_hidden": (1.5, 8)},
+        {"actor_hidden": (1,) * 10_000},
+        {"ensemble": 10**9},
+        {"encoder": CogCNN(channels=10**7)},
+        {"encoder": ImpalaCNN(blocks=10**9)},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_networks_that_the_checkpoint_does_not_hold_are_never_made(tmp_path: Path, changes: dict[str, Any]) -> None:
+    checkpoint.save(checkpoint_path(tmp_path), make_learner(RUN.recipe))
+    replace(RUN, recipe=replace(RUN.recipe, **changes)).write(tmp_path)
+    with pytest.raises(PixelrlError, match=r"last\.safetensors: (belongs to other networks|config\.json tells of no)"):
+        read_networks(tmp_path)
 
 
 def test_the_device_is_chosen_by_name() -> None:
