@@ -10,6 +10,7 @@ from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.buffer.value_checks import check_values, target_range_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
 from pixelrl.learning.recipe import Recipe
@@ -29,7 +30,7 @@ def load_training_data(
     distributed: Distributed = SINGLE_PROCESS,
     console: Console,
 ) -> Mixture:
-    """Read the data as a recipe wants them, for our share of each batch, and say where their frames live.
+    """Read the data as a recipe wants them, for our share of each batch; say where they live and what is learned from.
 
     Raises:
         PixelrlError: data that do not fit, or that a critic cannot learn a value from.
@@ -63,11 +64,9 @@ def load_training_data(
             copies=distributed.local_world_size,
             progress=lambda more, total: bar.update(job, advance=more, total=total, note="frames"),
         )
-    console.print(mixture.plan.reason, highlight=False)
-    table = mixture.table
-    if recipe.critic and not table.reward[table.source == 0].any():
-        raise PixelrlError(
-            f"{sources[0].files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
-            "from; give data with successes, or use a recipe without a critic, such as bc"
-        )
+    console.print(mixture.plan.reason, highlight=False, soft_wrap=True)
+    for line in mixture.ledger.lines():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if recipe.critic:
+        check_values(mixture, target_range_of(recipe.critic))
     return mixture

@@ -61,6 +61,8 @@ class Recipe:
     """what ends an episode for the value: nothing (COG), reaching the goal, or the file's dones; time-outs never do"""
     reward_scale: float = 1.0
     """factor on the task data's rewards (the prior data's are zero)"""
+    reward_shift: float = 0.0
+    """added to the task data's rewards after that, say 1 for costs of 1 a step and 0 in the goal"""
     task_share: float | None = None
     """share of the task data in each batch; None: all transitions alike, as COG"""
     images: tuple[str, ...] | None = None
@@ -94,6 +96,7 @@ class Recipe:
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),
             ("reward_scale", math.isfinite(self.reward_scale), "a number"),
+            ("reward_shift", math.isfinite(self.reward_shift), "a number"),
             (
                 "task_share",
                 self.task_share is None or 0 < self.task_share < 1,

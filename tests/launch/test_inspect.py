@@ -21,7 +21,9 @@ import pixelrl.launch.commands.inspect as inspection
 from pixelrl.datasets.inspect.crash_probe import crashing_files
 from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.launch.cli import main
+from pixelrl.launch.commands.train import parse
 from pixelrl.launch.reports.inspection_figures import bars, counts, curve, heat
+from pixelrl.runtime.errors import PixelrlError
 from tests.arm import FRONT, write_arm
 from tests.dots import CAMERA, write_dots
 
@@ -75,6 +77,35 @@ def test_task_and_prior_that_do_not_fit(
     assert not (tmp_path / "task.inspection.png").exists()
     code, out, _ = pixelrl(monkeypatch, capsys, task, prior)
     assert code == 0  # each by itself is good
+
+
+def test_training_may_start_means_that_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_dots(tmp_path / "prior.h5", "prior", 6)
+    with h5py.File(task, "a") as file:
+        for demo in file["data"].values():
+            demo["rewards"][...] = demo["rewards"][()] - 1  # costs
+    files = ("--task", str(task), "--prior", str(prior))
+    code, out, err = pixelrl(monkeypatch, capsys, *files, "--no-sheet")
+    assert code == 1 and "the rewards of the task are costs" in err and "--reward-shift 10 makes" in err
+    assert "task: 6 demos" in out and "observations that are learned from: agentview_image, robot0_eef_pos" in out
+    with pytest.raises(PixelrlError, match="the rewards of the task are costs"):
+        parse("quick_cog_dr3", [*files, "--out", str(tmp_path / "run")])()
+    code, out, _ = pixelrl(monkeypatch, capsys, *files, "--no-sheet", "--recipe", "quick_cog_dr3 --reward-shift 10")
+    assert code == 0 and "training may start" in out
+    code, _, err = pixelrl(monkeypatch, capsys, *files, "--no-sheet", "--recipe", "slow_cog")
+    assert code == 1 and "--recipe slow_cog: begins with no recipe; there are quick_cog_dr3" in err
+
+
+def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prior = write_dots(tmp_path / "prior.h5", "prior", 6)
+    code, _, err = pixelrl(monkeypatch, capsys, "--task", prior, "--no-sheet")
+    assert code == 1 and "no transition of the task data has a reward" in err
+    code, out, _ = pixelrl(monkeypatch, capsys, "--task", prior, "--no-sheet", "--recipe", "quick_bc")
+    assert code == 0 and "training may start" in out
 
 
 def test_json_and_nothing_else(

@@ -62,7 +62,7 @@ def load_dataset(
     check_together(sources)
     opened = []
     for source in sources:
-        request = Request(mask=source.mask, images=images, proprio=proprio)
+        request = Request(mask=source.mask, images=images, proprio=proprio, required=source.required())
         opened.append([open_recorded_file(path, request, cache_dir) for path in source.paths()])
     check_alike([file.contents for files in opened for file in files])
     used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
@@ -73,7 +73,7 @@ def load_dataset(
     if plan.place == "cache":
         for file in (file for files in opened for file in files):
             file.keep_numbers()
-    table = read_transitions(used, index, pictures, actions=actions)
+    table = read_transitions(sources, used, index, pictures, actions=actions)
     task = next((number for number, source in enumerate(sources) if source.reward_scale), 0)
     return Mixture(
         table,
@@ -81,6 +81,7 @@ def load_dataset(
         spec=_spec(table, opened[0][0].contents, sources, history),
         env_args=opened[task][0].contents.env_args,
         plan=plan,
+        ignored=opened[0][0].contents.ignored,
         seed=seed,
         home=device if plan.place == "gpu" else CPU,
         pin=device.type == "cuda",

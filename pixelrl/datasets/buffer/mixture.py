@@ -4,6 +4,7 @@ What COG does by writing zeros into a buffer is a rule here: `Source.reward_scal
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelrl.datasets.buffer.episodes import Transitions, select_transitions
 from pixelrl.datasets.buffer.frames import gather
+from pixelrl.datasets.buffer.ledger import account
 from pixelrl.datasets.buffer.memory_plan import MemoryPlan
-from pixelrl.datasets.buffer.sampling import Quotas, before_end, fold, return_to_go
+from pixelrl.datasets.buffer.sampling import Quotas
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
 from pixelrl.learning.batch import Batch, Observation, Spec
@@ -33,6 +36,8 @@ class Mixture:
         spec: shapes and scales of the data.
         env_args: robomimic's description of the environment.
         plan: where its frames live.
+        transitions: which steps are sampled, and what follows each.
+        ledger: an account of what is learned from, and what is not.
         largest_reward: of one step, in size, as the sources' rules have it.
     """
 
@@ -44,6 +49,7 @@ class Mixture:
         spec: Spec,
         env_args: Mapping[str, Any],
         plan: MemoryPlan,
+        ignored: Mapping[str, str] = MappingProxyType({}),
         batch_size: int,
         seed: int,
         gamma: float,
@@ -62,6 +68,7 @@ class Mixture:
             spec: see above.
             env_args: see above.
             plan: see above.
+            ignored: observation keys that are not learned from, and why.
             batch_size: B, of all ranks together.
             seed: of the batches.
             gamma: discount per step.
@@ -73,7 +80,7 @@ class Mixture:
             ranks: how many learners share a batch.
 
         Raises:
-            DataError: a batch that cannot be shared.
+            DataError: a batch that cannot be shared, or a source of which nothing can be learned from.
         """
         if batch_size % ranks or not 0 <= rank < ranks:
             raise DataError(f"rank {rank} of {ranks} ranks, batch size {batch_size}; expected a multiple of the ranks")
@@ -81,27 +88,22 @@ class Mixture:
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
         self._home, self._pin = home, pin
-        self._prepare(sources, gamma, n_step, ends)
+        self.transitions = select_transitions(table, sources, gamma=gamma, n_step=n_step, ends=ends)
+        self.ledger = account(table, self.transitions, sources, spec, ignored)
+        self.largest_reward = float(self.transitions.reward.abs().max())
+        self._prepare(self.transitions)
 
-    def _prepare(self, sources: Sequence[Source], gamma: float, n_step: int, ends: Ends) -> None:
-        """Work out what follows each transition, and bring it to where batches are put together."""
+    def _prepare(self, transitions: Transitions) -> None:
+        """Bring what follows each transition to where batches are put together."""
         table = self.table
-        scale = torch.tensor([source.reward_scale for source in sources])[table.source]
-        shift = torch.tensor([source.reward_shift for source in sources])[table.source]
-        reward = table.reward * scale + shift
-        self.largest_reward = float(reward.abs().max())
-        end = _true_ends(table, scale, [source.ends or ends for source in sources])
-        folded, discount, steps = fold(reward, end, table.last, gamma=gamma, n_step=n_step)
-        following = torch.arange(len(table)) + steps
-        following -= table.last[following - 1].long()  # nothing follows the last action but itself
-        paid = return_to_go(reward, end, table.last, gamma=gamma)
-        columns = {"action": table.action, "source": table.source, "proprio": table.proprio}
-        columns |= {"frame": table.frame, "first": table.first, "steps": steps, "following": following}
-        columns |= {"reward": folded, "discount": discount, "return_to_go": paid}
+        columns = {"action": table.action, "source": table.source, "proprio": table.proprio, "frame": table.frame}
+        columns |= {"first": transitions.first, "after": transitions.after, "following": transitions.following}
+        columns |= {"reward": transitions.folded, "discount": transitions.discount}
+        columns |= {"return_to_go": transitions.return_to_go}
         self._columns = {name: column.to(self._home) for name, column in columns.items()}
         self._back = torch.arange(1 - self.spec.history, 1, device=self._home)
-        self._live: NDArray[np.int64] = np.flatnonzero(before_end(end, table.demo))
-        self._edges = np.searchsorted(table.source.numpy()[self._live], np.arange(len(sources) + 1))
+        self._live: NDArray[np.int64] = np.flatnonzero(transitions.sampled.numpy())
+        self._edges = np.searchsorted(table.source.numpy()[self._live], np.arange(len(self.sources) + 1))
 
     def __len__(self) -> int:
         """Return the number of transitions that are sampled."""
@@ -112,8 +114,8 @@ class Mixture:
         drawn = torch.from_numpy(self._draw(step)[self._rank :: self._ranks].copy())
         index = (drawn.pin_memory() if self._pin else drawn).to(self._home, non_blocking=True)
         frame, first = self._rows("frame", index), self._rows("first", index)
-        instants = torch.cat([frame, frame + self._rows("steps", index)])
-        # one gather for s and s': [2B, k] frames, none of them before the first of its demo
+        instants = torch.cat([frame, self._rows("after", index)])
+        # one gather for s and s': [2B, k] frames, none of them before the first of its episode
         windows = torch.maximum(instants[:, None] + self._back, first.repeat(2)[:, None]).flatten()
         images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.table.images.items()}
         proprio = self._rows("proprio", instants)
@@ -155,16 +157,3 @@ class Mixture:
         else:
             stacked.copy_(apart)
         return rearrange(stacked, "n h w k c -> n (k c) h w")
-
-
-def _true_ends(table: TransitionTable, scale: Tensor, ends: Sequence[Ends]) -> Tensor:
-    """Return bool `[T]`: the steps beyond which there is nothing to bootstrap; see `Ends`."""
-    rules = {
-        "never": torch.zeros_like(table.done),
-        "dones": table.done,
-        "goal": table.done & (table.reward > 0) & (scale != 0),
-    }
-    end = torch.zeros_like(table.done)
-    for source, rule in enumerate(ends):
-        end |= rules[rule] & (table.source == source)
-    return end

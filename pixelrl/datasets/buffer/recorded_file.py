@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,6 +16,15 @@ from pixelrl.datasets.buffer.copy_pictures import copy_pictures
 from pixelrl.datasets.hdf5.reader import FileContents, read_contents, read_demos
 from pixelrl.runtime.actions import ActionDim
 
+ARRAYS = {
+    "actions": np.float32,
+    "rewards": np.float32,
+    "dones": np.bool_,
+    "next_missing": np.bool_,
+    "proprio": np.float32,
+}
+"""The arrays of `Numbers`, by which they are kept."""
+
 
 class Request(TypedDict):
     """What is asked of a file, as `read_contents` takes it."""
@@ -23,16 +32,19 @@ class Request(TypedDict):
     mask: str | None
     images: Sequence[str] | None
     proprio: Sequence[str] | None
+    required: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """All but the pictures of some demos, one after another: actions `[T, A]`, rewards, dones, proprio `[F, P]`."""
+    """All but the pictures of some demos, one after another: `[T, ...]`, proprio `[F, P]`; see `Demo`."""
 
     actions: NDArray[np.float32]
     rewards: NDArray[np.float32]
     dones: NDArray[np.bool_]
+    next_missing: NDArray[np.bool_]
     proprio: NDArray[np.float32]
+    clocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +68,14 @@ class RecordedFile:
         """Keep the numbers, so that they are there at once the next time; all demos of the request must be here."""
 
         def fill(folder: Path) -> None:
-            numbers = _read_numbers(self.contents)
-            for field in fields(numbers):
-                getattr(numbers, field.name).tofile(folder / f"{field.name}.bin")
+            for name in ARRAYS:
+                getattr(numbers, name).tofile(folder / f"{name}.bin")
 
+        if self.cache.get(_unit_name("numbers", self.request)) is not None:
+            return
+        numbers = _read_numbers(self.contents)
         notes = {key: value for key, value in asdict(self.contents).items() if key != "path"}
-        self.cache.make(_unit_name("numbers", self.request), notes, fill)
+        self.cache.make(_unit_name("numbers", self.request), {**notes, "clocks": numbers.clocks}, fill)
 
     def kept_pictures(self, key: str) -> Unit | None:
         """Return a camera's pictures of all demos of the file, if they are kept: uint8 `[F, H, W, C]`."""
@@ -70,7 +84,7 @@ class RecordedFile:
     def not_kept(self) -> FileContents | None:
         """Return all demos of the file with the cameras that the cache lacks, or None if it lacks none."""
         keys = [key for key in self.contents.pictures if self.kept_pictures(key) is None]
-        return read_contents(self.contents.path, images=keys, proprio=()) if keys else None
+        return read_contents(self.contents.path, images=keys, proprio=(), required=()) if keys else None
 
     def keep_pictures(self, lacking: FileContents, workers: int, progress: Callable[[int], None]) -> None:
         """Keep the pictures that `not_kept` returned; `progress` gets how many were copied since its last call.
@@ -100,11 +114,14 @@ def _read_numbers(contents: FileContents) -> Numbers:
     demos = [*read_demos(replace(contents, pictures={}))]
     none = [np.empty((len(demo.actions) + 1, 0), np.float32) for demo in demos]
     proprio = [np.concatenate([empty, *demo.sensors.values()], 1) for empty, demo in zip(none, demos, strict=True)]
+    growing = set.intersection(*(set(demo.clocks) for demo in demos))
     return Numbers(
         actions=np.concatenate([demo.actions for demo in demos]),
         rewards=np.concatenate([demo.rewards for demo in demos]),
         dones=np.concatenate([demo.dones for demo in demos]),
+        next_missing=np.concatenate([demo.next_missing for demo in demos]),
         proprio=np.concatenate(proprio),
+        clocks=tuple(key for key in contents.vectors if key in growing),
     )
 
 
@@ -114,17 +131,16 @@ def _kept_numbers(contents: FileContents, unit: Unit) -> Numbers:
     lengths, used = np.array([*demos.values()]), np.array([name in contents.demos for name in demos])
     steps, frames = np.repeat(used, lengths), np.repeat(used, lengths + 1)
     width, vectors = len(contents.action), sum(contents.vectors.values())
-    return Numbers(
-        actions=np.fromfile(unit.folder / "actions.bin", np.float32).reshape(len(steps), width)[steps],
-        rewards=np.fromfile(unit.folder / "rewards.bin", np.float32)[steps],
-        dones=np.fromfile(unit.folder / "dones.bin", np.bool_)[steps],
-        proprio=np.fromfile(unit.folder / "proprio.bin", np.float32).reshape(len(frames), vectors)[frames],
-    )
+    arrays = {name: np.fromfile(unit.folder / f"{name}.bin", dtype) for name, dtype in ARRAYS.items()}
+    arrays["actions"] = arrays["actions"].reshape(len(steps), width)
+    arrays["proprio"] = arrays["proprio"].reshape(len(frames), vectors)
+    chosen: dict[str, Any] = {name: array[frames if name == "proprio" else steps] for name, array in arrays.items()}
+    return Numbers(**chosen, clocks=tuple(unit.notes["clocks"]))
 
 
 def _kept_contents(path: Path, unit: Unit) -> FileContents:
     """Return the contents that a unit of numbers is of."""
-    held: dict[str, Any] = dict(unit.notes)
+    held: dict[str, Any] = {key: value for key, value in unit.notes.items() if key != "clocks"}
     held["pictures"] = {key: (h, w, c) for key, (h, w, c) in held["pictures"].items()}
     held["action"] = tuple(ActionDim(**dim) for dim in held["action"])
     return FileContents(path=path, **held)

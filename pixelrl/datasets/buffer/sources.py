@@ -8,18 +8,22 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from pixelrl.datasets.rewards import RULE, check_rule
 from pixelrl.runtime.errors import DataError
 
 Ends = Literal["never", "goal", "dones"]
 """Which steps truly end an episode, so that nothing is bootstrapped beyond them.
 
 - never: none, as in COG, whose rewards are paid at every step in the goal: values reach 1 / (1 - gamma).
-- goal: those recorded with `done` set and a reward above 0, in sources whose rewards count: robomimic may also set
-  `done` at the last step of every demo, and a source whose rewards are scaled by 0 has no goal.
-- dones: those recorded with `done` set.
+- goal: those with `done` set and a reward above 0 (of costs, the highest), in sources whose rewards count: robomimic
+  may also set `done` at the last step of every demo, and a source whose rewards are scaled by 0 has no goal.
+- dones: those with `done` set.
 
-What was recorded after the first such step of a demo is not sampled.
+What was recorded after the first such step of an episode is not sampled.
 """
+
+Dones = Literal["recorded", "last"]
+"""Which steps have `done` set: as the file has it, or the last one of each episode."""
 
 Pick = Literal["first", "random"]
 """Which demos a fraction of them is: the first ones, or some drawn by the seed."""
@@ -38,8 +42,10 @@ class Source:
         fraction: the part of those demos to use, at least one; with the same seed a smaller part of the same files
             lies within a larger one.
         pick: which ones.
-        reward_scale: the reward is `reward_scale * recorded + reward_shift`; 0 for prior data.
-        reward_shift: see `reward_scale`.
+        reward: where its rewards come from; see `rewards.RULE`.
+        reward_scale: the reward is `reward_scale * reward + reward_shift`; 0 for prior data.
+        reward_shift: see `reward_scale`; say 1 for costs, so that a step costs nothing and the goal pays 1.
+        dones: which steps have `done` set.
         ends: what ends its episodes; None: as the mixture says.
     """
 
@@ -49,8 +55,10 @@ class Source:
     mask: str | None = None
     fraction: float = 1.0
     pick: Pick = "random"
+    reward: str = "recorded"
     reward_scale: float = 1.0
     reward_shift: float = 0.0
+    dones: Dones = "recorded"
     ends: Ends | None = None
 
     def __post_init__(self) -> None:
@@ -61,8 +69,10 @@ class Source:
             ("share", self.share is None or 0.001 <= self.share < np.inf, "at least 0.001"),
             ("fraction", 0 < self.fraction <= 1, "above 0 and at most 1"),
             ("pick", self.pick in get_args(Pick), " or ".join(get_args(Pick))),
+            ("reward", check_rule(self.reward), RULE),
             ("reward_scale", np.isfinite(self.reward_scale), "a number"),
             ("reward_shift", np.isfinite(self.reward_shift), "a number"),
+            ("dones", self.dones in get_args(Dones), ", ".join(get_args(Dones))),
             ("ends", self.ends is None or self.ends in get_args(Ends), ", ".join(get_args(Ends))),
         ):
             if not allowed:
@@ -84,6 +94,10 @@ class Source:
             for path in matches:
                 found.setdefault(path.resolve(), path)
         return tuple(found.values())
+
+    def required(self) -> tuple[str, ...]:
+        """Return what its files must hold beside actions and observations."""
+        return tuple(name for name, rule in (("rewards", self.reward), ("dones", self.dones)) if rule == "recorded")
 
     def rule(self) -> dict[str, Any]:
         """Return everything but the name and the files, as JSON values."""

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from pixelrl.datasets.buffer.frames import FrameIndex, Frames
 from pixelrl.datasets.buffer.recorded_file import Numbers, RecordedFile
+from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.hdf5.reader import FileContents
+from pixelrl.datasets.rewards import reward_episodes
 from pixelrl.runtime.actions import ROUNDING, ActionDim, ActionRange, to_units
 from pixelrl.runtime.errors import DataError
 
@@ -25,14 +27,16 @@ class TransitionTable:
         images: observation key -> its F pictures, wherever they live.
         proprio: float32 `[F, P]`, raw.
         action: float32 `[T, A]` in [-1, 1].
-        reward: float32 `[T]`, as recorded.
-        done: bool `[T]`, as recorded.
+        reward: float32 `[T]`, by the rule `Source.reward`, unscaled.
+        done: bool `[T]`, by the rule `Source.dones`.
+        next_missing: bool `[T]`, the frame after the step was not recorded; an episode ends there.
         frame: int64 `[T]`, the frame before the transition; the frame after it is `frame + 1`.
-        first: int64 `[T]`, the first frame of its demo.
         last: bool `[T]`, the last transition of its demo.
         demo: int64 `[T]`, counting over all files; a demo that two sources use counts twice, and has its frames once.
         source: int64 `[T]`.
         dims: what each dimension of the action means.
+        recorded: float32 `[T]`, the rewards that the files hold.
+        clocks: observation keys that grow with every frame of every demo, as time does.
         actions: how they were brought to [-1, 1].
     """
 
@@ -41,12 +45,14 @@ class TransitionTable:
     action: Tensor
     reward: Tensor
     done: Tensor
+    next_missing: Tensor
     frame: Tensor
-    first: Tensor
     last: Tensor
     demo: Tensor
     source: Tensor
     dims: tuple[ActionDim, ...]
+    recorded: Tensor
+    clocks: tuple[str, ...] = ()
     actions: ActionRange = "unit"
 
     def __len__(self) -> int:
@@ -55,7 +61,7 @@ class TransitionTable:
 
     def fingerprint(self) -> str:
         """Return a checksum of what was recorded: all numbers, and some of the pictures, evenly spaced."""
-        arrays = [self.action, self.reward, self.done, self.last, self.source, self.proprio]
+        arrays = [self.action, self.reward, self.done, self.next_missing, self.last, self.source, self.proprio]
         some = torch.arange(0, len(self.proprio), max(1, len(self.proprio) // 256))
         checksum = 0
         for array in arrays:
@@ -66,7 +72,8 @@ class TransitionTable:
 
 
 def read_transitions(
-    sources: Sequence[Sequence[RecordedFile]],
+    sources: Sequence[Source],
+    used: Sequence[Sequence[RecordedFile]],
     index: FrameIndex,
     images: Mapping[str, Frames],
     *,
@@ -74,12 +81,13 @@ def read_transitions(
 ) -> TransitionTable:
     """Read the numbers of all sources into one table, file by file, beside pictures that are there.
 
+    `used` are the files of each source.
     `actions="min-max"` maps each dimension's range in the data to [-1, 1] and rewrites `dims` accordingly.
 
     Raises:
         DataError: actions out of range, or whatever `RecordedFile.numbers` finds.
     """
-    files = [file for source in sources for file in source]
+    files = [file for source in used for file in source]
     numbers = [file.numbers() for file in files]
     if actions == "unit":
         for file, each in zip(files, numbers, strict=True):
@@ -87,23 +95,36 @@ def read_transitions(
     contents, starts = files[0].contents, np.concatenate([index.first_frames(file.contents) for file in files])
     lengths = np.array([steps for file in files for steps in file.contents.demos.values()])
     demo, ends = np.repeat(np.arange(len(lengths)), lengths), lengths.cumsum()
-    first = starts[demo]
     here = np.arange(ends[-1])
+    last = here == (ends - 1)[demo]
+    rules = [source for source, some in zip(sources, used, strict=True) for _ in some]
+    cut = last | _joined([each.next_missing for each in numbers])
+    cuts = np.split(cut, np.cumsum([_steps([file]) for file in files])[:-1])
+    rewards = [
+        reward_episodes(rule.reward, file.contents.path, file.contents.demos, each.rewards, stops)
+        for rule, file, each, stops in zip(rules, files, numbers, cuts, strict=True)
+    ]
+    dones = [
+        stops if rule.dones == "last" else each.dones for rule, each, stops in zip(rules, numbers, cuts, strict=True)
+    ]
     frames = np.repeat(starts - (lengths + 1).cumsum() + lengths + 1, lengths + 1) + np.arange(len(here) + len(lengths))
     proprio = np.empty((index.count, sum(contents.vectors.values())), np.float32)
     proprio[frames] = _joined([each.proprio for each in numbers])
+    growing = set.intersection(*(set(each.clocks) for each in numbers))
     table = TransitionTable(
         images=images,
         proprio=torch.from_numpy(proprio),
         action=torch.from_numpy(_joined([each.actions for each in numbers])),
-        reward=torch.from_numpy(_joined([each.rewards for each in numbers])),
-        done=torch.from_numpy(_joined([each.dones for each in numbers])),
-        frame=torch.from_numpy(first + here - (ends - lengths)[demo]),
-        first=torch.from_numpy(first),
-        last=torch.from_numpy(here == (ends - 1)[demo]),
+        reward=torch.from_numpy(_joined(rewards)),
+        done=torch.from_numpy(_joined(dones)),
+        next_missing=torch.from_numpy(_joined([each.next_missing for each in numbers])),
+        frame=torch.from_numpy(starts[demo] + here - (ends - lengths)[demo]),
+        last=torch.from_numpy(last),
         demo=torch.from_numpy(demo),
-        source=torch.from_numpy(np.repeat(np.arange(len(sources)), [_steps(source) for source in sources])),
+        source=torch.from_numpy(np.repeat(np.arange(len(used)), [_steps(some) for some in used])),
         dims=contents.action,
+        recorded=torch.from_numpy(_joined([each.rewards for each in numbers])),
+        clocks=tuple(key for key in contents.vectors if key in growing),
     )
     return _normalised(table) if actions == "min-max" else replace(table, action=table.action.clamp_(-1, 1))
 

@@ -33,7 +33,7 @@ UNITS = ("robots", "control_freq", "controller_configs")
 def compare(files: Sequence[FileInspection]) -> Iterator[Issue]:
     """Run all checks of this module; alike issues of several files become one."""
     first = files[0]
-    found = list(unrewarded(files))
+    found: list[Issue] = []
     for other in files[1:]:
         found += mismatch(first, other)
         found += environments(first, other)
@@ -50,14 +50,6 @@ def merged(issues: Iterable[Issue]) -> Iterator[Issue]:
         groups.setdefault((issue.check, issue.level, issue.where), []).append(issue)
     for first, *more in groups.values():
         yield replace(first, message=f"{first.message} (and so {len(more)} more)") if more else first
-
-
-def unrewarded(files: Sequence[FileInspection]) -> Iterator[Issue]:
-    """Find task data without any reward: there is no value to learn then."""
-    task = [each for each in files if each.role == "task"]
-    if task and not any(each.statistics.rewarded for each in task):
-        message = "no step of the task data is rewarded: there is no value to learn, and only imitation (bc) can train"
-        yield _issue(task[0], "rewards", "rewards", message, level="error")
 
 
 def mismatch(first: FileInspection, other: FileInspection) -> Iterator[Issue]:

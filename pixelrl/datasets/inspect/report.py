@@ -67,10 +67,11 @@ class FileReport:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectionReport:
-    """Reports on files, and the issues that concern several of them."""
+    """Reports on files, the issues that concern several of them, and the lines of training's own ledger."""
 
     reports: tuple[FileReport, ...]
     between: tuple[Issue, ...]
+    ledger: tuple[str, ...] = ()
 
     @property
     def issues(self) -> tuple[Issue, ...]:

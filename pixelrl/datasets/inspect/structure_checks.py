@@ -35,7 +35,7 @@ def check_members(structure: FileStructure) -> Iterator[Occurrence]:
             message = "held by the fewer demos, so not read"
             yield Occurrence("structure", "warning", key, message, name)
         if not demo.has_last_frame:
-            message = "missing: the last transition is dropped, and its reward with it,"
+            message = "missing: the last step counts where it reaches the goal, and is else left out,"
             yield Occurrence("next_obs", "warning", "next_obs", message, name)
         if demo.samples is None:
             message = "no attribute num_samples (robomimic wants it)"
@@ -89,9 +89,8 @@ def check_lengths(structure: FileStructure) -> Iterator[Occurrence]:
         steps = demo.arrays["actions"].shape[0]
         if demo.samples not in (None, steps):
             yield _error("lengths", ".", "num_samples is not the number of actions", name, f"{demo.samples}, {steps}")
-        if steps < (1 if demo.has_last_frame else 2):
-            message = "too short: there is no transition in it"
-            yield _error("lengths", "actions", message, name, f"{steps} actions")
+        if steps < 1:
+            yield _error("lengths", "actions", "too short: there is no step in it", name, f"{steps} actions")
         for place, array in demo.arrays.items():
             group, _, key = place.partition("/")
             if place not in NUMBERS and key not in read:

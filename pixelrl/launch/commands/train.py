@@ -17,7 +17,7 @@ from tyro.conf import UseAppendAction, arg
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.prefetch import Prefetcher
-from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.buffer.sources import Dones, Source
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.source_options import parse_source, with_prior
@@ -50,11 +50,17 @@ class Train:
     """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
     source: UseAppendAction[tuple[str, ...]] = ()
     """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
-    reward_scale=0,reward_shift=0,ends=dones; what is left out is as for the task data; may be given several times"""
+    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones; what is left out is as for the task data; may be
+    given several times"""
     task_mask: str | None = None
     """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
     task_fraction: float = 1.0
     """part of the task's demos to use, drawn by the seed; a smaller part lies within a larger one"""
+    task_reward: str = "recorded"
+    """the task's rewards: recorded; last:K, 1 in the last K steps of each episode; success:ATTRIBUTE, 1 in the last
+    step of the demos whose attribute is true; labels:FILE.json, a member for each demo"""
+    task_dones: Dones = "recorded"
+    """which steps of the task have done set: as recorded, or the last one of each episode"""
     actions: Literal["unit", "min-max"] = "unit"
     """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     memory: Memory = "auto"
@@ -93,16 +99,20 @@ class Train:
         Raises:
             PixelrlError: a source that cannot be, or shares that leave nothing to the prior data.
         """
-        scale, share = self.recipe.reward_scale, self.recipe.task_share
+        scale, shift, share = self.recipe.reward_scale, self.recipe.reward_shift, self.recipe.task_share
         task = Source(
             name="task",
             files=self.task,
             share=share,
             mask=self.task_mask,
             fraction=self.task_fraction,
+            reward=self.task_reward,
             reward_scale=scale,
+            reward_shift=shift,
+            dones=self.task_dones,
         )
-        return with_prior(task, self.prior, [parse_source(text, {"reward_scale": scale}) for text in self.source])
+        as_task = {"reward_scale": scale, "reward_shift": shift}
+        return with_prior(task, self.prior, [parse_source(text, as_task) for text in self.source])
 
     def load(self, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
         """Read the data as the recipe wants them."""

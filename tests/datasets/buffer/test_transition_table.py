@@ -16,6 +16,7 @@ from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.load_dataset import check_alike
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.recorded_file import Request, open_recorded_file
+from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
 from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.datasets.hdf5.writer import write_episodes
@@ -23,7 +24,7 @@ from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 
-ALL = Request(mask=None, images=None, proprio=None)
+ALL = Request(mask=None, images=None, proprio=None, required=("rewards", "dones"))
 
 
 def opened(
@@ -34,7 +35,8 @@ def opened(
     index = FrameIndex(file for each in files for file in each)
     cpu = torch.device("cpu")
     _, images = place_frames(index, memory=memory, device=cpu, workers=1, progress=progress)
-    return read_transitions(files, index, images, actions=actions)
+    rules = [Source(name=f"source {number}", files=tuple(paths)) for number, paths in enumerate(sources)]
+    return read_transitions(rules, files, index, images, actions=actions)
 
 
 @pytest.mark.parametrize("memory", ["ram", "gpu", "cache", "file"])
@@ -60,7 +62,6 @@ def test_every_frame_lies_once_where_the_transitions_look(tmp_path: Path, memory
             for offset in (0, 1):
                 np.testing.assert_array_equal(held[frame + offset], pictures[step + offset])
                 np.testing.assert_array_equal(table.proprio[frame + offset], episode.sensors[POSITION][step + offset])
-            assert frame == int(table.first[transition]) + step
             assert table.reward[transition] == episode.rewards[step]
             assert table.done[transition] == episode.dones[step]
             assert table.last[transition] == (step == len(episode) - 1)
@@ -87,10 +88,12 @@ def plainly(path: Path, next_obs: bool) -> None:
 def test_frames_of_robomimics_own_files(tmp_path: Path, memory: Memory, next_obs: bool) -> None:
     plainly(write_dots(tmp_path / "a.h5", "task", 3), next_obs)
     table = opened([tmp_path / "a.h5"], memory=memory)
-    dropped = 0 if next_obs else 1  # nobody recorded what follows the last action
-    frames = [episode.sensors[CAMERA][: len(episode.sensors[CAMERA]) - dropped] for episode in dot_episodes("task", 3)]
+    frames = [episode.sensors[CAMERA] for episode in dot_episodes("task", 3)]
+    if not next_obs:  # nobody recorded what follows the last action
+        frames = [np.concatenate([pictures[:-1], pictures[-2:-1]]) for pictures in frames]
     held = table.images[CAMERA].take(torch.arange(len(table.proprio)))
     np.testing.assert_array_equal(rearrange(held, "n c h w -> n h w c"), np.concatenate(frames))
+    assert bool((table.last & ~table.next_missing).any()) is next_obs
 
 
 def test_min_max_stretches_actions_and_says_what_they_mean(tmp_path: Path) -> None:

@@ -104,12 +104,93 @@ def test_files_of_robomimic(tmp_path: Path) -> None:
     assert read_contents(path).action == (ActionDim(name="action_0"), ActionDim(name="action_1"))
 
 
-def test_without_next_obs_the_last_transition_goes(tmp_path: Path) -> None:
+def test_without_next_obs_the_last_frame_is_repeated_and_said_to_be_missing(tmp_path: Path) -> None:
     path = tmp_path / "old.hdf5"
     episodes = write_plainly(path, next_obs=False)
     for episode, demo in zip(episodes, read_demos(read_contents(path)), strict=True):
-        np.testing.assert_array_equal(demo.sensors[CAMERA], episode.sensors[CAMERA][:-1])
-        np.testing.assert_array_equal(demo.actions, episode.actions[:-1])
+        for key in (CAMERA, POSITION):
+            np.testing.assert_array_equal(demo.sensors[key][:-1], episode.sensors[key][:-1])
+            np.testing.assert_array_equal(demo.sensors[key][-1], episode.sensors[key][-2])
+        np.testing.assert_array_equal(demo.actions, episode.actions)
+        assert np.flatnonzero(demo.next_missing).tolist() == [len(episode) - 1]
+
+
+def test_next_obs_without_pictures_leaves_the_last_frame_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    write_plainly(path)
+    with h5py.File(path, "a") as file:
+        del file[f"data/demo_0/next_obs/{CAMERA}"]
+    first, second, *_ = read_demos(read_contents(path))
+    assert (first.next_missing[-1], second.next_missing[-1]) == (True, False)
+
+
+def flat(path: Path, *, next_obs: bool = True, vectors: bool = True, timeouts: bool = False) -> list[int]:
+    """Write four episodes into one demo, as a replay buffer is saved, and return their last rows."""
+    episodes = list(dot_episodes("task", 4))
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_0")
+        for key in ("actions", "rewards"):
+            demo[key] = np.concatenate([getattr(episode, key) for episode in episodes])
+        ends = np.concatenate([np.arange(len(episode)) == len(episode) - 1 for episode in episodes])
+        demo["dones"] = ends & (not timeouts)
+        if timeouts:
+            demo["timeouts"] = ends
+        for key in (CAMERA, POSITION) if vectors else (CAMERA,):
+            demo[f"obs/{key}"] = np.concatenate([episode.sensors[key][:-1] for episode in episodes])
+            if next_obs:
+                demo[f"next_obs/{key}"] = np.concatenate([episode.sensors[key][1:] for episode in episodes])
+    return np.flatnonzero(ends).tolist()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"vectors": False}, {"next_obs": False}, {"next_obs": False, "timeouts": True}, {"timeouts": True}],
+    ids=str,
+)
+def test_several_episodes_in_one_demo_are_told_apart(tmp_path: Path, how: dict[str, bool]) -> None:
+    ends = flat(tmp_path / "a.h5", **how)
+    (demo,) = read_demos(read_contents(tmp_path / "a.h5"))
+    assert np.flatnonzero(demo.next_missing).tolist() == (ends[:-1] if how.get("next_obs", True) else ends)
+
+
+def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_plainly(path)
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_1"]
+        demo[f"next_obs/{POSITION}"][...] = demo[f"obs/{POSITION}"][()]
+    with pytest.raises(DataError, match=r"/data/demo_1/next_obs: not what obs holds one row later, at \d+ of \d+ rows"):
+        list(read_demos(read_contents(path)))
+
+
+def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    episodes = write_plainly(path)
+    odd = {
+        "wrist_gray": np.zeros((8, 8), np.uint8),
+        "width": np.zeros((), np.float32),
+        "state": np.zeros(1, np.int64),
+        "object": np.zeros(3, np.float32),
+    }
+    with h5py.File(path, "a") as file:
+        for index, episode in enumerate(episodes):
+            for key, row in odd.items():
+                file[f"data/demo_{index}/obs/{key}"] = np.repeat(row[np.newaxis], len(episode), 0)
+            file[f"data/demo_{index}/obs/jpeg"] = np.array([b"\xff\xd8"] * len(episode))
+    contents = read_contents(path)
+    assert set(contents.ignored) == {*odd, "jpeg"}
+    assert "uint8 [8, 8] a row; a picture is uint8 [H, W, C]" in contents.ignored["wrist_gray"]
+    assert "no array of numbers" in contents.ignored["jpeg"] and "simulator knows" in contents.ignored["object"]
+    assert read_contents(path, proprio=()).ignored[POSITION] == "not asked for"
+
+
+def test_a_clock_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    episodes = write_plainly(path)
+    with h5py.File(path, "a") as file:
+        for index, episode in enumerate(episodes):
+            file[f"data/demo_{index}/obs/time"] = 1.75e9 + 0.05 * np.arange(len(episode))[:, np.newaxis]
+    assert {demo.clocks for demo in read_demos(read_contents(path)) if len(demo.actions) > 4} == {("time",)}
 
 
 def test_a_mask_selects_demos(tmp_path: Path) -> None:

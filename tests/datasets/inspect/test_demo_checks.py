@@ -212,16 +212,14 @@ def test_what_is_unpacked_to_read_a_picture() -> None:
     assert unpacked(array((50, 84, 84, 3))) == 1
 
 
-def test_demos_without_a_transition_are_too_short() -> None:
-    demo = {"actions": array((1, 2)), "rewards": array((1,)), "dones": array((1,)), "obs/a": array((1, 8, 8, 3))}
+def test_demos_without_a_step_are_too_short() -> None:
+    demo = {"actions": array((0, 2)), "rewards": array((0,)), "dones": array((0,)), "obs/a": array((0, 8, 8, 3))}
     structure = FileStructure(
         path=Path("f"),
         bytes=1,
-        demos={"demo_0": DemoStructure(arrays=demo, samples=1, refused={})},
+        demos={"demo_0": DemoStructure(arrays=demo, samples=0, refused={})},
     )
-    assert [occurrence.message for occurrence in check_lengths(structure)] == [
-        "too short: there is no transition in it"
-    ]
+    assert [occurrence.message for occurrence in check_lengths(structure)] == ["too short: there is no step in it"]
 
 
 def test_symptoms_alike_become_one_finding() -> None:

@@ -1,0 +1,110 @@
+"""Which recorded steps are learned from, and what follows each: the one place where that is decided, and told.
+
+A demo may hold several episodes. An episode may have been recorded beyond its true end, and its last step may have no
+frame after it; a step is left out only for these two reasons.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go
+from pixelrl.datasets.buffer.sources import Ends, Source
+from pixelrl.datasets.buffer.transition_table import TransitionTable
+
+AFTER_END, NO_NEXT = "after the end of their episode", "time-outs without a frame after them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """What is sampled of a table, and by which rewards; all `[T]`.
+
+    Attributes:
+        sampled: bool, the steps that are learned from.
+        left_out: reason -> bool, the others.
+        reward: float32, by the rules of the sources, of single steps.
+        folded: float32, the rewards of n steps.
+        discount: float32, gamma to the number of these steps, or 0 at a true end.
+        steps: int64, how many they are.
+        after: int64, the frame after them; where none was recorded, the last one stands: goals are absorbing.
+        following: int64, the step that was taken there, or the last one of the episode.
+        first: int64, the first frame of the episode.
+        episode: int64, counting over all demos.
+        return_to_go: float32, the discounted rewards to the end of the recording.
+    """
+
+    sampled: Tensor
+    left_out: dict[str, Tensor]
+    reward: Tensor
+    folded: Tensor
+    discount: Tensor
+    steps: Tensor
+    after: Tensor
+    following: Tensor
+    first: Tensor
+    episode: Tensor
+    return_to_go: Tensor
+
+
+def select_transitions(
+    table: TransitionTable, sources: Sequence[Source], *, gamma: float, n_step: int, ends: Ends
+) -> Transitions:
+    """Decide which steps are learned from, and work out what follows each.
+
+    Args:
+        table: all recorded steps.
+        sources: by whose rules they are rewarded and end.
+        gamma: discount per step.
+        n_step: rewards summed before bootstrapping.
+        ends: what ends an episode, where a source does not say it.
+    """
+    scale = torch.tensor([source.reward_scale for source in sources])[table.source]
+    shift = torch.tensor([source.reward_shift for source in sources])[table.source]
+    reward = table.reward * scale + shift
+    paid = _paid(table, len(sources)) & (scale != 0)
+    end = _true_ends(table, paid, [source.ends or ends for source in sources])
+    cut = table.last | table.next_missing
+    episode = cut.cumsum(0) - cut.long()
+    no_next = table.next_missing & ~end & ~paid
+    last = cut.clone()
+    last[:-1] |= no_next[1:] & ~cut[:-1]  # nothing is summed across a step that is left out
+    late = ~torch.from_numpy(before_end(end, episode))
+    folded, discount, steps = fold(reward, end, last, gamma=gamma, n_step=n_step)
+    final = torch.arange(len(table)) + steps - 1
+    starts = np.searchsorted(episode.numpy(), episode.numpy())
+    return Transitions(
+        sampled=~no_next & ~late,
+        left_out={NO_NEXT: no_next & ~late, AFTER_END: late},
+        reward=reward,
+        folded=folded,
+        discount=discount,
+        steps=steps,
+        after=table.frame[final] + 1 - table.next_missing[final].long(),
+        following=final + 1 - cut[final].long(),
+        first=table.frame[torch.from_numpy(starts)],
+        episode=episode,
+        return_to_go=return_to_go(reward, end, last, gamma=gamma),
+    )
+
+
+def _paid(table: TransitionTable, sources: int) -> Tensor:
+    """Return the steps that reach the goal, as far as rewards tell, `[T]`: above 0; among costs, the highest."""
+    paid = table.reward > 0
+    for source in range(sources):
+        mine = table.source == source
+        rewards = table.reward[mine]
+        if len(rewards) and rewards.max() <= 0 and rewards.min() < rewards.max():
+            paid = paid | (mine & (table.reward == rewards.max()))
+    return paid
+
+
+def _true_ends(table: TransitionTable, paid: Tensor, ends: Sequence[Ends]) -> Tensor:
+    """Return the steps beyond which there is nothing to bootstrap, `[T]`; see `Ends`."""
+    rules = {"never": torch.zeros_like(table.done), "dones": table.done, "goal": table.done & paid}
+    end = torch.zeros_like(table.done)
+    for source, rule in enumerate(ends):
+        end |= rules[rule] & (table.source == source)
+    return end

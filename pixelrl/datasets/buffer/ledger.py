@@ -1,0 +1,119 @@
+"""What a mixture learns from, and what it does not: `train` and `inspect` show the same account."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pixelrl.datasets.buffer.episodes import Transitions
+from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.buffer.transition_table import TransitionTable
+from pixelrl.learning.batch import Spec
+from pixelrl.runtime.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceLedger:
+    """One source.
+
+    Attributes:
+        name: of the source.
+        demos, steps: how many were read.
+        sampled: how many steps are learned from.
+        left_out: reason -> how many steps are not.
+        recorded: the sum of the rewards in its files.
+        rewards: the sum of the rewards by the rule of the source, before scale and shift.
+        kept: the part of it that lies in the steps that are learned from.
+        returns: the lowest, the mean and the highest discounted return of an episode, scaled and shifted.
+        bounds: the lowest and the highest return to go of a step that is learned from.
+    """
+
+    name: str
+    demos: int
+    steps: int
+    sampled: int
+    left_out: Mapping[str, int]
+    recorded: float
+    rewards: float
+    kept: float
+    returns: tuple[float, float, float]
+    bounds: tuple[float, float]
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to show."""
+        left = "; ".join(f"{count} left out: {reason}" for reason, count in self.left_out.items() if count)
+        used = f"{self.name}: {self.demos} demos, {self.steps} steps, {self.sampled} learned from"
+        yield f"{used}; {left}" if left else used
+        rule = "" if self.recorded == self.rewards else f", {self.rewards:.6g} by its rule"
+        low, mean, high = self.returns
+        yield (
+            f"{self.name}: rewards sum to {self.recorded:.6g} in the files{rule}, {self.kept:.6g} in what is learned "
+            f"from; returns as the critic sees them {low:.4g} to {high:.4g}, mean {mean:.4g}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """All sources.
+
+    Attributes:
+        sources: in their order.
+        learned: the observation keys that are learned from.
+        ignored: observation key -> why it is not.
+        clocks: keys that are learned from, and grow with every frame as time does.
+    """
+
+    sources: tuple[SourceLedger, ...]
+    learned: tuple[str, ...]
+    ignored: Mapping[str, str]
+    clocks: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to show, a line each."""
+        for source in self.sources:
+            yield from source.lines()
+        yield f"observations that are learned from: {', '.join(self.learned)}"
+        for key, why in self.ignored.items():
+            yield f"not learned from: {key} ({why})"
+        for key in self.clocks:
+            yield f"warning: {key} grows with every frame: a clock? --proprio without it leaves it out"
+
+
+def account(
+    table: TransitionTable, transitions: Transitions, sources: Sequence[Source], spec: Spec, ignored: Mapping[str, str]
+) -> Ledger:
+    """Return the ledger of sources that were read into a table.
+
+    Raises:
+        DataError: nothing of a source can be learned from.
+    """
+    return Ledger(
+        sources=tuple(_account_source(table, transitions, source, number) for number, source in enumerate(sources)),
+        learned=(*spec.images, *spec.proprio),
+        ignored=dict(ignored),
+        clocks=table.clocks,
+    )
+
+
+def _account_source(table: TransitionTable, transitions: Transitions, source: Source, number: int) -> SourceLedger:
+    mine = table.source == number
+    sampled = transitions.sampled & mine
+    left_out = {reason: int((rows & mine).sum()) for reason, rows in transitions.left_out.items()}
+    if not sampled.any():
+        left = ", ".join(f"{count} are {reason}" for reason, count in left_out.items() if count)
+        raise DataError(f"source {source.name!r}: none of its {int(mine.sum())} steps can be learned from: {left}")
+    starts = mine.clone()
+    starts[1:] &= transitions.episode[1:] != transitions.episode[:-1]
+    returns, togo = transitions.return_to_go[starts].double(), transitions.return_to_go[sampled]
+    return SourceLedger(
+        name=source.name,
+        demos=len(np.unique(table.demo[mine].numpy())),
+        steps=int(mine.sum()),
+        sampled=int(sampled.sum()),
+        left_out=left_out,
+        recorded=float(table.recorded[mine].double().sum()),
+        rewards=float(table.reward[mine].double().sum()),
+        kept=float(table.reward[sampled].double().sum()),
+        returns=(float(returns.min()), float(returns.mean()), float(returns.max())),
+        bounds=(float(togo.min()), float(togo.max())),
+    )

@@ -1,0 +1,51 @@
+"""Whether a critic can learn a value from the rewards of a mixture: `train` refuses here, and `inspect` tells."""
+
+from collections.abc import Sequence
+
+from pixelrl.datasets.buffer.mixture import Mixture
+from pixelrl.runtime.errors import DataError
+
+
+def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> None:
+    """Raise unless a critic can learn a value from these rewards; the first source is the task.
+
+    Raises:
+        DataError: no reward at all; costs beside data whose rewards are zero by rule, which would be worth more than
+            every demonstration; or returns that the range of targets cuts off.
+    """
+    ledger = mixture.ledger
+    task, first = ledger.sources[0], mixture.sources[0]
+    rewards = mixture.transitions.reward[mixture.table.source == 0]
+    if not rewards.any():
+        raise DataError(
+            f"{first.files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
+            "from; give data with successes, say where they are (--task-reward last:1), or use a recipe without a "
+            "critic, such as bc"
+        )
+    unpaid = [s for s in mixture.sources if s.reward_scale == 0 and s.reward_shift >= task.returns[2]]
+    shift = first.reward_shift - float(rewards.min())
+    advice = f"--reward-shift {shift:g} makes a step cost nothing"
+    if unpaid and task.returns[2] <= 0:
+        raise DataError(
+            f"the rewards of the task are costs, with returns of {task.returns[0]:.4g} to {task.returns[2]:.4g}, but a "
+            f"step of {unpaid[0].name} counts {unpaid[0].reward_shift:g}: it would be worth more than every "
+            f"demonstration; {advice}"
+        )
+    if target_range is None:
+        return
+    low, high = target_range
+    slack = 1e-3 * (high - low)
+    for source in ledger.sources:
+        least, most = source.bounds
+        if low - slack <= least and most <= high + slack:
+            continue
+        wider = f"--critic.td.target-range {min(low, least):.4g} {max(high, most):.4g} holds them"
+        raise DataError(
+            f"source {source.name!r}: returns reach from {least:.4g} to {most:.4g}, but the recipe cuts every target "
+            f"to [{low:g}, {high:g}]; {advice if least < low - slack else wider}, as may another --reward-scale"
+        )
+
+
+def target_range_of(terms: Sequence[object]) -> tuple[float, float] | None:
+    """Return the range to which one of the critic's terms cuts its targets, if one does."""
+    return next((found for term in terms if (found := getattr(term, "target_range", None)) is not None), None)

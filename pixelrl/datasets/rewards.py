@@ -1,0 +1,109 @@
+"""Where the rewards of recorded episodes come from: the file, their ends, an attribute, or a file of labels."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.datasets.hdf5.access import child, has, json_attribute, open_file, where
+from pixelrl.runtime.errors import DataError
+
+RULE = "recorded, last:K, success, success:ATTRIBUTE, or labels:FILE.json"
+"""What a rule of rewards may be.
+
+- recorded: as the file has them.
+- last:K: 1 in the last K steps of each episode, else 0: for demonstrations that all succeed.
+- success:ATTRIBUTE: 1 in the last step of the demos whose attribute (or note) of this name is true, else 0.
+- labels:FILE.json: an object with a member for each demo: a list with the reward of each step, or the last step's.
+"""
+
+
+def check_rule(rule: str) -> bool:
+    """Tell whether a text is a rule."""
+    return re.fullmatch(r"recorded|last:[1-9]\d{0,5}|success(:.+)?|labels:.+", rule) is not None
+
+
+def reward_episodes(
+    rule: str, path: Path, demos: Mapping[str, int], recorded: NDArray[np.float32], last: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the rewards of all steps of some demos by a rule, `[T]`.
+
+    Args:
+        rule: see `RULE`.
+        path: the file of the demos.
+        demos: demo -> its number of steps, in their order.
+        recorded: what the file has, `[T]`.
+        last: the last step of each episode, of which a demo may hold several, `[T]`.
+
+    Raises:
+        DataError: an attribute or a label that is missing, or is no number or truth value.
+    """
+    kind, _, detail = rule.partition(":")
+    if kind == "recorded":
+        return recorded
+    if kind == "last":
+        here = np.arange(len(last))
+        stops = np.flatnonzero(last)
+        return (stops[np.searchsorted(stops, here)] - here < int(detail)).astype(np.float32)
+    if kind == "success":
+        lengths = [*demos.values()]
+        told = np.repeat(read_success(path, [*demos], detail or "success"), lengths)
+        at_end = np.zeros(len(last), np.bool_)
+        at_end[np.cumsum(lengths) - 1] = True
+        return (told & at_end).astype(np.float32)
+    return np.concatenate(read_labels(Path(detail), path, demos))
+
+
+def read_success(path: Path, names: Sequence[str], attribute: str) -> NDArray[np.bool_]:
+    """Return which demos' attribute, or note, of a name is true.
+
+    Raises:
+        DataError: a demo has none, or it is no truth value.
+    """
+    found = []
+    with open_file(path) as file:
+        for name in names:
+            demo = child(child(file, "data"), name)
+            held: Any = demo.attrs.get(attribute, json_attribute(demo, "notes", {}).get(attribute))
+            if held is None and has(demo, attribute):
+                held = child(demo, attribute)[()]
+            value = np.asarray(np.nan if held is None else held)
+            if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
+                came = "missing" if held is None else f"{str(held)[:40]!a}"
+                raise DataError(f"{where(demo)}: attribute {attribute!r} is {came}; expected 0 or 1 (success or not)")
+            found.append(bool(value.item()))
+    return np.array(found)
+
+
+def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDArray[np.float32]]:
+    """Return the rewards of each demo of a file as a label file has them.
+
+    Its members are named `demo_3`, or `FILE.hdf5/demo_3` where several files are labelled by one.
+
+    Raises:
+        DataError: no such file, no JSON object, a demo without a label, or one of another length.
+    """
+    try:
+        told = json.loads(labels.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{labels}: no JSON that can be read ({error})") from error
+    if not isinstance(told, dict):
+        raise DataError(f"{labels}: holds a {type(told).__name__}; expected an object, a member for each demo")
+    rewards = []
+    for name, steps in demos.items():
+        label = told.get(f"{path.name}/{name}", told.get(name))
+        try:
+            values = np.asarray(label, np.float32)
+        except (TypeError, ValueError):
+            values = np.asarray(np.nan)
+        if values.ndim == 0:
+            values = np.append(np.zeros(steps - 1, np.float32), values)
+        if values.shape != (steps,) or not np.isfinite(values).all():
+            came = "missing" if label is None else f"{str(label)[:40]!a}"
+            raise DataError(f"{labels}: {name} is {came}; expected a number, or a list of {steps} numbers, one a step")
+        rewards.append(values.astype(np.float32))
+    return rewards
