@@ -124,8 +124,8 @@ class Inspect:
 
         from pixelrl.datasets.buffer.load_dataset import load_dataset
         from pixelrl.datasets.buffer.sources import Source
-        from pixelrl.launch.commands.train import parse
         from pixelrl.launch.recipes import RECIPES
+        from pixelrl.launch.train_options import parse
         from pixelrl.runtime.distributed import SINGLE_PROCESS
 
         if self.task:
