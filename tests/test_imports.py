@@ -24,16 +24,8 @@ ALLOWED = {
 DATASETS = {"hdf5": "", "buffer": "hdf5", "convert": "hdf5", "inspect": "hdf5"}
 """The same within `datasets`; its own modules are for all."""
 
-BY_NAME = {"pixelrl.simulation.envs.gymnasium_env"}
-"""They import what a name says: the module of the user's own Gymnasium environment."""
-
-KNOWN = {
-    "pixelrl.simulation.envs.robosuite_env -> pixelrl.simulation.tasks.drawers",
-    "pixelrl.simulation.envs.robosuite_env -> pixelrl.simulation.tasks.pick_place_tray",
-    "pixelrl.simulation.envs.egl_devices by name",
-    "pixelrl.simulation.envs.robosuite_import by name",
-}
-"""Violations that are still there: remove those that are gone, and add none."""
+BY_NAME = {"pixelrl.simulation.envs.user_modules"}
+"""They import what a name says: the module that registers a user's own environment."""
 
 
 def modules() -> dict[str, Path]:
@@ -81,7 +73,7 @@ def circle(edges: dict[str, set[str]]) -> list[str]:
 
 
 def test_imports_run_one_way() -> None:
-    assert set(wrong()) <= KNOWN
+    assert list(wrong()) == []
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
@@ -92,7 +84,7 @@ def test_folders_do_not_import_each_other_in_circles() -> None:
     known, folders = modules(), dict[str, set[str]]()
     for name, targets in imports().items():
         folder = known[name].parent
-        for other in {known[target].parent for target in targets if f"{name} -> {target}" not in KNOWN}:
+        for other in {known[target].parent for target in targets}:
             if not (folder.is_relative_to(other) or other.is_relative_to(folder)):  # one inside the other
                 folders.setdefault(folder.name, set()).add(other.name)
     assert circle(folders) == []
@@ -100,7 +92,7 @@ def test_folders_do_not_import_each_other_in_circles() -> None:
 
 def test_modules_import_nothing_by_name() -> None:
     found = {name for name, path in modules().items() if re.search(r"import_module|__import__", path.read_text())}
-    assert {f"{name} by name" for name in found - BY_NAME} <= KNOWN
+    assert found == BY_NAME
 
 
 def test_circle_is_found() -> None:

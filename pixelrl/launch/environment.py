@@ -8,7 +8,7 @@ from rich.console import Console
 from pixelrl.export.loaded_policy import LoadedPolicy
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE, drawing_of
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.simulation.envs.make import PREFIX, named_env_args, with_cameras
+from pixelrl.simulation.envs.make import named_env_args, with_cameras
 
 
 def environment_for(
@@ -39,12 +39,6 @@ def environment_for(
     if drawing is not None:
         env_args["drawing"] = drawing
     return with_cameras(env_args, loaded.pictures, sources or {})
-
-
-def modules_of(env: str | None) -> tuple[str, ...]:
-    """Return the modules that `--env` names and so allows to be imported: MODULE of gym:MODULE:ID."""
-    parts = (env or "").removeprefix(PREFIX).split(":")
-    return (parts[0],) if env is not None and env.startswith(PREFIX) and len(parts) > 1 else ()
 
 
 def check_control_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:

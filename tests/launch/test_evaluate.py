@@ -1,4 +1,4 @@
-"""`pixelrl evaluate` in strangers' environments and from banks of starts, as a user types it."""
+"""`pixelrl evaluate` in strangers' environments and from files of initial states, as a user types it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ ALLOWED = ("--allow-import", "tests.toy_gym")
 
 
 def wander(env: GymnasiumEnv, episodes: int) -> Iterator[Episode]:
-    """Record random episodes through the door."""
+    """Record random episodes."""
     for seed in range(episodes):
         random = np.random.default_rng(seed)
         sensors, _ = env.reset(seed=seed)
@@ -90,6 +90,9 @@ def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl
     assert (starts.seed, starts.env_args["env_kwargs"]["distractor"]) == (4, True)
     assert [state.seed for state in starts.states] == [derive(4, "evaluate", index) for index in range(3)]
     assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == starts.sha256
+    named = ("starts", "tests.toy_suite:StrangeTray", "--out", tmp_path / "strange.hdf5", "--episodes", 1)
+    code, said = pixelrl(*named, "--workers", 1)
+    assert code == 0 and "1 starts of StrangeTray" in said, said
     for words, expected in (
         (command, "exists already; choose another --out"),
         (("starts", TOY, "--out", tmp_path / "toy.hdf5"), "keeps its state where nobody sees it; evaluate by --seed"),

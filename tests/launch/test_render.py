@@ -131,6 +131,14 @@ def test_robosuites_raw_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsy
         assert file["data/demo_0"].attrs["model_file"].startswith("<mujoco")
 
 
+def test_raw_file_of_another_packages_task_is_rendered_if_its_import_is_allowed(raw: Path, tmp_path: Path) -> None:
+    with h5py.File(raw, "r+") as file:
+        file["data"].attrs["env"] = "StrangeTray"
+    for index, options in enumerate(({"env": "tests.toy_suite:StrangeTray"}, {"allow_import": ("tests.toy_suite",)})):
+        result = run(raw, tmp_path / f"{index}.hdf5", demos=1, **options)
+        assert result["env_args"]["env_name"] == "StrangeTray" and len(result["demos"]) == 1
+
+
 def test_raw_file_is_read_in_both_layouts(raw: Path, ours: Path) -> None:
     robosuites, robomimics = read_raw_file(raw), read_raw_file(ours)
     assert robosuites.demos == ("demo_1", "demo_2") and robosuites.action_dim == 4

@@ -22,7 +22,7 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.envs.robosuite_env import default_env_args
 from pixelrl.simulation.evaluation.perturbations import Perturbation
 from pixelrl.training.checkpoint import save_networks
-from pixelrl.training.run_directory import Run, checkpoint_path
+from pixelrl.training.run_directory import Run, checkpoint_path, read_run
 
 MOVES = tuple(ActionDim(name=axis, low=-0.05, high=0.05, unit="m") for axis in ("dx", "dy", "dz"))
 SPEC = Spec(
@@ -86,6 +86,21 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
 def test_sweep_with_wrong_options_is_refused(run: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PixelrlError, match=message):
         Sweep(run=run, episodes=1, seed=0, workers=1, **options)()
+
+
+def test_task_of_another_package_is_evaluated_and_swept(run: Path) -> None:
+    strange: dict[str, Any] = {"run": run, "episodes": 1, "workers": 1, "seed": 0}
+    evaluate = Evaluate(**strange, env="tests.toy_suite:StrangeTray", env_options=("control_freq=5", "horizon=3"))
+    evaluate()
+    result = json.loads((run / "evaluation.json").read_text())
+    assert result["env_args"]["env_name"] == "StrangeTray" and result["outcomes"][0]["length"] == 3
+    with pytest.raises(PixelrlError, match=r"nowhere:Lift: the module 'nowhere' cannot be imported"):
+        replace(evaluate, env="nowhere:Lift")()
+    recorded = read_run(run)
+    env_args = default_env_args("StrangeTray", size=48, horizon=3, control_freq=5)
+    replace(recorded, env_args=env_args).write(run)
+    Sweep(**strange, only=("blur",), levels=(2,), allow_import=("tests.toy_suite",))()
+    assert json.loads((run / "sweep.json").read_text())["asked"]["env_args"]["env_name"] == "StrangeTray"
 
 
 def test_cells_are_compared_with_the_unperturbed_one_by_pairs() -> None:

@@ -47,12 +47,12 @@ class Evaluate(WorkerOptions):
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
     env: str | None = None
-    """environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID or gym:MODULE:ID, where importing the
-    module registers the id; default: the one that the data came from"""
+    """environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID; MODULE:TASK or gym:MODULE:ID, where
+    importing the module registers it; default: the one that the data came from"""
     env_options: tuple[str, ...] = ()
     """of the environment, say distractor=true, or obs_type=pixels for gymnasium.make"""
     allow_import: tuple[str, ...] = ()
-    """modules that the data's Gymnasium environment may import to register itself; that of --env always may"""
+    """modules that may be imported to register the data's environment; that of --env always may"""
     camera_sources: tuple[str, ...] = ()
     """where a Gymnasium environment has the policy's pictures, say agentview=pixels; render: what it draws for people;
     default: they have the same names"""
@@ -135,8 +135,8 @@ class Evaluate(WorkerOptions):
     ) -> tuple[partial[Generator[Outcome, None, None]], dict[str, Any], float]:
         """Return what plays the episodes, what to write about policy and environment, and the rate of videos [Hz]."""
         from pixelrl.export.loaded_policy import load_policy
-        from pixelrl.launch.environment import check_control_rate, environment_for, modules_of, warn_about_drawing
-        from pixelrl.simulation.envs.make import make_env
+        from pixelrl.launch.environment import check_control_rate, environment_for, warn_about_drawing
+        from pixelrl.simulation.envs.make import make_env, modules_of
         from pixelrl.simulation.evaluation.rollout import rollout
 
         loaded = load_policy(self.run, self.step)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tyro.conf import Positional
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import Drawing, WorkerOptions, nodes_of
 from pixelrl.launch.provenance import Provenance
+from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.runtime.env_args import drawing_of
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pixelrl.runtime.actions import ActionDim
+    from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
     from pixelrl.simulation.playback.raw_hdf5 import RawFile
 
 FAR = 0.01
@@ -50,6 +53,11 @@ class Render(WorkerOptions):
     drawing: Drawing | None = None
     """stock (as robosuite draws) or fast (simple shapes, flat colours, no shadows); default: what the file names, else
     stock"""
+    env: str | None = None
+    """the recorded task, where the file does not name it as it is known here: TASK, or MODULE:TASK, where importing the
+    module registers the task with robosuite"""
+    allow_import: tuple[str, ...] = ()
+    """modules that may be imported to register the recorded task; that of --env always may"""
     demos: int | None = None
     """only the first so many"""
     replay: bool = True
@@ -69,6 +77,8 @@ class Render(WorkerOptions):
         """
         from pixelrl.datasets.hdf5.access import parts_folder
         from pixelrl.datasets.hdf5.writer import EpisodeWriter, remove_merged
+        from pixelrl.simulation.envs.make import modules_of
+        from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
         from pixelrl.simulation.playback.raw_hdf5 import read_raw_episode, read_raw_file, render_raw_episodes
 
         remove_merged(self.out)
@@ -77,7 +87,8 @@ class Render(WorkerOptions):
         file = read_raw_file(self.raw)
         names = file.demos[: self.demos]
         env_args, scene_args = self._env_args(file)
-        dims = action_dims(scene_args if self.replay else None, file)
+        make = partial(make_robosuite_env, scene_args, (*self.allow_import, *modules_of(self.env)))
+        dims = action_dims(make) if self.replay else unnamed_dims(file.action_dim)
         writer = EpisodeWriter(
             self.out,
             env_args=env_args,
@@ -92,7 +103,7 @@ class Render(WorkerOptions):
             rest = ((name, read_raw_episode(file, name)) for name in names[len(done) :])
             job = bar.add_task("render", total=len(names), completed=len(done), note="")
             try:
-                for episode in render_raw_episodes(scene_args, rest, replay=self.replay, pool=pool, source=self.raw):
+                for episode in render_raw_episodes(make, rest, replay=self.replay, pool=pool, source=self.raw):
                     writer.add(episode)
                     done.append(episode.notes["render"])
                     bar.update(job, advance=1, note=f"{sum(demo['success'] for demo in done)} succeed")
@@ -121,7 +132,8 @@ class Render(WorkerOptions):
         """
         from pixelrl.simulation.envs.controllers import translated
 
-        recorded = translated(file.env_args)
+        name = {} if self.env is None else {"env_name": self.env.rpartition(":")[2]}
+        recorded = translated({**file.env_args, **name})
         options = {key: value for key, value in recorded["env_kwargs"].items() if not key.startswith("camera_")}
         options |= {"camera_names": list(self.cameras), "camera_heights": self.size[0], "camera_widths": self.size[1]}
         options |= {"use_camera_obs": True, "has_offscreen_renderer": True, "has_renderer": False}
@@ -142,14 +154,9 @@ class Render(WorkerOptions):
                 raise PixelrlError(f"{parts}: was begun from other data or with other options; remove it to begin anew")
 
 
-def action_dims(env_args: Mapping[str, Any] | None, file: RawFile) -> tuple[ActionDim, ...]:
-    """Return what the actions mean; if they are replayed, try whether the environment can be made before workers do."""
-    from pixelrl.runtime.actions import ActionDim
-    from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
-
-    if env_args is None:
-        return tuple(ActionDim(name=f"action_{index}") for index in range(file.action_dim))
-    with closing(make_robosuite_env(env_args)) as env:
+def action_dims(make: Callable[[], RobosuiteEnv]) -> tuple[ActionDim, ...]:
+    """Return what the actions mean, and try whether the environment can be made before workers do."""
+    with closing(make()) as env:
         return env.action_dims
 
 

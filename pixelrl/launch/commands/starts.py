@@ -24,7 +24,8 @@ class Starts(WorkerOptions):
     """
 
     task: Positional[str]
-    """name of a task, say pick-place-tray or Lift, or a data set, for the environment that it names"""
+    """name of a task, say pick-place-tray or Lift, or MODULE:TASK, where importing the module registers the task with
+    robosuite; or a data set, for the environment that it names"""
     out: Path
     """HDF5 file to write"""
     episodes: int = 100
@@ -33,6 +34,8 @@ class Starts(WorkerOptions):
     """of the starts"""
     env_options: tuple[str, ...] = ()
     """of the environment, say distractor=true"""
+    allow_import: tuple[str, ...] = ()
+    """modules that may be imported to register the task of a data set; that of MODULE:TASK always may"""
 
     def __call__(self) -> None:
         """Write the starts that an evaluation with this seed has, and `OUT.starts.json` beside the file.
@@ -40,6 +43,7 @@ class Starts(WorkerOptions):
         Raises:
             PixelrlError: no such task, one of Gymnasium's, or a file that exists.
         """
+        from pixelrl.simulation.envs.make import modules_of
         from pixelrl.simulation.evaluation.initial_states import (
             InitialStates,
             record_initial_states,
@@ -56,10 +60,11 @@ class Starts(WorkerOptions):
             raise PixelrlError(
                 f"{self.task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed"
             )
-        states = []
+        states, allowed = [], self.allow_import or modules_of(self.task)
         with self.pool(console) as pool, progress_bar(console) as bar:
             job = bar.add_task("starts", total=self.episodes, note="")
-            for state in record_initial_states(env_args, episodes=self.episodes, seed=self.seed, pool=pool):
+            wanted = {"episodes": self.episodes, "seed": self.seed}
+            for state in record_initial_states(env_args, **wanted, pool=pool, allow_import=allowed):
                 states.append(state)
                 bar.update(job, advance=1)
         whole = InitialStates(env_args=env_args, seed=self.seed, states=tuple(states))

@@ -38,7 +38,7 @@ class Sweep(WorkerOptions):
     env: str | None = None
     """environment to use; default: the one that the data came from"""
     allow_import: tuple[str, ...] = ()
-    """modules that the data's Gymnasium environment may import to register itself; that of --env always may"""
+    """modules that may be imported to register the data's environment; that of --env always may"""
     out: Annotated[Path | None, arg(metavar="PATH")] = None
     """directory for sweep.json, sweep.png, sweep.html; default: the policy's directory"""
 
@@ -49,10 +49,10 @@ class Sweep(WorkerOptions):
             PixelrlError: no such perturbation, one that the environment cannot have, or another policy's `sweep.json`.
         """
         from pixelrl.export.loaded_policy import load_policy
-        from pixelrl.launch.environment import environment_for, modules_of
+        from pixelrl.launch.environment import environment_for
         from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, write_sweep_page
         from pixelrl.launch.sweep_cells import choose_kinds, compare_cells, key_of, play_cell, read_cells
-        from pixelrl.simulation.envs.make import make_env
+        from pixelrl.simulation.envs.make import make_env, modules_of
 
         provenance, console = Provenance(seed=self.seed), plain_console()
         kinds = choose_kinds(self.only)

@@ -48,12 +48,14 @@ def is_before_1_5(env_args: Mapping[str, Any]) -> bool:
 def translated(env_args: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recording's `env_args` in the words of robosuite 1.5; those of an older one become this version's.
 
+    The `env_name` that collectors leave among `env_kwargs` is dropped, as robomimic does.
     `lite_physics` becomes explicit: recordings from before 1.5 replay only with their order of physics calls.
 
     Raises:
         SimulationError: see `composite`.
     """
     old, options = is_before_1_5(env_args), copy.deepcopy(dict(env_args.get("env_kwargs", {})))
+    options.pop("env_name", None)
     configs = options.get("controller_configs")
     if configs is not None:
         robots = composite(configs, options.get("robots"), old=old)
@@ -76,7 +78,7 @@ def composite(configs: Any, robots: Any, *, old: bool) -> list[Any]:
     Raises:
         SimulationError: an unknown robot, or controllers that are not one for each robot or arm.
     """
-    known = robosuite("models.robots.robot_model").REGISTERED_ROBOTS
+    known = robosuite().models.robots.robot_model.REGISTERED_ROBOTS
     names = list(robots) if isinstance(robots, list | tuple) else [robots]
     for name in names:
         if name not in known:
@@ -95,7 +97,7 @@ def _robot(config: Any, name: str, arms: list[str], old: bool) -> Any:
     by_arm = _by_arm(config, name, arms)
     if by_arm is None:
         return copy.deepcopy(config)
-    factory = robosuite("controllers.composite.composite_controller_factory")
+    factory = robosuite().controllers.composite.composite_controller_factory
     # robosuite's own translation brings what moves besides the arms: base, torso, head.
     whole: dict[str, Any] = factory.refactor_composite_controller_config(by_arm[arms[0]], name, arms)
     for arm, part in by_arm.items():

@@ -1,7 +1,5 @@
 """The door to every Gymnasium environment: pictures and vectors under robomimic's kind of keys, actions in [-1, 1]."""
 
-import importlib
-import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,7 +13,8 @@ from PIL import Image
 from pixelrl.runtime.actions import ActionDim, to_units
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.simulation.envs.robosuite_import import before_drawing
+from pixelrl.simulation.envs.opengl import before_drawing
+from pixelrl.simulation.envs.user_modules import import_allowed
 
 RENDERED = "render"
 """The source of pictures that an environment draws but does not observe."""
@@ -175,13 +174,8 @@ def make_gymnasium_env(env_args: Mapping[str, Any], allow_import: Collection[str
     env: gymnasium.Env[Any, Any] | None = None
     try:
         module, _, key = name.rpartition(":")
-        if module and module not in sys.modules:
-            if module not in allow_import:
-                raise SimulationError(
-                    f"gym:{name} comes from a file and would import the module {module!r}; if you trust it, "
-                    f"name it yourself: --allow-import {module}, or --env gym:{name}"
-                )
-            importlib.import_module(module)
+        if module:
+            import_allowed(module, allow_import, f"gym:{name}")
         spec = gymnasium.spec(key)
         creator: Any = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
         if "rgb_array" in (getattr(creator, "metadata", None) or {}).get("render_modes", ()):

@@ -9,6 +9,7 @@ from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
+from pixelrl.simulation.envs.user_modules import import_allowed
 
 PREFIX = "gym:"
 
@@ -18,14 +19,14 @@ def make_env(env_args: Mapping[str, Any], allow_import: Collection[str] = ()) ->
 
     Args:
         env_args: robomimic's description of it. It may come from a file that anybody has written.
-        allow_import: modules that it may have imported, to register a Gymnasium environment.
+        allow_import: modules that may be imported, to register the environment.
 
     Raises:
         SimulationError: it does not exist, cannot be made with these options, or cannot be drawn here.
     """
     if env_args.get("type", ROBOSUITE_TYPE) == GYMNASIUM_TYPE:
         return make_gymnasium_env(env_args, allow_import)
-    return make_robosuite_env(env_args)
+    return make_robosuite_env(env_args, allow_import)
 
 
 def named_env_args(name: str, **options: Any) -> dict[str, Any]:
@@ -33,14 +34,16 @@ def named_env_args(name: str, **options: Any) -> dict[str, Any]:
 
     Args:
         name: `gym:ID` or `gym:MODULE:ID`, the module being one that registers the id; else a task of ours or
-            robosuite's.
+            robosuite's, or `MODULE:TASK`, where the module, which is imported, registers the task with robosuite.
         options: for `gymnasium.make`, or of the task.
 
     Raises:
         SimulationError: if robosuite has no such task.
     """
     if not name.startswith(PREFIX):
-        return default_env_args(name, **options)
+        for module in modules_of(name):
+            import_allowed(module, (module,), name)
+        return default_env_args(name.rpartition(":")[2], **options)
     version = importlib.metadata.version("gymnasium")
     return {
         "env_name": name.removeprefix(PREFIX),
@@ -48,6 +51,12 @@ def named_env_args(name: str, **options: Any) -> dict[str, Any]:
         "env_version": version,
         "env_kwargs": options,
     }
+
+
+def modules_of(name: str | None) -> tuple[str, ...]:
+    """Return the module that the name of an environment allows to be imported: of gym:MODULE:ID, or of MODULE:TASK."""
+    module = (name or "").removeprefix(PREFIX).rpartition(":")[0]
+    return (module,) if module else ()
 
 
 def with_cameras(

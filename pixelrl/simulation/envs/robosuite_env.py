@@ -1,8 +1,6 @@
-"""The one door to every robosuite task: gymnasium's interface, robomimic's observation keys, exact seeds."""
+"""Every robosuite task: gymnasium's interface, robomimic's observation keys, exact seeds."""
 
-import difflib
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import gymnasium
@@ -15,8 +13,9 @@ from pixelrl.runtime.env_args import TASK_NAMES, drawing_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.controllers import action_ranges, translated
+from pixelrl.simulation.envs.opengl import check_drawing
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
-from pixelrl.simulation.envs.robosuite_import import before_drawing, cannot_draw, robosuite
+from pixelrl.simulation.envs.robosuite_import import robosuite, task_class
 from pixelrl.simulation.envs.state import Arrays, State, alter, options_of, put, take
 
 
@@ -201,13 +200,14 @@ def _judge_last_substep(robosuite_env: Any) -> None:
     robosuite_env._post_action = post_action
 
 
-def make_robosuite_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
+def make_robosuite_env(env_args: Mapping[str, Any], allow_import: Collection[str] = ()) -> RobosuiteEnv:
     """Build the environment that a data set was recorded in.
 
     Args:
         env_args: as in robomimic's HDF5: `env_name`, `type` (1, robosuite), `env_version`, `env_kwargs`; beside them
             `drawing`, see `drawing_of`. Controller configurations of robosuite 1.4 are understood. What concerns the
             recording machine (viewer, GPU) is not taken over.
+        allow_import: modules that may be imported, to register a task that is not robosuite's.
 
     Raises:
         SimulationError: if the task, an option or a camera does not exist, or nothing can be drawn here.
@@ -215,7 +215,7 @@ def make_robosuite_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
     name = str(env_args["env_name"])
     if env_args.get("type", 1) != 1:
         raise SimulationError(f"{name}: env_args has type {env_args['type']}, but only 1 (robosuite) can be simulated")
-    task = _task(name)
+    task = task_class(name, allow_import)
     drawing = drawing_of(env_args)
     if drawing not in DRAWINGS:
         raise SimulationError(f"{name}: env_args name the drawing {drawing!r}; there are: {', '.join(DRAWINGS)}")
@@ -225,7 +225,7 @@ def make_robosuite_env(env_args: Mapping[str, Any]) -> RobosuiteEnv:
         options.pop(key, None)
     options.update(use_camera_obs=False, has_offscreen_renderer=True, renderer="mujoco", ignore_done=True, seed=0)
     _check_options(name, task, options)
-    _check_drawing()
+    check_drawing()
     try:
         robosuite_env = build(task, options, drawing)
     except Exception as error:  # robosuite checks little: AssertionError, AttributeError, KeyError, ValueError, ...
@@ -254,7 +254,7 @@ def default_env_args(
         SimulationError: if there is no such task.
     """
     name = TASK_NAMES.get(task, task)
-    found = _task(name)
+    found = task_class(name)
     if task in TASK_NAMES:
         size = size or 48
         options: dict[str, Any] = {"robots": ["Panda"], "camera_names": ["agentview"], "control_freq": 5}
@@ -267,19 +267,6 @@ def default_env_args(
     options |= {"camera_heights": size, "camera_widths": size, "use_camera_obs": True} | kwargs
     result = {"env_name": name, "type": 1, "env_version": robosuite().__version__, "env_kwargs": options}
     return result | {"drawing": drawing or drawing_of(result)}
-
-
-def _task(name: str) -> Any:
-    """Return the class of a robosuite task, ours or its own."""
-    tasks = robosuite("environments.base").REGISTERED_ENVS
-    import pixelrl.simulation.tasks.drawers
-    import pixelrl.simulation.tasks.pick_place_tray  # noqa: F401 (they register themselves with robosuite)
-
-    if name not in tasks:
-        names = sorted({*tasks, *TASK_NAMES})
-        near = difflib.get_close_matches(name, names, n=3) or names
-        raise SimulationError(f"there is no task {name!r}; did you mean one of: {', '.join(near)}?")
-    return tasks[name]
 
 
 def _cameras(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -302,23 +289,6 @@ def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
-
-
-def _check_drawing() -> None:
-    """Raise if no OpenGL context can be made: robosuite would fail with a traceback from deep inside PyOpenGL."""
-    # robosuite has set MUJOCO_GL by now if the user had not.
-    backend = os.environ.get("MUJOCO_GL", "")
-    if backend == "glx" and not os.environ.get("DISPLAY"):
-        raise cannot_draw(OSError("it needs a display, and DISPLAY is not set"))
-    classes = {"egl": "EGLGLContext", "osmesa": "OSMesaGLContext"}
-    if backend not in classes:
-        return
-    before_drawing()
-    try:
-        module = robosuite(f"renderers.context.{backend}_context")
-        getattr(module, classes[backend])(max_width=64, max_height=64, device_id=-1).free()
-    except Exception as error:  # ImportError, AttributeError, GLError, ...: PyOpenGL has no one way to fail
-        raise cannot_draw(error) from error
 
 
 def _space(value: NDArray[Any]) -> Box:

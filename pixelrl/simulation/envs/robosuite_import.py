@@ -1,16 +1,18 @@
-"""robosuite itself: imported when it is needed, without its complaints about optional packages."""
+"""robosuite itself and its tasks: imported when needed, without its complaints about optional packages."""
 
-import importlib
+import difflib
 import logging
-import os
-from contextlib import suppress
+from collections.abc import Collection
 from typing import Any
 
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
+from pixelrl.simulation.envs.opengl import cannot_draw
+from pixelrl.simulation.envs.user_modules import import_allowed
 
 
-def robosuite(module: str = "") -> Any:
-    """Return robosuite, or one of its modules, say `environments.base`.
+def robosuite() -> Any:
+    """Return robosuite, with what it imports itself: tasks, robots, controllers.
 
     Raises:
         SimulationError: it cannot be imported here.
@@ -19,27 +21,42 @@ def robosuite(module: str = "") -> Any:
     if _is_serious not in logger.filters:
         logger.addFilter(_is_serious)
     try:
-        return importlib.import_module(f"robosuite.{module}" if module else "robosuite")
+        import robosuite
     except Exception as error:  # mujoco loads the OpenGL library while it is imported
-        raise cannot_draw(error) from error
+        raise cannot_import(error) from error
+    return robosuite
 
 
-def before_drawing() -> None:
-    """Load triton (torch's compiler), where it is installed, before anything is drawn.
+def task_class(name: str, allow_import: Collection[str] = ()) -> Any:
+    """Return the class of a robosuite task: ours, its own, or one that a module of the user's registers.
 
-    Mesa and triton each bring an LLVM. Loaded in this order both live; in the other, whoever imports torch's
-    optimisers after drawing dies of a segmentation fault.
+    Raises:
+        SimulationError: there is none.
     """
-    with suppress(ImportError):
-        importlib.import_module("triton")
+    tasks = robosuite().environments.base.REGISTERED_ENVS
+    import pixelrl.simulation.tasks.drawers
+    import pixelrl.simulation.tasks.pick_place_tray  # noqa: F401 (they register themselves with robosuite)
+
+    for module in allow_import if name not in tasks else ():
+        import_allowed(module, allow_import, f"{module}:{name}")
+    if name not in tasks:
+        names = sorted({*tasks, *TASK_NAMES})
+        near = difflib.get_close_matches(name, names, n=3) or names
+        raise SimulationError(
+            f"there is no task {name!r}; did you mean one of: {', '.join(near)}? If another package registers it with "
+            f"robosuite, name that: --allow-import PACKAGE, or --env PACKAGE:{name}"
+        )
+    return tasks[name]
 
 
-def cannot_draw(error: Exception) -> SimulationError:
-    """Return the error that tells a user what to install."""
-    return SimulationError(
-        f"nothing can be drawn here with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({type(error).__name__}: {error});"
-        " set MUJOCO_GL=egl and install the Debian packages libegl1 and libgl1-mesa-dri"
-    )
+def cannot_import(error: Exception) -> SimulationError:
+    """Return the error that tells a user what keeps robosuite from being imported."""
+    if "cannot cache function" in str(error):  # numba's words
+        return SimulationError(
+            f"robosuite cannot be imported ({type(error).__name__}: {error}): its compiler, numba, can write its cache "
+            "neither beside robosuite nor in HOME; set NUMBA_CACHE_DIR to a folder that can be written"
+        )
+    return cannot_draw(error)
 
 
 def _is_serious(record: logging.LogRecord) -> bool:

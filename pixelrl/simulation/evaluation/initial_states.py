@@ -7,7 +7,7 @@ alike in all starts is in `model/` once. The hash is of the content, so that the
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import child, dataset, json_attribute, members, open_file
+from pixelrl.datasets.hdf5.output import create_file
 from pixelrl.runtime.errors import DataError
-from pixelrl.runtime.files import atomic_path
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.envs.state import ACCELERATIONS, State
@@ -56,31 +56,39 @@ class InitialStates:
         return result.hexdigest()
 
 
-def record_initial_states(env_args: Mapping[str, Any], *, episodes: int, seed: int, pool: Pool) -> Iterator[State]:
+def record_initial_states(
+    env_args: Mapping[str, Any], *, episodes: int, seed: int, pool: Pool, allow_import: Collection[str] = ()
+) -> Iterator[State]:
     """Yield the states in which the episodes of an evaluation with this seed begin, in their order."""
-    options = {**env_args.get("env_kwargs", {}), "use_camera_obs": False}
+    blind = {**env_args, "env_kwargs": {**env_args.get("env_kwargs", {}), "use_camera_obs": False}}
     jobs = ((f"start {index}", derive(seed, "evaluate", index)) for index in range(episodes))
-    with closing(pool.run(partial(_open_starter, {**env_args, "env_kwargs": options}), jobs, ordered=True)) as recorded:
+    with closing(pool.run(partial(_open_starter, blind, allow_import), jobs, ordered=True)) as recorded:
         for done in recorded:
             yield done.result
 
 
 @contextmanager
-def _open_starter(env_args: Mapping[str, Any]) -> Iterator[Callable[[int, Heartbeat], State]]:
+def _open_starter(
+    env_args: Mapping[str, Any], allow_import: Collection[str]
+) -> Iterator[Callable[[int, Heartbeat], State]]:
     """Make an environment in a worker, and yield what begins the episode of a seed."""
 
     def begin(seed: int, heartbeat: Heartbeat) -> State:
         env.reset(seed=seed)
         return env.snapshot()
 
-    with closing(make_robosuite_env(env_args)) as env:
+    with closing(make_robosuite_env(env_args, allow_import)) as env:
         yield begin
 
 
 def write_initial_states(path: Path, initial: InitialStates) -> str:
-    """Write a file of initial states, atomically, and return its hash."""
+    """Write a file of initial states, whole or not at all, and return its hash.
+
+    Raises:
+        OSError: the disk is full, or something else keeps it from being written.
+    """
     digest, common = initial.sha256, initial.states[0].model
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with create_file(path) as file:
         file.attrs.update({"format": FORMAT, "env_args": json.dumps(initial.env_args)})
         file.attrs.update({"seed": initial.seed, "sha256": digest})
         _write_arrays(file.create_group("model"), common)

@@ -31,7 +31,7 @@ from pixelrl.datasets.hdf5.access import (
 )
 from pixelrl.runtime.errors import DataError
 from pixelrl.simulation.envs.controllers import is_before_1_5
-from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
+from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode
 from pixelrl.simulation.workers.jobs import Heartbeat, Pool
 
@@ -105,7 +105,7 @@ def read_raw_episode(raw: RawFile, name: str) -> RawEpisode:
 
 
 def render_raw_episodes(
-    env_args: Mapping[str, Any],
+    make: Callable[[], RobosuiteEnv],
     episodes: Iterable[tuple[str, RawEpisode]],
     *,
     replay: bool,
@@ -117,7 +117,7 @@ def render_raw_episodes(
     `notes["render"]` has what `render_raw_episode` notes, and the demo's name, its `digest`, steps and success.
 
     Args:
-        env_args: of the environment that workers make.
+        make: makes an environment in a worker.
         episodes: name and content of each demo.
         replay: play the actions too.
         pool: draws them.
@@ -127,14 +127,14 @@ def render_raw_episodes(
         PixelrlError: the environment cannot be made, or a demo does not fit it.
     """
     jobs = ((f"{source}: {name}", (name, episode)) for name, episode in episodes)
-    with closing(pool.run(partial(_open_renderer, env_args, replay), jobs, ordered=True)) as rendered:
+    with closing(pool.run(partial(_open_renderer, make, replay), jobs, ordered=True)) as rendered:
         for done in rendered:
             yield done.result
 
 
 @contextmanager
 def _open_renderer(
-    env_args: Mapping[str, Any], replay: bool
+    make: Callable[[], RobosuiteEnv], replay: bool
 ) -> Iterator[Callable[[tuple[str, RawEpisode], Heartbeat], Episode]]:
     """Make an environment in a worker, and yield what draws a demo."""
 
@@ -145,7 +145,7 @@ def _open_renderer(
         facts |= {"success": bool(episode.dones.any()), **episode.notes["render"]}
         return replace(episode, notes={**episode.notes, "render": facts})
 
-    with closing(make_robosuite_env(env_args)) as env:
+    with closing(make()) as env:
         yield draw
 
 

@@ -14,10 +14,12 @@ from robosuite.models.tasks import ManipulationTask
 from robosuite.utils.mjcf_utils import array_to_string, new_body, new_geom
 from robosuite.utils.observables import Observable, sensor
 
-from pixelrl.simulation.envs.rendering import Colour, child
 from pixelrl.simulation.tasks.pose_control import steer
 
 Vector = NDArray[np.float64]
+
+Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 1."""
 
 TABLE_TOP = 0.8
 CUBE_HALF = 0.02
@@ -163,7 +165,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     def edit_model_xml(self, xml_str: str) -> str:
         """Set the time step, and give the task's things their colours; and twins to see, where solids are not drawn."""
         root = ET.fromstring(super().edit_model_xml(xml_str))
-        child(root, "option").set("timestep", str(TIMESTEP))
+        next(root.iter("option")).set("timestep", str(TIMESTEP))
         for body in root.iter("body"):
             geoms = body.findall("geom")
             for geom in geoms:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pixelrl
 from pixelrl.runtime.errors import PixelrlError, SimulationError
-from pixelrl.simulation.envs.egl_devices import draw_on
+from pixelrl.simulation.envs.opengl import draw_on
 from pixelrl.simulation.workers.jobs import Heartbeat
 
 PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")

@@ -1,7 +1,9 @@
-"""The door to robosuite: gymnasium's interface, exact seeds, robomimic's conventions, and readable errors."""
+"""Tasks of robosuite: gymnasium's interface, exact seeds, robomimic's conventions, and readable errors."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from robosuite.renderers.context import egl_context
 
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
+from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.pool import WorkerPool
 
 ROBOMIMIC_LIFT: dict[str, Any] = {
     "env_name": "Lift",
@@ -79,7 +83,7 @@ def play(env: RobosuiteEnv, seed: int, steps: int) -> str:
     return digest.hexdigest()
 
 
-def test_the_tray_speaks_gymnasium(tray: RobosuiteEnv) -> None:
+def test_tray_has_gymnasiums_interface(tray: RobosuiteEnv) -> None:
     observation, info = tray.reset(seed=1)
     shapes = {key: (value.dtype.name, value.shape) for key, value in observation.items()}
     assert shapes == {
@@ -100,7 +104,7 @@ def test_the_tray_speaks_gymnasium(tray: RobosuiteEnv) -> None:
     assert tray.state().dtype == np.float64
 
 
-def test_a_unit_action_moves_about_five_centimetres(tray: RobosuiteEnv) -> None:
+def test_unit_action_moves_about_five_centimetres(tray: RobosuiteEnv) -> None:
     for axis in range(3):
         before = tray.reset(seed=2)[0]["robot0_eef_pos"]
         after = tray.step(np.eye(4)[axis])[0]["robot0_eef_pos"]
@@ -126,17 +130,17 @@ def assert_up_to_date(env: RobosuiteEnv) -> None:
     assert (reward, success) == (env.robosuite.reward(action), env.robosuite._check_success())
 
 
-def test_what_is_sensed_and_paid_belongs_to_the_state_that_the_step_ended_in(tray: RobosuiteEnv) -> None:
+def test_observation_and_reward_belong_to_the_state_that_the_step_ended_in(tray: RobosuiteEnv) -> None:
     """MuJoCo's step alone leaves poses and contacts a substep behind: by 0.4 mm here."""
     assert_up_to_date(tray)
 
 
-def test_a_state_of_another_size_is_refused(tray: RobosuiteEnv) -> None:
+def test_state_of_another_size_is_refused(tray: RobosuiteEnv) -> None:
     with pytest.raises(SimulationError, match=r"a state of 3 numbers; the model has 32: time, qpos, qvel"):
         tray.restore(np.zeros(3))
 
 
-def test_one_seed_is_one_episode_whatever_came_before(tray: RobosuiteEnv) -> None:
+def test_seed_is_one_episode_whatever_came_before(tray: RobosuiteEnv) -> None:
     first = play(tray, 7, 8)
     tray.reset(seed=3, options={"start": "held"})
     tray.step(np.ones(4))
@@ -145,7 +149,7 @@ def test_one_seed_is_one_episode_whatever_came_before(tray: RobosuiteEnv) -> Non
     assert play(tray, 7, 8) == first
 
 
-def test_two_environments_of_a_process_draw_their_own_pictures(tray: RobosuiteEnv, lift: RobosuiteEnv) -> None:
+def test_environments_of_one_process_draw_their_own_pictures(tray: RobosuiteEnv, lift: RobosuiteEnv) -> None:
     alone = tray.reset(seed=7)[0]["agentview_image"]
     for disturb in (
         lambda: lift.reset(seed=1),
@@ -188,6 +192,31 @@ def test_robomimics_environment_of_robosuite_1_4_is_understood(lift: RobosuiteEn
     assert [(d.high, d.unit) for d in lift.action_dims] == [(0.05, "m")] * 3 + [(0.5, "rad")] * 3 + [(1.0, "1")]
 
 
+def test_env_name_among_the_options_is_dropped() -> None:
+    """robosuite 1.5's collector leaves it there, and so does robomimic's conversion of its files."""
+    args = default_env_args("pick-place-tray", size=16)
+    args["env_kwargs"]["env_name"] = "PickPlaceTray"
+    make_robosuite_env(args).close()
+
+
+def test_task_of_another_package_is_made_if_the_user_allows_its_import() -> None:
+    """In a process of its own: once it is imported, the task is registered for good."""
+    args = {**default_env_args("pick-place-tray", size=16), "env_name": "StrangeTray"}
+    refused = WorkerPool(1).run(partial(opened, args, ()), [("a job", 0)])
+    with pytest.raises(SimulationError, match=r"no task 'StrangeTray'.*--allow-import PACKAGE, or --env PACKAGE:Stran"):
+        next(refused)
+    assert next(WorkerPool(1).run(partial(opened, args, ("tests.toy_suite",)), [("a job", 0)])).result == "StrangeTray"
+    with pytest.raises(SimulationError, match=r"no task 'tests.toy_suite:StrangeTray'"):
+        next(WorkerPool(1).run(partial(opened, args | {"env_name": "tests.toy_suite:StrangeTray"}, ()), [("a job", 0)]))
+
+
+@contextmanager
+def opened(args: dict[str, Any], allow_import: tuple[str, ...]) -> Iterator[Callable[[int, Heartbeat], str]]:
+    """Make an environment, and tell the name of its task."""
+    with closing(make_robosuite_env(args, allow_import)) as env:
+        yield lambda job, heartbeat: type(env.robosuite).__name__
+
+
 def test_defaults_of_a_robosuite_task() -> None:
     args = default_env_args("Stack", size=64, horizon=100)
     assert (args["env_name"], args["type"]) == ("Stack", 1)
@@ -210,19 +239,19 @@ def test_options_are_those_of_all_classes_that_a_task_hands_them_on_to() -> None
         ({"env_kwargs": {"colour": "red"}}, "no option 'colour'; it has: .*distractor.*horizon"),
     ],
 )
-def test_what_cannot_be_made_is_named(change: dict[str, Any], message: str) -> None:
+def test_environment_that_cannot_be_made_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         make_robosuite_env(default_env_args("pick-place-tray") | change)
 
 
-def test_what_cannot_be_done_is_named(tray: RobosuiteEnv) -> None:
+def test_action_or_start_that_does_not_fit_is_named(tray: RobosuiteEnv) -> None:
     with pytest.raises(SimulationError, match=r"action has shape \(7,\), not \(4,\)"):
         tray.step(np.zeros(7))
     with pytest.raises(SimulationError, match=r"no start 'drawer'; it has: table, held"):
         tray.reset(options={"start": "drawer"})
 
 
-def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_where_nothing_can_be_drawn_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ImportError("no libEGL")
 
@@ -232,7 +261,7 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.
         make_robosuite_env(default_env_args("pick-place-tray"))
 
 
-def test_what_needs_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_a_display_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "glx")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(SimulationError, match=r"MUJOCO_GL=glx .*needs a display.*; set MUJOCO_GL=egl"):

@@ -1,10 +1,13 @@
 """A state put back anywhere has the same future, bit for bit."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pixelrl.datasets.hdf5.file_objects import NamedFile
+from pixelrl.datasets.hdf5.output import OutputFile
 from pixelrl.runtime.errors import DataError, SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.make import make_env
@@ -64,7 +69,7 @@ def elsewhere(folder: Path) -> Iterator[Callable[[str, Heartbeat], list[list[str
     yield futures
 
 
-def test_a_state_has_one_future_in_any_process_after_any_history_and_amid_an_episode(
+def test_state_has_one_future_in_any_process_after_any_history_and_amid_an_episode(
     envs: dict[str, RobosuiteEnv], tmp_path: Path
 ) -> None:
     expected = []
@@ -75,15 +80,15 @@ def test_a_state_has_one_future_in_any_process_after_any_history_and_amid_an_epi
         before = play(env, range(AMID))
         amid = env.snapshot()
         after = play(env, range(AMID, END))
-        bank = InitialStates(env_args=default_env_args(task), seed=SEED, states=(amid, begun))
-        write_initial_states(tmp_path / f"{task}.hdf5", bank)
+        initial = InitialStates(env_args=default_env_args(task), seed=SEED, states=(amid, begun))
+        write_initial_states(tmp_path / f"{task}.hdf5", initial)
         expected.append([[before[-1][:64], *after], [first, *before, *after]])
     found = WorkerPool(1).run(partial(elsewhere, tmp_path), ((task, task) for task in TASKS), ordered=True)
     assert [done.result for done in found] == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_state_decides_and_not_the_seed(envs: dict[str, RobosuiteEnv], task: str) -> None:
+def test_state_decides_and_not_the_seed(envs: dict[str, RobosuiteEnv], task: str) -> None:
     """Another seed has other places, and another size of Lift's cube: as if robosuite drew other numbers."""
     env = envs[task]
     env.reset(seed=SEED)
@@ -97,7 +102,7 @@ def test_the_state_decides_and_not_the_seed(envs: dict[str, RobosuiteEnv], task:
         assert play(env, range(1, END)) != expected, "grippers and controllers have a memory"
 
 
-def test_a_state_leaves_no_trace_and_changes_no_option(envs: dict[str, RobosuiteEnv]) -> None:
+def test_state_leaves_no_trace_and_changes_no_option(envs: dict[str, RobosuiteEnv]) -> None:
     """Say it comes from a version of the task with another cube."""
     env = envs["pick-place-tray"]
     sensors, _ = env.reset(seed=SEED)
@@ -112,7 +117,7 @@ def test_a_state_leaves_no_trace_and_changes_no_option(envs: dict[str, Robosuite
     assert not {path[0] for path, _ in state.memory} & {"horizon", "control_freq", "render_visual_mesh", "distractor"}
 
 
-def test_a_state_of_another_task_is_refused(envs: dict[str, RobosuiteEnv]) -> None:
+def test_state_of_another_task_is_refused(envs: dict[str, RobosuiteEnv]) -> None:
     state = envs["Lift"].snapshot()
     with pytest.raises(SimulationError, match="no start 'table'; it has: blocked, open"):
         envs["drawer-blocked-drawer"].reset(options={"state": replace(state, start="table")})
@@ -127,20 +132,39 @@ def test_a_state_of_another_task_is_refused(envs: dict[str, RobosuiteEnv]) -> No
         env.reset(options={"state": replace(state, memory=((("robots", 5, "done"), True),))})
 
 
-def test_a_bank_is_read_as_it_was_written(envs: dict[str, RobosuiteEnv], tmp_path: Path) -> None:
+def test_initial_states_are_read_as_they_were_written(envs: dict[str, RobosuiteEnv], tmp_path: Path) -> None:
     env = envs["pick-place-tray"]
     states = []
     for seed in (1, 2):
         env.reset(seed=seed)
         states.append(env.snapshot())
-    bank = InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, states=tuple(states))
-    path = tmp_path / "bank.hdf5"
-    assert write_initial_states(path, bank) == bank.sha256
+    initial = InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, states=tuple(states))
+    path = tmp_path / "starts.hdf5"
+    assert write_initial_states(path, initial) == initial.sha256
     again = read_initial_states(path)
-    assert again.sha256 == bank.sha256 and (again.env_args, again.seed) == (bank.env_args, 3)
-    for one, other in zip(bank.states, again.states, strict=True):
+    assert again.sha256 == initial.sha256 and (again.env_args, again.seed) == (initial.env_args, 3)
+    for one, other in zip(initial.states, again.states, strict=True):
         assert_same(one, other)
-    assert replace(bank, states=tuple(states[::-1])).sha256 != bank.sha256
+    assert replace(initial, states=tuple(states[::-1])).sha256 != initial.sha256
+
+
+def test_full_disk_while_initial_states_are_written_is_one_error(
+    envs: dict[str, RobosuiteEnv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 itself would end the process by a segmentation fault."""
+
+    def write(self: OutputFile, block: Any) -> int:
+        if self.tell() + len(block) > 20_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return FileIO.write(self, block)
+
+    env = envs["pick-place-tray"]
+    env.reset(seed=1)
+    whole = InitialStates(env_args=default_env_args("pick-place-tray"), seed=3, states=(env.snapshot(),))
+    monkeypatch.setattr(NamedFile, "write", write, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        write_initial_states(tmp_path / "starts.hdf5", whole)
+    assert list(tmp_path.iterdir()) == []
 
 
 def assert_same(one: State, other: State) -> None:
@@ -155,12 +179,14 @@ def assert_same(one: State, other: State) -> None:
         np.testing.assert_array_equal(value, came, str(path))
 
 
-def test_what_is_no_bank_or_was_changed_is_refused(envs: dict[str, RobosuiteEnv], tmp_path: Path) -> None:
+def test_initial_states_that_are_none_or_were_changed_are_refused(
+    envs: dict[str, RobosuiteEnv], tmp_path: Path
+) -> None:
     import h5py
 
     env = envs["pick-place-tray"]
     env.reset(seed=1)
-    path = tmp_path / "bank.hdf5"
+    path = tmp_path / "starts.hdf5"
 
     def fresh() -> h5py.File:
         write_initial_states(
@@ -192,7 +218,7 @@ def wander(sensors: Sensors) -> NDArray[np.float32]:
     return np.concatenate([np.sin(40 * shade), shade[:, :1]], axis=1).astype(np.float32).reshape(1, 4)
 
 
-def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers(
+def test_rollouts_from_initial_states_are_those_from_their_seeds_for_any_number_of_workers(
     envs: dict[str, RobosuiteEnv], tmp_path: Path
 ) -> None:
     args: dict[str, Any] = default_env_args("pick-place-tray", size=16, horizon=6)
@@ -204,9 +230,9 @@ def test_rollouts_from_a_bank_are_those_from_its_seeds_for_any_number_of_workers
     for outcome in by_seed:
         env.reset(seed=outcome.seed)
         starts.append(env.snapshot())
-    write_initial_states(tmp_path / "bank.hdf5", InitialStates(env_args=args, seed=5, states=tuple(starts)))
-    banked = read_initial_states(tmp_path / "bank.hdf5").states
-    found = list(rollout(wander, make, workers=2, initial_states=banked, **options))
+    write_initial_states(tmp_path / "starts.hdf5", InitialStates(env_args=args, seed=5, states=tuple(starts)))
+    again = read_initial_states(tmp_path / "starts.hdf5").states
+    found = list(rollout(wander, make, workers=2, initial_states=again, **options))
     assert sorted(found, key=lambda each: each.index) == by_seed
     with pytest.raises(SimulationError, match="3 episodes are to begin from 2 starts"):
-        list(rollout(wander, make, workers=2, initial_states=banked[:2], **options))
+        list(rollout(wander, make, workers=2, initial_states=again[:2], **options))
