@@ -324,18 +324,18 @@ def judge(path: Path, inspect: bool) -> str:
     return outcome
 
 
-def serve() -> None:
+def serve(judge: Callable[[Path, Any], str] = judge) -> None:
     """Judge the files whose names come in, with little memory and little time for each."""
     warnings.simplefilter("ignore")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     for line in sys.stdin:
-        path, inspect = json.loads(line)
+        path, how = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.alarm(PATIENCE)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
-            answer = {"outcome": judge(Path(path), inspect)}
+            answer = {"outcome": judge(Path(path), how)}
         except BaseException as error:
             answer = {"raised": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -349,14 +349,15 @@ def serve() -> None:
 class Reader:
     """A process that judges files; a new one takes the place of one that died."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.datasets.test_fuzz") -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._module = module
 
-    def __call__(self, path: Path, *, inspect: bool = False) -> str:
+    def __call__(self, path: Path, *, inspect: bool | str = False) -> str:
         """Return what came of a file: "loaded", a clear error, or what must not be, beginning with a "!"."""
         if self._process is None:
             paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-            words = [sys.executable, "-m", "tests.datasets.test_fuzz", "serve"]  # beside this file lies an `inspect`
+            words = [sys.executable, "-m", self._module, "serve"]  # beside this file lies an `inspect`
             environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             self._process = subprocess.Popen(words, text=True, env=environment, **pipes)

@@ -34,7 +34,7 @@ def test_the_command_converts_a_buffer_of_cog(
     monkeypatch.setenv("COLUMNS", "200")
     main()
     printed = " ".join(capsys.readouterr().out.split())
-    assert "prior.npy: COG's .npy (guessed from the name)" in printed
+    assert "prior.npy: COG's .npy (guessed)" in printed
     assert "2 episodes" in printed and printed.count("the same") == 11
     contents = read_contents(tmp_path / "prior.hdf5")
     assert contents.demos == {"demo_0": 5, "demo_1": 3}

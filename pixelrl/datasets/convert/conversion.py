@@ -2,17 +2,15 @@
 
 import errno
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pixelrl.datasets.convert import cog, lerobot_reader, lerobot_writer, minari, robomimic
 from pixelrl.datasets.convert.dataset_stream import (
     DatasetStream,
     DroppedFields,
@@ -20,7 +18,7 @@ from pixelrl.datasets.convert.dataset_stream import (
     FormatOptions,
     check_alike,
 )
-from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH, INFO_PATH, VERSION
+from pixelrl.datasets.convert.formats import FORMATS, Format
 from pixelrl.datasets.convert.rules import RewardSums, Rules, total
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -32,78 +30,6 @@ Progress = Callable[[str, int, int], None]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KEPT = "nothing was kept of it, and the source is as it was"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """How a format is read and written.
-
-    Attributes:
-        write: write a data set, and return the names of the arrays that lose something; None: it is only read.
-        fit: return what of a data set the format can hold, and count the rest as dropped.
-        check: raise if other programs would not read what we read.
-        extras: what else is in a data set, for the way back.
-    """
-
-    title: str
-    read: Callable[[Path, DroppedFields, FormatOptions], DatasetStream]
-    write: Callable[[Path, DatasetStream, FormatOptions], frozenset[str]] | None = None
-    fit: Callable[[DatasetStream, DroppedFields], DatasetStream] = lambda stream, dropped: stream
-    check: Callable[[Path], None] | None = None
-    extras: str = ""
-
-
-FORMATS: dict[str, Format] = {
-    "hdf5": Format(
-        title="robomimic's HDF5",
-        read=robomimic.read_robomimic,
-        write=robomimic.write_robomimic,
-        check=robomimic.check_views,
-    ),
-    "lerobot": Format(
-        title=f"LeRobotDataset {VERSION}",
-        read=lerobot_reader.read_lerobot,
-        write=lerobot_writer.write_lerobot,
-        fit=lerobot_writer.fit_lerobot,
-        extras=f"{EXTRAS_PATH} keeps what LeRobot has no room for: last frames, states, notes, masks",
-    ),
-    "minari": Format(
-        title="Minari's HDF5",
-        read=minari.read_minari,
-        write=minari.write_minari,
-        extras="states, notes, attributes and masks lie under 'pixelrl', where Minari does not look",
-    ),
-    "cog": Format(title="COG's .npy", read=cog.read_cog),
-}
-
-
-def guess_source(path: Path) -> str:
-    """Tell the format of what is there."""
-    if path.suffix == ".npy":
-        return "cog"
-    if path.suffix in (".hdf5", ".h5"):
-        return "hdf5"
-    if (path / INFO_PATH).is_file():
-        return "lerobot"
-    if (path / minari.METADATA).is_file():
-        return "minari"
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    raise PixelrlError(
-        f"{path}: an unknown format; expected .npy (COG), .hdf5, a folder with {INFO_PATH} (LeRobot) or with "
-        f"{minari.METADATA} (Minari), or say it with --from-format"
-    )
-
-
-def guess_target(path: Path) -> str:
-    """Tell the format that a name asks for: a file is HDF5, `NAME-v0` Minari's, and any other folder LeRobot's."""
-    if path.suffix in (".hdf5", ".h5"):
-        return "hdf5"
-    if re.fullmatch(r".*-v\d+", path.name):
-        return "minari"
-    if not path.suffix:
-        return "lerobot"
-    raise PixelrlError(f"{path}: an unknown format; expected NAME.hdf5, NAME-v0 (Minari) or NAME (LeRobot)")
 
 
 def convert_dataset(

@@ -39,6 +39,9 @@ from pixelrl.runtime.errors import DataError
 KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
 """The members of a demo that an `Episode` has room for."""
 
+GENERATION = "datagen_info"
+"""What MimicGen notes of objects and subtasks, in IsaacLab among the observations: no robot senses it."""
+
 SAID = ("total", "env_args", "action_dims")
 """The attributes of `/data` that come along, or are said in other words."""
 
@@ -46,10 +49,13 @@ Places = dict[str, tuple[str, ...]]
 """Sensor -> where it lies below `obs`."""
 
 
-def read_robomimic(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_robomimic(
+    path: Path, dropped: DroppedFields, options: FormatOptions | None = None, *, paid_by: str = ""
+) -> DatasetStream:
     """Open a file; `dropped` fills while the episodes are read.
 
-    All arrays of `obs` come along, also those that nobody learns from. Demos are renumbered from 0.
+    All arrays of `obs` come along, also those that nobody learns from. Demos are renumbered from 0. Where rewards are
+    missing, the attribute `paid_by` of a demo says whether its last step is paid, and ends it.
 
     Raises:
         DataError: anything that does not fit, with the file, the demo and the key; a file without pictures.
@@ -78,7 +84,7 @@ def read_robomimic(path: Path, dropped: DroppedFields, options: FormatOptions | 
         budget = Budget(path, DEFLATED)
         with open_file(path) as file:
             for name in names:
-                yield _episode(child(child(file, "data"), name), places, dropped, options, budget)
+                yield _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)
 
     return DatasetStream(episodes=episodes, count=len(names), env_args=env_args, action_dims=action_dims, masks=masks)
 
@@ -151,7 +157,7 @@ def _places(demo: h5py.Group, options: FormatOptions) -> Places:
     places: Places = {}
     home = _home(demo)
     for key, place, item in leaves(home):
-        if options.wants(key) and is_sensor(item):
+        if options.wants(key) and is_sensor(item) and (place[0] != GENERATION or key in options.keys):
             if key in places:
                 raise DataError(f"{where(home)}: {key!r} and {'/'.join(place)!r} would have one name")
             places[key] = place
@@ -167,7 +173,7 @@ def _no_pictures(demo: h5py.Group, keys: tuple[str, ...]) -> DataError:
 
 
 def _episode(
-    demo: h5py.Group, places: Places, dropped: DroppedFields, options: FormatOptions, budget: Budget
+    demo: h5py.Group, places: Places, dropped: DroppedFields, options: FormatOptions, paid_by: str, budget: Budget
 ) -> Episode:
     """Read one demo, and count what stays behind."""
     actions = np.asarray(dataset(demo, "actions")[()])
@@ -182,14 +188,22 @@ def _episode(
     home = _home(demo)
     above = home.name.rsplit("/", 1)[-1]
     others = ["/".join((above, *place)) for key, place, _ in leaves(home) if key not in places]
-    for name in (*(name for name in members(demo) if name not in KNOWN), *others):
+    known = KNOWN | {options.reward_key}
+    for name in (*(name for name in members(demo) if name not in known), *others):
         dropped[name] += 1
     attributes, numbers = _attributes(demo, dropped)
+    if paid_by in numbers and not has(demo, "rewards") and options.reward_key is None:
+        dones = (np.arange(steps) == steps - 1) & bool(numbers[paid_by])
+        rewards: NDArray[Any] = dones.astype(np.float32)
+        dropped[f"rewards and dones, which are not there: {paid_by} pays the last step of a demo, and ends it"] += 1
+    else:
+        rewards = _column(demo, options.reward_key or "rewards", steps, dropped)
+        dones = flags(_column(demo, "dones", steps, dropped), f"{where(demo)}/dones")
     return Episode(
         sensors=sensors,
         actions=actions if actions.dtype.kind == "f" else actions.astype(np.float32),
-        rewards=_column(demo, options.reward_key or "rewards", steps, dropped),
-        dones=flags(_column(demo, "dones", steps, dropped), f"{where(demo)}/dones"),
+        rewards=rewards,
+        dones=dones,
         states=_states(demo, steps, dropped),
         attributes=attributes,
         notes={**numbers, **json_attribute(demo, "notes", {})},

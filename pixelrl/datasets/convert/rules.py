@@ -66,6 +66,7 @@ class Rules:
             sums.recorded = sums.ruled = sums.dropped = 0.0
             for index, episode in enumerate(stream.episodes()):
                 place = f"{source}: episode {index}"
+                _check_finite(episode.rewards, place)
                 sums.recorded += total(episode)
                 ruled = self._rewarded(self._chosen(episode, place), index, place)
                 sums.ruled += total(ruled)
@@ -175,6 +176,13 @@ def _up_to(values: NDArray[Any], rows: int) -> NDArray[Any]:
 def _pay(rewards: NDArray[np.float32], payment: Any, place: str) -> None:
     """Write a payment at the end of the rewards `[N]`."""
     values = np.atleast_1d(np.array(payment, np.float32))
-    if not np.isfinite(values).all():
-        raise DataError(f"{place}: rewards {str(payment)[:60]}; expected finite numbers")
+    _check_finite(values, place)
     rewards[len(rewards) - len(values) :] = values
+
+
+def _check_finite(rewards: NDArray[Any], place: str) -> None:
+    """Raise at rewards that are no numbers in float32, as they are learned from."""
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(rewards.astype(np.float32))
+    if bad.any():
+        raise DataError(f"{place}: rewards hold {rewards[bad][0]}; expected finite numbers")

@@ -16,8 +16,8 @@ from pixelrl.runtime.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-FormatName = Literal["hdf5", "lerobot", "minari", "cog"]
-"""The formats that are read; `datasets.convert.conversion` has them."""
+FormatName = Literal["cog", "lerobot", "minari", "aloha", "libero", "isaaclab", "hdf5"]
+"""The formats that are read; `datasets.convert.formats` has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +69,15 @@ class Convert:
             PixelrlError: a format that cannot be guessed, a target that exists, an option that is missing.
             DataError: data that do not fit, or that did not arrive as they were sent.
         """
-        from pixelrl.datasets.convert.conversion import FORMATS, convert_dataset, guess_source, guess_target
+        from pixelrl.datasets.convert.conversion import convert_dataset
         from pixelrl.datasets.convert.dataset_stream import FormatOptions
+        from pixelrl.datasets.convert.formats import FORMATS, guess_source, guess_target
         from pixelrl.datasets.convert.rules import parse_renames
 
         provenance, console = Provenance(), plain_console()
         given, wanted = self.from_format or guess_source(self.source), self.to_format or guess_target(self.target)
         for path, kind, told in ((self.source, given, self.from_format), (self.target, wanted, self.to_format)):
-            how = "" if told else " (guessed from the name)"
+            how = "" if told else " (guessed)"
             console.print(f"{path}: {FORMATS[kind].title}{how}", highlight=False, soft_wrap=True)
         options = FormatOptions(
             images=self.images,

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import pixelrl.datasets.convert.conversion as conversion
-from pixelrl.datasets.convert.conversion import FORMATS, KEPT, convert_dataset, guess_source, guess_target
+from pixelrl.datasets.convert.conversion import KEPT, convert_dataset
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, fingerprint
+from pixelrl.datasets.convert.formats import FORMATS, guess_source, guess_target
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot
 from pixelrl.datasets.convert.robomimic import check_views, read_robomimic, write_robomimic
 from pixelrl.datasets.episode import Episode
@@ -319,12 +320,13 @@ def test_formats_are_guessed(tmp_path: Path) -> None:
         "minari",
         "minari",
     ]
-    assert guess_source(Path("a.npy")) == "cog"
+    (tmp_path / "a.npy").touch()
+    assert guess_source(tmp_path / "a.npy") == "cog"
     with pytest.raises(PixelrlError, match=r"a\.zarr: an unknown format; expected NAME\.hdf5, NAME-v0 \(Minari\)"):
         guess_target(Path("a.zarr"))
     with pytest.raises(DataError, match="no such file or folder"):
         guess_source(tmp_path / "none")
-    with pytest.raises(PixelrlError, match=r"an unknown format; expected \.npy \(COG\), .* say it with --from-format"):
+    with pytest.raises(PixelrlError, match=r"an unknown format; expected \.npy \(COG\), .* say it with --from cog"):
         guess_source(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Rules of a conversion: no reward is lost with the last step, and rewards, ends and keys are those asked for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,13 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, text: str, message: 
     with pytest.raises(DataError) as caught:
         ruled(episode([0, 0, 0]), reward=f"labels:{tmp_path / 'l.json'}")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_rewards_that_are_no_numbers_are_refused(value: float) -> None:
+    held = replace(episode([0, 0]), rewards=np.array([0, value]))
+    with pytest.raises(DataError, match=r"a\.hdf5: episode 0: rewards hold .*; expected finite numbers"):
+        ruled(held)
 
 
 def test_keys_are_chosen_renamed_and_turned() -> None:

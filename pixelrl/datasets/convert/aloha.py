@@ -1,0 +1,107 @@
+"""ALOHA's and ACT's HDF5, one episode a file: `episode_0.hdf5`, `episode_1.hdf5`, ... in a folder, or one of them.
+
+    /action [N, A], /observations/qpos [N, D], qvel, effort, /observations/images/CAMERA uint8 [N, H, W, 3]
+
+With the attribute `compress`, a camera is [N, L]: JPEGs padded with zeros, of `/compress_len` bytes (which a JPEG tells
+itself). act-plus-plus gives OpenCV red, green, blue where it expects blue, green, red, and so must who decodes them.
+There are no rewards and no ends. A step takes 0.02 s.
+https://github.com/tonyzhaozh/act/blob/main/record_sim_episodes.py
+https://github.com/MarkFzp/act-plus-plus/blob/main/compress_data.py
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.sensors import as_sensor, stored_rows
+from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, has, members, open_file, where
+from pixelrl.runtime.actions import unnamed_dims
+from pixelrl.runtime.errors import DataError
+
+FREQUENCY = 50
+"""[Hz]"""
+
+IMAGES, OBSERVATIONS, LENGTHS = "images", "observations", "compress_len"
+TURNED = "colours: red and blue are swapped back, as act-plus-plus packs JPEG; --bgr if they come out wrong"
+
+
+def is_aloha(path: Path) -> bool:
+    """Tell whether a file, or the first of a folder, is ALOHA's."""
+    files = _files(path)
+    if not files:
+        return False
+    with open_file(files[0]) as file:
+        return has(file, "action") and has(file, OBSERVATIONS)
+
+
+def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+    """Open a file or a folder; `dropped` fills while the episodes are read.
+
+    Raises:
+        DataError: anything that does not fit, with the file and the key; no files.
+    """
+    options, files = options or FormatOptions(), _files(path)
+    if not files:
+        raise DataError(f"{path}: no episode_0.hdf5, episode_1.hdf5, ... in it")
+    with open_file(files[0]) as file:
+        shape = dataset(file, "action").shape
+    if len(shape) != 2 or not shape[1]:
+        raise DataError(f"{files[0]}: /action: shape {shape}; expected (N, A)")
+    if options.reward_key is None:
+        dropped["rewards and dones, which are not there: 0 is written (--reward and --dones say more)"] += 0
+
+    def episodes() -> Iterator[Episode]:
+        for each in files:
+            with open_file(each) as file:
+                yield _episode(file, Budget(each, DEFLATED), dropped, options)
+
+    name = path.stem if path.is_file() else path.name
+    return DatasetStream(
+        episodes=episodes,
+        count=len(files),
+        env_args={"env_name": name, "type": 2, "env_kwargs": {"control_freq": FREQUENCY}},
+        action_dims=unnamed_dims(shape[1]),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the episodes in the order of their numbers."""
+    if not path.is_dir():
+        return [path]
+    numbers = {each: re.fullmatch(r"episode_(\d{1,18})\.(hdf5|h5)", each.name) for each in path.iterdir()}
+    return sorted((each for each, number in numbers.items() if number), key=lambda each: int(each.stem[8:]))
+
+
+def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: FormatOptions) -> Episode:
+    """Read one file."""
+    actions = np.asarray(dataset(file, "action")[()])
+    steps = len(actions)
+    if actions.ndim != 2 or actions.dtype.kind != "f" or not steps:
+        raise DataError(f"{where(file)}: /action: {actions.dtype} {actions.shape}; expected floats (N, A)")
+    observations = child(file, OBSERVATIONS)
+    images = child(observations, IMAGES)
+    held = dict.fromkeys(members(images), images)
+    held = {key: observations for key in members(observations) if key != IMAGES} | held
+    sensors = {}
+    for key in filter(options.wants, held):
+        rows = stored_rows(held[key], (key,), (steps, steps + 1), budget)
+        sensors[key] = as_sensor(rows, f"{where(held[key])}/{key}", budget)
+        if sensors[key].ndim == 4 and sensors[key].shape[3] == 3 and (isinstance(rows, list) or rows.ndim == 2):
+            sensors[key] = np.ascontiguousarray(sensors[key][..., ::-1])
+            dropped[TURNED] += 1
+    if not any(values.ndim == 4 and values.dtype == np.uint8 for values in sensors.values()):
+        raise DataError(f"{where(images)}: no pictures, it holds {', '.join(sensors) or 'nothing'}; expected cameras")
+    for name in members(file):
+        if name not in ("action", OBSERVATIONS, LENGTHS, options.reward_key):
+            dropped[name] += 1
+    rewards = np.zeros(steps, np.float32)
+    if options.reward_key is not None:
+        rewards = np.asarray(dataset(file, options.reward_key)[()])
+        if rewards.shape not in ((steps,), (steps, 1)):
+            raise DataError(f"{where(file)}: /{options.reward_key}: shape {rewards.shape}; expected {(steps,)}")
+    return Episode(sensors=sensors, actions=actions, rewards=rewards.reshape(steps), dones=np.zeros(steps, bool))

@@ -1,0 +1,110 @@
+"""Tiny data sets laid out as others lay them out; each writer returns the path."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from PIL import Image
+
+STEPS = 4
+
+
+def pictures(index: int, steps: int = STEPS, size: tuple[int, int] = (24, 16)) -> Any:
+    """Return pictures that JPEG hardly changes, redder to the right and greener downwards, `[N, H, W, 3]`."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    frames = [np.stack([x * 8 + t, y * 8, x + y + 10 * index], -1) for t in range(steps)]
+    return np.stack(frames).astype(np.uint8)
+
+
+def jpeg(picture: Any) -> bytes:
+    """Return a picture as JPEG."""
+    Image.fromarray(picture).save(held := io.BytesIO(), format="JPEG", quality=95)
+    return held.getvalue()
+
+
+def write_libero(path: Path, convention: str = "opengl") -> Path:
+    """Write two demos as LIBERO's scripts/create_dataset.py does."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        problem = {"problem_name": "libero_kitchen", "language_instruction": "turn on the stove"}
+        data.attrs["env_name"], data.attrs["problem_info"] = "Libero_Kitchen_Tabletop", json.dumps(problem)
+        data.attrs["macros_image_convention"], data.attrs["bddl_file_name"] = convention, "a.bddl"
+        kwargs = {"robots": ["Panda"], "control_freq": 20}
+        about = {"type": 1, "env_name": "Libero_Kitchen_Tabletop", "problem_name": "libero", "env_kwargs": kwargs}
+        data.attrs["env_args"], data.attrs["num_demos"], data.attrs["total"] = json.dumps(about), 2, 2 * STEPS
+        for index in range(2):
+            demo, frames = data.create_group(f"demo_{index}"), pictures(index)
+            for key in ("agentview_rgb", "eye_in_hand_rgb"):
+                demo[f"obs/{key}"] = frames[:, ::-1] if convention == "opengl" else frames
+            for key, size in (("gripper_states", 2), ("joint_states", 7), ("ee_states", 6), ("ee_pos", 3)):
+                demo[f"obs/{key}"] = np.full((STEPS, size), 0.5)
+            demo["actions"], demo["states"] = np.full((STEPS, 7), 0.25), np.zeros((STEPS, 11))
+            demo["robot_states"] = np.zeros((STEPS, 9))
+            demo["rewards"] = demo["dones"] = np.eye(STEPS, dtype=np.uint8)[STEPS - 1]
+            demo.attrs["num_samples"], demo.attrs["model_file"] = STEPS, "<mujoco/>"
+            demo.attrs["init_state"] = np.zeros(11)
+    return path
+
+
+def write_isaaclab(path: Path) -> Path:
+    """Write two demos, the first successful, as IsaacLab's HDF5DatasetFileHandler does."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["total"] = 2 * STEPS
+        data.attrs["env_args"] = json.dumps({"env_name": "Isaac-Stack-Cube-Franka-IK-Rel-Visuomotor-v0", "type": 2})
+        for index in range(2):
+            demo = data.create_group(f"demo_{index}")
+            demo.attrs["num_samples"], demo.attrs["seed"], demo.attrs["success"] = STEPS, 7, index == 0
+            arrays: dict[str, Any] = {
+                "actions": np.full((STEPS, 7), 0.5, np.float32),
+                "processed_actions": np.zeros((STEPS, 9), np.float32),
+                "initial_state/articulation/robot/joint_position": np.zeros((1, 9), np.float32),
+                "states/articulation/robot/joint_position": np.zeros((STEPS, 9), np.float32),
+                "states/rigid_object/cube_1/root_pose": np.zeros((STEPS, 7), np.float32),
+                "obs/table_cam": pictures(index),
+                "obs/eef_pos": np.zeros((STEPS, 3), np.float32),
+                "obs/datagen_info/subtask_term_signals/grasp_1": np.zeros(STEPS, bool),
+                "obs/datagen_info/object_pose/cube_1": np.zeros((STEPS, 4, 4), np.float32),
+            }
+            for name, values in arrays.items():
+                demo.create_dataset(name, data=values, compression="gzip")
+    return path
+
+
+def write_aloha(folder: Path, *, compress: bool = False) -> Path:
+    """Write two episodes as ACT's record_sim_episodes.py does, or as act-plus-plus packs them with OpenCV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(2):
+        with h5py.File(folder / f"episode_{index}.hdf5", "w") as file:
+            file.attrs["sim"], lengths = False, []
+            for camera in ("cam_high", "cam_left_wrist"):
+                frames = pictures(index)
+                if compress:
+                    packed = [jpeg(np.ascontiguousarray(frame[..., ::-1])) for frame in frames]  # as OpenCV does
+                    lengths.append([len(each) for each in packed])
+                    rows = np.zeros((STEPS, max(map(len, packed))), np.uint8)
+                    for row, each in zip(rows, packed, strict=True):
+                        row[: len(each)] = np.frombuffer(each, np.uint8)
+                    file[f"observations/images/{camera}"] = rows
+                else:
+                    file.create_dataset(f"observations/images/{camera}", data=frames, chunks=(1, *frames.shape[1:]))
+            for key in ("qpos", "qvel", "effort"):
+                file[f"observations/{key}"] = np.full((STEPS, 14), index, np.float32)
+            file["action"] = np.full((STEPS, 14), 0.5, np.float32)
+            if compress:
+                file.attrs["compress"] = True
+                file["compress_len"] = np.array(lengths, np.float32)
+    return folder
+
+
+RECORDINGS: dict[str, Callable[[Path], Path]] = {
+    "libero": lambda folder: write_libero(folder / "libero.hdf5"),
+    "isaaclab": lambda folder: write_isaaclab(folder / "isaaclab.hdf5"),
+    "aloha": lambda folder: write_aloha(folder / "aloha") / "episode_0.hdf5",
+    "aloha packed": lambda folder: write_aloha(folder / "packed", compress=True) / "episode_0.hdf5",
+}
+"""One good file of each kind."""

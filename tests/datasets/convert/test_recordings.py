@@ -1,0 +1,119 @@
+"""Data sets of others, laid out as theirs are: seen for what they are, and converted with nothing lost unsaid."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import h5py
+import numpy as np
+import pytest
+
+from pixelrl.datasets.convert.conversion import convert_dataset
+from pixelrl.datasets.convert.dataset_stream import FormatOptions
+from pixelrl.datasets.convert.formats import FORMATS, guess_source
+from pixelrl.datasets.convert.rules import REPEATED
+from pixelrl.datasets.hdf5.reader import FileContents, read_contents
+from pixelrl.launch.commands.convert import FormatName
+from pixelrl.runtime.errors import DataError
+from tests.datasets.convert.recordings import STEPS, pictures, write_aloha, write_isaaclab, write_libero
+
+ZERO = "0 is written (--reward and --dones say more)"
+
+
+def convert(source: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any], FileContents]:
+    """Convert to HDF5; return the report, what was not as it was, and what training would read."""
+    target = source.parent / "out.hdf5"
+    target.unlink(missing_ok=True)
+    result = convert_dataset(source, target, guess_source(source), "hdf5", options=FormatOptions(**options))
+    return result, {item["what"]: item["episodes"] for item in result["dropped"]}, read_contents(target)
+
+
+def obs(contents: FileContents, demo: int, key: str) -> Any:
+    with h5py.File(contents.path) as file:
+        return np.concatenate([file[f"data/demo_{demo}/obs/{key}"], file[f"data/demo_{demo}/next_obs/{key}"][-1:]])
+
+
+def test_the_command_offers_every_format() -> None:
+    assert set(get_args(FormatName)) == set(FORMATS)
+
+
+@pytest.mark.parametrize("convention", ["opengl", "opencv"])
+def test_libero_comes_upright_and_keeps_its_reward(tmp_path: Path, convention: str) -> None:
+    source = write_libero(tmp_path / "a.hdf5", convention)
+    assert guess_source(source) == "libero"
+    result, dropped, contents = convert(source, rename={"agentview_rgb": "agentview_image"})
+    assert list(contents.pictures) == ["agentview_image", "eye_in_hand_rgb"] and contents.demos["demo_0"] == STEPS
+    for index in range(2):
+        frames = obs(contents, index, "agentview_image")
+        np.testing.assert_array_equal(frames[:-1], pictures(index))
+        np.testing.assert_array_equal(frames[-1], frames[-2])
+    assert result["rewards"] == {"recorded": 2, "ruled": 2, "dropped": 0, "written": 2}
+    assert dropped == {
+        REPEATED: 2,
+        "robot_states": 2,
+        "attribute init_state": 2,
+        "/data's bddl_file_name": "all",
+        "/data's env_name": "all",
+        "/data's num_demos": "all",
+    }
+    with h5py.File(contents.path) as file:
+        assert '"turn on the stove"' in file["data/demo_1"].attrs["notes"]
+        assert file["data/demo_1"].attrs["model_file"] == "<mujoco/>"
+
+
+def test_libero_in_an_unknown_convention_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="macros_image_convention is 'vulkan'; expected 'opengl' or 'opencv'"):
+        convert(write_libero(tmp_path / "a.hdf5", "vulkan"))
+
+
+def test_isaaclab_is_paid_by_success(tmp_path: Path) -> None:
+    source = write_isaaclab(tmp_path / "a.hdf5")
+    assert guess_source(source) == "isaaclab"
+    result, dropped, contents = convert(source)
+    assert contents.demos == {"demo_0": STEPS, "demo_1": STEPS - 1}  # the second is a time-out
+    assert contents.pictures == {"table_cam": (24, 16, 3)} and contents.vectors == {"eef_pos": 3}
+    np.testing.assert_array_equal(obs(contents, 1, "table_cam"), pictures(1))
+    assert result["rewards"] == {"recorded": 1, "ruled": 1, "dropped": 0, "written": 1}
+    assert dropped == {
+        REPEATED: 1,
+        "the last step, a time-out: the picture after it was not recorded": 1,
+        "rewards and dones, which are not there: success pays the last step of a demo, and ends it": 2,
+        "states, which are no array [N, D]": 2,
+        "initial_state": 2,
+        "processed_actions": 2,
+        "obs/datagen_info/object_pose/cube_1": 2,
+        "obs/datagen_info/subtask_term_signals/grasp_1": 2,
+    }
+    result, dropped, contents = convert(source, reward="last:2", last_step="repeat")
+    assert result["rewards"]["written"] == 4 and contents.demos["demo_1"] == STEPS
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_aloha_is_one_episode_a_file(tmp_path: Path, compress: bool) -> None:
+    source = write_aloha(tmp_path / "a", compress=compress)
+    assert guess_source(source) == guess_source(source / "episode_1.hdf5") == "aloha"
+    result, dropped, contents = convert(source, reward="last:1")
+    assert contents.demos == {"demo_0": STEPS, "demo_1": STEPS}
+    assert contents.vectors == {"effort": 14, "qpos": 14, "qvel": 14}
+    assert contents.env_args["env_kwargs"] == {"control_freq": 50}
+    for index in range(2):
+        came = obs(contents, index, "cam_high")[:-1].astype(int)
+        assert np.abs(came - pictures(index)).max() <= (16 if compress else 0)
+    assert result["rewards"] == {"recorded": 0, "ruled": 2, "dropped": 0, "written": 2}
+    turned = {"colours: red and blue are swapped back, as act-plus-plus packs JPEG; --bgr if they come out wrong": 4}
+    missing = {f"rewards and dones, which are not there: {ZERO}": "all"}
+    assert dropped == {REPEATED: 2} | missing | (turned if compress else {})
+    result, _, contents = convert(source / "episode_1.hdf5", keys=("cam_high", "qpos"))
+    assert contents.demos == {"demo_0": STEPS - 1} and list(contents.vectors) == ["qpos"]
+
+
+def test_aloha_without_its_parts_is_refused(tmp_path: Path) -> None:
+    folder = write_aloha(tmp_path / "a")
+    with h5py.File(folder / "episode_1.hdf5", "a") as file:
+        del file["observations/images/cam_high"]
+        file["observations/images/cam_high"] = np.zeros((STEPS + 2, 24, 16, 3), np.uint8)
+    with pytest.raises(DataError, match=r"episode_1\.hdf5: /observations/images/cam_high: shape \(6, 24, 16, 3\)"):
+        convert(folder)
+    with h5py.File(folder / "episode_1.hdf5", "a") as file:
+        del file["observations"]
+    with pytest.raises(DataError, match=r"episode_1\.hdf5: no 'observations' in it"):
+        convert(folder)
