@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixelrl.datasets.convert import aloha, cog, isaaclab, lerobot_reader, lerobot_writer, libero, minari, robomimic
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
-from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH, INFO_PATH, VERSION
+from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH, INFO_PATH
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 
@@ -40,7 +40,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "cog": Format(title="COG's .npy", seen=lambda path: path.suffix == ".npy", read=cog.read_cog),
     "lerobot": Format(
-        title=f"LeRobotDataset {VERSION}",
+        title="LeRobotDataset",
         seen=lambda path: (path / INFO_PATH).is_file(),
         read=lerobot_reader.read_lerobot,
         write=lerobot_writer.write_lerobot,

@@ -1,4 +1,4 @@
-"""LeRobotDataset v3.0: where its files lie, and what meta/info.json says of their columns."""
+"""LeRobotDataset v3.0, and v2: where its files lie, and what meta/info.json says of their columns."""
 
 import json
 import math
@@ -20,6 +20,11 @@ VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.m
 TASKS_PATH = "meta/tasks.parquet"
 INFO_PATH = "meta/info.json"
 
+OLD_DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+OLD_VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+OLD_EPISODES_PATH = "meta/episodes.jsonl"
+"""Of v2.0 and v2.1, which have a file an episode; `episode_chunk` is `episode_index // chunks_size`."""
+
 EXTRAS_PATH = "meta/pixelrl.parquet"
 """What the format has no room for, a row an episode: the frame after the last step, states, notes, attributes; in its
 schema `env_args`, what actions mean, masks, and which sensors stand side by side. LeRobot does not look at it."""
@@ -32,6 +37,8 @@ PRIVILEGED = "privileged.state"
 
 OBJECT = "object"
 """What a sensor is called that only a simulator has; pixelrl learns from none that begins so."""
+
+CHUNKS_SIZE = 1000
 
 LARGEST_ACTION = 10_000
 """No robot has more dimensions than this."""
@@ -71,6 +78,8 @@ class Info:
     """What meta/info.json says, checked; `pictures` and `vectors` are features by the names of their sensors."""
 
     root: Path
+    old: bool
+    chunks_size: int
     fps: float
     robot: str
     data_path: str
@@ -79,7 +88,30 @@ class Info:
     pictures: Mapping[str, Feature]
     vectors: Mapping[str, Feature]
 
-    def path(self, template: str, **fields: Any) -> Path:
+    def data_file(self, row: Mapping[str, Any]) -> Path:
+        """Return the parquet file of an episode, of which `row` tells what meta/episodes says."""
+        if self.old:
+            return self._path(self.data_path, **self._old_place(row))
+        place = {name: row.get(f"data/{name}") for name in ("chunk_index", "file_index")}
+        return self._path(self.data_path, **place)
+
+    def video_file(self, row: Mapping[str, Any], name: str) -> tuple[Path, float]:
+        """Return the video of an episode, and when the episode begins in it [s]."""
+        if self.old:
+            return self._path(self.video_path, video_key=name, **self._old_place(row)), 0.0
+        try:
+            chunk, file, begin = (
+                row[f"videos/{name}/{key}"] for key in ("chunk_index", "file_index", "from_timestamp")
+            )
+            return self._path(self.video_path, video_key=name, chunk_index=chunk, file_index=file), float(begin)
+        except (KeyError, TypeError) as error:
+            where = f"{self.root / 'meta/episodes'}: no videos/{name}/chunk_index and the like"
+            raise DataError(f"{where}; expected it") from error
+
+    def _old_place(self, row: Mapping[str, Any]) -> dict[str, int]:
+        return {"episode_chunk": row["episode_index"] // self.chunks_size, "episode_index": row["episode_index"]}
+
+    def _path(self, template: str, **fields: Any) -> Path:
         """Return a file of the data set by one of the two patterns.
 
         Raises:
@@ -106,16 +138,16 @@ def read_info(root: Path) -> Info:
         raise DataError(f"{path}: no such file; expected a LeRobotDataset {VERSION}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{path}: not the description of a LeRobotDataset ({str(error)[:80]})") from error
-    if version.split(".")[0] != VERSION.split(".")[0]:
-        hint = "; lerobot's convert_dataset_v21_to_v30 brings it there" if version.startswith("v2") else ""
-        raise DataError(f"{path}: a LeRobotDataset {version[:20]}; expected {VERSION}{hint}")
+    old = re.fullmatch(r"v2\.[01]", version) is not None
+    if not old and version.split(".")[0] != VERSION.split(".")[0]:
+        raise DataError(f"{path}: a LeRobotDataset {version[:20]}; expected {VERSION}, v2.1 or v2.0")
     try:
-        fps = float(said["fps"])
+        fps, chunks_size = float(said["fps"]), int(said.get("chunks_size", CHUNKS_SIZE))
         features = {name: _feature(name, held) for name, held in said["features"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: fps or features are missing, or not as {VERSION} has them ({error})") from error
-    if not (math.isfinite(fps) and fps > 0):
-        raise DataError(f"{path}: fps is {fps}; expected a positive number")
+    if not (math.isfinite(fps) and fps > 0 and chunks_size > 0):
+        raise DataError(f"{path}: fps is {fps}, chunks_size {chunks_size}; expected positive numbers")
     action = features.get("action")
     fits = action is not None and len(action.shape) == 1 and 0 < action.shape[0] <= LARGEST_ACTION
     if action is None or not fits or not action.dtype.startswith("float"):
@@ -131,10 +163,12 @@ def read_info(root: Path) -> Info:
             raise DataError(f"{path}: {feature.name} has shape {feature.shape}; expected height, width, channels")
     return Info(
         root=root,
+        old=old,
+        chunks_size=chunks_size,
         fps=fps,
         robot=str(said.get("robot_type") or root.name),
-        data_path=str(said.get("data_path") or DATA_PATH),
-        video_path=str(said.get("video_path") or VIDEO_PATH),
+        data_path=str(said.get("data_path") or (OLD_DATA_PATH if old else DATA_PATH)),
+        video_path=str(said.get("video_path") or (OLD_VIDEO_PATH if old else VIDEO_PATH)),
         features=features,
         pictures=pictures,
         vectors=_named(path, vectors),

@@ -1,8 +1,9 @@
-"""Read a LeRobotDataset v3.0: its file format directly, without the lerobot package.
+"""Read a LeRobotDataset v3.0, v2.1 or v2.0: its file format directly, without the lerobot package.
 
 LeRobot keeps N frames of N steps: the picture after the last action is not there. A data set that pixelrl wrote keeps
 it, and more, in meta/pixelrl.parquet, and comes back as it was.
-https://huggingface.co/docs/lerobot/lerobot-dataset-v3
+https://huggingface.co/docs/lerobot/lerobot-dataset-v3; the old layout is that which lerobot's
+src/lerobot/datasets/v30/convert_dataset_v21_to_v30.py reads.
 """
 
 import json
@@ -22,6 +23,7 @@ from pixelrl.datasets.convert.lerobot_info import (
     INDICES,
     INFO_PATH,
     OBJECT,
+    OLD_EPISODES_PATH,
     VERSION,
     Feature,
     Info,
@@ -48,7 +50,8 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions | No
         PixelrlError: pyarrow is not installed.
     """
     options = options or FormatOptions()
-    info, rows, reward = read_info(root), _episode_rows(root), options.reward_key or REWARD
+    info, reward = read_info(root), options.reward_key or REWARD
+    rows = _old_episode_rows(root) if info.old else _episode_rows(root)
     if options.reward_key is not None and reward not in info.features:
         raise DataError(f"{root / INFO_PATH}: no {reward!r} among {', '.join(info.features)}")
     own = _Extras.read(root, rows) if (root / EXTRAS_PATH).is_file() else None
@@ -96,6 +99,22 @@ def _episode_rows(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _old_episode_rows(root: Path) -> list[dict[str, Any]]:
+    """Return what meta/episodes.jsonl says of each episode."""
+    path = root / OLD_EPISODES_PATH
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        numbers = [row["episode_index"] for row in rows]
+        whole = all(type(row["length"]) is int and row["length"] > 0 for row in rows)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; expected a line an episode") from error
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: not as LeRobot writes it ({str(error)[:80]})") from error
+    if not rows or numbers != list(range(len(rows))) or not whole:
+        raise DataError(f"{path}: episodes do not count from 0 without a gap, or are empty")
+    return rows
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a parquet file; turn what goes wrong in it into a `DataError`."""
@@ -115,8 +134,7 @@ def _tables(info: Info, rows: list[dict[str, Any]], reward: str) -> Iterator[tup
     pa, _ = arrow()
     columns = [f.name for f in (*info.pictures.values(), *info.vectors.values()) if f.dtype != "video"]
     columns += [name for name in ("action", reward, "next.done", *INDICES) if name in info.features]
-    for place, held in groupby(rows, key=lambda row: (row.get("data/chunk_index"), row.get("data/file_index"))):
-        path = info.path(info.data_path, chunk_index=place[0], file_index=place[1])
+    for path, held in groupby(rows, key=info.data_file):
         with _opened(path) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
@@ -191,13 +209,8 @@ def _pictures(table: Any, feature: Feature, place: str) -> NDArray[np.uint8]:
 
 def _video(info: Info, feature: Feature, row: dict[str, Any], times: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the pictures of an episode from its video."""
-    prefix = f"videos/{feature.name}/"
-    try:
-        chunk, file, begin = (row[prefix + name] for name in ("chunk_index", "file_index", "from_timestamp"))
-        path = info.path(info.video_path, video_key=feature.name, chunk_index=chunk, file_index=file)
-        return decode_video(path, float(begin) + times.astype(np.float64), feature.shape, info.fps)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{info.root / 'meta/episodes'}: no {prefix}chunk_index and the like; expected it") from error
+    path, begin = info.video_file(row, feature.name)
+    return decode_video(path, begin + times.astype(np.float64), feature.shape, info.fps)
 
 
 class _Extras:

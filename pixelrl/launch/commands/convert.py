@@ -24,8 +24,9 @@ FormatName = Literal["cog", "lerobot", "minari", "aloha", "libero", "isaaclab", 
 class Convert:
     """Convert a data set to another format, read it back, and compare every array by its hash.
 
-    FROM is COG's .npy buffer, robomimic's .hdf5, a LeRobotDataset v3.0 or a Minari data set, with pictures; TO is any
-    of them but COG's. TO appears when it is whole; TO.convert.json says what arrived and what was left behind.
+    FROM is COG's .npy buffer, robomimic's .hdf5, LIBERO's, IsaacLab's or ALOHA's, a LeRobotDataset or a Minari data
+    set, with pictures; TO is HDF5, LeRobotDataset v3.0 or Minari's. TO appears when it is whole; TO.convert.json says
+    what arrived and what was left behind.
     """
 
     source: Annotated[Positional[Path], arg(metavar="FROM")]

@@ -101,6 +101,60 @@ def write_aloha(folder: Path, *, compress: bool = False) -> Path:
     return folder
 
 
+def write_lerobot_old(root: Path, *, video: bool = False) -> Path:
+    """Write two episodes as LeRobot v2.1 does: a file an episode, and no rewards, as real robots have none."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    from pixelrl.datasets.convert.pictures import encode_png, encode_video
+
+    (root / "meta").mkdir(parents=True)
+    (root / "data/chunk-000").mkdir(parents=True)
+    rows, top = [], "observation.images.top"
+    for index in range(2):
+        frames = pictures(index)
+        columns: dict[str, Any] = {
+            "observation.state": pa.array([[0.5 * index, 1.0]] * STEPS, pa.list_(pa.float32(), 2)),
+            "action": pa.array([[0.25, -0.25]] * STEPS, pa.list_(pa.float32(), 2)),
+            "timestamp": pa.array(np.arange(STEPS, dtype=np.float32) / 10),
+            "frame_index": pa.array(np.arange(STEPS)),
+            "episode_index": pa.array(np.full(STEPS, index)),
+            "index": pa.array(np.arange(STEPS) + STEPS * index),
+            "task_index": pa.array(np.zeros(STEPS, np.int64)),
+        }
+        if video:
+            encode_video(root / f"videos/chunk-000/{top}/episode_{index:06d}.mp4", frames, 10.0)
+        else:
+            held = [{"bytes": encode_png(each), "path": f"frame_{row:06d}.png"} for row, each in enumerate(frames)]
+            columns[top] = pa.array(held, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+        parquet.write_table(pa.table(columns), root / f"data/chunk-000/episode_{index:06d}.parquet")
+        rows.append({"episode_index": index, "tasks": ["fold the towel"], "length": STEPS})
+    vector = {"dtype": "float32", "shape": [2], "names": ["x", "y"]}
+    picture = {"dtype": "video" if video else "image", "shape": [24, 16, 3], "names": ["height", "width", "channel"]}
+    count = {"dtype": "int64", "shape": [1], "names": None}
+    numbers = ("frame_index", "episode_index", "index", "task_index")
+    features = {top: picture, "observation.state": vector, "action": vector} | dict.fromkeys(numbers, count)
+    info = {
+        "codebase_version": "v2.1",
+        "robot_type": "so100",
+        "total_episodes": 2,
+        "total_frames": 2 * STEPS,
+        "total_tasks": 1,
+        "total_videos": 2 * video,
+        "total_chunks": 1,
+        "chunks_size": 1000,
+        "fps": 10,
+        "splits": {"train": "0:2"},
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+        "features": features | {"timestamp": {"dtype": "float32", "shape": [1], "names": None}},
+    }
+    (root / "meta/info.json").write_text(json.dumps(info))
+    (root / "meta/episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": "fold the towel"}) + "\n")
+    return root
+
+
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "libero": lambda folder: write_libero(folder / "libero.hdf5"),
     "isaaclab": lambda folder: write_isaaclab(folder / "isaaclab.hdf5"),

@@ -346,10 +346,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an empty info": (break_info("{}"), r"info\.json: not the description of a LeRobotDataset \('codebase_version'\)"),
     "version 2.1": (
         lambda root: edit_info(root, codebase_version="v2.1"),
-        r"a LeRobotDataset v2\.1; expected v3\.0; lerobot's convert_dataset_v21_to_v30 brings it there",
+        r"meta/episodes\.jsonl: no such file; expected a line an episode",
     ),
-    "version 4": (lambda root: edit_info(root, codebase_version="v4.0"), r"a LeRobotDataset v4\.0; expected v3\.0$"),
-    "no fps": (lambda root: edit_info(root, fps=0), r"fps is 0\.0; expected a positive number"),
+    "version 4": (
+        lambda root: edit_info(root, codebase_version="v4.0"),
+        r"a LeRobotDataset v4\.0; expected v3\.0, v2\.1 or v2\.0$",
+    ),
+    "no fps": (lambda root: edit_info(root, fps=0), r"fps is 0\.0, chunks_size 1000; expected positive"),
     "no features": (lambda root: edit_info(root, features=[]), r"fps or features are missing"),
     "no action": (lambda root: edit_info(root, features={}), r"action is nothing; expected floats \(A,\)"),
     "no pictures": (

@@ -14,7 +14,14 @@ from pixelrl.datasets.convert.rules import REPEATED
 from pixelrl.datasets.hdf5.reader import FileContents, read_contents
 from pixelrl.launch.commands.convert import FormatName
 from pixelrl.runtime.errors import DataError
-from tests.datasets.convert.recordings import STEPS, pictures, write_aloha, write_isaaclab, write_libero
+from tests.datasets.convert.recordings import (
+    STEPS,
+    pictures,
+    write_aloha,
+    write_isaaclab,
+    write_lerobot_old,
+    write_libero,
+)
 
 ZERO = "0 is written (--reward and --dones say more)"
 
@@ -117,3 +124,44 @@ def test_aloha_without_its_parts_is_refused(tmp_path: Path) -> None:
         del file["observations"]
     with pytest.raises(DataError, match=r"episode_1\.hdf5: no 'observations' in it"):
         convert(folder)
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_lerobot_of_version_2_is_read(tmp_path: Path, video: bool) -> None:
+    pytest.importorskip("pyarrow")
+    source = write_lerobot_old(tmp_path / "old", video=video)
+    assert guess_source(source) == "lerobot"
+    result, dropped, contents = convert(source, reward="last:1")
+    assert contents.demos == {"demo_0": STEPS, "demo_1": STEPS} and result["rewards"]["written"] == 2
+    assert (contents.pictures, contents.vectors) == ({"top": (24, 16, 3)}, {"state": 2})
+    assert [dim.name for dim in contents.action] == ["x", "y"]
+    assert contents.env_args["env_kwargs"] == {"control_freq": 10.0}
+    for index in range(2):
+        came = obs(contents, index, "top")[:-1].astype(int)
+        assert np.abs(came - pictures(index)).mean() < (12 if video else 1e-9)
+        assert obs(contents, index, "state")[0].tolist() == [0.5 * index, 1]
+    assert dropped == {REPEATED: 2} | {
+        f"{name}, which is not there: {ZERO}": "all" for name in ("next.reward", "next.done")
+    }
+    with h5py.File(contents.path) as file:
+        assert '"fold the towel"' in file["data/demo_0"].attrs["notes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "are empty"),
+        ('{"episode_index": 1, "length": 4}', "do not count from 0"),
+        ('{"episode_index": 0, "length": "4"}', "or are empty"),
+        ("[" * 100_000, "not as LeRobot writes it"),
+        ('{"length": 4}', "not as LeRobot writes it"),
+        ('{"episode_index": 0, "length": 9}', "4 of its rows in their place; expected 9"),
+    ],
+)
+def test_lerobot_of_version_2_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    pytest.importorskip("pyarrow")
+    source = write_lerobot_old(tmp_path / "old")
+    (source / "meta/episodes.jsonl").write_text(text)
+    with pytest.raises(DataError) as caught:
+        convert(source)
+    assert message in str(caught.value) and str(source) in str(caught.value)
