@@ -8,8 +8,11 @@ import numpy as np
 from pixelrl.datasets.buffer.episodes import Transitions
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
+from pixelrl.datasets.hdf5.keys import EXPECTED
 from pixelrl.learning.batch import Spec
 from pixelrl.runtime.errors import DataError
+
+CLOCK = "grows with every frame: a clock? --proprio without it leaves it out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +21,9 @@ class SourceLedger:
 
     Attributes:
         name: of the source.
-        demos, steps: how many were read.
+        demos, episodes, steps: how many were read.
         sampled: how many steps are learned from.
+        repeated: how many of these have no frame after them, so that their own stands for it: goals are absorbing.
         left_out: reason -> how many steps are not.
         recorded: the sum of the rewards in its files.
         rewards: the sum of the rewards by the rule of the source, before scale and shift.
@@ -30,8 +34,10 @@ class SourceLedger:
 
     name: str
     demos: int
+    episodes: int
     steps: int
     sampled: int
+    repeated: int
     left_out: Mapping[str, int]
     recorded: float
     rewards: float
@@ -41,9 +47,12 @@ class SourceLedger:
 
     def lines(self) -> Iterator[str]:
         """Yield what to show."""
-        left = "; ".join(f"{count} left out: {reason}" for reason, count in self.left_out.items() if count)
-        used = f"{self.name}: {self.demos} demos, {self.steps} steps, {self.sampled} learned from"
-        yield f"{used}; {left}" if left else used
+        within = "" if self.demos == self.episodes else f"{self.episodes} episodes in "
+        demos = f"{within}{self.demos} demos"
+        parts = [f"{self.name}: {demos}, {self.steps} steps, {self.sampled} learned from"]
+        parts += [f"{count} left out: {reason}" for reason, count in self.left_out.items() if count]
+        parts += [f"{self.repeated} without a frame after them: theirs is repeated"] if self.repeated else []
+        yield "; ".join(parts)
         rule = "" if self.recorded == self.rewards else f", {self.rewards:.6g} by its rule"
         low, mean, high = self.returns
         yield (
@@ -74,9 +83,9 @@ class Ledger:
             yield from source.lines()
         yield f"observations that are learned from: {', '.join(self.learned)}"
         for key, why in self.ignored.items():
-            yield f"not learned from: {key} ({why})"
+            yield f"{'' if why in EXPECTED else 'warning: '}not learned from: {key} ({why})"
         for key in self.clocks:
-            yield f"warning: {key} grows with every frame: a clock? --proprio without it leaves it out"
+            yield f"warning: {key} {CLOCK}"
 
 
 def account(
@@ -108,8 +117,10 @@ def _account_source(table: TransitionTable, transitions: Transitions, source: So
     return SourceLedger(
         name=source.name,
         demos=len(np.unique(table.demo[mine].numpy())),
+        episodes=int(starts.sum()),
         steps=int(mine.sum()),
         sampled=int(sampled.sum()),
+        repeated=int((sampled & table.next_missing & (transitions.discount > 0)).sum()),
         left_out=left_out,
         recorded=float(table.recorded[mine].double().sum()),
         rewards=float(table.reward[mine].double().sum()),

@@ -60,10 +60,7 @@ def load_dataset(
         DataError: sources that cannot be mixed, or files that cannot be read.
     """
     check_together(sources)
-    opened = []
-    for source in sources:
-        request = Request(mask=source.mask, images=images, proprio=proprio, required=source.required())
-        opened.append([open_recorded_file(path, request, cache_dir) for path in source.paths()])
+    opened = [_open(source, images, proprio, cache_dir) for source in sources]
     check_alike([file.contents for files in opened for file in files])
     used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
     index = FrameIndex(file for files in used for file in files)
@@ -87,6 +84,14 @@ def load_dataset(
         pin=device.type == "cuda",
         **sampling,
     )
+
+
+def _open(
+    source: Source, images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
+) -> list[RecordedFile]:
+    """Open the files of a source."""
+    request = Request(mask=source.mask, images=images, proprio=proprio, required=source.required())
+    return [open_recorded_file(path, request, cache_dir) for path in source.paths()]
 
 
 def choose_demos(files: Sequence[RecordedFile], source: Source, seed: int) -> list[RecordedFile]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pixelrl.datasets.buffer.mixture import Mixture
+from pixelrl.datasets.buffer.sources import Source
 from pixelrl.runtime.errors import DataError
 
 
@@ -23,27 +24,37 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
             "critic, such as bc"
         )
     unpaid = [s for s in mixture.sources if s.reward_scale == 0 and s.reward_shift >= task.returns[2]]
-    shift = first.reward_shift - float(rewards.min())
-    advice = f"--reward-shift {shift:g} makes a step cost nothing"
     if unpaid and task.returns[2] <= 0:
         raise DataError(
             f"the rewards of the task are costs, with returns of {task.returns[0]:.4g} to {task.returns[2]:.4g}, but a "
             f"step of {unpaid[0].name} counts {unpaid[0].reward_shift:g}: it would be worth more than every "
-            f"demonstration; {advice}"
+            f"demonstration; {_shift(mixture, first)}"
         )
-    if target_range is None:
-        return
+    if target_range is not None:
+        check_range(mixture, target_range)
+
+
+def check_range(mixture: Mixture, target_range: tuple[float, float]) -> None:
+    """Raise a `DataError` unless all returns lie in the range to which targets are cut."""
     low, high = target_range
     slack = 1e-3 * (high - low)
-    for source in ledger.sources:
-        least, most = source.bounds
+    for source, ledger in zip(mixture.sources, mixture.ledger.sources, strict=True):
+        least, most = ledger.bounds
         if low - slack <= least and most <= high + slack:
             continue
-        wider = f"--critic.td.target-range {min(low, least):.4g} {max(high, most):.4g} holds them"
+        advice = f"--critic.td.target-range {min(low, least):.4g} {max(high, most):.4g} holds them"
+        if least < low - slack:
+            advice = _shift(mixture, source)
         raise DataError(
-            f"source {source.name!r}: returns reach from {least:.4g} to {most:.4g}, but the recipe cuts every target "
-            f"to [{low:g}, {high:g}]; {advice if least < low - slack else wider}, as may another --reward-scale"
+            f"source {ledger.name!r}: returns reach from {least:.4g} to {most:.4g}, but the recipe cuts every target "
+            f"to [{low:g}, {high:g}]; {advice}, as may another --reward-scale"
         )
+
+
+def _shift(mixture: Mixture, source: Source) -> str:
+    """Return how rewards become at least 0."""
+    rewards = mixture.transitions.reward[mixture.table.source == mixture.sources.index(source)]
+    return f"--reward-shift {source.reward_shift - float(rewards.min()):g} makes a step cost nothing"
 
 
 def target_range_of(terms: Sequence[object]) -> tuple[float, float] | None:

@@ -22,7 +22,6 @@ from pixelrl.datasets.hdf5.access import (
     finite,
     flags,
     has,
-    is_array,
     json_attribute,
     members,
     open_file,
@@ -30,6 +29,8 @@ from pixelrl.datasets.hdf5.access import (
     where,
 )
 from pixelrl.datasets.hdf5.action_dims import read_action_dims
+from pixelrl.datasets.hdf5.boundaries import find_next_missing
+from pixelrl.datasets.hdf5.keys import select_keys
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
@@ -117,7 +118,7 @@ def read_contents(
         data = child(file, "data")
         names = _demo_names(file, mask)
         first = child(data, names[0])
-        pictures, vectors, ignored = _select(first, images, proprio)
+        pictures, vectors, ignored = select_keys(first, images, proprio)
         actions = dataset(first, "actions")
         if actions.ndim != 2 or not actions.shape[1]:
             raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
@@ -190,49 +191,6 @@ def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
     return sorted(names, key=lambda name: int(name[5:]))
 
 
-def _select(
-    demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None
-) -> tuple[dict[str, tuple[int, int, int]], dict[str, int], dict[str, str]]:
-    """Choose the observation keys by a demo: the shapes of the pictures and of the vectors, and why not the others."""
-    home = next((name for name in ("frames", "obs") if has(demo, name)), None)
-    group = child(demo, home) if home else None
-    names = members(group) if group is not None else []
-    held = {key: child(group, key) for key in names if is_array(group, key)}
-    pictures = [key for key, item in held.items() if item.ndim == 4]
-    vectors = [key for key, item in held.items() if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f"]
-    if not pictures:
-        raise DataError(
-            f"{where(demo)}: no pictures, it holds {', '.join(names) or 'states'} only; expected uint8 (N, H, W, C) "
-            "under obs/ (`pixelrl render` draws them from states, `pixelrl convert` unpacks JPEG and PNG)"
-        )
-    for wanted, offered, kind in ((images, pictures, "pictures"), (proprio, vectors, "float vectors")):
-        for key in wanted or ():
-            if key not in offered:
-                raise DataError(f"{where(demo)}: no {key!r} among its {kind}: {', '.join(offered) or 'there are none'}")
-    ignored = {key: why for key in names if (why := _why_ignored(key, held.get(key)))}
-    chosen = (
-        [key for key in pictures if key not in ignored] if images is None else images,
-        [key for key in vectors if key not in ignored] if proprio is None else proprio,
-    )
-    ignored = {key: why for key, why in ignored.items() if key not in {*chosen[0], *chosen[1]}}
-    ignored |= {key: "not asked for" for key in (*pictures, *vectors) if key not in {*chosen[0], *chosen[1], *ignored}}
-    return {key: held[key].shape[1:] for key in chosen[0]}, {key: held[key].shape[1] for key in chosen[1]}, ignored
-
-
-def _why_ignored(key: str, item: h5py.Dataset | None) -> str:
-    """Say why nothing is learned from a member of the observations unless it is asked for; empty if it is."""
-    if item is None:
-        return "no array of numbers (coded pictures? `pixelrl convert` unpacks JPEG and PNG)"
-    came = f"{item.dtype} {list(item.shape[1:])} a row"
-    if item.ndim == 4:
-        return "depth" if key.endswith("_depth") else ""
-    if item.ndim == 3:
-        return f"{came}; a picture is uint8 [H, W, C] (grey: [H, W, 1])"
-    if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f":
-        return "what the simulator knows and no robot senses" if key.startswith("object") else ""
-    return f"{came}; a vector is floats [D] a row"
-
-
 def _check_demo(
     demo: h5py.Group,
     pictures: Mapping[str, tuple[int, int, int]],
@@ -244,6 +202,7 @@ def _check_demo(
     taken = dataset(demo, "actions")
     steps = len(taken)
     expect(taken, (steps, *actions.shape[1:]), "f")
+    _check_written(taken)
     for key in ("rewards", "dones"):
         if key in required or has(demo, key):
             expect(dataset(demo, key), (steps,), "fiub")
@@ -257,17 +216,23 @@ def _check_demo(
         for part, rows in ((held, steps + (last is None)), (last, steps)):
             if part is not None:
                 expect(part, (rows, *shape), "u" if key in pictures else "f")
-                if not part.is_virtual and not part.id.get_storage_size():
-                    raise DataError(f"{where(part)}: was never written; expected what was observed")
+                _check_written(part)
     return steps
+
+
+def _check_written(item: h5py.Dataset) -> None:
+    """Raise if no byte of an array was ever written: it would be read as zeros."""
+    if item.size and not item.is_virtual and not item.id.get_storage_size():
+        raise DataError(f"{where(item)}: was never written; expected what was recorded")
 
 
 def _check_size(contents: FileContents) -> None:
     """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
-    claimed = contents.frames * (sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()))
+    row = sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()) + len(contents.action)
+    claimed = contents.frames * row
     held = contents.path.stat().st_size
     if claimed > DEFLATED * held:
-        raise DataError(f"{contents.path}: claims {claimed} bytes of observations; a file of {held} cannot hold them")
+        raise DataError(f"{contents.path}: claims {claimed} bytes; a file of {held} cannot hold them")
 
 
 def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
@@ -289,56 +254,7 @@ def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
         actions=finite(dataset(demo, "actions")[()], f"{where(demo)}/actions"),
         rewards=finite(rewards, f"{where(demo)}/rewards"),
         dones=dones,
-        next_missing=_next_missing(demo, contents, dones),
+        next_missing=find_next_missing(demo, (*contents.pictures, *contents.vectors), dones),
         clocks=tuple(clocks),
         notes=json_attribute(demo, "notes", {}),
     )
-
-
-def _next_missing(demo: h5py.Group, contents: FileContents, dones: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return where the frame after a step was not recorded, `[N]`: several episodes may lie in one demo.
-
-    An episode ends within a demo where `next_obs` is not the next row of `obs`; where there is no `next_obs`, at a done
-    that the next step takes back; and at `timeouts`, as D4RL has them.
-
-    Raises:
-        DataError: `next_obs` mostly lies elsewhere than one row later, so it was recorded wrongly.
-    """
-    steps = len(dones)
-    missing = np.zeros(steps, np.bool_)
-    if has(demo, "timeouts"):
-        missing[:-1] |= flags(dataset(demo, "timeouts")[()], f"{where(demo)}/timeouts")[: steps - 1]
-    if has(demo, "frames"):
-        return missing
-    used = (*contents.pictures, *contents.vectors)
-    later = child(demo, "next_obs") if has(demo, "next_obs") else None
-    if later is None:
-        missing[:-1] |= dones[:-1] & ~dones[1:]
-    else:
-        jumps = _jumps(child(demo, "obs"), later, dones)
-        if steps > 2 and jumps.sum() > (steps - 1) / 2:
-            rows = f"at {jumps.sum()} of {steps - 1} rows, the first is {int(jumps.argmax())}"
-            raise DataError(f"{where(later)}: not what obs holds one row later, {rows}; off by one?")
-        missing[:-1] |= jumps
-    missing[-1] = later is None or not all(has(later, key) for key in used)
-    return missing
-
-
-def _jumps(obs: h5py.Group, later: h5py.Group, dones: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return where `next_obs` is not the next row of `obs`, `[N - 1]`: by vectors if there are any, else by pictures.
-
-    A vector may differ by a hundredth of its range: simulators compute both anew. Pictures are only looked at where an
-    episode may end, at dones.
-    """
-    shared = [key for key in members(obs) if has(later, key) and is_array(obs, key) and is_array(later, key)]
-    found = np.zeros(len(dones) - 1, np.bool_)
-    arrays = [(dataset(obs, key), dataset(later, key)) for key in shared]
-    arrays = [(one, two) for one, two in arrays if one.shape == two.shape and len(one) == len(dones)]
-    vectors = [(one[1:], two[:-1]) for one, two in arrays if one.ndim == 2 and one.dtype.kind == "f"]
-    for now, then in vectors:
-        slack = 0.01 * np.ptp(now, axis=0, keepdims=True) + 1e-6 if len(now) else 0
-        found |= (np.abs(now - then) > slack).any(axis=1)
-    if not vectors:
-        for row in np.flatnonzero(dones[:-1]).tolist():
-            found[row] = any((one[row + 1] != two[row]).any() for one, two in arrays if one.ndim == 4)
-    return found

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from io import StringIO
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +22,8 @@ from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pixelrl.datasets.inspect.file_inspection import Progress
     from pixelrl.datasets.inspect.issues import Issue, Role
     from pixelrl.datasets.inspect.report import FileReport, InspectionReport
@@ -47,7 +46,7 @@ class Inspect:
     prior: tuple[Path, ...] = ()
     """files as `train --prior` takes them"""
     recipe: str = "quick_cog_dr3"
-    """what the task and prior data are for: a recipe, and other options of `train`, say "cog --reward-shift 1" """
+    """what the data are for: a recipe, and other options of `train`, say "cog --reward-shift 1" """
     reference: Path | None = None
     """a file, say of an expert, that trajectory quality (TQ) and coverage (SACo) are relative to"""
     return_range: tuple[float, float] | None = None
@@ -72,6 +71,7 @@ class Inspect:
         """
         from pixelrl.datasets.inspect.crash_probe import crashing_files
         from pixelrl.datasets.inspect.inspector import inspect_files
+        from pixelrl.launch.training_trial import try_training, with_training
 
         given = self._given()
         provenance, console = Provenance(), plain_console()
@@ -86,7 +86,9 @@ class Inspect:
                 unsafe=crashing_files([path for path in paths if path.is_file()]),
                 progress=progress,
             )
-        report, record = self._as_training_does(report), provenance.record()
+        issues, ledger = try_training(self.task, self.prior, self.files, recipe=self.recipe, actions=self.actions)
+        report = with_training(report, issues, ledger)
+        record = provenance.record()
         if self.json:
             whole = {"fit": report.fit, "verdict": verdict(report), **asdict(report), **record}
             console.file.write(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -100,47 +102,6 @@ class Inspect:
         if not report.fit:
             raise DataError(verdict(report))
         console.print(verdict(report), style="bold green", highlight=False, soft_wrap=True)
-
-    def _as_training_does(self, report: InspectionReport) -> InspectionReport:
-        """Return the report with training's own ledger, or with its own error, as it reads the same data."""
-        from pixelrl.datasets.inspect.issues import Issue
-
-        text = StringIO()
-        try:
-            self._load(Console(file=text, width=10_000))
-        except PixelrlError as error:
-            first = report.reports[0].path
-            refusal = Issue(check="training", level="error", where="data", message=str(error), file=first)
-            report = replace(report, between=(refusal, *report.between) if report.fit else report.between)
-        return replace(report, ledger=tuple(text.getvalue().splitlines()))
-
-    def _load(self, console: Console) -> None:
-        """Read the data as training would: task and prior for the recipe, other files each by itself.
-
-        Raises:
-            PixelrlError: training would refuse them.
-        """
-        import torch
-
-        from pixelrl.datasets.buffer.load_dataset import load_dataset
-        from pixelrl.datasets.buffer.sources import Source
-        from pixelrl.launch.recipes import RECIPES
-        from pixelrl.launch.train_options import parse
-        from pixelrl.runtime.distributed import SINGLE_PROCESS
-
-        if self.task:
-            name, *words = shlex.split(self.recipe) or [""]
-            if name not in RECIPES:
-                raise PixelrlError(f"--recipe {self.recipe}: begins with no recipe; there are {', '.join(RECIPES)}")
-            data = ["--task", *map(str, self.task), *(["--prior", *map(str, self.prior)] if self.prior else [])]
-            options = parse(name, [*data, "--out", "none", "--actions", self.actions, *words])
-            replace(options, memory="file").load(torch.device("cpu"), SINGLE_PROCESS, console)
-        for path in self.files if self.task else (*self.prior, *self.files):
-            source = Source(name=path.name, files=(path,))
-            how: dict[str, Any] = {"seed": 0, "batch_size": 1, "gamma": 1.0, "ends": "goal", "memory": "file"}
-            mixture = load_dataset([source], actions=self.actions, **how)
-            for line in mixture.ledger.lines():
-                console.print(Text(line))
 
     def _given(self) -> list[tuple[Path, Role]]:
         """Return the files with their roles, or raise about options that cannot be."""

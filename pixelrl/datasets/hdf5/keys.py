@@ -1,0 +1,55 @@
+"""Which observation keys of a file are learned from, and why not the others."""
+
+from collections.abc import Sequence
+
+import h5py
+
+from pixelrl.datasets.hdf5.access import child, has, is_array, members, where
+from pixelrl.runtime.errors import DataError
+
+DEPTH, PRIVILEGED, UNWANTED = "depth", "what the simulator knows and no robot senses", "not asked for"
+EXPECTED = (DEPTH, PRIVILEGED, UNWANTED)
+"""Why observations are not learned from, where nobody would wonder; other reasons are worth a warning."""
+
+
+def select_keys(
+    demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, int], dict[str, str]]:
+    """Choose the observation keys by a demo: the shapes of the pictures and of the vectors, and why not the others."""
+    home = next((name for name in ("frames", "obs") if has(demo, name)), None)
+    group = child(demo, home) if home else None
+    names = members(group) if group is not None else []
+    held = {key: child(group, key) for key in names if is_array(group, key)}
+    pictures = [key for key, item in held.items() if item.ndim == 4]
+    vectors = [key for key, item in held.items() if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f"]
+    if not pictures:
+        raise DataError(
+            f"{where(demo)}: no pictures, it holds {', '.join(names) or 'states'} only; expected uint8 (N, H, W, C) "
+            "under obs/ (`pixelrl render` draws them from states, `pixelrl convert` unpacks JPEG and PNG)"
+        )
+    for wanted, offered, kind in ((images, pictures, "pictures"), (proprio, vectors, "float vectors")):
+        for key in wanted or ():
+            if key not in offered:
+                raise DataError(f"{where(demo)}: no {key!r} among its {kind}: {', '.join(offered) or 'there are none'}")
+    ignored = {key: why for key in names if (why := _why_ignored(key, held.get(key)))}
+    chosen = (
+        [key for key in pictures if key not in ignored] if images is None else images,
+        [key for key in vectors if key not in ignored] if proprio is None else proprio,
+    )
+    ignored = {key: why for key, why in ignored.items() if key not in {*chosen[0], *chosen[1]}}
+    ignored |= {key: UNWANTED for key in (*pictures, *vectors) if key not in {*chosen[0], *chosen[1], *ignored}}
+    return {key: held[key].shape[1:] for key in chosen[0]}, {key: held[key].shape[1] for key in chosen[1]}, ignored
+
+
+def _why_ignored(key: str, item: h5py.Dataset | None) -> str:
+    """Say why nothing is learned from a member of the observations unless it is asked for; empty if it is."""
+    if item is None:
+        return "no array of numbers (coded pictures? `pixelrl convert` unpacks JPEG and PNG)"
+    came = f"{item.dtype} {list(item.shape[1:])} a row"
+    if item.ndim == 4:
+        return DEPTH if key.endswith("_depth") else ""
+    if item.ndim == 3:
+        return f"{came}; a picture is uint8 [H, W, C] (grey: [H, W, 1])"
+    if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f":
+        return PRIVILEGED if key.startswith("object") else ""
+    return f"{came}; a vector is floats [D] a row"
