@@ -27,6 +27,9 @@ Progress = Callable[[int, int], None]
 """Called with the frames that came to their place since the last call, and the frames in all; each camera's count."""
 
 
+CUT_SHORT = "a cache of pictures was cut short while it was in use; start again"
+
+
 class Frames(Protocol):
     """The pictures of one camera."""
 
@@ -120,15 +123,19 @@ class CachedFrames:
             paths.append(unit.folder / ARRAY)
             rows.append(dict(zip(demos, accumulate((n + 1 for n in demos.values()), initial=0), strict=False)))
         self._row = np.array([rows[file][name] for file, name in zip(index.file, index.names, strict=True)])
-        maps = (np.asarray(np.memmap(path, np.uint8, "r")) for path in paths if mapped)
+        self._files = [path.open("rb", 0) for path in paths]  # one that replaces it is not ours
+        maps = (np.asarray(np.memmap(file, np.uint8, "r")) for file in self._files if mapped)
         self._maps = [pixels.reshape(-1, *self._shape) for pixels in maps]
-        self._files = [path.open("rb", 0) for path in paths if not mapped]  # one that replaces it is not ours
+        self._sizes = [os.fstat(file.fileno()).st_size for file in self._files]
 
     def take(self, index: Tensor) -> Tensor:
         """Copy frames out of the mapping, or read them."""
         demo, place = self._index.find(index.numpy())
         file, row = self._index.file[demo], self._row[demo] + place
         taken = torch.empty(len(index), *self._shape, dtype=torch.uint8, pin_memory=self._pin)
+        for each in np.unique(file).tolist() if self._maps else ():  # to touch what is gone would end the process
+            if os.fstat(self._files[each].fileno()).st_size != self._sizes[each]:
+                raise DataError(CUT_SHORT)
         if len(self._maps) == 1:
             np.take(self._maps[0], row, axis=0, out=taken.numpy(), mode="clip")
         elif self._maps:
@@ -147,7 +154,7 @@ class CachedFrames:
                 os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
         for target, (descriptor, offset) in zip(out.reshape(len(out), -1), places, strict=True):
             if os.preadv(descriptor, [target], offset) != size:
-                raise DataError("a cache of pictures was cut short while it was in use; start again")
+                raise DataError(CUT_SHORT)
 
 
 class FileFrames:

@@ -19,6 +19,8 @@ from pixelrl.runtime.errors import DataError, PixelrlError
 
 CHANNELS = (1, 3, 4)
 
+LEAVE_OUT = " (--images KEY ... names the cameras to learn from, and leaves out others)"
+
 DEFLATED = 1100
 """Bytes that one stored byte may stand for: gzip reaches 1032."""
 
@@ -174,7 +176,9 @@ def expect(item: h5py.Dataset, shape: tuple[int, ...], kinds: str) -> None:
     """Raise unless a dataset has this shape and one of these kinds of type; pictures must be bytes, channels last."""
     if len(shape) == 4 and (item.dtype != np.uint8 or item.shape[-1] not in CHANNELS):
         hint = " (channels come first: transpose)" if item.ndim == 4 and item.shape[1] in CHANNELS else ""
-        raise DataError(f"{where(item)}: {item.dtype} {item.shape}{hint}; expected uint8 (N, H, W, C), C in {CHANNELS}")
+        raise DataError(
+            f"{where(item)}: {item.dtype} {item.shape}{hint}; expected uint8 (N, H, W, C), C in {CHANNELS}{LEAVE_OUT}"
+        )
     if item.shape != shape:
         raise DataError(f"{where(item)}: shape {item.shape}; expected {shape}, as the rest of the data has")
     if item.dtype.kind not in kinds:

@@ -1,5 +1,6 @@
 """Which observation keys of a file are learned from, and why not the others."""
 
+import re
 from collections.abc import Sequence
 
 import h5py
@@ -7,9 +8,18 @@ import h5py
 from pixelrl.datasets.hdf5.access import child, has, is_array, members, where
 from pixelrl.runtime.errors import DataError
 
-DEPTH, PRIVILEGED, UNWANTED = "depth", "what the simulator knows and no robot senses", "not asked for"
+DEPTH, PRIVILEGED, UNWANTED = (
+    "depth or labels of pixels",
+    "what the simulator knows and no robot senses",
+    "not asked for",
+)
 EXPECTED = (DEPTH, PRIVILEGED, UNWANTED)
 """Why observations are not learned from, where nobody would wonder; other reasons are worth a warning."""
+
+
+def is_no_camera(key: str) -> bool:
+    """Tell whether a key names depth, distances, normals or labels of pixels, as robosuite and IsaacLab call them."""
+    return re.search(r"depth|segment|semantic|instance_id|distance_to|normals", key) is not None
 
 
 def select_keys(
@@ -47,7 +57,9 @@ def _why_ignored(key: str, item: h5py.Dataset | None) -> str:
         return "no array of numbers (coded pictures? `pixelrl convert` unpacks JPEG and PNG)"
     came = f"{item.dtype} {list(item.shape[1:])} a row"
     if item.ndim == 4:
-        return DEPTH if key.endswith("_depth") else ""
+        return DEPTH if is_no_camera(key) else ""
+    if item.ndim == 3 and is_no_camera(key):
+        return DEPTH
     if item.ndim == 3:
         return f"{came}; a picture is uint8 [H, W, C] (grey: [H, W, 1])"
     if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f":

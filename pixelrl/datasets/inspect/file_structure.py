@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from pixelrl.datasets.hdf5.access import child, dataset, is_array, json_attribute, open_file, where
+from pixelrl.datasets.hdf5.keys import is_no_camera
 from pixelrl.runtime.errors import DataError
 
 GROUPS = ("obs", "next_obs", "frames")
@@ -91,8 +92,8 @@ class FileStructure:
 
     @cached_property
     def cameras(self) -> dict[str, tuple[int, ...]]:
-        """The observation keys whose pictures training reads, all but depth -> (H, W, C)."""
-        return {k: row for k, (row, _) in self._observed().items() if len(row) == 3 and not k.endswith("_depth")}
+        """The observation keys whose pictures training reads -> (H, W, C)."""
+        return {k: row for k, (row, _) in self._observed().items() if len(row) == 3 and not is_no_camera(k)}
 
     @cached_property
     def vectors(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from shlex import quote
 
-from pixelrl.datasets.hdf5.access import CHANNELS
+from pixelrl.datasets.hdf5.access import CHANNELS, LEAVE_OUT
 from pixelrl.datasets.inspect.file_structure import NUMBERS, ArrayLayout, DemoStructure, FileStructure
 from pixelrl.datasets.inspect.issues import Issue, Occurrence
 
@@ -65,7 +65,7 @@ def check_types(structure: FileStructure) -> Iterator[Occurrence]:
             shape, dtype = structure.usual.get(place, (array.shape[1:], array.dtype))
             came, message = f"{array.dtype} {list(array.shape[1:])} a row", ""
             if key in pictures and (array.dtype != "uint8" or len(array.shape) != 4 or array.shape[-1] not in CHANNELS):
-                message = f"is {came}; expected uint8 [N, H, W, C] with C in {CHANNELS}{_hint(array)}"
+                message = f"is {came}; expected uint8 [N, H, W, C] with C in {CHANNELS}{_hint(array)}{LEAVE_OUT}"
             elif (place in NUMBERS or key in {*pictures, *vectors}) and array.shape[1:] != shape:
                 message = f"has rows of {_row(array.shape[1:])}; expected {_row(shape)}"
             elif place == "actions" and (array.kind != "f" or len(array.shape) != 2):

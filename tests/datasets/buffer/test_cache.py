@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from pixelrl.datasets.buffer import copy_pictures as copying
+from pixelrl.datasets.buffer.copy_pictures import ARRAY
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
@@ -292,6 +293,14 @@ def parent_of_a_copier(told: Any) -> None:
     child = get_context("spawn").Process(target=copier, args=(told,))
     child.start()
     child.join()
+
+
+def test_mapped_cache_that_is_cut_short_while_in_use_stops_the_run(path: Path) -> None:
+    found = mixture(path)
+    assert found.plan.mapped
+    os.truncate(camera(path) / ARRAY, 10)
+    with pytest.raises(DataError, match="a cache of pictures was cut short while it was in use; start again"):
+        found.batch(0)
 
 
 def test_copiers_end_with_a_parent_that_was_killed() -> None:

@@ -184,6 +184,27 @@ def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> No
     assert read_contents(path, proprio=()).ignored[POSITION] == "not asked for"
 
 
+@pytest.mark.parametrize(
+    ("key", "row"),
+    [
+        ("agentview_depth", np.zeros((8, 8, 1), np.float32)),
+        ("table_cam_depth_image", np.zeros((8, 8), np.float32)),
+        ("depth_agentview", np.zeros((8, 8, 1), np.uint16)),
+        ("table_cam_distance_to_image_plane", np.zeros((8, 8, 1), np.float32)),
+        ("agentview_segmentation_instance", np.zeros((8, 8, 1), np.int32)),
+        ("agentview_segmentation", np.zeros((8, 8, 1), np.uint8)),
+    ],
+)
+def test_depth_and_labels_of_pixels_are_not_taken_for_pictures(tmp_path: Path, key: str, row: np.ndarray) -> None:
+    path = tmp_path / "a.h5"
+    episodes = write_plainly(path)
+    with h5py.File(path, "a") as file:
+        for index, episode in enumerate(episodes):
+            file[f"data/demo_{index}/obs/{key}"] = np.repeat(row[np.newaxis], len(episode), 0)
+    contents = read_contents(path)
+    assert list(contents.pictures) == [CAMERA] and contents.ignored[key] == "depth or labels of pixels"
+
+
 def test_a_clock_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     episodes = write_plainly(path)
