@@ -83,9 +83,15 @@ def _readings(
 def _read_alone(options: TrainOptions, console: Console) -> None:
     """Read a file as a training on nothing else would; whether the recipe could learn from it is only a warning."""
     recipe, (source, *_) = options.recipe, options.sources()
-    rules = {"seed": 0, "batch_size": 1, "gamma": recipe.gamma, "ends": recipe.ends, "memory": "file"}
-    name = options.task[0].name
-    mixture = load_dataset([replace(source, name=name)], actions=options.actions, **rules)
+    mixture = load_dataset(
+        [replace(source, name=options.task[0].name)],
+        seed=0,
+        batch_size=1,
+        gamma=recipe.gamma,
+        ends=recipe.ends,
+        actions=options.actions,
+        memory="file",
+    )
     for line in mixture.ledger.lines():
         console.print(Text(line))
     target_range = target_range_of(recipe.critic)
