@@ -1,7 +1,7 @@
 """A policy that is ready to act, from a training run or an exported artefact, with what it was made for."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Policy, Sensors
@@ -24,6 +24,7 @@ class LoadedPolicy:
         env_args: robomimic's description of its data's environment; empty if unknown.
         pictures: observation key of each camera -> (height, width) that the policy takes [px].
         action: what its [-1, 1] means.
+        rescaled: whether that is the range of the recorded actions (`--actions min-max`), not what the data say.
         origin: what to write about it.
         history: how many pictures of each camera it looks at.
         control_freq: how often it acts [Hz]; None if its data do not say.
@@ -35,41 +36,10 @@ class LoadedPolicy:
     pictures: Mapping[str, tuple[int, int]]
     action: tuple[ActionDim, ...]
     origin: Mapping[str, Any]
+    rescaled: bool = False
     history: int = 1
     control_freq: float | None = None
     values: Callable[[Sensors], NDArray[np.float32]] | None = None
-
-    def in_units_of(self, dims: Sequence[ActionDim]) -> Policy:
-        """Return the policy with its [-1, 1] as an environment's: they differ if the data's actions were rescaled.
-
-        Where the units differ (the data may not say what their actions mean), a recorded action is the environment's.
-
-        Raises:
-            PixelrlError: the environment takes another number of actions.
-        """
-        if len(self.action) != len(dims):
-            raise PixelrlError(f"the policy gives {len(self.action)} actions and its environment takes {len(dims)}")
-        theirs = tuple(
-            dim if dim.unit == own.unit else ActionDim(name=dim.name)
-            for dim, own in zip(dims, self.action, strict=True)
-        )
-        if [(dim.low, dim.high) for dim in self.action] == [(dim.low, dim.high) for dim in theirs]:
-            return self.policy
-        return RescaledPolicy(self.policy, self.action, theirs)
-
-
-@dataclass(frozen=True)
-class RescaledPolicy:
-    """A policy whose actions, in [-1, 1] of its own ranges, are given in [-1, 1] of other ones; clipped there."""
-
-    policy: Policy
-    own: tuple[ActionDim, ...]
-    theirs: tuple[ActionDim, ...]
-
-    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return actions, `[B, A]`."""
-        units = to_units(self.policy(sensors), *action_limits(self.own))
-        return np.asarray(np.clip(from_units(units, *action_limits(self.theirs)), -1, 1), np.float32)
 
 
 def load_policy(directory: Path, step: int | None = None, device: str = "cpu") -> LoadedPolicy:
@@ -104,6 +74,7 @@ def _load_exported(directory: Path) -> LoadedPolicy:
         pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
         action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
         origin={"export": str(directory), "sha256": policy.contract["sha256"]},
+        rescaled=policy.contract.get("provenance", {}).get("actions") == "min-max",
         history=policy.contract.get("history", 1),
         control_freq=policy.contract.get("control_freq"),
     )
@@ -126,6 +97,7 @@ def _load_trained(directory: Path, step: int | None, device: str) -> LoadedPolic
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
         origin={"run": str(directory), "step": found, "sha256": digest},
+        rescaled=run.actions == "min-max",
         history=run.spec.history,
         control_freq=control_freq_of(run.env_args),
         values=policy.values if run.recipe.critic else None,

@@ -41,15 +41,6 @@ def environment_for(
     return with_cameras(env_args, loaded.pictures, sources or {})
 
 
-def check_control_rate(policy: float | None, env: float | None, env_args: Mapping[str, Any]) -> None:
-    """Raise if a policy acts at another rate [Hz] than its environment; None: unknown."""
-    if policy is not None and env is not None and abs(policy - env) > 1e-3 * policy:
-        raise PixelrlError(
-            f"the policy acts at {policy:g} Hz and {env_args['env_name']} at {env:g} Hz; its actions mean what they "
-            f"meant in its data only at {policy:g} Hz (say --env-options control_freq={policy:g} for a robosuite task)"
-        )
-
-
 def warn_about_drawing(loaded: LoadedPolicy, env_args: Mapping[str, Any], console: Console) -> None:
     """Warn if the policy is shown pictures of another kind than its data's."""
     known = loaded.env_args.get("type") == env_args.get("type") == 1  # else they are no simulator's, or nobody knows

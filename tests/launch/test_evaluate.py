@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
-from pixelrl.launch.environment import check_control_rate
 from pixelrl.launch.options import key_values
-from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
@@ -100,13 +97,6 @@ def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl
     ):
         code, said = pixelrl(*words)
         assert code == 1 and expected in said, said
-
-
-def test_control_rates_must_agree_unless_unknown() -> None:
-    for policy, env in ((None, 5.0), (5.0, None), (20.0, 20.000001)):
-        check_control_rate(policy, env, {"env_name": "Lift"})
-    with pytest.raises(PixelrlError, match=r"the policy acts at 10 Hz and Lift at 20 Hz; .*control_freq=10"):
-        check_control_rate(10.0, 20.0, {"env_name": "Lift"})
 
 
 def test_key_value_options_are_read_as_json_or_text() -> None:

@@ -80,6 +80,7 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
     [
         ({"only": ("fog",)}, "--only fog: there is no such perturbation, but: camera-moved, "),
         ({"levels": (1.0,)}, "--levels are of one perturbation; name it"),
+        ({"env": "Stack"}, "the policy acts at 5 Hz and Stack at 20 Hz"),
         ({"only": ("distractor",), "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
     ],
 )

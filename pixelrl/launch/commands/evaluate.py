@@ -135,8 +135,9 @@ class Evaluate(WorkerOptions):
     ) -> tuple[partial[Generator[Outcome, None, None]], dict[str, Any], float]:
         """Return what plays the episodes, what to write about policy and environment, and the rate of videos [Hz]."""
         from pixelrl.export.loaded_policy import load_policy
-        from pixelrl.launch.environment import check_control_rate, environment_for, warn_about_drawing
+        from pixelrl.launch.environment import environment_for, warn_about_drawing
         from pixelrl.simulation.envs.make import make_env, modules_of
+        from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
         from pixelrl.simulation.evaluation.rollout import rollout
 
         loaded = load_policy(self.run, self.step)
@@ -147,8 +148,7 @@ class Evaluate(WorkerOptions):
         warn_about_drawing(loaded, env_args, console)
         make = partial(make_env, env_args, allow_import=(*self.allow_import, *modules_of(self.env)))
         with closing(make()) as env:
-            policy, rate = loaded.in_units_of(env.action_dims), env.control_freq
-        check_control_rate(loaded.control_freq, rate, env_args)
+            policy, rate = fitted_policy(loaded, env, env_args), env.control_freq
         episodes = self.episodes
         if episodes is None:
             episodes = len(starts.states) if starts else 100

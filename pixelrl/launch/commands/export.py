@@ -57,7 +57,7 @@ class Export:
             checkpoint=checkpoint_path(self.run, self.step),
             step=step,
             camera_sizes=None if self.camera_size is None else dict.fromkeys(run.spec.images, self.camera_size),
-            provenance=provenance.record(),
+            provenance={**provenance.record(), "actions": run.actions},
         )
         (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
         write_json(self.out / "export.json", {**result, "run": str(self.run), "step": step, **provenance.record()})

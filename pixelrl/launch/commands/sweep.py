@@ -53,6 +53,7 @@ class Sweep(WorkerOptions):
         from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, write_sweep_page
         from pixelrl.launch.sweep_cells import choose_kinds, compare_cells, key_of, play_cell, read_cells
         from pixelrl.simulation.envs.make import make_env, modules_of
+        from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
 
         provenance, console = Provenance(seed=self.seed), plain_console()
         kinds = choose_kinds(self.only)
@@ -61,7 +62,7 @@ class Sweep(WorkerOptions):
         loaded = load_policy(self.run, self.step)
         env_args, allowed = environment_for(loaded, self.env), (*self.allow_import, *modules_of(self.env))
         with closing(make_env(env_args, allow_import=allowed)) as env:
-            policy = loaded.in_units_of(env.action_dims)
+            policy = fitted_policy(loaded, env, env_args)
             left_out = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(env)) is not None}
         for name, lack in left_out.items():
             if self.only:

@@ -21,7 +21,7 @@ for a recording, its replay shows.
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ def _arm(config: Mapping[str, Any]) -> dict[str, Any]:
     return part
 
 
-def reorder(actions: NDArray[np.float64], robosuite_env: Any) -> NDArray[np.float64]:
+def reorder(actions: NDArray[Any], robosuite_env: Any) -> NDArray[Any]:
     """Return actions `[N, A]` of robosuite 1.4 in the order of 1.5, for the robots of an environment.
 
     A two-armed robot's action was right arm, right gripper, left arm, left gripper; now the grippers come last.
@@ -156,18 +156,48 @@ def action_ranges(robosuite_env: Any) -> list[tuple[str, float, float, str]]:
     if hasattr(robosuite_env, "action_ranges"):
         return list(robosuite_env.action_ranges)
     rows: list[tuple[str, float, float, str]] = []
+    for label, part, controller, numbers in _parts(robosuite_env):
+        rows += _ranges(label, part, controller, numbers.stop - numbers.start)
+    return rows
+
+
+def takes_units(robosuite_env: Any) -> NDArray[np.bool_]:
+    """Return which dimensions of an action, `[A]`, the controllers take in their own units, not in [-1, 1].
+
+    Absolute poses and joint angles, and the gains where they vary; the controllers bound them as far as they do.
+    """
+    result = np.zeros(robosuite_env.action_dim, np.bool_)
+    if not hasattr(robosuite_env, "action_ranges"):
+        for _, _, controller, numbers in _parts(robosuite_env):
+            result[numbers] = _in_units(controller)
+    return result
+
+
+def _parts(robosuite_env: Any) -> Iterator[tuple[str, str, Any, slice]]:
+    """Yield the parts of an environment's robots that act: label, name, controller, and its numbers of the action."""
+    offset = 0
     for robot in robosuite_env.robots:
         several = len(robosuite_env.robots) > 1 or len(robot.arms) > 1
         for part, (start, stop) in robot._action_split_indexes.items():
             label = f"{robot.robot_model.naming_prefix}{part}_" if several else ""
-            rows += _part_ranges(label, part, robot.part_controllers[part], stop - start)
-    return rows
+            yield label, part, robot.part_controllers[part], slice(offset + start, offset + stop)
+        offset += robot.action_dim
 
 
-def _part_ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
-    """Return the ranges of one part of a robot: metres and radians for a delta pose, else plain numbers."""
-    if controller.name.startswith("OSC") and controller.input_type == "delta" and controller.impedance_mode == "fixed":
-        names, units = ("dx", "dy", "dz", "drx", "dry", "drz"), ("m", "m", "m", "rad", "rad", "rad")
+def _in_units(controller: Any) -> bool:
+    """Tell whether a controller takes commands in its own units, not in [-1, 1]."""
+    mode = getattr(controller, "impedance_mode", "fixed")
+    return getattr(controller, "input_type", "delta") == "absolute" or mode != "fixed"
+
+
+def _ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:
+    """Return the ranges of one part of a robot: metres and radians for a pose, else plain numbers."""
+    units = ("m", "m", "m", "rad", "rad", "rad")
+    if controller.name.startswith("OSC") and controller.impedance_mode == "fixed":
+        if controller.input_type == "absolute":
+            rows = zip(("x", "y", "z", "rx", "ry", "rz")[:size], units, strict=False)
+            return [(label + name, -1.0, 1.0, unit) for name, unit in rows]
+        names = ("dx", "dy", "dz", "drx", "dry", "drz")
         bounds = zip(names[:size], controller.output_min, controller.output_max, units, strict=False)
         return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
     name = "gripper" if "gripper" in part else part

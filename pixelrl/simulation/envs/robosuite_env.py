@@ -12,7 +12,7 @@ from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.env_args import TASK_NAMES, drawing_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.simulation.envs.controllers import action_ranges, translated
+from pixelrl.simulation.envs.controllers import action_ranges, takes_units, translated
 from pixelrl.simulation.envs.opengl import check_drawing
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
 from pixelrl.simulation.envs.robosuite_import import robosuite, task_class
@@ -40,7 +40,8 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.cameras = dict(cameras)
         self.control_freq = float(robosuite_env.control_freq)
         self.horizon = horizon
-        self.action_space = Box(-1.0, 1.0, (robosuite_env.action_dim,), np.float32)
+        bound = np.where(takes_units(robosuite_env), np.inf, 1.0).astype(np.float32)
+        self.action_space = Box(-bound, bound)
         self._steps = 0
         self._altered: Arrays = {}
         _judge_last_substep(robosuite_env)
@@ -97,7 +98,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         """Act for one control step.
 
         Args:
-            action: float `[A]` in [-1, 1].
+            action: float `[A]` in [-1, 1]; in metres and radians where a controller takes absolute poses.
 
         Returns:
             The observation, robosuite's reward, whether the state is in the goal, whether the horizon is reached,

@@ -24,6 +24,7 @@ from pixelrl.runtime.interfaces import Policy, Sensors
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import make_env, with_cameras
 from pixelrl.simulation.envs.state import State
+from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
 from pixelrl.simulation.workers.jobs import TIME_LIMIT, Heartbeat, Pool
 from pixelrl.simulation.workers.pool import WorkerPool
 
@@ -105,12 +106,12 @@ def evaluate(
     env_args = env_args or getattr(loaded, "env_args", None)
     if not env_args:
         raise PixelrlError("the policy tells no environment; give its env_args")
-    make = partial(make_env, env_args, allow_import=allow_import)
     if isinstance(loaded, LoadedPolicy):
-        make = partial(make_env, with_cameras(env_args, loaded.pictures, {}), allow_import=allow_import)
+        env_args = with_cameras(env_args, loaded.pictures, {})
         options = {"history": loaded.history, **options}
-        with closing(make()) as env:
-            loaded = loaded.in_units_of(env.action_dims)
+        with closing(make_env(env_args, allow_import)) as env:
+            loaded = fitted_policy(loaded, env, env_args)
+    make = partial(make_env, env_args, allow_import=allow_import)
     played = rollout(loaded, make, episodes=episodes, seed=seed, workers=workers, **options)
     return sorted(played, key=lambda outcome: outcome.index)
 
