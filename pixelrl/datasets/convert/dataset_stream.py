@@ -5,7 +5,6 @@ A reader gives a `DatasetStream`, a writer takes one, and fingerprints tell whet
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.rewards import check_rule
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
@@ -69,14 +69,11 @@ class FormatOptions:
     @property
     def reward_key(self) -> str | None:
         """Return the array of the source that is to be read as rewards; None: the one that the format has for it."""
-        return None if REWARD_RULE.fullmatch(self.reward) else self.reward
+        return None if check_rule(self.reward) else self.reward
 
     def wants(self, key: str) -> bool:
         """Tell whether a sensor of the source comes along."""
         return not self.keys or key in self.keys
-
-
-REWARD_RULE = re.compile(r"recorded|last:\d+|success(:.+)?|labels:.+")
 
 
 class Budget:

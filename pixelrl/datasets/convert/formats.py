@@ -5,7 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelrl.datasets.convert import aloha, cog, isaaclab, lerobot_reader, lerobot_writer, libero, minari, robomimic
+from pixelrl.datasets.convert import (
+    aloha,
+    cog,
+    isaaclab,
+    lerobot_reader,
+    lerobot_writer,
+    libero,
+    minari,
+    ogbench,
+    robomimic,
+)
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH, INFO_PATH
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -54,6 +64,7 @@ FORMATS: dict[str, Format] = {
         write=minari.write_minari,
         extras="states, notes, attributes and masks lie under 'pixelrl', where Minari does not look",
     ),
+    "ogbench": Format(title="OGBench's .npz", seen=lambda path: path.suffix == ".npz", read=ogbench.read_ogbench),
     "aloha": Format(
         title="ALOHA's HDF5",
         seen=lambda path: (path.is_dir() or _is_hdf5(path)) and aloha.is_aloha(path),
@@ -91,8 +102,8 @@ def guess_source(path: Path) -> str:
         if each.seen(path):
             return name
     raise PixelrlError(
-        f"{path}: an unknown format; expected .npy (COG), .hdf5, a folder with {INFO_PATH} (LeRobot), with "
-        f"{minari.METADATA} (Minari) or with episode_0.hdf5 (ALOHA), or say it with --from {' '.join(FORMATS)}"
+        f"{path}: an unknown format; expected .npy (COG), .npz (OGBench), .hdf5, a folder with {INFO_PATH} (LeRobot), "
+        f"{minari.METADATA} (Minari) or episode_0.hdf5 (ALOHA), or say it with --from {'|'.join(FORMATS)}"
     )
 
 

@@ -12,7 +12,7 @@ import pickle
 import re
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -134,15 +134,27 @@ def read_plain_data(path: Path) -> list[Any]:
 
 def _read_header(file: BinaryIO) -> int:
     """Read the header of a file, and return how many objects it promises."""
-    try:
-        form: Any = np.lib.format
-        read = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}[form.read_magic(file)]
-        shape, _, dtype = read(file)
-    except Exception as error:  # numpy parses it as Python
-        raise DataError(f"no .npy file of version 1 or 2 ({_line(error)})") from error
+    shape, _, dtype = read_npy_header(file)
     if dtype.char != "O" or len(shape) != 1:
         raise DataError(f"{dtype} {shape}; expected an object array (N,): a list of trajectories")
     return int(shape[0])
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array as numpy writes it: its shape, whether columns come first, its type.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        form: Any = np.lib.format
+        read = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}[form.read_magic(file)]
+        shape, columns, dtype = read(file)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"shape {shape}")
+    except Exception as error:  # numpy parses it as Python
+        raise DataError(f"no .npy file of version 1 or 2 ({_line(error)})") from error
+    return tuple(map(int, shape)), bool(columns), dtype
 
 
 def _line(error: Exception) -> str:

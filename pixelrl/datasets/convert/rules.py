@@ -4,10 +4,9 @@ A reader yields an episode as it was recorded. Where no frame was recorded after
 N steps; here they get N + 1: the last step is kept with its own frame repeated where it ends in the goal, or goes.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.rewards import read_labels
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 REPEATED = "the picture after the last step: it was not recorded, and the last one is repeated"
@@ -35,29 +35,17 @@ class Rules:
     """What `FormatOptions` asks for, ready to be applied."""
 
     options: FormatOptions
-    labels: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: FormatOptions) -> "Rules":
-        """Read the file of labels, if one is named.
+        """Check what is asked for.
 
         Raises:
             PixelrlError: a shift that is no number.
-            DataError: no JSON object of a number, or a list of numbers, for each demo.
         """
         if not np.isfinite(options.reward_shift):
             raise PixelrlError(f"--reward-shift: {options.reward_shift}; expected a finite number")
-        if not options.reward.startswith("labels:"):
-            return cls(options=options)
-        path = Path(options.reward.removeprefix("labels:"))
-        try:
-            labels = json.loads(path.read_text(encoding="utf-8"))
-            whole = isinstance(labels, dict) and all(np.array(v, np.float32).ndim < 2 for v in labels.values())
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read as labels ({str(error)[:80]})") from error
-        if not whole:
-            raise DataError(f'{path}: expected {{"demo_0": 1, "demo_1": [0, 0, 1], ...}}')
-        return cls(options=options, labels=labels)
+        return cls(options=options)
 
     def apply(self, stream: DatasetStream, source: Path, dropped: DroppedFields, sums: RewardSums) -> DatasetStream:
         """Return a stream of episodes with N + 1 frames of N steps; `dropped` and `sums` fill as they are read."""
@@ -68,9 +56,12 @@ class Rules:
                 place = f"{source}: episode {index}"
                 _check_finite(episode.rewards, place)
                 sums.recorded += total(episode)
-                ruled = self._rewarded(self._chosen(episode, place), index, place)
+                ruled = self._rewarded(self._chosen(episode, place), index, source)
+                in_the_goal = bool(len(ruled) and (ruled.rewards[-1] > 0 or ruled.dones[-1]))
+                if shift := np.float32(self.options.reward_shift):
+                    ruled = replace(ruled, rewards=(ruled.rewards + shift).astype(np.float32))
                 sums.ruled += total(ruled)
-                whole = completed(ruled, self.options.last_step, place, dropped)
+                whole = completed(ruled, self.options.last_step, in_the_goal, place, dropped)
                 sums.dropped += total(ruled) - total(whole)
                 yield whole
 
@@ -89,34 +80,14 @@ class Rules:
             sensors = {key: v[..., ::-1] if v.ndim == 4 and v.shape[3] == 3 else v for key, v in sensors.items()}
         return replace(episode, sensors=sensors)
 
-    def _rewarded(self, episode: Episode, index: int, place: str) -> Episode:
-        """Return an episode with the rewards and the ends that are wanted."""
+    def _rewarded(self, episode: Episode, index: int, source: Path) -> Episode:
+        """Return an episode with the rewards, not yet shifted, and the ends that are wanted."""
         rule, rewards, dones = self.options.reward, episode.rewards, episode.dones
         if rule != "recorded" and self.options.reward_key is None:
-            rewards = np.zeros(len(episode), np.float32)
-            _pay(rewards, self._payment(rule, episode, index, place), place)
+            rewards = _paid(rule, episode, index, source)
         if self.options.dones == "last":
             dones = np.arange(len(episode)) == len(episode) - 1
-        if self.options.reward_shift:
-            rewards = (rewards + np.float32(self.options.reward_shift)).astype(np.float32)
         return replace(episode, rewards=rewards, dones=dones)
-
-    def _payment(self, rule: str, episode: Episode, index: int, place: str) -> Any:
-        """Return what a rule pays: a number for the last step, or a list of one for each of the last steps."""
-        name, _, what = rule.partition(":")
-        if name == "last":
-            return [1] * min(int(what), len(episode))
-        if name == "success":
-            if not isinstance(said := episode.notes.get(what or "success"), bool | int | float):
-                raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
-            return float(bool(said))
-        for demo in (f"demo_{index}", str(index)):
-            if demo in self.labels:
-                held = self.labels[demo]
-                if isinstance(held, list) and len(held) != len(episode):
-                    raise DataError(f"{place}: {len(held)} labels beside {len(episode)} steps")
-                return held
-        raise DataError(f"{place}: {rule.removeprefix('labels:')} says nothing of demo_{index}")
 
 
 def total(episode: Episode) -> float:
@@ -138,7 +109,7 @@ def parse_renames(said: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def completed(episode: Episode, rule: str, place: str, dropped: DroppedFields) -> Episode:
+def completed(episode: Episode, rule: str, in_the_goal: bool, place: str, dropped: DroppedFields) -> Episode:
     """Return an episode with N + 1 frames of N steps; what is missing is repeated, or the last step goes.
 
     Raises:
@@ -150,7 +121,6 @@ def completed(episode: Episode, rule: str, place: str, dropped: DroppedFields) -
             raise DataError(f"{place}: {key} has {len(values)} frames beside {steps} steps; expected {steps + 1}")
     if all(len(values) == steps + 1 for values in episode.sensors.values()):
         return episode
-    in_the_goal = bool(episode.rewards[-1] > 0 or episode.dones[-1])
     if rule == "repeat" or (rule == "keep" and in_the_goal):
         dropped[REPEATED] += 1
         return replace(episode, sensors={key: _up_to(values, steps + 1) for key, values in episode.sensors.items()})
@@ -173,11 +143,21 @@ def _up_to(values: NDArray[Any], rows: int) -> NDArray[Any]:
     return np.concatenate([values, values[-1:]]) if len(values) < rows else values
 
 
-def _pay(rewards: NDArray[np.float32], payment: Any, place: str) -> None:
-    """Write a payment at the end of the rewards `[N]`."""
-    values = np.atleast_1d(np.array(payment, np.float32))
-    _check_finite(values, place)
-    rewards[len(rewards) - len(values) :] = values
+def _paid(rule: str, episode: Episode, index: int, source: Path) -> NDArray[np.float32]:
+    """Return the rewards `[N]` that a rule pays, see `datasets.rewards`."""
+    name, _, what = rule.partition(":")
+    if name == "labels":
+        return read_labels(Path(what), source, {f"demo_{index}": len(episode)})[0]
+    rewards = np.zeros(len(episode), np.float32)
+    if name == "last":
+        rewards[-int(what) :] = 1
+    else:
+        said = episode.notes.get(what or "success")
+        if not isinstance(said, bool | int | float):
+            place = f"{source}: episode {index}"
+            raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
+        rewards[-1] = bool(said)
+    return rewards
 
 
 def _check_finite(rewards: NDArray[Any], place: str) -> None:

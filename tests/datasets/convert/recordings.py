@@ -155,9 +155,24 @@ def write_lerobot_old(root: Path, *, video: bool = False) -> Path:
     return root
 
 
+def write_ogbench(path: Path, **more: Any) -> Path:
+    """Write two episodes of four steps as OGBench's data_gen_scripts do: five rows each, the last action idle."""
+    rows = 2 * (STEPS + 1)
+    arrays: dict[str, Any] = {
+        "observations": np.concatenate([pictures(index, STEPS + 1) for index in range(2)]),
+        "actions": np.arange(rows, dtype=np.float32)[:, None] / 16 * np.ones(5, np.float32),
+        "terminals": np.arange(rows) % (STEPS + 1) == STEPS,
+        "qpos": np.zeros((rows, 21), np.float32),
+        "qvel": np.zeros((rows, 20), np.float32),
+    }
+    np.savez_compressed(path, **(arrays | more))
+    return path
+
+
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "libero": lambda folder: write_libero(folder / "libero.hdf5"),
     "isaaclab": lambda folder: write_isaaclab(folder / "isaaclab.hdf5"),
+    "ogbench": lambda folder: write_ogbench(folder / "visual-cube-single-play-v0.npz"),
     "aloha": lambda folder: write_aloha(folder / "aloha") / "episode_0.hdf5",
     "aloha packed": lambda folder: write_aloha(folder / "packed", compress=True) / "episode_0.hdf5",
 }

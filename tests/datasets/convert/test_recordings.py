@@ -1,5 +1,6 @@
 """Data sets of others, laid out as theirs are: seen for what they are, and converted with nothing lost unsaid."""
 
+import zipfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ from tests.datasets.convert.recordings import (
     write_isaaclab,
     write_lerobot_old,
     write_libero,
+    write_ogbench,
 )
 
 ZERO = "0 is written (--reward and --dones say more)"
@@ -165,3 +167,55 @@ def test_lerobot_of_version_2_that_does_not_fit_is_refused(tmp_path: Path, text:
     with pytest.raises(DataError) as caught:
         convert(source)
     assert message in str(caught.value) and str(source) in str(caught.value)
+
+
+def test_ogbench_has_a_frame_after_each_step(tmp_path: Path) -> None:
+    source = write_ogbench(tmp_path / "visual-cube-single-play-v0.npz")
+    assert guess_source(source) == "ogbench"
+    result, dropped, contents = convert(source)
+    assert contents.demos == {"demo_0": STEPS, "demo_1": STEPS} and contents.pictures == {"pixels": (24, 16, 3)}
+    assert contents.env_args["env_name"] == "visual-cube-single-v0"
+    for index in range(2):
+        np.testing.assert_array_equal(obs(contents, index, "pixels"), pictures(index, STEPS + 1))
+    with h5py.File(contents.path) as file:
+        assert file["data/demo_1/actions"][:, 0].tolist() == [5 / 16, 6 / 16, 7 / 16, 8 / 16]
+    missing = "rewards, which are not there: 0 is written (--reward says more)"
+    assert dropped == {"qpos": "all", "qvel": "all", missing: "all"}
+    paid = np.array([0, 0, 0, 1, 0, -1, -1, -1, 0, 0], np.float32)
+    result, _, _ = convert(write_ogbench(source, rewards=paid))
+    assert result["rewards"] == {"recorded": -2, "ruled": -2, "dropped": 0, "written": -2}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"observations": np.zeros((10, 28), np.float32)}, "expected pictures, uint8 (T, H, W, C): a visual task"),
+        ({"terminals": np.zeros(10, bool)}, "terminals mark 0 ends"),
+        ({"terminals": np.ones(10, bool)}, "two rows or more each"),
+        ({"actions": np.zeros((9, 5), np.float32)}, "actions has shape (9, 5) beside 10 terminals"),
+        ({"actions": np.zeros((10, 5), np.int64)}, "expected floats (T, A)"),
+        ({"next_observations": np.zeros(3)}, "each row is a step; expected OGBench's layout"),
+        ({"actions": np.array([None] * 10)}, "actions: object (10,); expected numbers"),
+    ],
+)
+def test_ogbench_that_does_not_fit_is_refused(tmp_path: Path, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        convert(write_ogbench(tmp_path / "a.npz", **more))
+    assert message in str(caught.value)
+
+
+def test_ogbench_that_promises_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    """An array of 2 ** 40 rows is a header of 128 bytes."""
+    source = write_ogbench(tmp_path / "a.npz")
+    for rows, message in ((2**40, "unpacks to more than 1100 times its size"), (11, "cut off; its header promises 11")):
+        held = {
+            name.removesuffix(".npy"): zipfile.ZipFile(source).read(name) for name in zipfile.ZipFile(source).namelist()
+        }
+        held["terminals"] = held["terminals"].replace(b"(10,)", b"(%d,)" % rows)[: None if rows == 11 else 140]
+        for name in ("observations", "actions"):
+            held[name] = held[name].replace(b"(10, ", b"(%d, " % rows)
+        with zipfile.ZipFile(tmp_path / "b.npz", "w") as file:
+            for name, data in held.items():
+                file.writestr(f"{name}.npy", data)
+        with pytest.raises(DataError, match=message):
+            convert(tmp_path / "b.npz")
