@@ -19,46 +19,11 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path
 from pixelrl.runtime.interfaces import Policy
 from pixelrl.runtime.seeding import derive
-from pixelrl.simulation.evaluation.perturbations import (
-    ActionDelay,
-    Blur,
-    ControlNoise,
-    DroppedFrames,
-    Perturbation,
-    PictureNoise,
-    make_perturbed,
-)
+from pixelrl.simulation.evaluation.perturbations import Perturbation, make_perturbed
 from pixelrl.simulation.evaluation.rollout import AnyEnv, rollout
-from pixelrl.simulation.evaluation.scene_perturbations import (
-    Brightness,
-    CameraMoved,
-    CameraTurned,
-    Clutter,
-    Distractor,
-    LightTurned,
-    ObjectColour,
-    SceneryColour,
-    Texture,
-)
+from pixelrl.simulation.evaluation.scene_perturbations import KINDS
 from pixelrl.simulation.evaluation.statistics import holm, mcnemar, verdict_on, wilson
 from pixelrl.simulation.workers.jobs import Pool
-
-KINDS: tuple[type[Perturbation], ...] = (
-    CameraMoved,
-    CameraTurned,
-    Brightness,
-    LightTurned,
-    ObjectColour,
-    SceneryColour,
-    Texture,
-    Clutter,
-    Distractor,
-    Blur,
-    PictureNoise,
-    DroppedFrames,
-    ActionDelay,
-    ControlNoise,
-)
 
 
 def choose_kinds(names: Sequence[str]) -> list[type[Perturbation]]:

@@ -62,7 +62,7 @@ def run(source: Path, out: Path, **options: Any) -> dict[str, Any]:
     return result
 
 
-def test_our_own_file_is_rendered_as_it_was(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_of_ours_is_rendered_as_it_was(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "again.hdf5"
     result = run(ours, out, workers=2)
     with h5py.File(ours) as before, h5py.File(out) as after:
@@ -111,7 +111,9 @@ def test_interrupted_rendering_goes_on_to_the_same_file(
         run(ours, resumed)
 
 
-def test_robosuites_raw_file_becomes_a_data_set(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_file_of_robosuite_becomes_a_data_set(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with h5py.File(raw, "a") as file:
         file["data/demo_2/actions"][0, :3] = (1, 1, 1)
     out = tmp_path / "pixels.hdf5"

@@ -1,4 +1,4 @@
-"""The door to every Gymnasium environment: pictures and vectors under robomimic's kind of keys, actions in [-1, 1]."""
+"""Every Gymnasium environment: pictures and vectors under robomimic's kind of keys, actions in [-1, 1]."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ RENDERED = "render"
 SUFFIX = "_image"
 SUCCESS = ("success", "is_success")
 LONGEST = 1000
-"""Steps after which an episode is truncated if nobody else says when."""
+"""Steps after which an episode is truncated if the environment does not say when."""
 
 SCREENLESS = ("display", "x11", "glfw", "video device", "opengl", "egl")
 """Words in the errors of environments that want a screen or cannot draw."""

@@ -28,7 +28,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     after any history. Stepping on after success is allowed: a goal state is worth seeing too.
 
     Attributes:
-        robosuite: robosuite's own environment, for whoever may know more than a policy does.
+        robosuite: robosuite's own environment, for code that may know more than a policy does.
         control_freq: actions a second. [Hz]
         horizon: steps after which an episode is truncated.
         cameras: name -> (height, width) of the pictures in an observation. [pixel]

@@ -11,9 +11,9 @@ SPAN = 3
 
 MEANING = (
     f"the {SPAN} steps over which Q fell most: the lowest critic's Q of the policy's own action, "
-    "median of 3 steps, so that the blink of a critic does not count"
+    "median of 3 steps, so that a single low value does not count"
 )
-"""What the moment is, for whoever looks at a picture of it."""
+"""What the moment is, for people who look at a picture of it."""
 
 
 class ValueFall(NamedTuple):

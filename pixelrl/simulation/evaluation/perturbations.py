@@ -6,7 +6,7 @@ name, not from its level: the same episode goes the same way at all levels, and 
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,13 +22,14 @@ from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.evaluation.scene_edits import SceneEdits
 
 AnyEnv = gymnasium.Env[Any, Any]
+Action = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Generator = np.random.Generator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """One thing that differs. A kind overrides one of `options`, `edit` and `wrap`.
+    """One thing that differs. A kind overrides one of `options`, `edit`, `sensing` and `acting`.
 
     Attributes:
         level: how much, in `unit`; 0: nothing.
@@ -50,12 +51,16 @@ class Perturbation:
         """Return the description of the environment to build."""
         return env_args
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
-        """Change the scene after a reset; `staging` undoes it before the next one."""
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
+        """Change the scene after a reset; `scene` undoes it before the next one."""
 
-    def wrap(self, env: AnyEnv) -> AnyEnv:
-        """Return the environment, with what is sensed or done changed."""
-        return env
+    def sensing(self, random: Generator) -> Callable[[Sensors], Sensors]:
+        """Return what becomes of all that is sensed in an episode, reading by reading."""
+        return lambda sensors: sensors
+
+    def acting(self, random: Generator, space: gymnasium.spaces.Box) -> Callable[[Action], Action]:
+        """Return what becomes of the actions of an episode; they may be a buffer that is used again."""
+        return lambda action: action
 
 
 def make_perturbed(
@@ -76,7 +81,7 @@ def perturbed(env: AnyEnv, perturbations: Sequence[Perturbation]) -> AnyEnv:
     if isinstance(env, RobosuiteEnv):
         env = EditedSceneEnv(env, perturbations)
     for each in perturbations:
-        env = each.wrap(env)
+        env = PerturbedSignalsEnv(env, each)
     return env
 
 
@@ -93,16 +98,16 @@ class EditedSceneEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: RobosuiteEnv, perturbations: Sequence[Perturbation]) -> None:
         super().__init__(env)
         self._perturbations = perturbations
-        self._staging: SceneEdits | None = None
+        self._scene: SceneEdits | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in the scene as it was built, then change it and look again."""
         self._undo()
         _, info = self.env.reset(seed=seed, options=options)
-        self._staging = SceneEdits(self.env.robosuite.sim, tuple(self.env.cameras))
+        self._scene = SceneEdits(self.env.robosuite.sim, tuple(self.env.cameras))
         for each in self._perturbations:
-            each.edit(self._staging, stream(seed, each.name))
-        self._staging.settle()
+            each.edit(self._scene, stream(seed, each.name))
+        self._scene.settle()
         return self.env.observe(), info
 
     def close(self) -> None:
@@ -111,9 +116,34 @@ class EditedSceneEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().close()
 
     def _undo(self) -> None:
-        if self._staging is not None:
-            self._staging.undo()
-        self._staging = None  # a reset may bring another renderer, and must be able to free this one
+        if self._scene is not None:
+            self._scene.undo()
+        self._scene = None  # a reset may bring another renderer, and must be able to free this one
+
+
+class PerturbedSignalsEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment in which what is sensed and done is changed, anew in each episode.
+
+    Gymnasium's own `TransformObservation` and `TransformAction` know no episodes, so their functions cannot begin anew.
+    """
+
+    def __init__(self, env: AnyEnv, perturbation: Perturbation) -> None:
+        super().__init__(env)
+        self._perturbation = perturbation
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        random, space = stream(seed, self._perturbation.name), self.env.action_space
+        assert isinstance(space, gymnasium.spaces.Box), f"a policy acts in a Box, not in {space}"
+        self._sensed = self._perturbation.sensing(random)
+        self._done = self._perturbation.acting(random, space)
+        sensors, info = self.env.reset(seed=seed, options=options)
+        return self._sensed(sensors), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        sensors, reward, terminated, truncated, info = self.env.step(self._done(action))
+        return self._sensed(sensors), reward, terminated, truncated, info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +152,11 @@ class PictureNoise(Perturbation):
 
     name, unit, levels = "noise", "grey levels of 255, std", (10.0, 20.0, 40.0, 80.0)
 
-    def wrap(self, env: AnyEnv) -> AnyEnv:
+    def sensing(self, random: Generator) -> Callable[[Sensors], Sensors]:
         """Add it to what is sensed."""
-        return _Pictures(env, self)
+        return lambda sensors: _with_pictures(sensors, lambda picture: self.noisy(picture, random))
 
-    def alter(self, picture: Picture, random: Generator) -> Picture:
+    def noisy(self, picture: Picture, random: Generator) -> Picture:
         """Return a noisy picture."""
         noisy = picture + self.level * random.standard_normal(picture.shape)
         return np.clip(noisy.round(), 0, 255).astype(np.uint8)
@@ -138,36 +168,14 @@ class Blur(Perturbation):
 
     name, unit, levels = "blur", "pixels of the policy's picture, std", (0.5, 1.0, 2.0, 4.0)
 
-    def wrap(self, env: AnyEnv) -> AnyEnv:
+    def sensing(self, random: Generator) -> Callable[[Sensors], Sensors]:
         """Blur what is sensed."""
-        return _Pictures(env, self)
+        return lambda sensors: _with_pictures(sensors, self.blurred)
 
-    def alter(self, picture: Picture, random: Generator) -> Picture:
+    def blurred(self, picture: Picture) -> Picture:
         """Return a blurred picture."""
         soft = gaussian_filter(picture.astype(np.float64), (self.level, self.level, 0))
         return np.asarray(soft.round(), np.uint8)
-
-
-class _Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose pictures are altered one by one."""
-
-    def __init__(self, env: AnyEnv, effect: PictureNoise | Blur) -> None:
-        super().__init__(env)
-        self._effect = effect
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        self._random = stream(seed, self._effect.name)
-        sensors, info = self.env.reset(seed=seed, options=options)
-        return self._altered(sensors), info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step."""
-        sensors, *rest = self.env.step(action)
-        return self._altered(sensors), *rest  # type: ignore[return-value]
-
-    def _altered(self, sensors: Sensors) -> Sensors:
-        return {k: self._effect.alter(v, self._random) if _is_picture(v) else v for k, v in sensors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,31 +184,16 @@ class DroppedFrames(Perturbation):
 
     name, unit, levels = "dropped-frames", "probability", (0.1, 0.25, 0.5, 0.75)
 
-    def wrap(self, env: AnyEnv) -> AnyEnv:
+    def sensing(self, random: Generator) -> Callable[[Sensors], Sensors]:
         """Drop what is sensed; the first pictures always arrive."""
-        return _Dropping(env, self)
+        last: dict[str, Picture] = {}
 
+        def sensed(sensors: Sensors) -> Sensors:
+            if not last or random.random() >= self.level:
+                last.update({key: value for key, value in sensors.items() if _is_picture(value)})
+            return {**sensors, **last}
 
-class _Dropping(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment some of whose pictures do not arrive."""
-
-    def __init__(self, env: AnyEnv, loss: DroppedFrames) -> None:
-        super().__init__(env)
-        self._loss = loss
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        self._random = stream(seed, self._loss.name)
-        sensors, info = self.env.reset(seed=seed, options=options)
-        self._last = {key: value for key, value in sensors.items() if _is_picture(value)}
-        return sensors, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step."""
-        sensors, *rest = self.env.step(action)
-        if self._random.random() >= self._loss.level:
-            self._last = {key: value for key, value in sensors.items() if _is_picture(value)}
-        return {**sensors, **self._last}, *rest  # type: ignore[return-value]
+        return sensed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,57 +202,36 @@ class ActionDelay(Perturbation):
 
     name, unit, levels = "action-delay", "steps", (1.0, 2.0, 3.0)
 
-    def wrap(self, env: AnyEnv) -> AnyEnv:
+    def acting(self, random: Generator, space: gymnasium.spaces.Box) -> Callable[[Action], Action]:
         """Delay what is done."""
-        return _Delayed(env, round(self.level))
+        waiting = deque(np.zeros(space.shape, np.float32) for _ in range(round(self.level)))
 
+        def done(action: Action) -> Action:
+            waiting.append(np.array(action))
+            return waiting.popleft()
 
-class _Delayed(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment that acts late."""
-
-    def __init__(self, env: AnyEnv, steps: int) -> None:
-        super().__init__(env)
-        self._steps = steps
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        shape = self.env.action_space.shape or ()
-        self._waiting = deque(np.zeros(shape, np.float32) for _ in range(self._steps))
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step; the action's buffer is the caller's and will change."""
-        self._waiting.append(np.array(action))
-        return self.env.step(self._waiting.popleft())
+        return done
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNoise(Perturbation):
-    """Gaussian noise on each number of each action, which stays in [-1, 1]; it may turn a gripper's sign."""
+    """Gaussian noise on each number of each action, which stays in its bounds; it may turn a gripper's sign."""
 
     name, unit, levels = "control-noise", "of the action's [-1, 1], std", (0.1, 0.2, 0.4, 0.8)
 
-    def wrap(self, env: AnyEnv) -> AnyEnv:
+    def acting(self, random: Generator, space: gymnasium.spaces.Box) -> Callable[[Action], Action]:
         """Disturb what is done."""
-        return _Shaken(env, self)
+
+        def done(action: Action) -> Action:
+            noise = self.level * random.standard_normal(np.shape(action))
+            return np.clip(action + noise, space.low, space.high).astype(np.float32)
+
+        return done
 
 
-class _Shaken(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose actions are disturbed."""
-
-    def __init__(self, env: AnyEnv, noise: ControlNoise) -> None:
-        super().__init__(env)
-        self._noise = noise
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        self._random = stream(seed, self._noise.name)
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step."""
-        noise = self._noise.level * self._random.standard_normal(np.shape(action))
-        return self.env.step(np.clip(action + noise, -1, 1).astype(np.float32))
+def _with_pictures(sensors: Sensors, alter: Callable[[Picture], Picture]) -> Sensors:
+    """Return what is sensed, with its pictures altered one by one."""
+    return {key: alter(value) if _is_picture(value) else value for key, value in sensors.items()}
 
 
 def _is_picture(value: NDArray[Any]) -> bool:

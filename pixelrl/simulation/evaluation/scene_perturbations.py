@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
-from pixelrl.simulation.evaluation.perturbations import AnyEnv, Generator, Perturbation
+from pixelrl.simulation.evaluation.perturbations import (
+    ActionDelay,
+    AnyEnv,
+    Blur,
+    ControlNoise,
+    DroppedFrames,
+    Generator,
+    Perturbation,
+    PictureNoise,
+)
 from pixelrl.simulation.evaluation.scene_edits import SceneEdits, Shape
 
 Vector = NDArray[np.float64]
@@ -36,10 +45,10 @@ class CameraMoved(Scenic):
 
     name, unit, levels = "camera-moved", "m", (0.01, 0.02, 0.04, 0.08)
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Move the cameras."""
-        for camera in staging.cameras:
-            staging.model.cam_pos[camera] += self.level * _direction(random)
+        for camera in scene.cameras:
+            scene.model.cam_pos[camera] += self.level * _direction(random)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +57,12 @@ class CameraTurned(Scenic):
 
     name, unit, levels = "camera-turned", "degrees", (1.0, 2.0, 4.0, 8.0)
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Turn the cameras."""
-        for camera in staging.cameras:
+        for camera in scene.cameras:
             turned, turn = np.zeros(4), _rotation(_direction(random), self.level)
-            mujoco.mju_mulQuat(turned, staging.model.cam_quat[camera], turn)
-            staging.model.cam_quat[camera] = turned
+            mujoco.mju_mulQuat(turned, scene.model.cam_quat[camera], turn)
+            scene.model.cam_quat[camera] = turned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +71,9 @@ class Brightness(Scenic):
 
     name, unit, levels = "light", "change of brightness, share", (-0.6, -0.3, 0.3, 0.6)
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Dim the lights."""
-        for colour in staging.lights():
+        for colour in scene.lights():
             colour *= 1 + self.level
 
 
@@ -74,13 +83,13 @@ class LightTurned(Scenic):
 
     name, unit, levels = "light-turned", "degrees", (20.0, 40.0, 60.0)
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Turn the lights."""
-        for light in range(staging.model.nlight):
-            before = np.array(staging.model.light_dir[light])
+        for light in range(scene.model.nlight):
+            before = np.array(scene.model.light_dir[light])
             axis, after = np.cross(before, _direction(random)), np.zeros(3)
             mujoco.mju_rotVecQuat(after, before, _rotation(axis / np.linalg.norm(axis), self.level))
-            staging.model.light_dir[light] = after
+            scene.model.light_dir[light] = after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +99,15 @@ class Colour(Scenic):
     unit, levels = "share of a random colour", (0.1, 0.2, 0.4, 0.8)
     movable: ClassVar[bool]
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Mix the colours; what is of one body and of one colour stays so."""
         drawn: dict[tuple[Any, ...], Vector] = {}
-        for geom in staging.geoms(movable=self.movable):
-            before = staging.colour(geom)
-            key = (staging.model.geom_bodyid[geom], *before)
+        for geom in scene.geoms(movable=self.movable):
+            before = scene.colour(geom)
+            key = (scene.model.geom_bodyid[geom], *before)
             if key not in drawn:
                 drawn[key] = np.append(random.uniform(size=3), before[3])
-            staging.model.geom_rgba[geom] = (1 - self.level) * before + self.level * drawn[key]
+            scene.model.geom_rgba[geom] = (1 - self.level) * before + self.level * drawn[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,13 +144,13 @@ class Texture(OnTable):
 
     name, unit, levels = "texture", "contrast of the table's tiles", (0.1, 0.2, 0.4, 0.8)
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Lay the tiles, a millimetre thick; they are only drawn."""
-        table = staging.table()
+        table = scene.table()
         if self.level == 0 or table is None:
             return
-        centre, half = staging.data.geom_xpos[table], staging.model.geom_size[table]
-        colour = staging.table_colour()
+        centre, half = scene.data.geom_xpos[table], scene.model.geom_size[table]
+        colour = scene.table_colour()
         thin = np.array([TILE / 2, TILE / 2, 0.0005])
         across, along = (np.arange(-half[axis] + TILE / 2, half[axis], TILE) for axis in (0, 1))
         for x in across:
@@ -149,7 +158,7 @@ class Texture(OnTable):
                 shade = 1 + self.level * random.uniform(-1, 1)
                 rgba = np.append(np.clip(shade * colour[:3], 0, 1), 1.0)
                 place = centre + np.array([x, y, half[2] + thin[2]])
-                staging.shapes.append(Shape(mujoco.mjtGeom.mjGEOM_BOX, thin, place, rgba))
+                scene.shapes.append(Shape(mujoco.mjtGeom.mjGEOM_BOX, thin, place, rgba))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,19 +172,19 @@ class Clutter(OnTable):
         mujoco.mjtGeom.mjGEOM_CYLINDER,
     )
 
-    def edit(self, staging: SceneEdits, random: Generator) -> None:
-        """Strew them, away from everything else; where there is no room, fewer."""
-        model, data = staging.model, staging.data
-        taken = [np.array(data.xpos[model.geom_bodyid[geom]]) for geom in staging.geoms(movable=True)]
+    def edit(self, scene: SceneEdits, random: Generator) -> None:
+        """Lay them out, away from everything else; where there is no room, fewer."""
+        model, data = scene.model, scene.data
+        taken = [np.array(data.xpos[model.geom_bodyid[geom]]) for geom in scene.geoms(movable=True)]
         left = round(self.level)
         for _ in range(40 * left):
-            spot = staging.in_view(random)
+            spot = scene.in_view(random)
             half = random.uniform(0.012, 0.02)
             kind, rgba = self.kinds[random.integers(len(self.kinds))], np.append(random.uniform(size=3), 1.0)
             if spot is None or any(np.linalg.norm(spot[:2] - other[:2]) < CLEARANCE for other in taken):
                 continue
             taken.append(spot)
-            staging.shapes.append(Shape(kind, np.full(3, half), spot + np.array([0, 0, half]), rgba))
+            scene.shapes.append(Shape(kind, np.full(3, half), spot + np.array([0, 0, half]), rgba))
             left -= 1
             if not left:
                 return
@@ -199,6 +208,25 @@ class Distractor(Scenic):
         if not self.level:
             return env_args
         return {**env_args, "env_kwargs": {**env_args["env_kwargs"], "distractor": True}}
+
+
+KINDS: tuple[type[Perturbation], ...] = (
+    CameraMoved,
+    CameraTurned,
+    Brightness,
+    LightTurned,
+    ObjectColour,
+    SceneryColour,
+    Texture,
+    Clutter,
+    Distractor,
+    Blur,
+    PictureNoise,
+    DroppedFrames,
+    ActionDelay,
+    ControlNoise,
+)
+"""All kinds of perturbations, in the order in which a sweep tries them."""
 
 
 def _direction(random: Generator) -> Vector:

@@ -122,7 +122,7 @@ def _add_centres(root: ET.Element, own: ET.Element) -> None:
             chain.append(parents[chain[-1]])
         if chain[-1] not in parents:
             continue
-        home = bodies[parents[chain[-1]].get("name")]
+        parent = bodies[parents[chain[-1]].get("name")]
         for element in reversed(chain):  # frames that 1.5 has between that body and the site
             pose = {key: value for key, value in element.attrib.items() if key not in ("mocap", "childclass", "class")}
-            home = ET.SubElement(home, element.tag, pose)
+            parent = ET.SubElement(parent, element.tag, pose)

@@ -113,7 +113,7 @@ def at_most_every(tell: Callable[[], None], interval: float = HEARTBEAT_INTERVAL
 
 
 def software() -> dict[str, str]:
-    """Return the versions of whatever decides results, and a hash of our own code, which changes between versions."""
+    """Return the versions of all that decides results, and a hash of our own code, which changes between versions."""
     found = {"Python": platform.python_version(), "pixelrl": pixelrl.__version__}
     for name in PACKAGES:
         try:

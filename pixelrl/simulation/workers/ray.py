@@ -91,7 +91,7 @@ class RayPool(Pool):
         """Return what starts and watches the actors."""
         return _Actors(self, queue, sent, time_limit)
 
-    def welcome(self, facts: Facts) -> None:
+    def add_node(self, facts: Facts) -> None:
         """Note a node, if its software is ours.
 
         Raises:
@@ -189,7 +189,7 @@ class _Actors(Members[_Actor]):
         if worker.task is not None:
             self.finished(worker, answer)
         else:
-            self._pool.welcome(answer)
+            self._pool.add_node(answer)
             self.opened(worker)
 
     def _look_for_lost(self) -> None:
@@ -286,7 +286,7 @@ def _alive() -> list[dict[str, Any]]:
 
 
 def _check_listening(address: str) -> None:
-    """Raise unless somebody listens there: Ray itself would try for many minutes."""
+    """Raise unless there is something that listens: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError("expected HOST:PORT, as `ray start --head` tells it")

@@ -21,7 +21,7 @@ OSC: dict[str, Any] = {
 NEW = {"type": "BASIC", "body_parts": {"right": {"type": "OSC_POSE", "kp": 99}}}
 
 
-def test_an_arm_of_1_4_is_a_part_of_a_robot_in_1_5() -> None:
+def test_arm_of_1_4_is_a_part_of_a_robot_in_1_5() -> None:
     (robot,) = composite(OSC, "Panda", old=True)
     assert robot == {
         "type": "BASIC",
@@ -52,7 +52,7 @@ def test_absolute_commands_and_joint_controllers() -> None:
     assert robot["body_parts"]["right"] == velocity | extra
 
 
-def test_two_robots_and_two_arms() -> None:
+def test_controllers_of_two_robots_and_of_two_arms() -> None:
     soft = OSC | {"kp": 50}
 
     def gains(robots: list[Any]) -> list[dict[str, int]]:
@@ -65,7 +65,7 @@ def test_two_robots_and_two_arms() -> None:
         assert gains(composite(arms, ["Baxter"], old=True)) == [{"right": 150, "left": 50}]
 
 
-def test_what_1_5_recorded_means_what_1_5_takes_it_for() -> None:
+def test_recording_of_1_5_means_what_1_5_takes_it_for() -> None:
     assert composite(NEW, "Panda", old=False) == [NEW]
     (robot,) = composite(OSC, "Panda", old=False)
     assert robot["body_parts"]["right"] == OSC | {"gripper": {"type": "GRIP"}}
@@ -86,7 +86,7 @@ def test_what_1_5_recorded_means_what_1_5_takes_it_for() -> None:
         (None, None, False),
     ],
 )
-def test_the_age_of_a_recording(version: str | None, configs: Any, old: bool) -> None:
+def test_age_of_a_recording(version: str | None, configs: Any, old: bool) -> None:
     args: dict[str, Any] = {"env_name": "Lift", "env_kwargs": {"controller_configs": configs}}
     assert is_before_1_5(args | ({"env_version": version} if version else {})) == old
 
@@ -105,7 +105,7 @@ def test_translated_arguments_are_of_this_version_and_need_no_second_translation
     assert translated({"env_name": "Lift", "env_version": "1.5.1"})["env_kwargs"] == {"lite_physics": True}
 
 
-def test_the_grippers_of_a_robot_with_two_arms_come_last() -> None:
+def test_grippers_of_a_robot_with_two_arms_come_last() -> None:
     two = SimpleNamespace(
         arms=("right", "left"),
         action_dim=6,
@@ -128,6 +128,6 @@ def test_the_grippers_of_a_robot_with_two_arms_come_last() -> None:
         ([[OSC]], ["Baxter"], "Baxter has the arms right, left; its controllers are"),
     ],
 )
-def test_what_cannot_be_translated_is_named(configs: Any, robots: Any, message: str) -> None:
+def test_controllers_that_cannot_be_translated_are_named(configs: Any, robots: Any, message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         composite(configs, robots, old=True)

@@ -1,4 +1,4 @@
-"""The door to Gymnasium: what comes through is what robosuite's door gives."""
+"""Environments of Gymnasium: observations and actions are of the same form as robosuite's."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_pictures_and_vectors_get_names_and_are_upright() -> None:
     assert shapes(toy(kind="blind")) == {"state": ("float32", (2,)), "render_image": ("uint8", (20, 40, 3))}
 
 
-def test_it_says_how_to_make_it_again() -> None:
+def test_environment_says_how_to_make_it_again() -> None:
     env = toy(kind="bare")
     assert env.env_args["cameras"] == {"pixels": {"source": "pixels", "height": 8, "width": 16}}
     assert control_freq_of(env.env_args) == env.control_freq == 5
@@ -86,7 +86,7 @@ def test_success_ends_the_episode_however_it_is_told(says: str) -> None:
     assert [env.step(np.array([-1.0, 0.0]))[2:4] for _ in range(12)][-1] == (False, True)
 
 
-def test_an_environment_without_an_end_gets_one() -> None:
+def test_environment_without_an_end_gets_one() -> None:
     env = toy("gym:tests.toy_gym:Toy/Endless-v0", kind="bare")
     env.reset(seed=0)
     for step in range(1000):
@@ -108,7 +108,7 @@ def test_an_environment_without_an_end_gets_one() -> None:
         ("gym:Lift", {"type": 3}, "type 3, but only 1"),
     ],
 )
-def test_what_cannot_be_made_is_named(name: str, change: dict[str, Any], message: str) -> None:
+def test_environment_that_cannot_be_made_is_named(name: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         make_env(named_env_args(name) | change, allow_import=("tests.toy_gym", "no_such_package"))
 
@@ -168,7 +168,7 @@ def test_environments_of_other_packages(
         env.close()
 
 
-def test_the_control_rate_is_where_either_kind_says_it() -> None:
+def test_control_rate_is_where_either_kind_says_it() -> None:
     for args, expected in (
         ({"env_kwargs": {"control_freq": 20}}, 20.0),
         ({"env_kwargs": {}, "control_freq": 5.0}, 5.0),

@@ -79,7 +79,7 @@ def play(task: str, drawing: str, steps: int, **options: Any) -> tuple[NDArray[n
 
 
 @pytest.mark.parametrize(("task", "steps"), [("drawer-blocked-object", 5), ("Lift", 3)])
-def test_the_physics_does_not_notice(task: str, steps: int) -> None:
+def test_physics_does_not_notice(task: str, steps: int) -> None:
     options = {"camera_names": ["agentview"], "size": 64}
     states, stock, quality = play(task, "stock", steps, **options)
     same, fast, low = play(task, "fast", steps, **options)
@@ -102,7 +102,7 @@ def test_older_files_mean_what_they_meant() -> None:
         make_robosuite_env(default_env_args("Lift", drawing="nice"))
 
 
-def test_a_policy_that_is_shown_other_pictures_than_its_datas_is_warned_of() -> None:
+def test_policy_that_is_shown_other_pictures_than_its_datas_is_warned_of() -> None:
     data = default_env_args("pick-place-tray")
     data.pop("drawing")
     loaded = LoadedPolicy(policy=lambda sensors: None, env_args=data, pictures={}, action=(), origin={})  # type: ignore[arg-type,return-value]

@@ -168,7 +168,7 @@ def test_hard_resets_are_exact_too(lift: RobosuiteEnv) -> None:
     assert play(lift, 7, 3) == first
 
 
-def test_robosuites_own_tasks_are_up_to_date_too(lift: RobosuiteEnv) -> None:
+def test_tasks_of_robosuite_are_up_to_date_too(lift: RobosuiteEnv) -> None:
     assert_up_to_date(lift)
 
 

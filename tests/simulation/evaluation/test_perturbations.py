@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixelrl.launch.sweep_cells import KINDS
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 from pixelrl.simulation.evaluation.perturbations import (
     ActionDelay,
@@ -23,6 +22,7 @@ from pixelrl.simulation.evaluation.perturbations import (
     perturbed,
 )
 from pixelrl.simulation.evaluation.scene_perturbations import (
+    KINDS,
     Brightness,
     CameraMoved,
     CameraTurned,
@@ -61,7 +61,7 @@ def play(env: Any, seed: int, steps: int = 6) -> tuple[str, str, NDArray[np.uint
     return states.hexdigest(), seen.hexdigest(), first
 
 
-def test_level_0_of_all_of_them_together_is_no_perturbation_bit_for_bit(plain: RobosuiteEnv) -> None:
+def test_perturbations_of_level_0_together_change_nothing_bit_for_bit(plain: RobosuiteEnv) -> None:
     nothing = [kind(level=0) for kind in KINDS]
     assert all(perturbation.options(TRAY) == TRAY for perturbation in nothing)
     env = perturbed(plain, nothing)
@@ -70,7 +70,7 @@ def test_level_0_of_all_of_them_together_is_no_perturbation_bit_for_bit(plain: R
 
 
 @pytest.mark.parametrize("kind", SCENIC, ids=lambda kind: kind.name)
-def test_what_a_scene_looks_like_changes_and_nothing_else_and_not_for_long(
+def test_scene_looks_otherwise_and_nothing_else_changes_and_it_is_undone(
     plain: RobosuiteEnv, kind: type[Perturbation]
 ) -> None:
     states, seen, first = play(plain, 1, steps=2)
@@ -89,7 +89,7 @@ def test_cameras_and_lights_move_by_their_level_the_same_way_at_all_levels(plain
     model = plain.robosuite.sim.model._model
     camera = plain.robosuite.sim.model.camera_name2id("agentview")
 
-    def staged(*perturbations: Perturbation) -> dict[str, NDArray[np.float64]]:
+    def edited(*perturbations: Perturbation) -> dict[str, NDArray[np.float64]]:
         env = EditedSceneEnv(plain, perturbations)
         env.reset(seed=5)
         fields = ("cam_pos", "cam_quat", "light_dir", "light_diffuse", "geom_rgba")
@@ -98,23 +98,23 @@ def test_cameras_and_lights_move_by_their_level_the_same_way_at_all_levels(plain
         env._undo()
         return found
 
-    usual = staged()
+    usual = edited()
     near, far = (
-        staged(CameraMoved(level=level))["cam_pos"][camera] - usual["cam_pos"][camera] for level in (0.01, 0.04)
+        edited(CameraMoved(level=level))["cam_pos"][camera] - usual["cam_pos"][camera] for level in (0.01, 0.04)
     )
     assert np.linalg.norm(far) == pytest.approx(0.04)
     np.testing.assert_allclose(far, 4 * near, atol=1e-12)
-    turned = staged(CameraTurned(level=8))["cam_quat"][camera]
+    turned = edited(CameraTurned(level=8))["cam_quat"][camera]
     assert 2 * np.degrees(np.arccos(abs(turned @ usual["cam_quat"][camera]))) == pytest.approx(8)
-    light = staged(LightTurned(level=40))["light_dir"][0]
+    light = edited(LightTurned(level=40))["light_dir"][0]
     assert np.degrees(np.arccos(light @ usual["light_dir"][0])) == pytest.approx(40)
-    dim = staged(Brightness(level=-0.3))
+    dim = edited(Brightness(level=-0.3))
     np.testing.assert_allclose(dim["light_diffuse"], 0.7 * usual["light_diffuse"], rtol=1e-6)
     np.testing.assert_allclose(dim["headlight"], 0.7 * usual["headlight"], rtol=1e-6)
     changed = {
         kind.name: {
             plain.robosuite.sim.model.geom_id2name(geom)
-            for geom in np.flatnonzero((staged(kind(level=0.5))["geom_rgba"] != usual["geom_rgba"]).any(axis=1))
+            for geom in np.flatnonzero((edited(kind(level=0.5))["geom_rgba"] != usual["geom_rgba"]).any(axis=1))
         }
         for kind in (ObjectColour, SceneryColour)
     }
@@ -123,16 +123,16 @@ def test_cameras_and_lights_move_by_their_level_the_same_way_at_all_levels(plain
     assert not any(name.startswith(("robot", "gripper", "cube")) for name in changed["scenery-colour"] if name)
 
 
-def test_more_clutter_is_the_same_and_more_and_keeps_off_the_cube(plain: RobosuiteEnv) -> None:
-    def strewn(level: float) -> list[Any]:
+def test_clutter_of_a_higher_level_adds_things_and_keeps_off_the_cube(plain: RobosuiteEnv) -> None:
+    def laid_out(level: float) -> list[Any]:
         env = EditedSceneEnv(plain, [Clutter(level=level)])
         env.reset(seed=4)
-        assert env._staging is not None
-        shapes = env._staging.shapes
+        assert env._scene is not None
+        shapes = env._scene.shapes
         env._undo()
         return shapes
 
-    few, many = strewn(3), strewn(6)
+    few, many = laid_out(3), laid_out(6)
     assert len(few) == 3 and len(many) == 6
     for one, other in zip(few, many, strict=False):
         np.testing.assert_array_equal(one.pos, other.pos)
@@ -155,7 +155,7 @@ class Echo(Walk):
 def acted(perturbation: Perturbation, actions: list[float]) -> list[float]:
     """Return what reaches the environment; the caller's buffer is used again, as gymnasium's is."""
     echo = Echo()
-    env: gymnasium.Env[Any, Any] = perturbation.wrap(echo)
+    env: gymnasium.Env[Any, Any] = perturbed(echo, [perturbation])
     env.reset(seed=3)
     buffer = np.zeros(2, np.float32)
     for action in actions:
@@ -164,7 +164,7 @@ def acted(perturbation: Perturbation, actions: list[float]) -> list[float]:
     return echo.done
 
 
-def test_a_delay_of_two_steps() -> None:
+def test_action_delay_of_two_steps() -> None:
     assert acted(ActionDelay(level=2), [0.5, -0.5, 0.25, 1.0]) == [0, 0, 0.5, -0.5]
 
 
@@ -179,7 +179,7 @@ def test_control_noise_has_its_size_stays_in_range_and_follows_the_seed() -> Non
 
 def shades(perturbation: Perturbation, steps: int) -> tuple[list[int], list[float]]:
     """Return the first number of each picture of a walk, and the positions beside them."""
-    env: gymnasium.Env[Any, Any] = perturbation.wrap(Walk())
+    env: gymnasium.Env[Any, Any] = perturbed(Walk(), [perturbation])
     seen = [env.reset(seed=3)[0]]
     seen += [env.step(np.full(2, 0.5, np.float32))[0] for _ in range(steps)]
     return [int(s["camera_image"][0, 0, 0]) for s in seen], [float(s["position"][0]) for s in seen]
@@ -199,21 +199,21 @@ def test_dropped_frames_repeat_the_last_picture_beside_fresh_readings() -> None:
 def test_noise_and_blur_do_what_they_say() -> None:
     random = np.random.default_rng(0)
     grey = np.full((64, 64, 3), 128, np.uint8)
-    noisy = PictureNoise(level=10).alter(grey, random).astype(float)
+    noisy = PictureNoise(level=10).noisy(grey, random).astype(float)
     assert noisy.std() == pytest.approx(10, rel=0.05) and noisy.mean() == pytest.approx(128, abs=0.5)
-    np.testing.assert_array_equal(Blur(level=2).alter(grey, random), grey)
+    np.testing.assert_array_equal(Blur(level=2).blurred(grey), grey)
     grey[:, 32:] = 28
-    soft = Blur(level=2).alter(grey, random)[0, :, 0].astype(int)
+    soft = Blur(level=2).blurred(grey)[0, :, 0].astype(int)
     assert soft[0] == 128 and soft[-1] == 28 and soft[31] + soft[32] == 156 and 78 < soft[31] < 110
 
 
-def test_what_an_environment_lacks_is_told(plain: RobosuiteEnv) -> None:
+def test_environments_that_lack_something_are_told_what(plain: RobosuiteEnv) -> None:
     assert [kind.name for kind in KINDS if kind(level=0).lack(plain)] == []
     lacking = {kind.name for kind in KINDS if kind(level=0).lack(Walk())}
     assert lacking == {kind.name for kind in KINDS if issubclass(kind, Scenic)}
 
 
-def test_an_environment_that_is_compiled_anew_at_each_reset_is_changed_anew() -> None:
+def test_environment_that_is_compiled_anew_at_each_reset_is_changed_anew() -> None:
     """As robosuite's own tasks are."""
     whole = default_env_args("pick-place-tray", hard_reset=True)
     env = make_perturbed(whole, [CameraMoved(level=0.05), Texture(level=0.4)])
@@ -223,7 +223,7 @@ def test_an_environment_that_is_compiled_anew_at_each_reset_is_changed_anew() ->
     env.close()
 
 
-def test_the_distractor_lies_beside_a_cube_that_starts_as_without_it(plain: RobosuiteEnv) -> None:
+def test_distractor_lies_beside_a_cube_that_starts_as_without_it(plain: RobosuiteEnv) -> None:
     env = make_perturbed(TRAY, [Distractor(level=1)])
     for seed in range(3):
         plain.reset(seed=seed)

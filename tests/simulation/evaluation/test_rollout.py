@@ -172,7 +172,7 @@ def test_outcomes_depend_on_policy_seed_and_index_alone() -> None:
         assert (outcome.length, outcome.return_, outcome.success) == (env.steps, reward, terminated)
 
 
-def test_a_policy_with_a_history_sees_its_own_episode_only(tmp_path: Path) -> None:
+def test_policy_with_a_history_sees_its_own_episode_only(tmp_path: Path) -> None:
     outcomes = play(policy=Spy(tmp_path / "seen"), history=3)
     assert outcomes == play(workers=2)
     seen = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
@@ -215,7 +215,7 @@ def test_critics_see_what_the_policy_sees_and_change_nothing() -> None:
         assert outcome.values[0].tolist() == [start := env.reset(seed=outcome.seed)[0]["position"][0], -start]
 
 
-def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> None:
+def test_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> None:
     seed = derive(3, "evaluate", 0)
     with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\): after 2 steps: .*100 % wrong") as crash:
         play(Crash)
@@ -224,7 +224,7 @@ def test_a_crash_in_an_environment_names_the_episode_and_ends_the_workers() -> N
 
 
 @pytest.mark.parametrize("how", ["die", "hang"])
-def test_a_lost_worker_changes_no_outcome(how: str, tmp_path: Path) -> None:
+def test_lost_worker_changes_no_outcome(how: str, tmp_path: Path) -> None:
     whole = play(workers=2, videos=7, video_size=4)
     outcomes = play(partial(Fail, how, tmp_path / how), workers=2, videos=7, video_size=4, time_limit=3)
     for outcome, other in zip(outcomes, whole, strict=True):
@@ -234,13 +234,13 @@ def test_a_lost_worker_changes_no_outcome(how: str, tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_worker_that_cannot_make_its_environment_says_why() -> None:
+def test_worker_that_cannot_make_its_environment_says_why() -> None:
     with pytest.raises(SimulationError, match=r"cannot be started: RuntimeError: no GL context") as crash:
         play(Undrawable)
     assert "raise RuntimeError" in crash.value.__notes__[0]
 
 
-def test_an_episode_that_loses_every_worker_is_named() -> None:
+def test_episode_that_loses_every_worker_is_named() -> None:
     seed = derive(3, "evaluate", 0)
     with pytest.raises(SimulationError, match=rf"episode 0 \(seed {seed}\): .* died.*exit code -9; .* begun 3 times"):
         play(partial(Fail, "die"))
@@ -254,7 +254,7 @@ def test_nonsense_from_an_environment_is_refused() -> None:
         play(partial(Fail, "inf"))
 
 
-def test_options_that_cannot_be_are_refused() -> None:
+def test_options_out_of_range_are_refused() -> None:
     for options, message in (({"time_limit": 0}, "limit of a step is 0 s"), ({"workers": 0}, "got 7 and 0")):
         with pytest.raises(SimulationError, match=message):
             play(**options)
@@ -270,7 +270,7 @@ class Backwards:
                 yield replace(done, index=index)
 
 
-def test_another_pool_gets_the_jobs() -> None:
+def test_pool_that_is_given_gets_the_jobs() -> None:
     assert play(pool=Backwards(), episodes=2) == play(episodes=2)
 
 
@@ -281,12 +281,12 @@ def test_another_pool_gets_the_jobs() -> None:
         (np.zeros((1, 3), np.float32), r"shape \(1, 3\), not \(1, 2\)"),
     ],
 )
-def test_a_bad_action_is_refused(actions: NDArray[np.float32], message: str) -> None:
+def test_bad_action_is_refused(actions: NDArray[np.float32], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         play(policy=Constant(actions))
 
 
-def test_a_policy_that_cannot_be_sent_is_refused() -> None:
+def test_policy_that_cannot_be_sent_is_refused() -> None:
     with pytest.raises(SimulationError, match="policy and environment cannot be sent to worker processes"):
         play(policy=lambda sensors: walk(sensors))
 
@@ -299,7 +299,7 @@ def test_closing_the_rollout_ends_the_workers() -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_worker_imports_neither_torch_nor_onnxruntime_unless_its_policy_does() -> None:
+def test_worker_imports_neither_torch_nor_onnxruntime_unless_its_policy_does() -> None:
     """It would cost seconds and hundreds of megabytes in every one of them."""
     assert play(policy=without_torch, workers=2) == play()
 

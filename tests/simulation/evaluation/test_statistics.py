@@ -43,7 +43,7 @@ def outcome(index: int, *, success: bool, length: int) -> Outcome:
     return Outcome(index=index, seed=100 + index, success=success, return_=float(success), length=length)
 
 
-def test_a_summary_is_ordered_and_is_json() -> None:
+def test_summary_is_ordered_and_is_json() -> None:
     summary = summarise(
         [
             outcome(2, success=True, length=4),
@@ -65,7 +65,7 @@ def test_a_summary_is_ordered_and_is_json() -> None:
     assert json.loads(json.dumps(summary)) == summary
 
 
-def test_no_episode_is_no_evaluation() -> None:
+def test_summary_of_no_episode_is_refused() -> None:
     with pytest.raises(SimulationError, match="no episode"):
         summarise([])
 
@@ -87,13 +87,13 @@ def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order() -> None:
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
 
 
-def test_a_verdict_needs_significance() -> None:
+def test_verdict_needs_significance() -> None:
     assert verdict_on(0.2, 0.049) == "better"
     assert verdict_on(-0.2, 0.049) == "worse"
     assert verdict_on(0.2, 0.051) == "undetermined"
 
 
-def test_the_interquartile_mean_drops_a_quarter_at_each_end() -> None:
+def test_interquartile_mean_drops_a_quarter_at_each_end() -> None:
     assert interquartile_mean([np.array([0.0, 0.4]), np.array([0.6, 100.0])]) == pytest.approx(0.5)
 
 
@@ -105,7 +105,7 @@ def test_strata_keep_their_runs() -> None:
     assert spread == (0.0, 1.0)
 
 
-def test_the_paired_bootstrap_agrees_with_the_normal_approximation() -> None:
+def test_paired_bootstrap_agrees_with_the_normal_approximation() -> None:
     # 40 starts won, 10 lost of 200: the mean difference is 0.15, its standard error sqrt((0.25 - 0.15^2) / 200)
     first, second = [True] * 40 + [False] * 160, [False] * 40 + [True] * 10 + [False] * 150
     half = 1.96 * sqrt((0.25 - 0.15**2) / 200)
@@ -113,7 +113,7 @@ def test_the_paired_bootstrap_agrees_with_the_normal_approximation() -> None:
     assert paired_bootstrap(first, first) == (0.0, 0.0)
 
 
-def test_a_confidence_sequence_inverts_its_mixture() -> None:
+def test_confidence_sequence_inverts_its_mixture() -> None:
     """After 3 successes: B(3.5, 0.5) / B(0.5, 0.5) = 5/16, so the low end solves (5/16) / p^3 = 20."""
     assert confidence_sequence(3, 0) == pytest.approx(((5 / 16 / 20) ** (1 / 3), 1.0))
     low, high = confidence_sequence(0, 3)
@@ -121,7 +121,7 @@ def test_a_confidence_sequence_inverts_its_mixture() -> None:
     assert confidence_sequence(0, 0) == (0.0, 1.0)
 
 
-def test_a_confidence_sequence_may_be_looked_at_after_every_episode() -> None:
+def test_confidence_sequence_may_be_looked_at_after_every_episode() -> None:
     """Of 200 policies of rate 0.8, watched for 150 episodes, one in twenty at most is misjudged; not so Wilson's."""
     random = np.random.default_rng(0)
     missed = {"sequence": 0, "wilson": 0}

@@ -69,7 +69,7 @@ def assert_sees(episode: Episode, observations: list[Any]) -> None:
     assert set(episode.sensors) == {key for key in observations[0] if not key.endswith("_joint_acc")}
 
 
-def test_an_episode_of_the_tray_is_redrawn_to_the_last_bit(tray: RobosuiteEnv, placed: Episode) -> None:
+def test_episode_of_the_tray_is_redrawn_to_the_last_bit(tray: RobosuiteEnv, placed: Episode) -> None:
     record_episode(tray, "prior", 3)
     episode = render_raw_episode(tray, recording(placed))
     for key in placed.sensors:
@@ -82,7 +82,7 @@ def test_an_episode_of_the_tray_is_redrawn_to_the_last_bit(tray: RobosuiteEnv, p
     assert facts["rewards"] == "computed" and episode.notes["seed"] == placed.notes["seed"]
 
 
-def test_without_its_seed_the_replay_strays_but_no_picture_of_a_recorded_state_does(
+def test_replay_without_its_seed_strays_but_no_picture_of_a_recorded_state_does(
     tray: RobosuiteEnv, placed: Episode
 ) -> None:
     assert placed.states is not None
@@ -108,7 +108,7 @@ def test_other_actions_lead_elsewhere(tray: RobosuiteEnv, placed: Episode) -> No
     assert (episode.sensors["agentview_image"][-1] != placed.sensors["agentview_image"][-1]).any()
 
 
-def test_without_a_replay_the_last_action_goes(tray: RobosuiteEnv, placed: Episode) -> None:
+def test_last_action_goes_without_a_replay(tray: RobosuiteEnv, placed: Episode) -> None:
     episode = render_raw_episode(tray, recording(placed), replay=False)
     np.testing.assert_array_equal(episode.sensors["agentview_image"], placed.sensors["agentview_image"][:-1])
     np.testing.assert_array_equal(episode.dones, placed.dones[:-1])
@@ -127,7 +127,7 @@ def test_recorded_rewards_are_kept_and_dones_are_judged(tray: RobosuiteEnv, plac
     assert episode.notes["render"]["rewards"] == "recorded"
 
 
-def test_a_written_scene_of_the_tray_serves_too(tray: RobosuiteEnv) -> None:
+def test_written_scene_of_the_tray_serves_too(tray: RobosuiteEnv) -> None:
     made, observations, rewards = played(tray, 2, 5)
     episode = render_raw_episode(tray, made)
     assert_sees(episode, observations)
@@ -135,7 +135,7 @@ def test_a_written_scene_of_the_tray_serves_too(tray: RobosuiteEnv) -> None:
     assert episode.attributes == {"model_file": made.scene}
 
 
-def test_what_does_not_fit_is_named(tray: RobosuiteEnv) -> None:
+def test_recording_that_does_not_fit_is_named(tray: RobosuiteEnv) -> None:
     made, observations, _ = played(tray, 2, 1)
     assert made.scene is not None
     for change, message in (
@@ -167,7 +167,7 @@ def test_lift_is_redrawn_to_the_last_bit_in_its_own_scene() -> None:
         env.close()
 
 
-def test_a_recording_of_robosuite_1_4_is_understood() -> None:
+def test_recording_of_robosuite_1_4_is_understood() -> None:
     """Its robots face each other, so actions read in the wrong frame would lead elsewhere at once (by 4 rad)."""
     held = json.loads(gzip.decompress(OLD.read_bytes()))
     options = held["env_info"] | {"control_freq": 20, "camera_names": ["agentview"], "camera_heights": 32}
@@ -220,7 +220,7 @@ def test_distances_by_hand() -> None:
     assert alone == {"instants": 0, "exact": True, "qpos_max": 0, "qpos_mean": 0, "eef_max": 0, "eef_mean": 0}
 
 
-def test_a_digest_knows_everything(placed: Episode) -> None:
+def test_digest_knows_everything(placed: Episode) -> None:
     base = recording(placed)
     assert base.digest() == recording(placed).digest()
     changes: list[dict[str, Any]] = [

@@ -64,14 +64,14 @@ def world() -> World:
 
 @pytest.mark.parametrize("drawer", DRAWERS)
 @pytest.mark.parametrize("slid", [0.0, 0.05, TRAVEL])
-def test_a_drawer_stays_where_it_is_left(world: World, drawer: str, slid: float) -> None:
+def test_drawer_stays_where_it_is_left(world: World, drawer: str, slid: float) -> None:
     world.put(drawer, slid)
     world.run(10)
     assert world.slid(drawer) == pytest.approx(slid, abs=1e-4)
 
 
 @pytest.mark.parametrize("drawer", DRAWERS)
-def test_a_drawer_needs_more_than_its_friction_and_stops_at_once(world: World, drawer: str) -> None:
+def test_drawer_needs_more_than_its_friction_and_stops_at_once(world: World, drawer: str) -> None:
     world.run(10, **{drawer: 1.5})
     assert world.slid(drawer) < 0.002, "less than the dry friction moved it"
     world.run(0.3, **{drawer: 5.0})
@@ -86,14 +86,14 @@ def test_a_drawer_needs_more_than_its_friction_and_stops_at_once(world: World, d
 
 
 @pytest.mark.parametrize("drawer", DRAWERS)
-def test_a_drawer_keeps_to_its_limits_under_the_robot_s_force(world: World, drawer: str) -> None:
+def test_drawer_keeps_to_its_limits_under_the_robots_force(world: World, drawer: str) -> None:
     world.run(1, **{drawer: 60.0})
     assert world.slid(drawer) == pytest.approx(TRAVEL, abs=0.002)
     world.run(1, **{drawer: -60.0})
     assert world.slid(drawer) == pytest.approx(0, abs=0.002)
 
 
-def test_a_cube_travels_with_its_drawer(world: World) -> None:
+def test_cube_travels_with_its_drawer(world: World) -> None:
     for force in (4.0, -4.0, 4.0):  # the drawer moves at some 0.25 m/s, as the arm does
         before = world.cube_in_drawer()
         world.run(1.5, lower=force)
@@ -103,7 +103,7 @@ def test_a_cube_travels_with_its_drawer(world: World) -> None:
     assert world.deepest < 0.002
 
 
-def test_no_slam_throws_the_cube_out(world: World) -> None:
+def test_cube_stays_in_a_drawer_that_is_slammed(world: World) -> None:
     for force in (15.0, -15.0) * 3:  # 1.6 m/s
         world.run(0.5, lower=force)
         x, y, z = world.cube_in_drawer()
@@ -122,7 +122,7 @@ def test_walls_hold_a_cube_that_is_pressed_against_them(world: World, push: tupl
     assert z > CUBE_HALF - 0.002
 
 
-def test_the_cabinet_is_a_robosuite_object() -> None:
+def test_cabinet_is_a_robosuite_object() -> None:
     cabinet = Cabinet("kitchen", np.array([0.1, 0.2, 0.3]))
     assert cabinet.joints == ["kitchen_lower", "kitchen_upper"]
     assert cabinet.root_body == "kitchen_cabinet"

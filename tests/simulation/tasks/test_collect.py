@@ -73,7 +73,7 @@ def test_task_places_mostly_and_goes_on_after_success(env: RobosuiteEnv) -> None
         np.testing.assert_array_equal(episode.rewards, episode.dones.astype(np.float32))
 
 
-def test_an_episode_has_the_promised_shapes(env: RobosuiteEnv) -> None:
+def test_episode_has_the_promised_shapes(env: RobosuiteEnv) -> None:
     episode = record_episode(env, "task", 0)
     n = len(episode)
     assert episode.actions.dtype == np.float32 and episode.actions.shape == (n, 4)
@@ -84,7 +84,7 @@ def test_an_episode_has_the_promised_shapes(env: RobosuiteEnv) -> None:
     assert episode.rewards.dtype == np.float32 and episode.dones.dtype == np.bool_
 
 
-def test_a_worker_that_dies_is_replaced_and_changes_no_episode(env: RobosuiteEnv) -> None:
+def test_worker_that_dies_is_replaced_and_changes_no_episode(env: RobosuiteEnv) -> None:
     episodes = collect(ARGS, "prior", episodes=1000, seed=0, workers=1)
     next(episodes)
     (worker,) = multiprocessing.active_children()
@@ -95,14 +95,14 @@ def test_a_worker_that_dies_is_replaced_and_changes_no_episode(env: RobosuiteEnv
     assert not multiprocessing.active_children()
 
 
-def test_an_error_in_a_worker_arrives_as_it_was() -> None:
+def test_error_in_a_worker_arrives_as_it_was() -> None:
     broken = default_env_args("pick-place-tray", camera_names=["front"])
     with pytest.raises(SimulationError, match=r"a worker cannot be started: .*no camera 'front'"):
         list(collect(broken, "prior", episodes=2, seed=0, workers=1))
     assert not multiprocessing.active_children()
 
 
-def test_what_cannot_be_collected_is_named() -> None:
+def test_collection_that_cannot_be_made_is_named() -> None:
     with pytest.raises(SimulationError, match=r"no part 'placing'.*prior, task, oracle"):
         next(collect(ARGS, "placing", episodes=1, seed=0))
     with pytest.raises(SimulationError, match=r"for pick-place-tray, drawer-grasp, .* only, not for Lift"):
@@ -111,7 +111,7 @@ def test_what_cannot_be_collected_is_named() -> None:
         next(collect(ARGS, "prior", episodes=1, seed=0, workers=0))
 
 
-def test_an_interrupted_collection_goes_on_and_becomes_the_same_file(
+def test_interrupted_collection_goes_on_and_becomes_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With episodes that need no simulator: that real ones depend on seed, part and index alone is tested above."""

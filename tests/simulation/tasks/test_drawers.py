@@ -74,7 +74,7 @@ def test_starts_are_as_promised_varied_and_at_rest(make: Maker, task: str, start
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_oracle_solves_the_whole_task(make: Maker, task: str) -> None:
+def test_oracle_solves_the_whole_task(make: Maker, task: str) -> None:
     for seed in range(4):
         episode = record_episode(make(task), "oracle", seed)
         assert episode.notes["success"] and episode.notes["whole_task"] and not episode.notes["held_at_start"]
@@ -83,7 +83,7 @@ def test_the_oracle_solves_the_whole_task(make: Maker, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS[1:])
-def test_what_blocks_the_drawer_does_block_it(make: Maker, task: str) -> None:
+def test_drawer_is_blocked_by_what_is_in_its_way(make: Maker, task: str) -> None:
     env = make(task)
     for seed in range(3):
         env.reset(seed=seed)
@@ -91,7 +91,7 @@ def test_what_blocks_the_drawer_does_block_it(make: Maker, task: str) -> None:
         assert not env.robosuite.is_open()
 
 
-def test_an_open_drawer_is_no_success_nor_is_a_cube_that_nobody_holds(make: Maker) -> None:
+def test_success_takes_more_than_an_open_drawer_or_a_loose_cube(make: Maker) -> None:
     env = make("drawer-grasp")
     env.reset(seed=0, options={"start": "open"})
     robosuite = env.robosuite
@@ -115,7 +115,7 @@ def test_lifting_the_block_is_no_success(make: Maker) -> None:
     assert robosuite.blocker_pos[2] > 0.9 and not any(flags)
 
 
-def test_the_robot_s_forces_do_not_break_the_furniture(make: Maker) -> None:
+def test_robot_s_forces_do_not_break_the_furniture(make: Maker) -> None:
     env = make("drawer-grasp")
     robosuite = env.robosuite
     rng = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def test_the_robot_s_forces_do_not_break_the_furniture(make: Maker) -> None:
         assert z > -0.003 if inside else robosuite.cube_pos[2] > 0.8 + CUBE_HALF - 0.003
 
 
-def test_a_drawer_stays_where_the_gripper_leaves_it_and_takes_the_cube_along(make: Maker) -> None:
+def test_drawer_stays_where_the_gripper_leaves_it_and_takes_the_cube_along(make: Maker) -> None:
     env = make("drawer-grasp")
     env.reset(seed=2)
     robosuite = env.robosuite
@@ -151,7 +151,7 @@ def test_a_drawer_stays_where_the_gripper_leaves_it_and_takes_the_cube_along(mak
     np.testing.assert_allclose(robosuite.cube_pos - robosuite.inside_pos, before, atol=0.01)
 
 
-def test_the_camera_sees_into_the_open_drawer_only(make: Maker) -> None:
+def test_camera_sees_into_the_open_drawer_only(make: Maker) -> None:
     env = make("drawer-grasp")
 
     def red(start: str, seed: int) -> int:
@@ -162,7 +162,7 @@ def test_the_camera_sees_into_the_open_drawer_only(make: Maker) -> None:
     assert max(red("closed", seed) for seed in range(8)) <= 3  # through the slit above the drawer
 
 
-def test_one_seed_is_one_episode_in_any_process_and_after_any_history(make: Maker) -> None:
+def test_seed_is_one_episode_in_any_process_and_after_any_history(make: Maker) -> None:
     args = default_env_args("drawer-blocked-object")
     (elsewhere,) = collect(args, "prior", episodes=1, seed=5, workers=1)
     env = make("drawer-blocked-object")

@@ -28,7 +28,7 @@ def go(env: RobosuiteEnv, goal: tuple[float, float, float], gripper: float, step
     return solved
 
 
-def test_the_oracle_solves_the_task_from_any_start(env: RobosuiteEnv) -> None:
+def test_oracle_solves_the_task_from_any_start(env: RobosuiteEnv) -> None:
     solved = 0
     for seed in range(20):
         env.reset(seed=seed)
@@ -60,13 +60,13 @@ def test_success_needs_the_cube_released_and_lying_in_the_tray(env: RobosuiteEnv
     assert (reward, terminated, info["success"]) == (1.0, True, True)
 
 
-def test_a_cube_released_beside_the_tray_is_no_success(env: RobosuiteEnv) -> None:
+def test_cube_released_beside_the_tray_is_no_success(env: RobosuiteEnv) -> None:
     env.reset(seed=3, options={"start": "held"})
     assert not go(env, (-0.05, -0.05, 0.83), 1, 8)
     assert not go(env, (-0.05, -0.05, 0.95), -1, 6)
 
 
-def test_the_arm_stays_in_its_box_and_off_the_table(env: RobosuiteEnv) -> None:
+def test_arm_stays_in_its_box_and_off_the_table(env: RobosuiteEnv) -> None:
     env.reset(seed=0)
     workspace = env.robosuite.workspace
     seen = []
@@ -80,7 +80,7 @@ def test_the_arm_stays_in_its_box_and_off_the_table(env: RobosuiteEnv) -> None:
     assert (high - low > 0.9 * (workspace[1] - workspace[0])).all(), "the box was not explored"
 
 
-def test_the_gripper_closes_and_opens_within_two_steps(env: RobosuiteEnv) -> None:
+def test_gripper_closes_and_opens_within_two_steps(env: RobosuiteEnv) -> None:
     env.reset(seed=0)
     assert env.robosuite.gripper_opening == pytest.approx(0.08, abs=1e-3)
     go(env, tuple(env.robosuite.eef_pos), 1, 2)

@@ -8,7 +8,7 @@ from pixelrl.simulation.tasks.pose_control import steer
 
 
 @pytest.mark.parametrize("task", ["pick-place-tray", "drawer-grasp"])
-def test_the_torques_are_robosuites(task: str) -> None:
+def test_torques_are_robosuites(task: str) -> None:
     env = make_robosuite_env(default_env_args(task, size=16))
     try:
         env.reset(seed=1)

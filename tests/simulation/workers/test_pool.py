@@ -87,11 +87,11 @@ def test_results_come_in_the_order_of_the_jobs(workers: int) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_no_jobs_are_done_at_once() -> None:
+def test_pool_without_jobs_returns_at_once() -> None:
     assert list(WorkerPool(2).run(partial(divider, 60), jobs())) == []
 
 
-def test_an_endless_list_of_jobs_is_read_as_workers_become_free() -> None:
+def test_endless_list_of_jobs_is_read_as_workers_become_free() -> None:
     taken = []
 
     def endless() -> Iterator[tuple[str, int]]:
@@ -108,7 +108,7 @@ def test_an_endless_list_of_jobs_is_read_as_workers_become_free() -> None:
 
 @pytest.mark.parametrize("how", ["die", "hang", "stop"])
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_lost_worker_is_replaced_and_its_job_done_again(how: str, ordered: bool, tmp_path: Path) -> None:
+def test_lost_worker_is_replaced_and_its_job_done_again(how: str, ordered: bool, tmp_path: Path) -> None:
     divided = partial(divider, 60, how, tmp_path / "marker")
     results = list(WorkerPool(2).run(divided, jobs(1, 2, 3, 4, 5), ordered=ordered, time_limit=3))
     assert sorted((done.index, done.result, done.restarts) for done in results) == [
@@ -121,7 +121,7 @@ def test_a_lost_worker_is_replaced_and_its_job_done_again(how: str, ordered: boo
     assert not multiprocessing.active_children()
 
 
-def test_a_job_that_loses_every_worker_is_named() -> None:
+def test_job_that_loses_every_worker_is_named() -> None:
     with pytest.raises(SimulationError, match=r"number 1: its worker died.*: exit code -9; it was begun 3 times"):
         list(WorkerPool(2).run(partial(divider, 60, "die"), jobs(1, 3, 1)))
     with pytest.raises(SimulationError, match=r"number 0: its worker gave no sign of life for 0.5 s; it was begun 3"):
@@ -129,7 +129,7 @@ def test_a_job_that_loses_every_worker_is_named() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_is_killed_while_it_is_idle_does_no_harm() -> None:
+def test_worker_that_is_killed_while_it_is_idle_does_no_harm() -> None:
     results = WorkerPool(2).run(partial(divider, 60), jobs(*[1] * 9), ordered=True)
     next(results)
     for child in multiprocessing.active_children():
@@ -138,14 +138,14 @@ def test_a_worker_that_is_killed_while_it_is_idle_does_no_harm() -> None:
     assert [done.result for done in results] == [60] * 8
 
 
-def test_an_exception_names_its_job_and_brings_the_traceback() -> None:
+def test_exception_names_its_job_and_brings_the_traceback() -> None:
     with pytest.raises(SimulationError, match=r"number 0: ZeroDivisionError: ") as error:
         list(WorkerPool(1).run(partial(divider, 60), jobs(0)))
     assert "return number / divisor" in error.value.__notes__[0]
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_cannot_be_opened_ends_the_run() -> None:
+def test_worker_that_cannot_be_opened_ends_the_run() -> None:
     with pytest.raises(SimulationError, match=r"a worker cannot be started: RuntimeError: no GL context") as error:
         list(WorkerPool(2).run(partial(unopenable, ""), jobs(1, 2)))
     assert 'raise RuntimeError("no GL context")' in error.value.__notes__[0]
@@ -156,19 +156,19 @@ def test_a_worker_that_cannot_be_opened_ends_the_run() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_what_cannot_be_pickled_is_refused() -> None:
+def test_work_that_cannot_be_pickled_is_refused() -> None:
     with pytest.raises(SimulationError, match=r"cannot be sent to worker processes .*not lambdas or local ones"):
         list(WorkerPool(1).run(lambda: divider(60), jobs(1)))
     with pytest.raises(SimulationError, match="workers is 0"):
         list(WorkerPool(0).run(partial(divider, 60), jobs(1)))
 
 
-def test_all_workers_close_what_they_opened(tmp_path: Path) -> None:
+def test_workers_close_what_they_opened(tmp_path: Path) -> None:
     assert len(list(WorkerPool(4).run(partial(slow_to_close, tmp_path, False), jobs(4, 4, 4, 4)))) == 4
     assert len(list(tmp_path.glob("*.closed"))) == 4
 
 
-def test_a_worker_amid_a_job_closes_what_it_opened_if_the_run_is_left(tmp_path: Path) -> None:
+def test_worker_amid_a_job_closes_what_it_opened_if_the_run_is_left(tmp_path: Path) -> None:
     """It does so at its next heartbeat."""
     results = WorkerPool(2).run(partial(slow_to_close, tmp_path, True), jobs(2, 9, 9))
     next(results)

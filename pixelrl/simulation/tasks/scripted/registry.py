@@ -14,7 +14,7 @@ def scripts(env_name: str) -> dict[str, Script]:
         env_name: as in `env_args`: the name of the task's class.
 
     Raises:
-        SimulationError: if nobody has written scripts for the task.
+        SimulationError: there are no scripts for the task.
     """
     if env_name not in TASK_NAMES.values():
         raise SimulationError(f"there are scripted policies for {', '.join(TASK_NAMES)} only, not for {env_name}")
