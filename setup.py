@@ -52,6 +52,7 @@ setup(
     extras_require={
         "lerobot": LEROBOT,
         "ray": RAY,
+        "zarr": ["imagecodecs>=2023.1", "numcodecs>=0.12"],
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "test": [
             *LEROBOT,

@@ -79,9 +79,10 @@ class FormatOptions:
 class Budget:
     """Bytes that a file may unpack to: one that names the same picture over and over would fill memory and disk."""
 
-    def __init__(self, path: Path, times: int, spare: int = 1 << 20) -> None:
+    def __init__(self, path: Path, times: int, *, held: int | None = None) -> None:
+        """Begin with so many times the size of a file, or of what is held, and 1 MB."""
         self.path, self.times = path, times
-        self.left = times * path.stat().st_size + spare
+        self.left = times * (path.stat().st_size if held is None else held) + (1 << 20)
 
     def spend(self, size: int) -> None:
         """Account for bytes about to be made.

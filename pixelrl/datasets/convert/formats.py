@@ -14,6 +14,7 @@ from pixelrl.datasets.convert import (
     libero,
     minari,
     ogbench,
+    replay_buffer,
     robomimic,
 )
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
@@ -64,6 +65,11 @@ FORMATS: dict[str, Format] = {
         write=minari.write_minari,
         extras="states, notes, attributes and masks lie under 'pixelrl', where Minari does not look",
     ),
+    "zarr": Format(
+        title="a replay buffer in Zarr (diffusion_policy, UMI)",
+        seen=replay_buffer.is_replay_buffer,
+        read=replay_buffer.read_replay_buffer,
+    ),
     "ogbench": Format(title="OGBench's .npz", seen=lambda path: path.suffix == ".npz", read=ogbench.read_ogbench),
     "aloha": Format(
         title="ALOHA's HDF5",
@@ -102,8 +108,8 @@ def guess_source(path: Path) -> str:
         if each.seen(path):
             return name
     raise PixelrlError(
-        f"{path}: an unknown format; expected .npy (COG), .npz (OGBench), .hdf5, a folder with {INFO_PATH} (LeRobot), "
-        f"{minari.METADATA} (Minari) or episode_0.hdf5 (ALOHA), or say it with --from {'|'.join(FORMATS)}"
+        f"{path}: an unknown format; expected .npy (COG), .npz (OGBench), .zarr, .hdf5, a folder with {INFO_PATH} "
+        f"(LeRobot), {minari.METADATA} (Minari) or episode_0.hdf5 (ALOHA), or say it with --from {'|'.join(FORMATS)}"
     )
 
 

@@ -125,7 +125,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; meta/episodes promises it") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        why = " ".join(str(error).split())[:120]
+        why = ascii(" ".join(str(error).split()))[1:-1][:120]
         raise DataError(f"{path}: not a parquet file, or a damaged one ({why})") from error
 
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,11 +171,55 @@ def write_ogbench(path: Path, **more: Any) -> Path:
     return path
 
 
+def write_array(root: Path, name: str, values: Any, rows: int, codec: Any = None) -> None:
+    """Write an array as Zarr 2 does, so many rows a chunk; with `codec` its chunks are packed by zlib."""
+    (root / name).mkdir(parents=True)
+    chunks = [rows, *values.shape[1:]]
+    about = {"zarr_format": 2, "shape": list(values.shape), "chunks": chunks, "dtype": values.dtype.str, "order": "C"}
+    (root / name / ".zarray").write_text(json.dumps({**about, "compressor": codec, "fill_value": 0, "filters": None}))
+    for number, start in enumerate(range(0, len(values), rows)):
+        part = np.zeros(chunks, values.dtype)
+        part[: len(values[start : start + rows])] = values[start : start + rows]
+        data = zlib.compress(part.tobytes()) if codec else part.tobytes()
+        (root / name / ".".join(map(str, [number] + [0] * (values.ndim - 1)))).write_bytes(data)
+
+
+def write_replay_buffer(root: Path, *, umi: bool = False, codec: Any = None) -> Path:
+    """Write two episodes as diffusion_policy's ReplayBuffer does (pusht), or as UMI's, which is a zip."""
+    frames = np.concatenate([pictures(index) for index in range(2)])
+    pose = np.arange(6.0 * STEPS, dtype=np.float32).reshape(-1, 3)
+    arrays: dict[str, Any] = {
+        "img": frames.astype(np.float32),
+        "action": np.full((2 * STEPS, 2), 200, np.float32),
+        "state": pose,
+        "keypoint": np.zeros((2 * STEPS, 9, 2), np.float32),
+    }
+    if umi:
+        arrays = {"camera0_rgb": frames, "robot0_eef_pos": pose, "robot0_eef_rot_axis_angle": pose / 100}
+        arrays |= {"robot0_gripper_width": pose[:, :1], "robot0_demo_start_pose": np.zeros((2 * STEPS, 6))}
+        arrays |= {"robot0_demo_end_pose": np.zeros((2 * STEPS, 6))}
+    for key, values in arrays.items():
+        write_array(root, f"data/{key}", values, 1 if key.endswith("rgb") else 3, codec)
+    write_array(root, "meta/episode_ends", np.array([STEPS, 2 * STEPS]), 2)
+    for folder in (root, root / "data", root / "meta"):
+        (folder / ".zgroup").write_text('{"zarr_format": 2}')
+    if not umi:
+        return root
+    with zipfile.ZipFile(packed := root.with_suffix(".zarr.zip"), "w") as file:
+        for each in sorted(root.rglob("*")):
+            if each.is_file():
+                file.write(each, each.relative_to(root))
+    return packed
+
+
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "libero": lambda folder: write_libero(folder / "libero.hdf5"),
     "isaaclab": lambda folder: write_isaaclab(folder / "isaaclab.hdf5"),
     "ogbench": lambda folder: write_ogbench(folder / "visual-cube-single-play-v0.npz"),
+    "zarr": lambda folder: write_replay_buffer(folder / "umi", umi=True),
+    "zarr folder": lambda folder: write_replay_buffer(folder / "pusht.zarr"),
+    "lerobot": lambda folder: write_lerobot_old(folder / "old"),
     "aloha": lambda folder: write_aloha(folder / "aloha") / "episode_0.hdf5",
     "aloha packed": lambda folder: write_aloha(folder / "packed", compress=True) / "episode_0.hdf5",
 }
-"""One good file of each kind."""
+"""One good file, or folder, of each kind."""

@@ -55,11 +55,17 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write(folder) for name, write in RECORDINGS.items()}
 
 
-def spoilt(good: Path) -> Path:
-    """Return a copy, to be spoilt, in a folder of its own."""
+def spoilt(good: Path, choice: float = 0) -> tuple[Path, Path]:
+    """Return a copy in a folder of its own, and one of its files, which is to be spoilt."""
     folder = good.parent / "spoilt"
     folder.mkdir(exist_ok=True)
-    return Path(shutil.copy(good, folder / good.name))
+    path = folder / good.name
+    if not good.is_dir():
+        return (copied := Path(shutil.copy(good, path))), copied
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(good, path)
+    files = sorted(each for each in path.rglob("*") if each.is_file() and each.stat().st_size)
+    return path, files[int(choice * (len(files) - 1))]
 
 
 @pytest.mark.parametrize("kind", RECORDINGS)
@@ -72,7 +78,7 @@ def test_changed_structure(reader: Reader, good: dict[str, Path], kind: str) -> 
     @settings(SETTINGS, max_examples=40)
     @given(index=st.integers(0, 60), how=st.sampled_from([*CHANGES, *DTYPES]))
     def try_it(index: int, how: str) -> None:
-        path = spoilt(good[kind])
+        path, _ = spoilt(good[kind])
         change(path, index, how)
         assert not (outcome := reader(path, inspect=kind.split()[0])).startswith("!"), outcome
 
@@ -82,10 +88,12 @@ def test_changed_structure(reader: Reader, good: dict[str, Path], kind: str) -> 
 @pytest.mark.parametrize("kind", RECORDINGS)
 def test_damaged_bytes(reader: Reader, good: dict[str, Path], kind: str) -> None:
     @settings(SETTINGS, max_examples=30)
-    @given(st.sampled_from(BYTES), st.floats(0, 1), st.sampled_from([1, 8, 64, 1024]), st.integers(0, 9))
-    def try_it(how: str, place: float, length: int, seed: int) -> None:
-        path = spoilt(good[kind])
-        damage_bytes(path, how, place, length, seed)
+    @given(
+        st.floats(0, 1), st.sampled_from(BYTES), st.floats(0, 1), st.sampled_from([1, 8, 64, 1024]), st.integers(0, 9)
+    )
+    def try_it(choice: float, how: str, place: float, length: int, seed: int) -> None:
+        path, file = spoilt(good[kind], choice)
+        damage_bytes(file, how, place, length, seed)
         assert not (outcome := reader(path, inspect=kind.split()[0])).startswith("!"), outcome
 
     try_it()

@@ -1,5 +1,7 @@
 """Data sets of others, laid out as theirs are: seen for what they are, and converted with nothing lost unsaid."""
 
+import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +16,7 @@ from pixelrl.datasets.convert.formats import FORMATS, guess_source
 from pixelrl.datasets.convert.rules import REPEATED
 from pixelrl.datasets.hdf5.reader import FileContents, read_contents
 from pixelrl.launch.commands.convert import FormatName
-from pixelrl.runtime.errors import DataError
+from pixelrl.runtime.errors import DataError, PixelrlError
 from tests.datasets.convert.recordings import (
     STEPS,
     pictures,
@@ -23,6 +25,7 @@ from tests.datasets.convert.recordings import (
     write_lerobot_old,
     write_libero,
     write_ogbench,
+    write_replay_buffer,
 )
 
 ZERO = "0 is written (--reward and --dones say more)"
@@ -219,3 +222,88 @@ def test_ogbench_that_promises_more_than_it_holds_is_refused(tmp_path: Path) -> 
                 file.writestr(f"{name}.npy", data)
         with pytest.raises(DataError, match=message):
             convert(tmp_path / "b.npz")
+
+
+def test_a_replay_buffer_of_diffusion_policy_is_read(tmp_path: Path) -> None:
+    source = write_replay_buffer(tmp_path / "pusht.zarr")
+    assert guess_source(source) == "zarr"
+    result, dropped, contents = convert(source, reward="last:1")
+    assert contents.demos == {"demo_0": STEPS, "demo_1": STEPS} and result["rewards"]["written"] == 2
+    assert (contents.pictures, contents.vectors) == ({"img": (24, 16, 3)}, {"state": 3})
+    for index in range(2):
+        np.testing.assert_array_equal(obs(contents, index, "img")[:-1], pictures(index))
+        assert obs(contents, index, "state")[0].tolist() == [12 * index, 12 * index + 1, 12 * index + 2]
+    assert dropped == {REPEATED: 2, f"rewards and dones, which are not there: {ZERO}": "all"}
+
+
+def test_a_replay_buffer_of_umi_has_the_next_poses_as_actions(tmp_path: Path) -> None:
+    source = write_replay_buffer(tmp_path / "umi", umi=True)
+    assert source.name == "umi.zarr.zip" and guess_source(source) == "zarr"
+    _, dropped, contents = convert(source)
+    assert contents.demos == {"demo_0": STEPS - 1, "demo_1": STEPS - 1} and len(contents.action) == 7
+    np.testing.assert_array_equal(obs(contents, 1, "camera0_rgb"), pictures(1))
+    with h5py.File(contents.path) as file:
+        actions, places = (file[f"data/demo_1/{key}"][()] for key in ("actions", "next_obs/robot0_eef_pos"))
+    np.testing.assert_array_equal(actions[:, :3], places)
+    future = "data/robot0_demo_end_pose, which tells the end of an episode from its beginning"
+    assert dropped == {future: 2, f"rewards and dones, which are not there: {ZERO}": "all"}
+
+
+JPEGXL = "packed with the codec 'imagecodecs_jpegxl', which needs imagecodecs and numcodecs"
+
+
+@pytest.mark.parametrize(
+    ("codec", "message"),
+    [
+        ({"id": "pickle"}, "packed with the codec 'pickle'; expected one of blosc, zlib"),
+        ({"id": "imagecodecs_jpegxl"}, JPEGXL),
+        (
+            {"id": "zlib", "level": 1},
+            "packed with the codec 'zlib', which needs numcodecs: pip install 'pixelrl[zarr]'",
+        ),
+    ],
+)
+def test_a_codec_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "numcodecs", None)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(PixelrlError) as caught:
+        convert(write_replay_buffer(tmp_path / "a.zarr", codec=codec))
+    assert message in str(caught.value)
+
+
+def test_packed_chunks_are_unpacked(tmp_path: Path) -> None:
+    pytest.importorskip("numcodecs", reason="numcodecs is not installed")
+    _, _, contents = convert(write_replay_buffer(tmp_path / "a.zarr", codec={"id": "zlib", "level": 1}))
+    np.testing.assert_array_equal(obs(contents, 1, "img")[:-1], pictures(1)[:-1])
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        ("meta/episode_ends", {"shape": [1]}, ""),
+        ("meta/episode_ends", {"dtype": "<f8"}, "expected numbers that grow"),
+        ("data/action", {"shape": [7, 2]}, "data/action has 7 rows; meta/episode_ends promises 8"),
+        ("data/action", {"zarr_format": 3}, "not format 2"),
+        ("data/action", {"filters": [{"id": "pickle"}]}, "without filters"),
+        ("data/action", {"dtype": "|O"}, "type |O"),
+        ("data/action", {"shape": [2**50, 2]}, ""),
+        ("data/action", {"chunks": [2**50, 2]}, "unpacks to more than 1100 times"),
+        ("data/img", {"chunks": [3, 24, 15, 3]}, "bytes; expected"),
+        ("data/img", {"shape": [8, 2**20, 2**20, 3]}, "unpacks to more than 1100 times"),
+        ("data/img", {"shape": [-8, 24, 16, 3]}, "not format 2"),
+    ],
+)
+def test_a_replay_buffer_that_does_not_fit_is_refused(
+    tmp_path: Path, place: str, change: dict[str, Any], message: str
+) -> None:
+    source = write_replay_buffer(tmp_path / "a.zarr")
+    about = source / place / ".zarray"
+    about.write_text(json.dumps(json.loads(about.read_text()) | change))
+    if message:
+        with pytest.raises(DataError) as caught:
+            convert(source)
+        assert message in str(caught.value) and str(source) in str(caught.value)
+    else:
+        convert(source)  # what is promised beyond the ends of the episodes is not read
