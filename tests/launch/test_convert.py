@@ -10,6 +10,7 @@ from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.launch.cli import main
 from pixelrl.launch.commands.convert import Convert
 from tests.buffers import trajectory, write_buffer
+from tests.datasets.convert.recordings import write_libero
 from tests.dots import write_dots
 
 
@@ -40,6 +41,25 @@ def test_the_command_converts_a_buffer_of_cog(
     assert contents.demos == {"demo_0": 5, "demo_1": 3}
     assert (contents.pictures, contents.vectors) == ({"image": (12, 12, 3)}, {"state": 10})
     assert [dim.name for dim in contents.action][-2:] == ["gripper", "neutral"]
+
+
+def test_options_of_keys_and_rewards_are_typed_as_the_docs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = write_libero(tmp_path / "a.hdf5"), tmp_path / "out.hdf5"
+    words = ["--from", "libero", "--to", "hdf5", "--keys", "agentview_rgb", "ee_pos", "--reward", "last:2"]
+    words += ["--rename", "agentview_rgb=agentview_image", "ee_pos=robot0_eef_pos", "--dones", "last"]
+    monkeypatch.setattr("sys.argv", ["pixelrl", "convert", str(source), str(target), *words])
+    main()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "sum of rewards: 2 in the source, 4 by --reward, 4 written" in printed
+    assert "not as it was: the picture after the last step" in printed
+    contents = read_contents(target)
+    assert list(contents.pictures) == ["agentview_image"] and list(contents.vectors) == ["robot0_eef_pos"]
+    words = [str(source), str(tmp_path / "b.hdf5"), "--from-format", "hdf5"]
+    monkeypatch.setattr("sys.argv", ["pixelrl", "convert", *words])
+    main()
+    assert f"{source}: robomimic's HDF5" in capsys.readouterr().out
 
 
 def test_paths_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ A reader gives a `DatasetStream`, a writer takes one, and fingerprints tell whet
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,13 @@ from pixelrl.runtime.errors import DataError
 
 DroppedFields = Counter[str]
 """What does not come along -> in how many episodes (0: it concerns the data set as a whole)."""
+
+
+ZIP_ERRORS = (
+    *(OSError, ValueError, LookupError, EOFError, RuntimeError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What reading a damaged zip may raise; of memory where it claims to be long."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ https://github.com/seohongpark/ogbench/blob/master/ogbench/utils.py
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget, DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.numpy_pickle import read_npy_header
 from pixelrl.datasets.convert.pictures import MODES
 from pixelrl.datasets.episode import Episode
@@ -129,16 +128,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as file:
             yield file
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        KeyError,
-        EOFError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: not a .npz file, or a damaged one ({ascii(str(error))[1:-1][:80]})") from error
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import Budget
+from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 CODECS = ("blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma")
@@ -71,16 +71,7 @@ def open_store(path: Path) -> Iterator[Store]:
         else:
             with zipfile.ZipFile(path) as archive:
                 yield Store(path, archive)
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        ValueError,
-        LookupError,
-        EOFError,
-        RuntimeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: no Zarr store, or a damaged one ({ascii(str(error))[1:-1][:80]})") from error
 
 
