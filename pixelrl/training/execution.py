@@ -54,9 +54,14 @@ class CompiledDifferentiate:
         self.learner = learner
         self._draws: dict[bool, list[Callable[[], Tensor]]] = {}
         self._compiled: dict[bool, Callable[..., Direction]] = {}
+        self._works: set[bool] = set()
 
     def __call__(self, batch: Batch, noise: Noise) -> Direction:
-        """Return the direction of a step, on a batch of always the same size."""
+        """Return the direction of a step, on a batch of always the same size.
+
+        Raises:
+            PixelrlError: torch cannot compile it, say since there is no C++ compiler.
+        """
         learner, phase = self.learner, self.learner.warming
         if phase not in self._draws:
             learner.generator.drawn = []
@@ -73,8 +78,18 @@ class CompiledDifferentiate:
             self._compiled[phase] = torch.compile(differentiate, fullgraph=True, dynamic=False)
             return direction
         drawn = [draw() for draw in self._draws[phase]]
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
-            return self._compiled[phase](batch, drawn, learner.loss_scale())
+        try:
+            with torch._dynamo.config.patch(trace_autograd_ops=True):
+                direction = self._compiled[phase](batch, drawn, learner.loss_scale())
+        except Exception as error:  # whatever the compiler of a machine may raise
+            if phase in self._works:
+                raise
+            reason = next(filter(None, str(error).splitlines()), type(error).__name__)
+            raise PixelrlError(
+                f"--execution compile: torch cannot compile ({reason}); use --execution eager"
+            ) from error
+        self._works.add(phase)
+        return direction
 
 
 class GraphedStep:

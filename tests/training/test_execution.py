@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._inductor.utils import fresh_cache
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
+from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_bc, quick_cog_dr3
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import PixelrlError
@@ -75,6 +77,14 @@ def test_compiled_steps_give_the_same_numbers_but_for_rounding() -> None:
     for a, b in zip(eager.networks.parameters(), compiled.networks.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
+
+
+def test_a_missing_compiler_is_one_line(tmp_path: Path) -> None:
+    step = make_step(make_learner(shrink(quick_bc())), "compile")
+    with fresh_cache(dir=str(tmp_path)), torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        step(transitions(0))  # the first step is not compiled
+        with pytest.raises(PixelrlError, match=r"compile: torch cannot compile \(.*no-such-compiler.*\); use .*eager$"):
+            step(transitions(1))
 
 
 def test_a_batch_names_all_its_tensors() -> None:
