@@ -3,6 +3,7 @@
 from pixelrl.datasets.buffer.load_dataset import load_dataset as load_dataset
 from pixelrl.datasets.buffer.sources import Source as Source
 from pixelrl.datasets.episode import Episode as Episode
+from pixelrl.datasets.hdf5.writer import EpisodeWriter as EpisodeWriter
 from pixelrl.datasets.hdf5.writer import write_episodes as write_episodes
 from pixelrl.encoders.conv import CogCNN as CogCNN
 from pixelrl.encoders.conv import DrqCNN as DrqCNN
@@ -11,6 +12,8 @@ from pixelrl.encoders.impala import ImpalaCNN as ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18 as ResNet18
 from pixelrl.encoders.resnet import RobomimicResNet18 as RobomimicResNet18
 from pixelrl.export.artefact import export_policy as export_policy
+from pixelrl.export.loaded_policy import LoadedPolicy as LoadedPolicy
+from pixelrl.export.loaded_policy import load_policy as load_policy
 from pixelrl.export.runtime import ExportedPolicy as ExportedPolicy
 from pixelrl.launch.commands.train import Train as Train
 from pixelrl.launch.recipes import bc as bc
@@ -32,6 +35,8 @@ from pixelrl.runtime.actions import ActionDim as ActionDim
 from pixelrl.runtime.errors import PixelrlError as PixelrlError
 from pixelrl.simulation.envs.make import make_env as make_env
 from pixelrl.simulation.envs.make import named_env_args as named_env_args
+from pixelrl.simulation.evaluation.rollout import Outcome as Outcome
+from pixelrl.simulation.evaluation.rollout import evaluate as evaluate
 from pixelrl.terms.awr import AdvantageWeighted as AdvantageWeighted
 from pixelrl.terms.bc import BC as BC
 from pixelrl.terms.cql import CQL as CQL

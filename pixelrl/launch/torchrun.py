@@ -49,12 +49,12 @@ def joined(device: str) -> Iterator[tuple[Distributed, str]]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if "RANK" not in os.environ or count == 1:
+        set_current_gpu(pick_device(device))
         yield SINGLE_PROCESS, device
         return
     here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
     name = own_device(device, int(os.environ.get("LOCAL_RANK", os.environ["RANK"])), here)
-    if name != "cpu":
-        torch.cuda.set_device(torch.device(name))
+    set_current_gpu(torch.device(name))
     try:
         store, rank, _ = next(iter(rendezvous("env://", timeout=PATIENCE)))
         backend = "gloo" if name == "cpu" else "cpu:gloo,cuda:nccl"
@@ -66,10 +66,19 @@ def joined(device: str) -> Iterator[tuple[Distributed, str]]:
     try:
         yield distributed, name
         dist.destroy_process_group()
+    except LostRankError:
+        distributed.abort()
+        raise
     except (DivergenceError, KeyboardInterrupt) as error:  # all ranks end like this
         if distributed.is_main:
             raise
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+
+
+def set_current_gpu(device: torch.device) -> None:
+    """Let torch, and what we write about the machine, take this GPU for the current one: streams and graphs want it."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def own_device(name: str, local: int, here: int) -> str:

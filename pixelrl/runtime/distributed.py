@@ -121,6 +121,11 @@ class Distributed:
         except RuntimeError:  # the store is lost too: two reports are better than none
             return True
 
+    def abort(self) -> None:
+        """Let go of what other ranks, which may be gone, would have to answer: NCCL would wait for them at exit."""
+        if self.group is not None and dist.get_backend(self.group) != dist.Backend.GLOO:
+            self.group.abort()
+
     def _wait(self, start: Callable[[], dist.Work | None]) -> None:
         """Start a collective operation and wait for it (on CUDA: make the stream wait)."""
         try:

@@ -8,6 +8,7 @@ from pixelrl.learning.batch import Batch
 from pixelrl.learning.learner import Learner
 from pixelrl.training.diagnostics import measure, precision_metrics
 from pixelrl.training.execution import Execution, make_step
+from pixelrl.training.upload import Upload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,10 @@ def train(
     """
     start = time.perf_counter() - seconds
     since, waited = time.perf_counter(), 0.0
-    take_step = make_step(learner, execution)
+    take_step, upload = make_step(learner, execution), Upload(learner.device)
     while learner.step < steps:
         asked = time.perf_counter()
-        batch = batch_at(learner.step).to(learner.device)
+        batch = upload(batch_at(learner.step))
         waited += time.perf_counter() - asked
         last = learner.step + 1 == steps
         measured = last or (learner.step + 1) % measure_every == 0

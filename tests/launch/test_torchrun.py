@@ -194,3 +194,14 @@ def test_scripts_are_sound_and_may_be_run(script: Path) -> None:
 def test_several_nodes_script_names_the_variables_it_needs() -> None:
     found = subprocess.run([SCRIPTS / "several_nodes.sh", "cog"], env=environment(), capture_output=True, text=True)
     assert found.returncode != 0 and "NODES: how many machines" in found.stderr
+
+
+@pytest.mark.parametrize(("name", "current"), [("cuda:1", [torch.device("cuda:1")]), ("cuda", []), ("cpu", [])])
+def test_gpu_that_is_named_becomes_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, current: list[torch.device]
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    with joined(name) as (_, device):
+        assert device == name and chosen == current

@@ -255,8 +255,11 @@ def test_an_overflow_is_skipped_and_the_scale_falls() -> None:
     learn(learner, 1)
     start = {key: value.clone() for key, value in learner.networks.critic.state_dict().items()}
     actor = {key: value.clone() for key, value in learner.networks.actor.state_dict().items()}
+    (multiplier,) = learner.actor.multipliers.values()
+    weight = multiplier.value
     learner.scaler.load_state_dict(learner.scaler.state_dict() | {"scale": 2.0**60})
     learner.update(transitions(1))
+    assert multiplier.value == weight
     assert all(torch.equal(value, start[key]) for key, value in learner.networks.critic.state_dict().items())
     assert all(torch.equal(value, actor[key]) for key, value in learner.networks.actor.state_dict().items())
     assert learner.scaler.get_scale() == 2.0**59
@@ -264,6 +267,15 @@ def test_an_overflow_is_skipped_and_the_scale_falls() -> None:
     learner.update(transitions(2))
     assert any(not torch.equal(value, start[key]) for key, value in learner.networks.critic.state_dict().items())
     assert all(value.isfinite().all() for value in learner.networks.state_dict().values())
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_bf16_only_where_a_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native  # Turing emulates it
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert compute_dtype("auto", torch.device("cuda:1")) == (torch.bfloat16 if native else torch.float32)
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -19,6 +20,7 @@ from pixelrl.learning.learner import Direction, Learner
 from pixelrl.learning.noise import Noise, SharedGenerator, draw
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
+from pixelrl.runtime import distributed
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import DivergenceError, LostRankError, PixelrlError
 from pixelrl.terms.cql import CQL
@@ -200,6 +202,16 @@ def test_a_lost_rank_leaves_the_last_whole_step() -> None:
     assert one.step == 2 and torch.equal(flat(one.critic), weights)
     assert torch.equal(one.generator.get_state(), noise)
     assert [place.elect_reporter() for place in ranks] == [True, False]
+
+
+@pytest.mark.parametrize(("backend", "aborted"), [("nccl", ["abort"]), ("gloo", [])])
+def test_nccl_is_aborted_after_a_lost_rank(monkeypatch: pytest.MonkeyPatch, backend: str, aborted: list[str]) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(distributed.dist, "get_backend", lambda group: backend)
+    group = SimpleNamespace(abort=lambda: called.append("abort"))
+    Distributed(world_size=2, group=group).abort()  # type: ignore[arg-type]
+    assert called == aborted
+    Distributed().abort()
 
 
 def test_work_that_fails_on_some_ranks_is_told_by_the_first_of_them(ranks: list[Distributed]) -> None:

@@ -19,6 +19,9 @@ Memory = Literal["auto", "gpu", "ram", "cache", "file"]
 
 GPU_RESERVE, GPU_SHARE = 4 * 2**30, 0.8
 """What is left to the networks: so many bytes, and a fifth of what is free."""
+STEP_BYTES = 5_000
+"""What a step takes for each pixel of a transition at the most; measured: 942 (COG's encoder), 1,328 (IMPALA), 4,296
+(ResNet-18), 4,608 (DrQ); `cog_dr3`, float32."""
 RAM_SHARE = 0.8
 """The part of the free memory that frames may take; learner, prefetching and page cache need some too."""
 DISK_SHARE = 0.95
@@ -59,12 +62,15 @@ def choose_place(
     return MemoryPlan(place=place, mapped=size <= ram, reason=f"{told} ({room}{slow})")
 
 
-def gpu_room(device: torch.device) -> int:
-    """Return how many bytes of a GPU's memory frames may take now; 0 for other devices."""
+def gpu_room(device: torch.device, pixels: int = 0) -> int:
+    """Return how many bytes of a GPU's memory frames may take now; 0 for other devices.
+
+    `pixels` are those of a batch, H W of all cameras and rows: what a step computes on is not made yet.
+    """
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
-    return max(0, int(min(free - GPU_RESERVE, GPU_SHARE * free)))
+    return max(0, int(min(free - max(GPU_RESERVE, STEP_BYTES * pixels), GPU_SHARE * free)))
 
 
 def ram_room() -> int:

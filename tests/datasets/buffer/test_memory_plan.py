@@ -113,6 +113,15 @@ def test_only_cuda_has_room_of_its_own() -> None:
     assert gpu_room(torch.device("cpu")) == 0
 
 
+def test_gpu_keeps_room_for_what_a_step_computes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 80 * 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    device, large = torch.device("cuda"), 256 * 240 * 320
+    assert gpu_room(device) == gpu_room(device, 256 * 48 * 48) == int(0.8 * free)
+    assert gpu_room(device, large // 4) == free - 5_000 * large // 4
+    assert gpu_room(device, large) == 0
+
+
 @pytest.mark.cuda
 def test_a_gpus_room_leaves_some_to_the_networks() -> None:
     free, _ = torch.cuda.mem_get_info()
