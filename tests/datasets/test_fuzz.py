@@ -405,6 +405,15 @@ def test_good_files_are_loaded(reader: Reader, good: dict[str, Path]) -> None:
     assert [reader(path, inspect=True) for path in good.values()] == ["loaded"] * 3
 
 
+@pytest.mark.parametrize("how", [*CHANGES, *DTYPES])
+def test_inspect_survives_a_demo_that_is_something_else(reader: Reader, good: dict[str, Path], how: str) -> None:
+    if how == "many twins":
+        pytest.skip("four hundred demos take longer than this allows")
+    path = spoilt(good["ours"])
+    change(path, 1, how)
+    assert not (outcome := reader(path, inspect=True)).startswith("!"), outcome
+
+
 @pytest.mark.parametrize("how", [*CHANGES, *DTYPES, *MASKS])
 def test_changed_structure(reader: Reader, good: dict[str, Path], how: str) -> None:
     @settings(SETTINGS, max_examples=4)

@@ -205,7 +205,8 @@ def _check_demo(
     _check_written(taken)
     for key in ("rewards", "dones"):
         if key in required or has(demo, key):
-            expect(dataset(demo, key), (steps,), "fiub")
+            expect(recorded := dataset(demo, key), (steps,), "fiub")
+            _check_written(recorded)
     noted = demo.attrs.get("num_samples", steps)
     if not np.array_equal(noted, steps):
         raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")

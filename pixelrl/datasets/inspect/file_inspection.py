@@ -72,7 +72,10 @@ class FileInspection:
             return inspection
         inspection.occurrences += structure_checks.check_demos(structure)
         inspection.issues += structure_checks.check_file(structure)
-        inspection.names = structure_checks.readable_demos(structure, inspection.occurrences)
+        too_large = list(structure_checks.check_size(structure))
+        inspection.issues += too_large
+        if not too_large:
+            inspection.names = structure_checks.readable_demos(structure, inspection.occurrences)
         try:
             with warnings.catch_warnings():  # what the reader warns of is an issue already
                 warnings.simplefilter("ignore")

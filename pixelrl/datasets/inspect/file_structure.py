@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from pixelrl.datasets.hdf5.access import child, dataset, is_array, json_attribute, open_file, where
+from pixelrl.datasets.hdf5.access import child, dataset, is_array, json_attribute, members, open_file, where
 from pixelrl.datasets.hdf5.keys import is_no_camera
 from pixelrl.runtime.errors import DataError
 
@@ -136,14 +136,14 @@ def _read_demo(data: h5py.Group, name: str) -> DemoStructure:
     refused: dict[str, str] = {}
     try:
         demo = child(data, name)
-        held = list(demo)
+        held = members(demo)
         samples = _integer(demo.attrs.get("num_samples"))
     except DAMAGE as error:
         return DemoStructure(arrays={}, samples=None, refused={"": str(error)})
     for group in ("", *(group for group in GROUPS if group in held)):
         try:
             home = child(demo, group) if group else demo
-            names = list(home) if group else [key for key in NUMBERS if key in held]
+            names = members(home) if group else [key for key in NUMBERS if key in held]
         except DAMAGE as error:
             refused[group] = str(error)
             continue
@@ -184,7 +184,7 @@ def _read_masks(file: h5py.File) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the filters of a file that can be read; the reader tells of a broken one when it is used."""
     try:
         masks = child(file, "mask")
-        for name in masks:
+        for name in members(masks):
             item = child(masks, name)
             if isinstance(item, h5py.Dataset) and item.dtype.kind in "SO" and not item.external and not item.is_virtual:
                 yield name, tuple(x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in item[()])

@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Iterator
 from shlex import quote
 
-from pixelrl.datasets.hdf5.access import CHANNELS, LEAVE_OUT
-from pixelrl.datasets.inspect.file_structure import NUMBERS, ArrayLayout, DemoStructure, FileStructure
-from pixelrl.datasets.inspect.issues import Issue, Occurrence
+import numpy as np
+
+from pixelrl.datasets.hdf5.access import CHANNELS, DEFLATED, LEAVE_OUT, SMALL
+from pixelrl.datasets.inspect.file_structure import GROUPS, NUMBERS, ArrayLayout, DemoStructure, FileStructure
+from pixelrl.datasets.inspect.issues import Issue, Level, Occurrence
 
 SLOW, VERY_SLOW = 2.0, 4.0
 """Reading one compressed picture unpacks so many times its bytes."""
@@ -25,7 +27,9 @@ def check_members(structure: FileStructure) -> Iterator[Occurrence]:
     usual = structure.usual
     for name, demo in structure.demos.items():
         for place, reason in demo.refused.items():
-            yield _error("structure", place or ".", "cannot be read", name, detail=reason)
+            only_others_read_it = demo.home == "frames" and place.partition("/")[0] in ("obs", "next_obs")
+            level: Level = "warning" if only_others_read_it else "error"
+            yield Occurrence("structure", level, place or ".", "cannot be read", name, detail=reason)
         if "" in demo.refused:
             continue
         for key in (*NUMBERS, *sorted(usual.keys() - set(NUMBERS))):
@@ -113,6 +117,16 @@ def picture_bytes(demo: DemoStructure, cameras: Iterable[str]) -> int:
     """Return the bytes of a demo's pictures, unpacked."""
     held = (demo.arrays.get(f"{demo.home}/{key}") for key in cameras)
     return sum(math.prod(array.shape) for array in held if array is not None)
+
+
+def check_size(structure: FileStructure) -> Iterator[Issue]:
+    """Find demos that together claim more bytes than the file can hold: none of them is read."""
+    used = {*NUMBERS, *(f"{group}/{key}" for group in GROUPS for key in (*structure.cameras, *structure.vectors))}
+    arrays = (array for demo in structure.demos.values() for place, array in demo.arrays.items() if place in used)
+    claimed = sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
+    if claimed > max(SMALL, DEFLATED * structure.bytes):
+        message = f"claims {claimed} bytes; a file of {structure.bytes} cannot hold them: nothing is read"
+        yield Issue(check="structure", level="error", where="data", message=message, file=str(structure.path))
 
 
 def check_file(structure: FileStructure) -> Iterator[Issue]:
