@@ -9,6 +9,7 @@ from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
+from pixelrl.simulation.envs.robosuite_import import robosuite
 from pixelrl.simulation.envs.user_modules import import_allowed
 
 PREFIX = "gym:"
@@ -41,6 +42,7 @@ def named_env_args(name: str, **options: Any) -> dict[str, Any]:
         SimulationError: if robosuite has no such task.
     """
     if not name.startswith(PREFIX):
+        robosuite()  # without its complaints, which a module of the user's would bring
         for module in modules_of(name):
             import_allowed(module, (module,), name)
         return default_env_args(name.rpartition(":")[2], **options)

@@ -51,12 +51,13 @@ def task_class(name: str, allow_import: Collection[str] = ()) -> Any:
 
 def cannot_import(error: Exception) -> SimulationError:
     """Return the error that tells a user what keeps robosuite from being imported."""
-    if "cannot cache function" in str(error):  # numba's words
-        return SimulationError(
-            f"robosuite cannot be imported ({type(error).__name__}: {error}): its compiler, numba, can write its cache "
-            "neither beside robosuite nor in HOME; set NUMBA_CACHE_DIR to a folder that can be written"
-        )
-    return cannot_draw(error)
+    text = f"{type(error).__name__}: {error}"
+    if "cannot cache function" in text:  # numba's words
+        advice = "numba can write its cache neither beside robosuite nor in HOME: set NUMBA_CACHE_DIR to another folder"
+        return SimulationError(f"robosuite cannot be imported ({text}); {advice}")
+    if "gl" in text.lower():  # EGL, OpenGL, MUJOCO_GL, libGL, ...
+        return cannot_draw(error)
+    return SimulationError(f"robosuite cannot be imported ({text})")
 
 
 def _is_serious(record: logging.LogRecord) -> bool:

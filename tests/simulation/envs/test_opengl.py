@@ -60,6 +60,10 @@ def test_device_that_egl_does_not_have_is_named(fresh: pytest.MonkeyPatch) -> No
         (ImportError("no libEGL"), "install the Debian packages libegl1"),
         (ImportError("The PYOPENGL_PLATFORM environment variable is set to 'osmesa'"), "leave PYOPENGL_PLATFORM unset"),
         (RuntimeError("cannot cache function 'mat2quat': no locator available for file 'x'"), "set NUMBA_CACHE_DIR"),
+        (
+            PermissionError("[Errno 13] Permission denied: 'x'"),
+            "robosuite cannot be imported (PermissionError: [Errno 13]",
+        ),
     ],
 )
 def test_advice_names_the_cause(fresh: pytest.MonkeyPatch, error: Any, advice: str) -> None:
