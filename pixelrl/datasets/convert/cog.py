@@ -60,17 +60,23 @@ def read_cog(path: Path, dropped: DroppedFields, options: FormatOptions | None =
     return DatasetStream(episodes=episodes, count=len(trajectories), env_args={}, action_dims=action)
 
 
-def _field(trajectory: Any, name: str, place: str) -> list[Any]:
-    """Return one list of a trajectory."""
+def _steps(trajectory: Any, place: str) -> dict[str, list[Any]]:
+    """Return the lists of a trajectory, all of one length."""
     if not _is_named(trajectory) or not all(key in trajectory for key in NEEDED):
         held = ", ".join(trajectory) if _is_named(trajectory) else type(trajectory).__name__
         raise DataError(f"{place}: holds {held[:80]!r}; expected {', '.join(NEEDED)}")
-    value = trajectory[name]
-    if isinstance(value, np.ndarray) and value.ndim:
-        value = list(value)
-    if not isinstance(value, list | tuple) or not value:
-        raise DataError(f"{place}, {name}: {type(value).__name__}; expected a list of one item a step")
-    return list(value)
+    steps: dict[str, list[Any]] = {}
+    for name in NEEDED:
+        value = trajectory[name]
+        listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim)
+        if not listed or not len(value):
+            raise DataError(f"{place}, {name}: {type(value).__name__}; expected a list of one item a step")
+        steps[name] = list(value)
+    count = len(steps["actions"])
+    for name, items in steps.items():
+        if len(items) != count:
+            raise DataError(f"{place}, {name}: {len(items)} items beside {count} actions; expected {count}")
+    return steps
 
 
 def _is_named(value: Any) -> bool:
@@ -80,11 +86,7 @@ def _is_named(value: Any) -> bool:
 
 def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget) -> Episode:
     """Turn one trajectory into an episode; `done` is never set: COG's tasks do not end."""
-    steps = {name: _field(trajectory, name, place) for name in NEEDED}
-    for name, items in steps.items():
-        if len(items) != len(steps["actions"]):
-            count = len(steps["actions"])
-            raise DataError(f"{place}, {name}: {len(items)} items beside {count} actions; expected {count}")
+    steps = _steps(trajectory, place)
     now, later = steps["observations"], steps["next_observations"]
     if not _is_named(now[0]) or "image" not in now[0]:
         raise DataError(f"{place}, observations: no 'image' in the first; expected dicts with a picture")
@@ -92,7 +94,9 @@ def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget
     for key in now[0]:
         if not re.fullmatch(r"[\w.-]+", key):
             raise DataError(f"{place}, observations: a key {key[:40]!r}; expected letters, digits, '_', '-' and '.'")
-        sensors[key] = _sensor(key, [*now, later[-1]], f"{place}, observations, {key}", dropped, budget)
+        where = f"{place}, observations, {key}"
+        held = _stack([*now, later[-1]], key, where, "missing at some step, or no array of numbers", budget)
+        sensors[key] = _pictures(held, where, dropped) if key == "image" else held.reshape(len(held), -1)
         if not all(_same(a, b, key, budget) for a, b in zip(now[1:], later[:-1], strict=True)):
             dropped[f"next_observations' {key}, which is not that of the next observation"] += 1
     if any(_is_number(value) and value for value in map(_plain, steps["terminals"])):
@@ -100,27 +104,33 @@ def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget
     for name in trajectory:
         if name not in NEEDED + INFOS:
             dropped[f"{name}"] += 1
+    where = f"{place}, actions"
+    actions = _stack(steps["actions"], None, where, "expected one array of numbers a step, all of one length", budget)
+    if actions.ndim != 2 or actions.dtype.kind != "f":
+        raise DataError(f"{where}: {actions.dtype} {actions.shape}; expected floats (N, A)")
+    rewards = [_plain(item) for item in steps["rewards"]]
+    if not all(map(_is_number, rewards)):
+        raise DataError(f"{place}, rewards: expected one number a step")
     return Episode(
         sensors=sensors,
-        actions=_vectors(steps["actions"], f"{place}, actions", budget),
-        rewards=_rewards(steps["rewards"], f"{place}, rewards", budget),
+        actions=actions,
+        rewards=np.array(rewards, dtype=np.float64),
         dones=np.zeros(len(now), dtype=bool),
         notes={name: held for name in INFOS if (held := _infos(trajectory.get(name), name, len(now), dropped, budget))},
     )
 
 
-def _sensor(key: str, items: Sequence[Any], place: str, dropped: DroppedFields, budget: Budget) -> NDArray[Any]:
-    """Stack one key of N + 1 observations."""
+def _stack(items: Sequence[Any], key: str | None, place: str, what: str, budget: Budget) -> NDArray[Any]:
+    """Stack arrays of one shape and type, or those of a key of dicts."""
     try:
-        arrays = [_array(item[key], budget) for item in items]
+        arrays = [_array(item if key is None else item[key], budget) for item in items]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{place}: missing at some step, or no array of numbers") from error
-    if any(array.shape != arrays[0].shape or array.dtype != arrays[0].dtype for array in arrays):
-        kinds = sorted({f"{array.dtype} {array.shape}" for array in arrays})
-        raise DataError(f"{place}: {', '.join(kinds[:3])}; expected one shape and type")
+        raise DataError(f"{place}: {what}") from error
+    if len(kinds := {f"{array.dtype} {array.shape}" for array in arrays}) > 1:
+        hint = what if key is None else "expected one shape and type"
+        raise DataError(f"{place}: {', '.join(sorted(kinds)[:3])}; {hint}")
     budget.spend(len(arrays) * arrays[0].nbytes)
-    stacked = np.stack(arrays)
-    return _pictures(stacked, place, dropped) if key == "image" else stacked.reshape(len(stacked), -1)
+    return np.stack(arrays)
 
 
 def _array(value: Any, budget: Budget) -> NDArray[Any]:
@@ -158,28 +168,6 @@ def _pictures(frames: NDArray[Any], place: str, dropped: DroppedFields) -> NDArr
     if frames.dtype != np.uint8:
         raise DataError(f"{place}: type {frames.dtype}; expected uint8, or floats in [0, 1]")
     return np.ascontiguousarray(frames)
-
-
-def _vectors(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
-    """Return `[N, A]`."""
-    try:
-        arrays = [_array(item, budget) for item in items]
-        budget.spend(sum(array.nbytes for array in arrays))
-        stacked: NDArray[Any] = np.stack(arrays)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{place}: expected one array of numbers a step, all of one length") from error
-    if stacked.ndim != 2 or stacked.dtype.kind != "f":
-        raise DataError(f"{place}: {stacked.dtype} {stacked.shape}; expected floats (N, A)")
-    return stacked
-
-
-def _rewards(items: Sequence[Any], place: str, budget: Budget) -> NDArray[Any]:
-    """Return `[N]`: numbers, or arrays of one number each."""
-    budget.spend(8 * len(items))
-    values = [_plain(item) for item in items]
-    if not all(map(_is_number, values)):
-        raise DataError(f"{place}: expected one number a step")
-    return np.array(values, dtype=np.float64)
 
 
 def _plain(value: Any) -> Any:

@@ -28,6 +28,22 @@ def jpeg(picture: Any) -> bytes:
     return held.getvalue()
 
 
+def write_odd(path: Path) -> Path:
+    """Write two demos in robomimic's layout with pictures as JPEG, a grey camera, and vectors of odd types."""
+    with h5py.File(path, "w") as file:
+        for index in range(2):
+            demo, frames = file.create_group(f"data/demo_{index}"), pictures(index, STEPS + 1)
+            demo["actions"], demo["rewards"], demo["dones"] = np.zeros((STEPS, 2)), np.eye(STEPS)[-1], np.eye(STEPS)[-1]
+            for group, rows in (("obs", slice(0, STEPS)), ("next_obs", slice(1, STEPS + 1))):
+                held = demo.create_dataset(f"{group}/front", (STEPS,), h5py.vlen_dtype(np.uint8))
+                for row, frame in enumerate(frames[rows]):
+                    held[row] = np.frombuffer(jpeg(frame), np.uint8)
+                demo[f"{group}/grey"], demo[f"{group}/width"] = frames[rows, ..., 0], np.linspace(0, 1, STEPS)
+                demo[f"{group}/closed"], demo[f"{group}/camera/fixed"] = np.arange(STEPS) > 1, np.array([b"no"] * STEPS)
+            demo.attrs["success"], demo.attrs["model_file"] = True, "<mujoco/>"
+    return path
+
+
 def write_libero(path: Path, convention: str = "opengl") -> Path:
     """Write two demos as LIBERO's scripts/create_dataset.py does."""
     with h5py.File(path, "w") as file:
@@ -213,6 +229,7 @@ def write_replay_buffer(root: Path, *, umi: bool = False, codec: Any = None) -> 
 
 
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
+    "hdf5": lambda folder: write_odd(folder / "odd.hdf5"),
     "libero": lambda folder: write_libero(folder / "libero.hdf5"),
     "isaaclab": lambda folder: write_isaaclab(folder / "isaaclab.hdf5"),
     "ogbench": lambda folder: write_ogbench(folder / "visual-cube-single-play-v0.npz"),

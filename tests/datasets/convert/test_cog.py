@@ -107,7 +107,10 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> list[Any]:
         (broken(lambda d: d["observations"][0].update({7: 1.0})), r"no 'image' in the first"),
         (broken(lambda d: d.update({(1,): [1]})), r"holds 'dict'; expected observations, actions"),
         (broken(lambda d: d.update(rewards=["a", 1, 2])), r"rewards: expected one number a step"),
-        (broken(lambda d: d["actions"].__setitem__(1, np.zeros(7))), r"actions: expected one array of numbers a step"),
+        (
+            broken(lambda d: d["actions"].__setitem__(1, np.zeros(7))),
+            r"actions: float64 \(7,\), float64 \(8,\); expected one array of numbers a step",
+        ),
         (broken(lambda d: d.update(actions=[[[1.0]]] * 3)), r"actions: expected one array of numbers a step"),
         (broken(lambda d: d["observations"][0].pop("image")), r"no 'image' in the first"),
         (broken(lambda d: d["observations"][1].pop("image")), r"observations, image: missing at some step"),

@@ -18,7 +18,7 @@ from pixelrl.runtime.errors import PixelrlError
 from tests.datasets.convert.recordings import RECORDINGS
 from tests.datasets.test_fuzz import BYTES, CHANGES, DTYPES, SETTINGS, Reader, change, damage_bytes, serve
 
-HDF5 = [name for name in RECORDINGS if name.startswith(("libero", "isaaclab", "aloha"))]
+HDF5 = [name for name in RECORDINGS if name.startswith(("hdf5", "libero", "isaaclab", "aloha"))]
 
 
 def judge(path: Path, kind: str) -> str:
