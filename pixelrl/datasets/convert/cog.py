@@ -95,8 +95,8 @@ def _episode(trajectory: Any, place: str, dropped: DroppedFields, budget: Budget
         if not re.fullmatch(r"[\w.-]+", key):
             raise DataError(f"{place}, observations: a key {key[:40]!r}; expected letters, digits, '_', '-' and '.'")
         where = f"{place}, observations, {key}"
-        held = _stack([*now, later[-1]], key, where, "missing at some step, or no array of numbers", budget)
-        sensors[key] = _pictures(held, where, dropped) if key == "image" else held.reshape(len(held), -1)
+        values = _stack([*now, later[-1]], key, where, "missing at some step, or no array of numbers", budget)
+        sensors[key] = _pictures(values, where, dropped) if key == "image" else values.reshape(len(values), -1)
         if not all(_same(a, b, key, budget) for a, b in zip(now[1:], later[:-1], strict=True)):
             dropped[f"next_observations' {key}, which is not that of the next observation"] += 1
     if any(_is_number(value) and value for value in map(_plain, steps["terminals"])):
