@@ -204,7 +204,7 @@ def link(file: h5py.File) -> None:
     [
         (drop("data/demo_1/states"), r"demo.hdf5: /data/demo_1: no states, it holds actions"),
         (drop("data"), r"no 'data' in it"),
-        (put("data", np.zeros(3)), r"/data: expected a group, came <HDF5 dataset"),
+        (put("data", np.zeros(3)), r"/data: expected a group, came float64"),
         (put("data/demo_1", np.zeros(3)), r"/data/demo_1: expected a group"),
         (put("mask", np.zeros(3)), r"/mask: expected a group"),
         (drop("data/demo_1/actions"), r"no 'actions'"),

@@ -41,7 +41,7 @@ def is_before_1_5(env_args: Mapping[str, Any]) -> bool:
     version = re.match(r"(\d+)\.(\d+)", str(env_args.get("env_version") or ""))
     if version is not None:
         return (int(version[1]), int(version[2])) < (1, 5)
-    configs = env_args.get("env_kwargs", {}).get("controller_configs")
+    configs = (env_args.get("env_kwargs") or {}).get("controller_configs")
     return any(_is_flat(config) for config in (configs if isinstance(configs, list | tuple) else [configs]))
 
 
@@ -54,7 +54,7 @@ def translated(env_args: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SimulationError: see `composite`.
     """
-    old, options = is_before_1_5(env_args), copy.deepcopy(dict(env_args.get("env_kwargs", {})))
+    old, options = is_before_1_5(env_args), copy.deepcopy(dict(env_args.get("env_kwargs") or {}))
     options.pop("env_name", None)
     configs = options.get("controller_configs")
     if configs is not None:

@@ -65,14 +65,7 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         for camera, about in self._cameras.items():
             about["height"], about["width"] = observation[camera + SUFFIX].shape[:2]
         self.env_args = {**env_args, "cameras": self._cameras, "control_freq": self.control_freq}
-        self.observation_space: Any = Dict(
-            {
-                key: Box(0, 255, value.shape, np.uint8)
-                if value.dtype == np.uint8
-                else Box(-np.inf, np.inf, value.shape, np.float32)
-                for key, value in observation.items()
-            }
-        )
+        self.observation_space: Any = space_of(observation)
 
     @property
     def action_dims(self) -> tuple[ActionDim, ...]:
@@ -203,6 +196,16 @@ def _reason(error: Exception) -> str:
     if any(word in text.lower() for word in SCREENLESS):
         return f"it cannot draw here ({text}); set MUJOCO_GL=egl for MuJoCo, or SDL_VIDEODRIVER=dummy for pygame"
     return f"{type(error).__name__}: {text}"
+
+
+def space_of(observation: Sensors) -> Dict:
+    """Return the space of observations like this one: pictures, and vectors without bounds."""
+    return Dict(
+        {
+            key: Box(0, 255, value.shape, np.uint8) if value.dtype == np.uint8 else Box(-np.inf, np.inf, value.shape)
+            for key, value in observation.items()
+        }
+    )
 
 
 def is_picture(space: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from pixelrl.runtime.actions import ActionDim
@@ -13,6 +13,7 @@ from pixelrl.runtime.env_args import TASK_NAMES, drawing_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.controllers import action_ranges, takes_units, translated
+from pixelrl.simulation.envs.gymnasium_env import space_of
 from pixelrl.simulation.envs.opengl import check_drawing
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
 from pixelrl.simulation.envs.robosuite_import import robosuite, task_class
@@ -50,7 +51,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         for observable in robosuite_env._observables.values():
             observable.set_enabled(False)
         observation, _ = self.reset(seed=0)
-        self.observation_space: Any = Dict({key: _space(value) for key, value in observation.items()})
+        self.observation_space: Any = space_of(observation)
 
     @property
     def action_dims(self) -> tuple[ActionDim, ...]:
@@ -290,9 +291,3 @@ def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
-
-
-def _space(value: NDArray[Any]) -> Box:
-    if value.dtype == np.uint8:
-        return Box(0, 255, value.shape, np.uint8)
-    return Box(-np.inf, np.inf, value.shape, np.float32)

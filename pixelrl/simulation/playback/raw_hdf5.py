@@ -65,12 +65,12 @@ def read_raw_file(path: Path) -> RawFile:
         DataError: no demos, no states, no environment, or shapes that contradict each other.
     """
     with open_file(path) as file:
-        data = _group(file, "data")
+        data = child(file, "data")
         names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
         names.sort(key=lambda name: int(name[5:]))
         if not names:
             raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
-        sizes = {name: _check(_group(data, name)) for name in names}
+        sizes = {name: _check(child(data, name)) for name in names}
         for name, size in sizes.items():
             if size != sizes[names[0]]:
                 raise DataError(f"{where(data)}/{name}: actions of {size} numbers; {names[0]} has {sizes[names[0]]}")
@@ -90,7 +90,7 @@ def read_raw_episode(raw: RawFile, name: str) -> RawEpisode:
         DataError: a number that is not finite, or an attribute that is not what it should be.
     """
     with open_file(raw.path) as file:
-        demo = _group(_group(file, "data"), name)
+        demo = child(child(file, "data"), name)
         _check(demo)  # it may have changed since
         rewards = dataset(demo, "rewards") if has(demo, "rewards") else None
         return RawEpisode(
@@ -184,17 +184,9 @@ def _check(demo: h5py.Group) -> int:
     return int(actions.shape[1])
 
 
-def _group(parent: h5py.Group, name: str) -> h5py.Group:
-    """Return a member that is a group."""
-    item = child(parent, name)
-    if not isinstance(item, h5py.Group):
-        raise DataError(f"{where(item)}: expected a group, came {item}")
-    return item
-
-
 def _masks(file: h5py.File, demos: list[str]) -> dict[str, tuple[str, ...]]:
     """Return the file's filters: name -> the demos that it names."""
-    group = _group(file, "mask") if has(file, "mask") else None
+    group = child(file, "mask") if has(file, "mask") else None
     masks = {name: tuple(text_array(group, name)) for name in members(group)} if group is not None else {}
     for name, chosen in masks.items():
         if unknown := set(chosen) - set(demos):

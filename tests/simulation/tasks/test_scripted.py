@@ -6,8 +6,7 @@ import pytest
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-from pixelrl.simulation.tasks.scripted.collect import record_episode
-from pixelrl.simulation.tasks.scripted.registry import scripts
+from pixelrl.simulation.tasks.scripted.collect import record_episode, scripts
 
 
 def test_every_task_has_the_three_parts_and_no_other_task_has_any() -> None:
