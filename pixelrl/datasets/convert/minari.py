@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.pictures import MODES, decode_picture, encode_png
+from pixelrl.datasets.convert.sensors import as_sensor
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.hdf5.access import child, dataset, flags, has, json_attribute, members, open_file, where
+from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, flags, has, json_attribute, members, open_file, where
 from pixelrl.datasets.hdf5.output import create_file
 from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError
@@ -130,11 +131,12 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
     Raises:
         DataError: another version, another format of data, actions that are no vectors, no pictures; names the place.
     """
-    path, reward = root / METADATA, (options or FormatOptions()).reward_key or "rewards"
+    path, options = root / METADATA, options or FormatOptions()
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         version, kind, count = str(said["minari_version"]), said["data_format"], int(said["total_episodes"])
         leaves = dict(_leaves(json.loads(said["observation_space"]), (), dropped))
+        leaves = {key: leaf for key, leaf in leaves.items() if options.wants(key)}
         action = json.loads(said["action_space"])
         if action["type"] != "Box" or len(action["shape"]) != 1 or not str(action["dtype"]).startswith("float"):
             raise DataError(f"{path}: actions are {action['type']} {action.get('shape', '')}; expected floats (A,)")
@@ -153,8 +155,10 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
 
     def episodes() -> Iterator[Episode]:
         with open_file(root / FILE) as file:
+            budget, reward = Budget(root / FILE, DEFLATED), options.reward_key or "rewards"
             for index in range(count):
-                yield _episode(child(file, f"episode_{index}"), leaves, int(action["shape"][0]), reward, dropped)
+                group = child(file, f"episode_{index}")
+                yield _episode(group, leaves, int(action["shape"][0]), reward, budget, dropped)
 
     about, dims, masks = _about(path, said, int(action["shape"][0]))
     return DatasetStream(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
@@ -201,7 +205,9 @@ def _leaves(space: Mapping[str, Any], place: tuple[str, ...], dropped: DroppedFi
         dropped[f"{'.'.join(place) or 'observations'}, of the space {kind}"] += 0
 
 
-def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, reward: str, dropped: DroppedFields) -> Episode:
+def _episode(
+    group: h5py.Group, leaves: Mapping[str, Leaf], size: int, reward: str, budget: Budget, dropped: DroppedFields
+) -> Episode:
     """Read one episode."""
     paid = group if has(group, reward) else child(group, "infos")
     actions, rewards = dataset(group, "actions")[()], dataset(paid, reward)[()]
@@ -231,6 +237,8 @@ def _episode(group: h5py.Group, leaves: Mapping[str, Leaf], size: int, reward: s
         ours = child(group, OURS)
         notes, attributes = json_attribute(ours, "notes", {}), json_attribute(ours, "attributes", {})
         states = dataset(ours, "states")[()] if has(ours, "states") else None
+    else:
+        sensors = {key: as_sensor(values, f"{where(group)}: {key}", budget) for key, values in sensors.items()}
     states = None if states is None else np.concatenate([states, states[-1:]])
     return Episode(
         sensors=sensors,

@@ -81,7 +81,7 @@ def read_robomimic(
         dropped["the numbers of the demos, which do not count from 0 without a gap"] += 0
 
     def episodes() -> Iterator[Episode]:
-        budget = Budget(path, DEFLATED)
+        budget = Budget(path, 2 * DEFLATED)  # obs and next_obs tell the same
         with open_file(path) as file:
             for name in names:
                 yield _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)

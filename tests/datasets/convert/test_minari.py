@@ -141,6 +141,17 @@ def test_an_observation_may_be_one_picture(root: Path) -> None:
         np.testing.assert_array_equal(one.sensors["image"], other.sensors["front"], strict=True)
 
 
+def test_integers_of_others_are_learned_from(root: Path) -> None:
+    with h5py.File(root / FILE, "a") as held:
+        for index in range(2):
+            del held[f"episode_{index}/pixelrl"]
+    edit(root, pixelrl=None)
+    came, _ = read(root)
+    for one, other in zip(came, STREAM.episodes(), strict=True):
+        np.testing.assert_array_equal(one.sensors["count"], other.sensors["count"].astype(np.float32), strict=True)
+        np.testing.assert_array_equal(one.sensors["front"], other.sensors["front"], strict=True)
+
+
 def test_actions_beyond_one_make_the_space_endless(tmp_path: Path) -> None:
     far = replace(episode(0, 2), actions=np.array([[2.0, 0.0]] * 2, np.float32))
     write_minari(tmp_path / "a-v0", replace(STREAM, episodes=lambda: iter([far])))
