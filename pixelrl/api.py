@@ -23,6 +23,7 @@ from pixelrl.launch.recipes import quick_awr_dr3 as quick_awr_dr3
 from pixelrl.launch.recipes import quick_bc as quick_bc
 from pixelrl.launch.recipes import quick_cog as quick_cog
 from pixelrl.launch.recipes import quick_cog_dr3 as quick_cog_dr3
+from pixelrl.learning.backup import Backup as Backup
 from pixelrl.learning.batch import Batch as Batch
 from pixelrl.learning.batch import Observation as Observation
 from pixelrl.learning.batch import Spec as Spec
@@ -41,6 +42,8 @@ from pixelrl.terms.awr import AdvantageWeighted as AdvantageWeighted
 from pixelrl.terms.bc import BC as BC
 from pixelrl.terms.cql import CQL as CQL
 from pixelrl.terms.dr3 import DR3 as DR3
+from pixelrl.terms.penalties import NormPenalty as NormPenalty
+from pixelrl.terms.penalties import RankPenalty as RankPenalty
 from pixelrl.terms.sac import Entropy as Entropy
 from pixelrl.terms.sac import MaximizeQ as MaximizeQ
 from pixelrl.terms.td import TD as TD

@@ -10,6 +10,7 @@ from torch.profiler import record_function
 
 from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.augment import augment
+from pixelrl.learning.backup import Backup, aggregated
 from pixelrl.learning.batch import Batch, Metrics, Observation
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.networks import Networks
@@ -49,10 +50,14 @@ class UpdateContext:
         batch: the transitions.
         generator: of the noise in augmentation and in sampled actions.
         shift: augmentation, the largest shift of a picture [pixels].
+        backup: what Q is fitted to.
     """
 
-    def __init__(self, networks: Networks, batch: Batch, generator: Noise, *, shift: int = 0) -> None:
+    def __init__(
+        self, networks: Networks, batch: Batch, generator: Noise, *, shift: int = 0, backup: Backup | None = None
+    ) -> None:
         self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
+        self.backup = Backup() if backup is None else backup
 
     @shared
     def both_obs(self) -> tuple[Observation, Observation]:
@@ -115,8 +120,16 @@ class UpdateContext:
 
     @shared
     def next_action(self) -> Tensor:
-        """The action a' of the Bellman backup: one sample of the policy in s', `[B, A]`."""
-        return self.next_policy.actions(1, self.generator)[0]
+        """The action a' of the Bellman backup, `[B, A]`; see `Backup`."""
+        if self.backup.action != "policy":
+            return self.batch.next_action
+        sampled = self.next_policy.actions(self.backup.samples, self.generator)
+        if self.backup.samples == 1:
+            return sampled[0]
+        with torch.no_grad():
+            value = aggregated(self.next_target_q(sampled), self.backup.aggregate)
+            best = value.argmax(0).view(1, -1, 1).expand(1, -1, sampled.shape[-1])
+            return sampled.gather(0, best)[0]
 
     @shared
     def q_data(self) -> CriticOutput:
@@ -135,18 +148,33 @@ class UpdateContext:
         return critic.q_values(critic.embed_state(self.next_encoding), self.next_action)
 
     @shared
-    def next_value(self) -> Tensor:
-        """min_e of the target critic's Q(s', a'), float32 `[B]`, without gradient."""
+    def next_target_state(self) -> Tensor:
+        """What all actions in s' share in the target critic, `[E, B, H]`, without gradient."""
         with torch.no_grad():
             target = self.networks.target
-            state = target.embed_state(target.encode(self.next_obs))
-            value: Tensor = target.q_values(state, self.next_action).value.amin(0)
-            return value
+            return target.embed_state(target.encode(self.next_obs))
+
+    def next_target_q(self, action: Tensor) -> Tensor:
+        """Return the target critics' Q(s', a), `[E, ...]`, of actions `[N, B, A]` or `[B, A]`, without gradient."""
+        with torch.no_grad():
+            return self.networks.target.q_values(self.next_target_state, action).value
+
+    @shared
+    def next_value(self) -> Tensor:
+        """What counts of the target critics' Q(s', a'), float32 `[B]`, without gradient."""
+        return aggregated(self.next_target_q(self.next_action), self.backup.aggregate)
 
     @shared
     def td_target(self) -> Tensor:
-        """The Bellman target, r + discount min_e Q_target(s', a'), float32 `[B]`."""
+        """What Q(s, a) is fitted to, float32 `[B]`, without gradient; see `Backup`."""
+        if self.backup.action == "returns":
+            return self.batch.return_to_go
         return self.batch.reward + self.batch.discount * self.next_value
+
+    @shared
+    def ensemble(self) -> int:
+        """E, how many critics there are."""
+        return len(self.networks.critic.head.last.weight)
 
     def q_values(self, action: Tensor) -> CriticOutput:
         """Return Q and phi of other actions in s, `[N, B, A]` or `[B, A]`; only the critics' perceptrons meet them."""

@@ -89,7 +89,7 @@ class Learner:
             self.distributed.all_reduce_mean(direction.tensors)
         self.set_learning_rates()
         self.move(direction)
-        self.step += 1
+        self.finish_step()
         return direction.metrics
 
     def differentiate(self, batch: Batch, noise: Noise) -> Direction:
@@ -98,7 +98,7 @@ class Learner:
 
     def direction(self, batch: Batch, noise: Noise, objectives: "Objectives", scale: Tensor) -> Direction:
         """Return the gradients of objectives, times `scale`; all that matters is given, so that it can be compiled."""
-        context = UpdateContext(self.networks, batch, noise, shift=self.recipe.shift)
+        context = self.context(batch, noise)
         with self.autocast():
             losses = [objective.loss(terms, context) for objective, terms in objectives]
         return Direction(
@@ -107,13 +107,24 @@ class Learner:
             seen=self.monitor.look(context, {name: value for loss in losses for name, value in loss.parts.items()}),
         )
 
+    def context(self, batch: Batch, noise: Noise) -> UpdateContext:
+        """Return what the terms of a step share."""
+        return UpdateContext(self.networks, batch, noise, shift=self.recipe.shift, backup=self.recipe.backup)
+
     def move(self, direction: Direction) -> None:
-        """Move parameters and multipliers, then the targets, and the loss scale; no step number matters here."""
+        """Move parameters and multipliers, then soft targets, and the loss scale; no step number matters here."""
         self.monitor.note(direction.seen)
         for (objective, _), gradients in zip(self.objectives, direction.gradients, strict=True):
             objective.step(gradients, self.scaler)
-        self.networks.follow(self.recipe.tau)
+        if self.recipe.target_every == 1:
+            self.networks.follow(self.recipe.tau)
         self.scaler.update()
+
+    def finish_step(self) -> None:
+        """Count a step, and do what is not done at every one."""
+        self.step += 1
+        if self.recipe.target_every > 1 and self.step % self.recipe.target_every == 0:
+            self.networks.follow(self.recipe.tau)
 
     @contextmanager
     def restoring_noise(self) -> Iterator[None]:

@@ -1,9 +1,10 @@
 """A recipe: what is learned, from what, and how, as one frozen value."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.context import Term
 from pixelrl.learning.networks import EncoderConfig
 from pixelrl.learning.weights import AtMost
@@ -46,8 +47,12 @@ class Recipe:
     """Adam's learning rate for the actor"""
     final_lr: float = 1.0
     """factor on both learning rates at the last step, reached along a half cosine; 1: they stay"""
+    backup: Backup = field(default_factory=Backup)
+    """what Q is fitted to"""
     tau: float = 0.005
-    """how far the target network follows in a step"""
+    """how far the target network follows when it moves; 1: it is the critic itself"""
+    target_every: int = 1
+    """steps between the moves of the target network; with `tau` 1: hard copies"""
     shift: int = 4
     """random-shift augmentation: at most so many pixels; 0: none"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -92,6 +97,7 @@ class Recipe:
             ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),
             ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
             ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),
+            ("target_every", self.target_every >= 1, "at least 1"),
             ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),

@@ -1,6 +1,7 @@
 """Behaviour cloning."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -10,13 +11,21 @@ from pixelrl.learning.context import Term, UpdateContext
 
 @dataclass(frozen=True, kw_only=True)
 class BC(Term):
-    """Imitate the recorded actions: -mean_i log pi(a_i | s_i).
+    """Imitate the recorded actions: -mean_i log pi(a_i | s_i), or mean_i |mode(s_i) - a_i|^2.
 
     Among the actor's terms it trains the policy. Among the critic's, it shapes the encoder that both share: the
     critic's objective moves only the critic's parameters, so there it is an auxiliary loss on the features.
+
+    Attributes:
+        loss: `likelihood`, or `squared_error` of the policy's mode, summed over the dimensions (TD3+BC, ReBRAC).
     """
 
+    loss: Literal["likelihood", "squared_error"] = "likelihood"
+
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
-        """Return the negative log-likelihood and, to read, the distance between mode and recorded action."""
-        distance = (context.policy.mode.detach() - context.batch.action).abs().mean()
-        return -context.log_prob.mean(), {"distance": distance}
+        """Return the loss and, to read, the distance between mode and recorded action."""
+        error = context.policy.mode - context.batch.action
+        metrics = {"distance": error.detach().abs().mean()}
+        if self.loss == "squared_error":
+            return error.square().sum(-1).mean(), metrics
+        return -context.log_prob.mean(), metrics

@@ -28,12 +28,15 @@ class CQL(Term):
         policy: how many from pi(s) (COG: 1).
         next_policy: how many from pi(s') (COG: 1).
         temperature: T in T log mean exp(Q / T) (COG: 1).
+        calibrated: a sampled action of pi(s) or pi(s') is worth at least the recorded return (Cal-QL, arXiv
+            2303.05479): Q is not pushed below what was reached from s. Uniform samples stay as they are.
     """
 
     uniform: int = 1
     policy: int = 1
     next_policy: int = 1
     temperature: float = 1.0
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         """Check the counts."""
@@ -45,6 +48,9 @@ class CQL(Term):
         with torch.no_grad():
             action, log_density = self.propose(context)
         value = context.q_values(action).value
+        if self.calibrated:
+            uniform, own = value[:, : self.uniform], value[:, self.uniform :]
+            value = torch.cat([uniform, torch.maximum(own, context.batch.return_to_go)], 1)
         soft_max = self.soft_maximum(value, log_density)
         gap = (soft_max - context.q_data.value).mean(-1)
         return gap.sum(), {"gap": gap.detach().mean(), "sampled_q": value.detach().mean()}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
@@ -13,25 +14,34 @@ from pixelrl.learning.context import Term, UpdateContext
 class DR3(Term):
     """Keep the features of consecutive state-actions from aligning.
 
-    sum_e mean_i phi_e(s_i, a_i) . phi_e(s'_i, a'_i) (arXiv 2112.04716): the raw dot product, neither normalised
-    nor made absolute; a' is the action of the Bellman backup. The paper sums over i; the mean makes the weight
-    independent of the batch size. The weight does not transfer between sites or widths (docs of `site`).
+    sum_e 1/B sum_i [discount_i > 0] phi_e(s_i, a_i) . phi_e(s'_i, a'_i) (arXiv 2112.04716): the raw dot product,
+    neither normalised nor made absolute; a' is the action of the Bellman backup. Pairs are those of a backup: a step
+    that truly ends has none and does not count, but in B, so that no row's weight depends on the others. The paper sums
+    over i; the mean makes the weight independent of the batch size. It does not transfer between sites or widths.
 
     Attributes:
         site: what phi is. `last_hidden`: the layer that multiplies Q's last linear layer (the paper). `encoding`: the
-            encoder's output, before the action comes in (a fork of COG by members of the group, at weight 0.001).
+            encoder's output, before the action comes in (a fork of COG by members of the group, at weight 0.001), once
+            for each critic, also where all of them share it.
         stop_gradient: hold phi(s', a') fixed. The paper finds leaving it free slightly better.
+        pairs: `shuffled` takes s' of another row of the batch: a placebo, which lowers norms and aligns nothing.
     """
 
     site: Literal["last_hidden", "encoding"] = "last_hidden"
     stop_gradient: bool = False
+    pairs: Literal["consecutive", "shuffled"] = "consecutive"
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the mean dot product in float32, summed over the ensemble."""
         here, there = self.features(context)
         if self.stop_gradient:
             there = there.detach()
-        return (here.float() * there.float()).sum(-1).mean(-1).sum(), {}
+        backed_up = context.batch.discount > 0
+        if self.pairs == "shuffled":  # rows are drawn independently: the next one is as good as a random one
+            there, backed_up = there.roll(1, -2), backed_up & backed_up.roll(1)
+        dot = (here.float() * there.float()).sum(-1)
+        mean = torch.where(backed_up, dot, torch.zeros_like(dot)).mean(-1)
+        return mean.expand(context.ensemble).sum(), {}
 
     def features(self, context: UpdateContext) -> tuple[Tensor, Tensor]:
         """Return phi of s and of s', each `[E, B, F]`."""

@@ -11,9 +11,11 @@ import pixelrl.terms.awr
 import pixelrl.terms.bc
 import pixelrl.terms.cql
 import pixelrl.terms.dr3
+import pixelrl.terms.penalties
 import pixelrl.terms.sac
 import pixelrl.terms.td  # noqa: F401 (what is imported here can be read)
 from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.context import Term
 from pixelrl.learning.recipe import Recipe
@@ -26,7 +28,7 @@ def configuration_classes(*more: type) -> dict[str, type]:
     """Return all classes that a configuration may be made of, by name: terms and encoders that are imported, too."""
     return {
         kind.__name__: kind
-        for base in (Recipe, Spec, ActionDim, AtMost, Term, PixelEncoder, *more)
+        for base in (Recipe, Spec, ActionDim, AtMost, Backup, Term, PixelEncoder, *more)
         for kind in family(base)
     }
 

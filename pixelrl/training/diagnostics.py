@@ -41,7 +41,7 @@ def measure(learner: Learner, batch: Batch) -> Metrics:
     if not learner.recipe.critic:
         return {}
     with unchanged(learner), learner.autocast():
-        context = UpdateContext(learner.networks, batch, learner.generator, shift=learner.recipe.shift)
+        context = learner.context(batch, learner.generator)
         return diagnose(context, learner.spec.sources, learner.distributed)
 
 

@@ -119,7 +119,7 @@ class GraphedStep:
                 self._graphs[phase] = self._capture(self._inputs)
             graph, metrics = self._graphs[phase]
             graph.replay()
-        learner.step += 1
+        learner.finish_step()
         return metrics
 
     def _capture(self, inputs: Batch) -> tuple[torch.cuda.CUDAGraph, Metrics]:

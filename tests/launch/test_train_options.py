@@ -11,6 +11,7 @@ from pixelrl.encoders.conv import SmallCNN
 from pixelrl.launch.recipes import RECIPES, cog, quick_cog_dr3
 from pixelrl.launch.source_options import parse_source
 from pixelrl.launch.train_options import TrainOptions, parse, train_command
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -65,6 +66,11 @@ def test_term_is_reached_by_its_name() -> None:
     assert recipe.actor[1] == Entropy(weight=AtMost(bound=-1.0))
     assert recipe.encoder == SmallCNN(features=64)
     assert recipe.warmup == base.warmup
+
+
+def test_backup_is_a_group_of_options() -> None:
+    recipe = options("quick_cog --backup.action recorded --backup.aggregate mean").recipe
+    assert recipe.backup == Backup(action="recorded", aggregate="mean")
 
 
 def test_options_may_be_none_or_empty() -> None:

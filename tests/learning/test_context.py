@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
+from pixelrl.learning.backup import Aggregate, Backup
 from pixelrl.learning.batch import Observation
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.networks import Networks
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
 from pixelrl.terms.td import TD
-from tests.tiny import gradients, make_learner, make_networks, moved, seeded, shrink, transitions
+from tests.tiny import gradients, known, make_learner, make_networks, moved, seeded, shrink, transitions
 
 RESULTS = ["encoding", "next_encoding", "q_data", "q_policy", "q_next"]
 
@@ -60,6 +62,50 @@ def test_the_target_is_reward_plus_discount_times_the_smaller_target_q() -> None
     torch.testing.assert_close(update.td_target, expected)
     ends = update.batch.discount == 0
     assert ends.any() and torch.equal(update.td_target[ends], update.batch.reward[ends])
+
+
+def next_q(update: UpdateContext, action: torch.Tensor) -> torch.Tensor:
+    """Return the target critics' Q(s', a)."""
+    target = update.networks.target
+    return target.q_values(target.embed_state(target.encode(update.next_obs)), action).value
+
+
+@pytest.mark.parametrize("aggregate", ["min", "mean"])
+def test_backup_of_the_recorded_action_is_sarsas(aggregate: Aggregate) -> None:
+    batch = transitions()
+    networks = make_networks()
+    update = UpdateContext(networks, batch, seeded(), backup=Backup(action="recorded", aggregate=aggregate))
+    value = next_q(update, batch.next_action)
+    value = value.amin(0) if aggregate == "min" else value.mean(0)
+    torch.testing.assert_close(update.td_target, batch.reward + batch.discount * value)
+    before = update.td_target
+    with torch.no_grad():
+        for parameter in networks.actor.parameters():
+            parameter.add_(1.0)
+    again = UpdateContext(networks, batch, seeded(), backup=Backup(action="recorded", aggregate=aggregate))
+    assert torch.equal(again.td_target, before)  # whatever the policy is
+
+
+def test_backup_of_the_recorded_return_asks_no_critic() -> None:
+    batch = transitions()
+    update = known(batch)
+    update.backup = Backup(action="returns")
+    assert torch.equal(update.td_target, batch.return_to_go) and torch.equal(update.next_action, batch.next_action)
+
+
+def test_backup_of_the_best_of_several_actions_takes_the_one_with_the_highest_target_q() -> None:
+    networks, batch = make_networks(), transitions()
+    update = UpdateContext(networks, batch, seeded(), backup=Backup(samples=5))
+    actions = UpdateContext(networks, batch, seeded()).next_policy.actions(5, seeded())
+    value = next_q(update, actions).amin(0)
+    assert len(value.argmax(0).unique()) > 1
+    torch.testing.assert_close(update.next_value, value.amax(0))
+    torch.testing.assert_close(update.next_action, actions[value.argmax(0), torch.arange(len(batch))])
+
+
+def test_backup_of_several_recorded_actions_is_refused() -> None:
+    with pytest.raises(PixelrlError, match="backup: samples is 2; it must be at least 1, and 1 unless actions are"):
+        Backup(action="recorded", samples=2)
 
 
 def test_all_terms_see_the_same_shifted_pictures() -> None:

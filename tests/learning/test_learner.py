@@ -205,6 +205,21 @@ def test_the_target_follows_the_stepped_critic() -> None:
         torch.testing.assert_close(new, 0.75 * old + 0.25 * critic)
 
 
+def test_hard_target_is_the_critic_after_every_third_step_and_stays_between() -> None:
+    learner = make_learner(shrink(cog(), tau=1.0, target_every=3))
+    for step in range(1, 8):
+        before = [value.clone() for value in learner.networks.target.parameters()]
+        learn(learner, 1)
+        after = list(learner.networks.target.parameters())
+        expected = list(learner.networks.critic.parameters()) if step % 3 == 0 else before
+        assert all(torch.equal(one, other) for one, other in zip(after, expected, strict=True)), step
+
+
+def test_target_that_follows_at_once_is_the_critic_itself() -> None:
+    learner = learn(make_learner(shrink(cog(), tau=1.0)), 2)
+    assert same(learner.networks.target, learner.networks.critic)
+
+
 def test_dr3_lowers_the_similarity_of_consecutive_features() -> None:
     base = shrink(cog(), critic_lr=1e-3, warmup_steps=0)
     dots = []

@@ -16,6 +16,7 @@ from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.penalties import NormPenalty, RankPenalty, extreme_singular_values
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from tests.tiny import gradients, known, make_networks, moved, seeded, transitions
@@ -128,6 +129,23 @@ def test_cql_converges_to_the_integral_from_every_proposal(
     assert term(update)[0].item() == pytest.approx(exact, abs=0.03)
 
 
+def test_calibrated_cql_pushes_no_action_below_the_recorded_return() -> None:
+    # Q(s, a) = a; two actions of the policy are worth 1 and 5, the return is 3: (3, 5); the first has no gradient
+    class Two(CQL):
+        def propose(self, context: UpdateContext) -> tuple[Tensor, Tensor]:
+            return torch.tensor([[[1.0]], [[5.0]]]), torch.zeros(2, 1)
+
+    critic = LinearCritic(torch.ones(1, 1, requires_grad=True), torch.zeros(1))
+    batch = replace(rows([[0.0]]), return_to_go=torch.tensor([3.0]))
+    update = known(batch, critic, state_embedding=NOTHING, q_data=judged([[0.0]]))
+    loss, _ = Two(uniform=0, policy=2, next_policy=0, calibrated=True)(update)
+    assert loss.item() == pytest.approx(math.log((math.exp(3) + math.exp(5)) / 2))
+    (slope,) = torch.autograd.grad(loss, critic.slope)
+    assert slope.item() == pytest.approx(5 * math.exp(5) / (math.exp(3) + math.exp(5)))
+    loss, _ = Two(uniform=2, policy=0, next_policy=0, calibrated=True)(update)  # uniform ones stay
+    assert loss.item() == pytest.approx(math.log((math.exp(1) + math.exp(5)) / 2), rel=1e-5)
+
+
 def test_cql_weighs_samples_by_their_density() -> None:
     value, density = torch.tensor([[[1.0], [3.0]]]), torch.tensor([[0.5], [0.25]])
     exact = 2 * math.log((math.exp(1 / 2) / 0.5 + math.exp(3 / 2) / 0.25) / 2)
@@ -175,14 +193,18 @@ THERE = torch.tensor([[[4.0, 1.0], [5.0, 0.0]], [[1.0, 7.0], [-2.0, 4.0]]])
 # dots: 6, 0 and 3, 2; means 3 and 2.5; sum 5.5
 
 
+def features(here: Tensor, there: Tensor, discount: list[float]) -> UpdateContext:
+    """Return a context with these features of s and of s', at both sites."""
+    batch = replace(transitions(size=len(discount)), discount=torch.tensor(discount))
+    outputs = {"q_data": CriticOutput(NOTHING, here), "q_next": CriticOutput(NOTHING, there)}
+    return known(batch, ensemble=2, encoding=here, next_encoding=there, **outputs)
+
+
 @pytest.mark.parametrize("site", ["last_hidden", "encoding"])
 @pytest.mark.parametrize("stop", [False, True])
 def test_dr3_is_the_mean_dot_product_summed_over_the_ensemble(site: str, stop: bool) -> None:
     here, there = HERE.clone().requires_grad_(), THERE.clone().requires_grad_()
-    if site == "encoding":
-        update = known(encoding=here, next_encoding=there)
-    else:
-        update = known(q_data=CriticOutput(NOTHING, here), q_next=CriticOutput(NOTHING, there))
+    update = features(here, there, [0.9, 0.9])
     loss, _ = DR3(site=site, stop_gradient=stop)(update)  # type: ignore[arg-type]
     assert loss.item() == pytest.approx(5.5)
     (slope,) = torch.autograd.grad(loss, here, retain_graph=True)
@@ -195,7 +217,9 @@ def test_dr3_sums_its_products_in_fp32() -> None:
     here = torch.full((1, 1, 4096), 1.0, dtype=torch.bfloat16)
     there = here.clone()
     there[..., 0] += 1 / 128
-    loss, _ = DR3()(known(q_data=CriticOutput(NOTHING, here), q_next=CriticOutput(NOTHING, there)))
+    update = features(here, there, [0.9])
+    update.ensemble = 1
+    loss, _ = DR3()(update)
     assert loss.dtype == torch.float32 and loss.item() == 4096 + 1 / 128
 
 
@@ -208,7 +232,54 @@ def test_dr3_takes_the_backups_action_and_the_online_critic() -> None:
     critic = networks.critic
     there = critic.q_values(critic.embed_state(critic.encode(update.next_obs)), update.next_action).features
     here = critic.q_values(critic.embed_state(critic.encode(update.obs)), update.batch.action).features
-    torch.testing.assert_close(DR3()(update)[0], (here * there).sum(-1).mean(1).sum())
+    dots = (here * there).sum(-1) * (update.batch.discount > 0)  # a step that truly ends is in no backup
+    assert (update.batch.discount == 0).any()
+    torch.testing.assert_close(DR3()(update)[0], dots.mean(1).sum())
+
+
+def test_dr3_counts_pairs_of_a_backup_only() -> None:
+    # dots (6, 0) and (3, 2), the second row an end: 6 / 2 + 3 / 2
+    assert DR3()(features(HERE, THERE, [0.9, 0.0]))[0].item() == pytest.approx(4.5)
+
+
+def test_dr3_counts_once_for_each_critic_that_shares_an_encoder() -> None:
+    update = features(HERE[:1], THERE[:1], [0.9, 0.9])
+    assert DR3(site="encoding")(update)[0].item() == pytest.approx(2 * 3)  # dots 6, 0; two critics
+    assert NormPenalty(site="encoding")(update)[0].item() == pytest.approx(2 * (5 + 1) / 2)
+
+
+def test_dr3_of_shuffled_pairs_takes_the_next_state_of_another_row() -> None:
+    # phi . phi' of the other row: (1, 2).(5, 0) = 5, (0, 1).(4, 1) = 1; (3, 0).(-2, 4) = -6, (1, 1).(1, 7) = 8
+    assert DR3(pairs="shuffled")(features(HERE, THERE, [0.9, 0.9]))[0].item() == pytest.approx((5 + 1) / 2 + 1)
+    assert DR3(pairs="shuffled")(features(HERE, THERE, [0.9, 0.0]))[0].item() == 0
+
+
+# Penalties
+
+
+def test_norm_penalty_is_the_mean_squared_norm() -> None:
+    # |phi|^2: 5, 1 and 9, 2
+    loss, metrics = NormPenalty()(features(HERE, THERE, [0.9, 0.0]))
+    assert loss.item() == pytest.approx(3 + 5.5)
+    assert metrics["norm"].item() == pytest.approx(((3 + 5.5) / 2) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "gap", "slope"),
+    [
+        ([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]], 7.0, [[-6.0, 0.0], [0.0, 8.0], [0.0, 0.0]]),
+        ([[1.0, 2.0], [3.0, 4.0]], 29.7321, [[3.0943, 3.2288], [5.5159, 8.3411]]),
+        ([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]], 7.0, [[-6.0, 0.0, 0.0], [0.0, 8.0, 0.0]]),  # more units than rows
+    ],
+)
+def test_rank_penalty_has_the_exact_gradient(rows: list[list[float]], gap: float, slope: list[list[float]]) -> None:
+    phi = torch.tensor([rows], requires_grad=True)
+    largest, smallest = extreme_singular_values(phi)
+    (gradient,) = torch.autograd.grad((largest - smallest).sum(), phi)
+    assert (largest - smallest).item() == pytest.approx(gap, abs=1e-4)
+    torch.testing.assert_close(gradient, torch.tensor([slope]), atol=1e-4, rtol=1e-4)
+    loss, _ = RankPenalty()(features(phi.expand(2, -1, -1), phi, [0.9] * len(rows)))
+    assert loss.item() == pytest.approx(2 * gap / len(rows), abs=1e-4)
 
 
 @pytest.mark.parametrize("site", ["last_hidden", "encoding"])
@@ -231,6 +302,22 @@ def test_seeking_value_is_minus_the_smaller_q() -> None:
     judgement = judged([[1, 5, 3], [2, 4, -3]])
     loss, _ = MaximizeQ()(known(q_policy=judgement))
     assert loss.item() == pytest.approx(-(1 + 4 - 3) / 3)
+
+
+def test_seeking_value_may_take_the_mean_of_q_and_its_scale_away() -> None:
+    judgement = judged([[1, 5, 3], [2, 4, -3]])
+    loss, _ = MaximizeQ(aggregate="mean")(known(q_policy=judgement))
+    assert loss.item() == pytest.approx(-(1.5 + 4.5 + 0) / 3)
+    loss, _ = MaximizeQ(normalize=True)(known(q_policy=judgement))
+    assert loss.item() == pytest.approx(-(1 + 4 - 3) / (1 + 4 + 3))
+    (slope,) = torch.autograd.grad(loss, judgement.value)
+    torch.testing.assert_close(slope, -torch.tensor([[1.0, 0, 0], [0, 1, 1]]) / 3 / (8 / 3))
+
+
+def test_imitation_by_squared_error_pulls_the_mode() -> None:
+    policy = gaussian([0.0, 0.0], 1.0, 2)
+    loss, metrics = BC(loss="squared_error")(known(rows([[0.3, -0.4], [1.0, 0.0]]), policy=policy))
+    assert loss.item() == pytest.approx((0.25 + 1) / 2) and metrics["distance"].item() == pytest.approx(1.7 / 4)
 
 
 def test_keeping_entropy_measures_the_shortfall_below_minus_dim_a() -> None:

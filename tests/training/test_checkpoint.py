@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -13,12 +14,15 @@ import torch
 from safetensors import safe_open
 
 from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.learner import Learner, build_networks
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
-from pixelrl.terms.sac import Entropy
+from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.penalties import NormPenalty, RankPenalty
+from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from pixelrl.training import checkpoint
 from tests.tiny import SPEC, learn, make_learner, make_networks, same, shrink, transitions
@@ -42,10 +46,25 @@ def everything(learner: Learner) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+PENALTIES = (NormPenalty(weight=1e-3), RankPenalty(weight=1e-3), DR3(weight=1e-3, pairs="shuffled"))
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "fp16": {"precision": "fp16"},
+    "SARSA, hard target, penalties": {
+        "backup": Backup(action="recorded", aggregate="mean"),
+        "tau": 1.0,
+        "target_every": 2,
+        "critic": (TD(), CQL(calibrated=True), *PENALTIES),
+    },
+    "returns": {"backup": Backup(action="returns"), "actor": (MaximizeQ(normalize=True), BC(loss="squared_error"))},
+    "best of four": {"backup": Backup(samples=4), "precision": "bf16"},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("stop", [2, 3, 5])  # within the warm-up, at its end, after it
-def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path, stop: int, precision: str) -> None:
-    recipe = replace(LEARNED, precision=precision)  # type: ignore[arg-type]
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path: Path, stop: int, changes: dict[str, Any]) -> None:
+    recipe = replace(LEARNED, **changes)
     first = learn(make_learner(recipe), stop)
     checkpoint.save(tmp_path / "last.safetensors", first)
     never_stopped = learn(first, 3)

@@ -33,7 +33,7 @@ def test_shapes_and_learned_weights_survive_json() -> None:
 
 
 def test_the_class_is_named() -> None:
-    assert to_json(BC(weight=0.5)) == {"is": "BC", "weight": 0.5}
+    assert to_json(BC(weight=0.5)) == {"is": "BC", "weight": 0.5, "loss": "likelihood"}
 
 
 @pytest.mark.parametrize("name", ["pathlib.Path", "pixelrl.terms.bc.BC", "BD", "UpdateContext", "Term.__init__", ""])
@@ -51,7 +51,7 @@ def test_a_term_of_ones_own_can_be_read_back() -> None:
 
 
 def test_an_unknown_option_is_named_beside_the_known_ones() -> None:
-    with pytest.raises(PixelrlError, match=r"CQL has no option 'unifrom'; it has next_policy, policy, .*uniform"):
+    with pytest.raises(PixelrlError, match=r"CQL has no option 'unifrom'; it has calibrated, next_policy, policy, .*uniform"):
         from_json({"is": "CQL", "unifrom": 3})
 
 

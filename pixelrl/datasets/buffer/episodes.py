@@ -1,7 +1,7 @@
 """Which recorded steps are learned from, and what follows each: the one place where that is decided, and told.
 
 A demo may hold several episodes. An episode may have been recorded beyond its true end, and its last step may have no
-frame after it; a step is left out only for these two reasons.
+frame after it; a step is left out only for these two reasons, or because SARSA needs the action that came next.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
 
 AFTER_END, NO_NEXT = "after the end of their episode", "time-outs without a frame after them"
+NO_ACTION = "time-outs without an action after them, which SARSA needs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Transitions:
 
 
 def select_transitions(
-    table: TransitionTable, sources: Sequence[Source], *, gamma: float, n_step: int, ends: Ends
+    table: TransitionTable, sources: Sequence[Source], *, gamma: float, n_step: int, ends: Ends, sarsa: bool = False
 ) -> Transitions:
     """Decide which steps are learned from, and work out what follows each.
 
@@ -60,6 +61,7 @@ def select_transitions(
         gamma: discount per step.
         n_step: rewards summed before bootstrapping.
         ends: what ends an episode, where a source does not say it.
+        sarsa: leave out steps in whose next state no action was recorded.
     """
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
     shift = torch.tensor([source.reward_shift for source in sources])[table.source]
@@ -75,9 +77,10 @@ def select_transitions(
     folded, discount, steps = fold(reward, end, last, gamma=gamma, n_step=n_step)
     final = torch.arange(len(table)) + steps - 1
     starts = np.searchsorted(episode.numpy(), episode.numpy())
+    no_action = cut[final] & (discount > 0) & ~no_next & sarsa
     return Transitions(
-        sampled=~no_next & ~late,
-        left_out={NO_NEXT: no_next & ~late, AFTER_END: late},
+        sampled=~no_next & ~late & ~no_action,
+        left_out={NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late},
         reward=reward,
         folded=folded,
         discount=discount,

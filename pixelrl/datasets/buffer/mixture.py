@@ -55,6 +55,7 @@ class Mixture:
         gamma: float,
         n_step: int = 1,
         ends: Ends = "never",
+        sarsa: bool = False,
         home: torch.device = CPU,
         pin: bool = False,
         rank: int = 0,
@@ -74,6 +75,7 @@ class Mixture:
             gamma: discount per step.
             n_step: rewards summed before bootstrapping.
             ends: what ends an episode, where a source does not say it.
+            sarsa: leave out steps in whose next state no action was recorded.
             home: where batches are put together: the GPU if the frames live there. Only indices travel then.
             pin: put batches into page-locked memory, for which CUDA must be there.
             rank: our share of every batch is the rows rank, rank + ranks, ...
@@ -88,7 +90,7 @@ class Mixture:
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
         self._home, self._pin = home, pin
-        self.transitions = select_transitions(table, sources, gamma=gamma, n_step=n_step, ends=ends)
+        self.transitions = select_transitions(table, sources, gamma=gamma, n_step=n_step, ends=ends, sarsa=sarsa)
         self.ledger = account(table, self.transitions, sources, spec, ignored)
         self.largest_reward = float(self.transitions.reward.abs().max())
         self._prepare(self.transitions)

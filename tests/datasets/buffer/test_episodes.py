@@ -126,6 +126,15 @@ def test_time_out_of_a_file_without_next_obs_is_left_out_and_said(tmp_path: Path
     assert "1 left out: time-outs without a frame after them" in "\n".join(mixture.ledger.lines())
 
 
+def test_sarsa_leaves_out_steps_after_which_nothing_was_done(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0, 0, 0, 0.0], [0, 0, 0, 1.0]])
+    mixture = mixed(task(path), sarsa=True)
+    assert [before for before, _, _ in seen(mixture)] == [0, 1, 2, 100, 101, 102, 103]  # the goal needs no action
+    assert len(mixed(task(path))) == 8
+    assert [before for before, _, _ in seen(mixed(task(path), sarsa=True, n_step=3))] == [0, 100, 101, 102, 103]
+    assert "1 left out: time-outs without an action after them" in "\n".join(mixture.ledger.lines())
+
+
 def test_costs_end_in_the_goal_too(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [[-1, -1, -1, 0.0]] * 2)
     mixture = mixed(task(path, reward_shift=1.0))
