@@ -51,7 +51,9 @@ def test_a_term_of_ones_own_can_be_read_back() -> None:
 
 
 def test_an_unknown_option_is_named_beside_the_known_ones() -> None:
-    with pytest.raises(PixelrlError, match=r"CQL has no option 'unifrom'; it has calibrated, next_policy, policy, .*uniform"):
+    with pytest.raises(
+        PixelrlError, match=r"CQL has no option 'unifrom'; it has calibrated, next_policy, policy, .*uniform"
+    ):
         from_json({"is": "CQL", "unifrom": 3})
 
 
