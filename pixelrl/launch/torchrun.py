@@ -66,7 +66,7 @@ def joined(device: str) -> Iterator[tuple[Distributed, str]]:
     try:
         yield distributed, name
         dist.destroy_process_group()
-    except LostRankError:
+    except (LostRankError, SystemExit):  # another rank is gone, or has failed
         distributed.abort()
         raise
     except (DivergenceError, KeyboardInterrupt) as error:  # all ranks end like this

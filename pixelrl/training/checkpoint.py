@@ -136,7 +136,7 @@ def at_most_parameters(path: Path, limit: int) -> Iterator[None]:
     handle = register_module_parameter_registration_hook(count)
     try:
         yield
-    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError) as error:
         raise PixelrlError(f"{path}: config.json tells of no networks: {' '.join(str(error).split())}") from error
     finally:
         handle.remove()

@@ -72,9 +72,10 @@ def read_run(directory: Path) -> Run:
         body = json.loads(path.read_text())
         env_args = body.pop("env_args", {}) if isinstance(body, dict) else {}
         run = from_json(body, Run)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
-    if not (isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)):
+    expected = isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)
+    if not (expected and isinstance(env_args, dict)):
         raise PixelrlError(f"{path}: not the configuration of a run")
     return replace(run, env_args=env_args)
 

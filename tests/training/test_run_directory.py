@@ -50,6 +50,11 @@ def test_an_environment_may_have_an_option_of_any_name(tmp_path: Path) -> None:
         ("{", r"config\.json: not a configuration of pixelrl, or damaged"),
         ("[" * 100_000, r"config\.json: not a configuration of pixelrl, or damaged"),
         ('{"a": ' * 900 + "1" + "}" * 900, r"config\.json: not "),
+        (json.dumps(to_json(RUN) | {"env_args": []}), r"config\.json: not the configuration of a run"),
+        (
+            json.dumps(to_json(RUN) | {"recipe": to_json(RUN.recipe) | {"warmup": [1]}}),
+            r"config\.json: not a configuration of pixelrl, or damaged",
+        ),
         ("[]", r"config\.json: not the configuration of a run"),
         (json.dumps(to_json(RUN.recipe)), r"config\.json: not the configuration of a run"),
         (
@@ -93,6 +98,7 @@ def test_trained_networks_are_read_to_be_used(tmp_path: Path) -> None:
         {"ensemble": 10**9},
         {"encoder": CogCNN(channels=10**7)},
         {"encoder": ImpalaCNN(blocks=10**9)},
+        {"encoder": None},
     ],
     ids=lambda changes: str(changes)[:40],
 )
