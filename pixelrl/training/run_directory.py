@@ -74,8 +74,7 @@ def read_run(directory: Path) -> Run:
         run = from_json(body, Run)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
-    expected = isinstance(run, Run) and isinstance(run.recipe, Recipe) and isinstance(run.spec, Spec)
-    if not (expected and isinstance(env_args, dict)):
+    if not isinstance(run, Run) or [type(run.recipe), type(run.spec), type(env_args)] != [Recipe, Spec, dict]:
         raise PixelrlError(f"{path}: not the configuration of a run")
     return replace(run, env_args=env_args)
 
