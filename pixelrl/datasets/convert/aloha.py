@@ -81,8 +81,6 @@ def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: F
     """Read one file."""
     actions = np.asarray(dataset(file, "action")[()])
     steps = len(actions)
-    if actions.ndim != 2 or actions.dtype.kind != "f" or not steps:
-        raise DataError(f"{where(file)}: /action: {actions.dtype} {actions.shape}; expected floats (N, A)")
     observations = child(file, OBSERVATIONS)
     images = child(observations, IMAGES)
     held = dict.fromkeys(members(images), images)
@@ -94,14 +92,8 @@ def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: F
         if sensors[key].ndim == 4 and sensors[key].shape[3] == 3 and (isinstance(rows, list) or rows.ndim == 2):
             sensors[key] = np.ascontiguousarray(sensors[key][..., ::-1])
             dropped[TURNED] += 1
-    if not any(values.ndim == 4 and values.dtype == np.uint8 for values in sensors.values()):
-        raise DataError(f"{where(images)}: no pictures, it holds {', '.join(sensors) or 'nothing'}; expected cameras")
     for name in members(file):
         if name not in ("action", OBSERVATIONS, LENGTHS, options.reward_key):
             dropped[name] += 1
-    rewards = np.zeros(steps, np.float32)
-    if options.reward_key is not None:
-        rewards = np.asarray(dataset(file, options.reward_key)[()])
-        if rewards.shape not in ((steps,), (steps, 1)):
-            raise DataError(f"{where(file)}: /{options.reward_key}: shape {rewards.shape}; expected {(steps,)}")
-    return Episode(sensors=sensors, actions=actions, rewards=rewards.reshape(steps), dones=np.zeros(steps, bool))
+    rewards = dataset(file, options.reward_key)[()] if options.reward_key else np.zeros(steps, np.float32)
+    return Episode(sensors=sensors, actions=actions, rewards=rewards, dones=np.zeros(steps, bool))

@@ -19,7 +19,7 @@ from pixelrl.datasets.convert.dataset_stream import (
     check_alike,
 )
 from pixelrl.datasets.convert.formats import FORMATS, Format
-from pixelrl.datasets.convert.rules import RewardSums, Rules, total
+from pixelrl.datasets.convert.rules import RewardSums, apply_rules, total
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import atomic_tree
@@ -54,10 +54,10 @@ def convert_dataset(
         raise PixelrlError(f"{target}: {wanted.title} is read only; choose hdf5, lerobot or minari with --to-format")
     if target.exists():
         raise PixelrlError(f"{target}: exists already; choose another name, or remove it")
-    dropped, sums, rules = Counter[str](), RewardSums(), Rules.of(options)
+    dropped, sums = Counter[str](), RewardSums()
 
     def opened(dropped: DroppedFields, sums: RewardSums) -> DatasetStream:
-        return wanted.fit(rules.apply(given.read(source, dropped, options), source, dropped, sums), dropped)
+        return wanted.fit(apply_rules(given.read(source, dropped, options), options, source, dropped, sums), dropped)
 
     with _told_in_a_line(target), atomic_tree(target) as temporary:
         stream = opened(dropped, sums)

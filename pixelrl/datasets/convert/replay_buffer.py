@@ -113,13 +113,8 @@ def _episode(
             dropped[f"data/{name}, which tells the end of an episode from its beginning"] += 1
         if name not in (ACTION, options.reward_key) and options.wants(name) and not future:
             sensors[name] = as_sensor(arrays[name].rows(start, stop), f"{path}: data/{name}", budget)
-    if not any(values.ndim == 4 and values.dtype == np.uint8 for values in sensors.values()):
-        raise DataError(f"{path}: no pictures, it holds {', '.join(sensors) or 'nothing'}; expected uint8 (T, H, W, C)")
     taken = np.concatenate([arrays[name].rows(start + poses, stop) for name in actions], axis=1)
     rewards = np.zeros(len(taken), np.float32)
     if options.reward_key is not None:
-        rewards = arrays[options.reward_key].rows(start, stop).reshape(stop - start, -1)
-        if rewards.shape[1] != 1:
-            raise DataError(f"{path}: data/{options.reward_key} has {rewards.shape[1]} numbers a row; expected one")
-        rewards = rewards[: len(taken), 0]
+        rewards = arrays[options.reward_key].rows(start, stop - poses)
     return Episode(sensors=sensors, actions=taken, rewards=rewards, dones=np.zeros(len(taken), bool))

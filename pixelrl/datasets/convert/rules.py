@@ -30,64 +30,76 @@ class RewardSums:
     dropped: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What `FormatOptions` asks for, ready to be applied."""
+def apply_rules(
+    stream: DatasetStream, options: FormatOptions, source: Path, dropped: DroppedFields, sums: RewardSums
+) -> DatasetStream:
+    """Return a stream of episodes with N + 1 frames of N steps; `dropped` and `sums` fill as they are read.
 
-    options: FormatOptions
+    Raises:
+        PixelrlError: a shift that is no number.
+        DataError: an episode that is none, when it is read.
+    """
+    shift = np.float32(options.reward_shift)
+    if not np.isfinite(shift):
+        raise PixelrlError(f"--reward-shift: {options.reward_shift}; expected a finite number")
 
-    @classmethod
-    def of(cls, options: FormatOptions) -> "Rules":
-        """Check what is asked for.
+    def episodes() -> Iterator[Episode]:
+        sums.recorded = sums.ruled = sums.dropped = 0.0
+        for index, recorded in enumerate(stream.episodes()):
+            place = f"{source}: episode {index}"
+            episode = _checked(recorded, place)
+            sums.recorded += total(episode)
+            episode = _rewarded(_chosen(episode, options, place), options, index, source)
+            in_the_goal = bool(episode.rewards[-1] > 0 or episode.dones[-1])
+            if shift:
+                episode = replace(episode, rewards=(episode.rewards + shift).astype(np.float32))
+            sums.ruled += total(episode)
+            whole = completed(episode, options.last_step, in_the_goal, place, dropped)
+            sums.dropped += total(episode) - total(whole)
+            yield whole
 
-        Raises:
-            PixelrlError: a shift that is no number.
-        """
-        if not np.isfinite(options.reward_shift):
-            raise PixelrlError(f"--reward-shift: {options.reward_shift}; expected a finite number")
-        return cls(options=options)
+    return replace(stream, episodes=episodes)
 
-    def apply(self, stream: DatasetStream, source: Path, dropped: DroppedFields, sums: RewardSums) -> DatasetStream:
-        """Return a stream of episodes with N + 1 frames of N steps; `dropped` and `sums` fill as they are read."""
 
-        def episodes() -> Iterator[Episode]:
-            sums.recorded = sums.ruled = sums.dropped = 0.0
-            for index, episode in enumerate(stream.episodes()):
-                place = f"{source}: episode {index}"
-                _check_finite(episode.rewards, place)
-                sums.recorded += total(episode)
-                ruled = self._rewarded(self._chosen(episode, place), index, source)
-                in_the_goal = bool(len(ruled) and (ruled.rewards[-1] > 0 or ruled.dones[-1]))
-                if shift := np.float32(self.options.reward_shift):
-                    ruled = replace(ruled, rewards=(ruled.rewards + shift).astype(np.float32))
-                sums.ruled += total(ruled)
-                whole = completed(ruled, self.options.last_step, in_the_goal, place, dropped)
-                sums.dropped += total(ruled) - total(whole)
-                yield whole
+def _checked(episode: Episode, place: str) -> Episode:
+    """Return an episode of a reader, if it is one: float actions `[N, A]`, numbers as rewards `[N]`, pictures."""
+    actions, rewards, steps = episode.actions, episode.rewards, len(episode)
+    if actions.ndim != 2 or actions.dtype.kind not in "fiu" or not actions.size:
+        raise DataError(f"{place}: actions are {actions.dtype} {actions.shape}; expected floats (N, A)")
+    for name, values in (("rewards", rewards), ("dones", episode.dones)):
+        if values.shape not in ((steps,), (steps, 1)):
+            raise DataError(f"{place}: {name} have shape {values.shape}; expected {(steps,)}")
+    _check_finite(rewards, place)
+    if not any(values.ndim == 4 and values.dtype == np.uint8 for values in episode.sensors.values()):
+        held = ", ".join(episode.sensors) or "nothing"
+        hint = "`pixelrl render` draws those of robosuite's files"
+        raise DataError(f"{place}: no pictures, it holds {held} only; expected uint8 (N, H, W, C) ({hint})")
+    floats = actions if actions.dtype.kind == "f" else actions.astype(np.float32)
+    return replace(episode, actions=floats, rewards=rewards.reshape(steps), dones=episode.dones.reshape(steps))
 
-        return replace(stream, episodes=episodes)
 
-    def _chosen(self, episode: Episode, place: str) -> Episode:
-        """Return an episode with the sensors that are wanted, under the names that are wanted."""
-        keys, names = self.options.keys or tuple(episode.sensors), self.options.rename
-        for key in (*keys, *names):
-            if key not in episode.sensors:
-                raise DataError(f"{place}: no {key!r} among {', '.join(episode.sensors)}")
-        sensors = {names.get(key, key): episode.sensors[key] for key in keys}
-        if len(sensors) < len(keys) or any(not name or "/" in name for name in sensors):
-            raise DataError(f"{place}: --rename gives {', '.join(names.values())}; expected new names without '/'")
-        if self.options.bgr:
-            sensors = {key: v[..., ::-1] if v.ndim == 4 and v.shape[3] == 3 else v for key, v in sensors.items()}
-        return replace(episode, sensors=sensors)
+def _chosen(episode: Episode, options: FormatOptions, place: str) -> Episode:
+    """Return an episode with the sensors that are wanted, under the names that are wanted."""
+    keys, names = options.keys or tuple(episode.sensors), options.rename
+    for key in (*keys, *names):
+        if key not in episode.sensors:
+            raise DataError(f"{place}: no {key!r} among {', '.join(episode.sensors)}")
+    sensors = {names.get(key, key): episode.sensors[key] for key in keys}
+    if len(sensors) < len(keys) or any(not name or "/" in name for name in sensors):
+        raise DataError(f"{place}: --rename gives {', '.join(names.values())}; expected new names without '/'")
+    if options.bgr:
+        sensors = {key: v[..., ::-1] if v.ndim == 4 and v.shape[3] == 3 else v for key, v in sensors.items()}
+    return replace(episode, sensors=sensors)
 
-    def _rewarded(self, episode: Episode, index: int, source: Path) -> Episode:
-        """Return an episode with the rewards, not yet shifted, and the ends that are wanted."""
-        rule, rewards, dones = self.options.reward, episode.rewards, episode.dones
-        if rule != "recorded" and self.options.reward_key is None:
-            rewards = _paid(rule, episode, index, source)
-        if self.options.dones == "last":
-            dones = np.arange(len(episode)) == len(episode) - 1
-        return replace(episode, rewards=rewards, dones=dones)
+
+def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path) -> Episode:
+    """Return an episode with the rewards, not yet shifted, and the ends that are wanted."""
+    rule, rewards, dones = options.reward, episode.rewards, episode.dones
+    if rule != "recorded" and options.reward_key is None:
+        rewards = _paid(rule, episode, index, source)
+    if options.dones == "last":
+        dones = np.arange(len(episode)) == len(episode) - 1
+    return replace(episode, rewards=rewards, dones=dones)
 
 
 def total(episode: Episode) -> float:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pixelrl.datasets.convert.dataset_stream import DroppedFields, FormatOptions
 from pixelrl.datasets.convert.formats import FORMATS, guess_source
-from pixelrl.datasets.convert.rules import RewardSums, Rules
+from pixelrl.datasets.convert.rules import RewardSums, apply_rules
 from pixelrl.runtime.errors import PixelrlError
 from tests.datasets.convert.recordings import RECORDINGS
 from tests.datasets.test_fuzz import BYTES, CHANGES, DTYPES, SETTINGS, Reader, change, damage_bytes, serve
@@ -27,7 +27,7 @@ def judge(path: Path, kind: str) -> str:
     try:
         for name in {guess_source(path), kind}:
             source = FORMATS[name].read(path, DroppedFields(), options)
-            stream = Rules.of(options).apply(source, path, DroppedFields(), RewardSums())
+            stream = apply_rules(source, options, path, DroppedFields(), RewardSums())
             for episode in stream.episodes():
                 steps = len(episode)
                 assert episode.actions.ndim == 2 and episode.actions.dtype.kind == "f"

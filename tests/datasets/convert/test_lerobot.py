@@ -16,7 +16,7 @@ from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields
 from pixelrl.datasets.convert.lerobot_info import EXTRAS_PATH
 from pixelrl.datasets.convert.lerobot_reader import read_lerobot
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot, write_lerobot
-from pixelrl.datasets.convert.rules import RewardSums, Rules
+from pixelrl.datasets.convert.rules import RewardSums, apply_rules
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -74,7 +74,7 @@ def foreign(root: Path) -> Path:
 def read(root: Path, **options: Any) -> tuple[list[Episode], DroppedFields]:
     dropped = DroppedFields()
     given = FormatOptions(**options)
-    stream = Rules.of(given).apply(read_lerobot(root, dropped, given), root, dropped, RewardSums())
+    stream = apply_rules(read_lerobot(root, dropped, given), given, root, dropped, RewardSums())
     return list(stream.episodes()), dropped
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pixelrl.datasets.convert.conversion import convert_dataset
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
-from pixelrl.datasets.convert.rules import REPEATED, RewardSums, Rules, parse_renames
+from pixelrl.datasets.convert.rules import REPEATED, RewardSums, apply_rules, parse_renames
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -37,7 +37,7 @@ def ruled(*episodes: Episode, **options: Any) -> tuple[list[Episode], DroppedFie
     dims = (ActionDim(name="x"), ActionDim(name="y"))
     stream = DatasetStream(episodes=lambda: iter(episodes), count=len(episodes), env_args={}, action_dims=dims)
     dropped, sums = DroppedFields(), RewardSums()
-    changed = Rules.of(FormatOptions(**options)).apply(stream, Path("a.hdf5"), dropped, sums)
+    changed = apply_rules(stream, FormatOptions(**options), Path("a.hdf5"), dropped, sums)
     return list(changed.episodes()), dropped, sums
 
 
