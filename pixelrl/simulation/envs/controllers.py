@@ -139,7 +139,18 @@ def reorder(actions: NDArray[Any], robosuite_env: Any) -> NDArray[Any]:
     """Return actions `[N, A]` of robosuite 1.4 in the order of 1.5, for the robots of an environment.
 
     A two-armed robot's action was right arm, right gripper, left arm, left gripper; now the grippers come last.
+
+    Raises:
+        SimulationError: two-armed actions of another size than the environment's: nobody knows whose each number is.
     """
+    size = robosuite_env.action_dim
+    if actions.shape[1] != size:
+        if all(len(robot.arms) == 1 for robot in robosuite_env.robots):
+            return actions  # in the same order, under another controller
+        raise SimulationError(
+            f"two-armed actions of {actions.shape[1]} numbers in the order of robosuite 1.4; the task takes {size}: "
+            "they can be brought into the order of 1.5 only with their own controllers"
+        )
     taken: list[int] = []
     offset = 0
     for robot in robosuite_env.robots:

@@ -76,8 +76,7 @@ def render_raw_episode(
     Args:
         env: of the task of the recording; it keeps the recording's scene.
         recording: what was recorded.
-        replay: play the actions too. Without, the last action is dropped if nobody recorded the state after it, and
-            the actions' order is the recorded one.
+        replay: play the actions too. Without, the last action is dropped if nobody recorded the state after it.
         heartbeat: called at each step.
 
     Raises:
@@ -86,11 +85,11 @@ def render_raw_episode(
     scene = _load(env, recording)
     states, actions, paths = recording.states, recording.actions, None
     facts: dict[str, Any] = {}
+    if replay and actions.shape[1] != (size := env.robosuite.action_dim):
+        raise SimulationError(f"actions of {actions.shape[1]} numbers; the task takes {size}")
+    if recording.old:
+        actions = reorder(actions, env.robosuite)
     if replay:
-        size = env.robosuite.action_dim
-        if actions.shape[1] != size:
-            raise SimulationError(f"actions of {actions.shape[1]} numbers; the task takes {size}")
-        actions = reorder(actions, env.robosuite) if recording.old else actions
         paths = _replay(env, states, actions, heartbeat)
         if len(states) == len(actions):
             states = np.concatenate([states, paths[0][-1:]])

@@ -116,7 +116,12 @@ def test_grippers_of_a_robot_with_two_arms_come_last() -> None:
     )
     # right arm 1 2, right gripper 3, left arm 4 5, left gripper 6, then the other robot
     recorded = np.array([[1.0, 2, 3, 4, 5, 6, 7, 8]])
-    assert reorder(recorded, SimpleNamespace(robots=[two, one])).tolist() == [[1, 2, 4, 5, 3, 6, 7, 8]]
+    env = SimpleNamespace(robots=[two, one], action_dim=8)
+    assert reorder(recorded, env).tolist() == [[1, 2, 4, 5, 3, 6, 7, 8]]
+    with pytest.raises(SimulationError, match=r"two-armed actions of 7 numbers .*; the task takes 8: "):
+        reorder(recorded[:, :7], env)
+    alone = SimpleNamespace(robots=[one], action_dim=2)
+    assert reorder(recorded[:, :3], alone).tolist() == [[1, 2, 3]], "one arm's order is the same in both"
 
 
 @pytest.mark.parametrize(
