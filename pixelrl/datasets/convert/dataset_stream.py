@@ -55,6 +55,23 @@ class DatasetStream:
     masks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+def describe(stream: DatasetStream) -> dict[str, Any]:
+    """Return what a data set is besides its episodes, as JSON values."""
+    dims = [asdict(dim) for dim in stream.action_dims]
+    return {"env_args": dict(stream.env_args), "action_dims": dims, "masks": dict(stream.masks)}
+
+
+def described(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `DatasetStream` that `describe` told.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it told something else.
+    """
+    dims = tuple(ActionDim(**dim) for dim in said["action_dims"])
+    masks = {name: tuple(int(index) for index in held) for name, held in said["masks"].items()}
+    return {"env_args": dict(said["env_args"]), "action_dims": dims, "masks": masks}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions:
     """What some of the formats leave open, and what is changed on the way; see `pixelrl convert --help`.
@@ -135,9 +152,7 @@ class Fingerprint:
         self.shapes: dict[str, str] = {}
         self._episodes = 0
         self._hashes: dict[str, Any] = {}
-        dims = [asdict(dim) for dim in stream.action_dims]
-        about = {"env_args": dict(stream.env_args), "action_dims": dims, "masks": dict(stream.masks)}
-        for name, value in about.items():
+        for name, value in describe(stream).items():
             self._add(name, _canonical(value))
 
     def add(self, episode: Episode) -> None:

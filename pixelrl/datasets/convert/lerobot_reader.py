@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, described
 from pixelrl.datasets.convert.lerobot_info import (
     EXTRAS_PATH,
     INDICES,
@@ -33,7 +33,6 @@ from pixelrl.datasets.convert.lerobot_info import (
 )
 from pixelrl.datasets.convert.pictures import decode_picture, decode_video
 from pixelrl.datasets.episode import Episode
-from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
 REWARD = "next.reward"
@@ -69,12 +68,12 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions | No
             yield episode if own is None or extra is None else own.restore(episode, extra, place)
 
     if own is not None:
-        about, dims, masks = own.env_args, own.action_dims, own.masks
+        about = own.about
     else:
         names = {name: feature.names for name, feature in info.vectors.items()}
-        about = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
-        dims, masks = action_dims(info.features["action"]), {}
-    return DatasetStream(episodes=episodes, count=len(rows), env_args=about, action_dims=dims, masks=masks)
+        env_args = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
+        about = {"env_args": env_args, "action_dims": action_dims(info.features["action"])}
+    return DatasetStream(episodes=episodes, count=len(rows), **about)
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:
@@ -217,10 +216,8 @@ class _Extras:
     """What pixelrl wrote beside LeRobot's files; it is believed only where it agrees with them."""
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self.path = path
-        self.env_args, self.layout = dict(about["env_args"]), (dict(about["state"]), dict(about["privileged"]))
-        self.action_dims = tuple(ActionDim(**dim) for dim in about["action_dims"])
-        self.masks = {name: tuple(int(index) for index in held) for name, held in about["masks"].items()}
+        self.path, self.about = path, described(about)
+        self.layout = dict(about["state"]), dict(about["privileged"])
 
     @classmethod
     def read(cls, root: Path, rows: list[dict[str, Any]]) -> "_Extras":

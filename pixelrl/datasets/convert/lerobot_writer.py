@@ -11,14 +11,14 @@ https://huggingface.co/docs/lerobot/lerobot-dataset-v3
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, describe
 from pixelrl.datasets.convert.lerobot_info import (
     DATA_PATH,
     EPISODES_PATH,
@@ -262,9 +262,7 @@ class _Writer:
         row |= {f"last/{key}": encode_png(episode.sensors[key][-1]) for key in self.cameras}
         row |= {f"last/{key}": episode.sensors[key][-1].tolist() for key in (*self.state, *self.privileged)}
         if self.extras is None:
-            dims = [asdict(dim) for dim in self.stream.action_dims]
-            about = {"env_args": dict(self.stream.env_args), "action_dims": dims, "masks": dict(self.stream.masks)}
-            about |= {"state": self.state, "privileged": self.privileged}
+            about = describe(self.stream) | {"state": self.state, "privileged": self.privileged}
             self.extras = self._open(EXTRAS_PATH, pa.schema(fields, metadata={"pixelrl": json.dumps(about)}))
         self.extras.write_table(pa.Table.from_pylist([row], schema=self.extras.schema))
 

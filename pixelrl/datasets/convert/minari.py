@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import (
+    Budget,
+    DatasetStream,
+    DroppedFields,
+    FormatOptions,
+    describe,
+    described,
+)
 from pixelrl.datasets.convert.pictures import MODES, decode_picture, encode_png
 from pixelrl.datasets.convert.sensors import as_sensor
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, flags, has, json_attribute, members, open_file, where
 from pixelrl.datasets.hdf5.output import create_file
-from pixelrl.runtime.actions import ActionDim, unnamed_dims
+from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import write_json
 
@@ -73,7 +80,6 @@ def write_minari(root: Path, stream: DatasetStream, options: FormatOptions | Non
     limit = math.inf if beyond else 1.0
     shape = episode.actions.shape[1:]
     action = {"type": "Box", "dtype": str(episode.actions.dtype), "shape": list(shape)}
-    dims = [asdict(dim) for dim in stream.action_dims]
     metadata = {
         "total_episodes": count,
         "total_steps": steps,
@@ -83,7 +89,7 @@ def write_minari(root: Path, stream: DatasetStream, options: FormatOptions | Non
         "dataset_id": root.name,
         "minari_version": WRITTEN,
         "dataset_size": round((root / FILE).stat().st_size / 1e6, 1),
-        OURS: {"env_args": stream.env_args, "action_dims": dims, "masks": stream.masks},
+        OURS: describe(stream),
     }
     write_json(root / METADATA, metadata)
     return frozenset()
@@ -160,22 +166,18 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
                 group = child(file, f"episode_{index}")
                 yield _episode(group, leaves, int(action["shape"][0]), reward, budget, dropped)
 
-    about, dims, masks = _about(path, said, int(action["shape"][0]))
-    return DatasetStream(episodes=episodes, count=count, env_args=about, action_dims=dims, masks=masks)
+    return DatasetStream(episodes=episodes, count=count, **_about(path, said, int(action["shape"][0])))
 
 
-def _about(
-    path: Path, said: Mapping[str, Any], size: int
-) -> tuple[dict[str, Any], tuple[ActionDim, ...], dict[str, tuple[int, ...]]]:
-    """Return `env_args`, what actions mean, and masks: as pixelrl wrote them, else as Minari lets them be known."""
+def _about(path: Path, said: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """Return what else there is of a `DatasetStream`: as pixelrl wrote it, or as Minari lets it be known."""
     try:
         if OURS in said:
-            ours = said[OURS]
-            masks = {name: tuple(int(index) for index in held) for name, held in ours["masks"].items()}
-            return dict(ours["env_args"]), tuple(ActionDim(**dim) for dim in ours["action_dims"]), masks
+            return described(said[OURS])
         spec = json.loads(said.get("env_spec") or "{}")
         name = str(spec.get("id") or said.get("dataset_id", ""))
-        return {"env_name": name, "type": 2, "env_kwargs": spec.get("kwargs") or {}}, unnamed_dims(size), {}
+        env_args = {"env_name": name, "type": 2, "env_kwargs": spec.get("kwargs") or {}}
+        return {"env_args": env_args, "action_dims": unnamed_dims(size)}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: env_spec or {OURS} is not as expected ({str(error)[:80]})") from error
 
