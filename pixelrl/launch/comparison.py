@@ -100,7 +100,7 @@ def read_method(name: str) -> Method:
             evaluation["success_rate"], [(each["success"], each["seed"]) for each in evaluation["outcomes"]]
         except FileNotFoundError as error:
             raise PixelrlError(f"{file}: no such file; `pixelrl evaluate {path}` writes it") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise PixelrlError(f"{file}: not an evaluation that `pixelrl evaluate` wrote ({error!r})") from error
         evaluations.append(evaluation)
     return Method(name=name, evaluations=tuple(evaluations))

@@ -12,14 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
-from pixelrl.launch.provenance import cores
+from pixelrl.launch.console import deferred_interrupt, progress_bar
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training.metrics_log import read_metrics
-from pixelrl.training.run_directory import checkpoint_path, pick_device
 
 POLL = 0.5
 """Between two looks at how far the trainings are. [s]"""
@@ -118,56 +115,3 @@ def terminate(processes: Iterable[Process]) -> None:
             process.wait(GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def train_seeds(
-    recipe: str,
-    words: Sequence[str],
-    seeds: Sequence[int],
-    out: Path,
-    *,
-    steps: int,
-    device: str,
-    threads: int | None,
-    resume: bool,
-) -> None:
-    """Train each seed into a folder of its own, `out/seed0` and so on; one that fails stops no other.
-
-    On the CPU as many at a time as the cores allow, in the order given; on GPUs all at once, the GPUs taking turns.
-
-    `words` are the options that all have in common; the rest is what they say, as `Train` has it.
-
-    Raises:
-        PixelrlError: a seed given twice, a run that is there already, or seeds that failed.
-    """
-    if len({*seeds}) < len(seeds):
-        raise PixelrlError(f"--seeds {' '.join(map(str, seeds))}: one of them is there twice; expected different ones")
-    for seed in seeds:
-        run = out / f"seed{seed}"
-        if checkpoint_path(run).exists() and not resume:
-            raise PixelrlError(f"{run}: holds a run already; add --resume to go on with it, or choose another --out")
-    devices = devices_for(device)
-    trainings = [
-        Training(
-            recipe=recipe,
-            options=(*words, "--seeds", "--seed", str(seed), "--device", devices[index % len(devices)]),
-            out=out / f"seed{seed}",
-            steps=steps,
-            title=f"seed {seed}",
-        )
-        for index, seed in enumerate(seeds)
-    ]
-    workers = cores() if threads is None else max(1, cores() // threads)
-    if devices != ["cpu"]:
-        workers = max(workers, len(seeds))
-    console = plain_console()
-    run_trainings(trainings, workers=workers, console=console, stop_at_failure=False)
-    console.print(f"{out}: {len(seeds)} seeds trained, each in a folder of its own: {out}/seed*")
-
-
-def devices_for(name: str) -> list[str]:
-    """Return the devices that trainings are to take in turn: the one that is named, or all GPUs."""
-    device = pick_device(name)
-    if device.type != "cuda" or device.index is not None:
-        return [str(device)]
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]

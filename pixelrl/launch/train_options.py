@@ -1,15 +1,20 @@
 """From the words behind `pixelrl train` to what they ask for: a training, several side by side, or a profile."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import tyro
 
 from pixelrl.launch.commands.train import Train
 from pixelrl.launch.console import plain_console
+from pixelrl.launch.provenance import cores
 from pixelrl.launch.recipe_options import choose_encoder, recipe_registry
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.torchrun import SCRIPTS, joined, require_one_rank, set_threads, speaking
+from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.training.resume import find_previous_run
 from pixelrl.training.run_directory import pick_device
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
@@ -38,12 +43,15 @@ def train_command(arguments: list[str]) -> None:
     name, *words = arguments or [""]
     if name in RECIPES:
         options = parse(name, words)
-        if options.seeds:
-            train_side_by_side(name, words, options)
-        elif options.profile:
-            profile(options)
-        else:
+        if not (options.seeds or options.profile):
             options()
+            return
+        with joined(options.device) as (distributed, _):
+            require_one_rank(distributed)
+        if options.seeds:
+            train_seeds(name, words, options)
+        else:
+            profile(options)
     elif name and not name.startswith("-"):
         raise PixelrlError(f"there is no recipe {name!r}, but: {', '.join(RECIPES)}")
     else:
@@ -68,33 +76,54 @@ def parse(name: str, words: list[str]) -> TrainOptions:
     )
 
 
-def train_side_by_side(name: str, words: list[str], options: TrainOptions) -> None:
-    """Train a recipe with each of `--seeds`, as `words` say."""
-    from pixelrl.launch.parallel_runs import train_seeds
+def train_seeds(name: str, words: Sequence[str], options: TrainOptions) -> None:
+    """Train a recipe with each of `--seeds`, as `words` say, into a folder of its own; one that fails stops no other.
 
-    with joined(options.device) as (distributed, _):
-        require_one_rank(distributed)
-        train_seeds(
-            name,
-            [*words, *(("--memory", "cache") if options.memory == "auto" else ())],
-            options.seeds,
-            options.out,
+    On the CPU as many at a time as the cores allow, in the order given; on GPUs all at once, the GPUs taking turns.
+
+    Raises:
+        PixelrlError: a seed given twice, a run that is there already, or seeds that failed.
+    """
+    from pixelrl.launch.parallel_runs import Training, run_trainings
+
+    seeds, out = options.seeds, options.out
+    if len({*seeds}) < len(seeds):
+        raise PixelrlError(f"--seeds {' '.join(map(str, seeds))}: one of them is there twice; expected different ones")
+    for seed in seeds if not options.resume else ():
+        find_previous_run(out / f"seed{seed}", options.recipe, resume=False)
+    devices = devices_for(options.device)
+    common = [*words, *(("--memory", "cache") if options.memory == "auto" else ()), "--seeds"]
+    trainings = [
+        Training(
+            recipe=name,
+            options=(*common, "--seed", str(seed), "--device", devices[index % len(devices)]),
+            out=out / f"seed{seed}",
             steps=options.recipe.steps,
-            device=options.device,
-            threads=None if options.threads == "auto" else options.threads,
-            resume=options.resume,
+            title=f"seed {seed}",
         )
+        for index, seed in enumerate(seeds)
+    ]
+    workers = cores() if options.threads == "auto" else max(1, cores() // options.threads)
+    if devices != ["cpu"]:
+        workers = max(workers, len(seeds))
+    console = plain_console()
+    run_trainings(trainings, workers=workers, console=console, stop_at_failure=False)
+    console.print(f"{out}: {len(seeds)} seeds trained, each in a folder of its own: {out}/seed*")
+
+
+def devices_for(name: str) -> list[str]:
+    """Return the devices that trainings are to take in turn: the one that is named, or all GPUs."""
+    device = pick_device(name)
+    if device.type != "cuda" or device.index is not None:
+        return [str(device)]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
 def profile(options: TrainOptions) -> None:
     """Tell where the time of a step goes."""
     from pixelrl.launch.profile import profile_training
 
-    with joined(options.device) as (distributed, name):
-        require_one_rank(distributed)
-        device, console = pick_device(name), plain_console()
-        set_threads(options.threads, device, None)
-        mixture = options.load(device, distributed, console)
-        profile_training(
-            options.recipe, mixture, options.out, device=device, execution=options.execution, console=console
-        )
+    device, console = pick_device(options.device), plain_console()
+    set_threads(options.threads, device, None)
+    mixture = options.load(device, SINGLE_PROCESS, console)
+    profile_training(options.recipe, mixture, options.out, device=device, execution=options.execution, console=console)

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 
 from pixelrl.launch import parallel_runs
 from pixelrl.launch.cli import main
-from pixelrl.launch.parallel_runs import Training, devices_for, run_trainings, steps_done, train_seeds
-from pixelrl.launch.train_options import train_command
+from pixelrl.launch.parallel_runs import Training, run_trainings, steps_done
+from pixelrl.launch.train_options import devices_for, train_command
 from pixelrl.runtime.errors import PixelrlError
 from tests.dots import write_dots
 
@@ -113,12 +113,11 @@ def test_seeds_take_turns_on_all_gpus(begun: list[Training], tmp_path: Path, mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_for("cuda:1") == ["cuda:1"] and devices_for("cpu") == ["cpu"]
-    options = {"steps": 6, "device": "auto", "threads": None, "resume": False}
-    train_seeds("cog", ["--gamma=0.9"], (4, 5, 6), tmp_path, **options)  # type: ignore[arg-type]
+    words = ["--gamma=0.9", "--task=a.hdf5", f"--out={tmp_path}", "--seeds", "4", "5", "6", "--memory=ram"]
+    train_command(["cog", *words])
     assert [each.out for each in begun] == [tmp_path / f"seed{seed}" for seed in (4, 5, 6)]
-    shared = ("--gamma=0.9", "--seeds", "--seed")
     assert [each.options for each in begun] == [
-        (*shared, str(seed), "--device", f"cuda:{gpu}") for seed, gpu in ((4, 0), (5, 1), (6, 0))
+        (*words, "--seeds", "--seed", str(seed), "--device", f"cuda:{gpu}") for seed, gpu in ((4, 0), (5, 1), (6, 0))
     ]
 
 
