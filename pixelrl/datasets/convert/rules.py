@@ -50,7 +50,7 @@ def apply_rules(
             episode = _checked(recorded, place)
             sums.recorded += total(episode)
             episode = _rewarded(_chosen(episode, options, place), options, index, source)
-            in_the_goal = bool(episode.rewards[-1] > 0 or episode.dones[-1])
+            in_the_goal = _ends_in_the_goal(episode)
             if shift:
                 episode = replace(episode, rewards=(episode.rewards + shift).astype(np.float32))
             sums.ruled += total(episode)
@@ -100,6 +100,12 @@ def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path
     if options.dones == "last":
         dones = np.arange(len(episode)) == len(episode) - 1
     return replace(episode, rewards=rewards, dones=dones)
+
+
+def _ends_in_the_goal(episode: Episode) -> bool:
+    """Tell whether the last step is paid, done, or the free one of an episode whose steps cost."""
+    last, free = episode.rewards[-1], episode.rewards.max() == 0 > episode.rewards.min()
+    return bool(last > 0 or episode.dones[-1] or (free and last == 0))
 
 
 def total(episode: Episode) -> float:

@@ -49,6 +49,13 @@ def test_the_last_step_is_kept_where_it_ends_in_the_goal() -> None:
     assert sums == RewardSums(recorded=1, ruled=1, dropped=0)
 
 
+def test_the_last_step_is_kept_where_it_alone_is_free() -> None:
+    """Costs of a step, and none in the goal."""
+    came, dropped, sums = ruled(episode([-1, -1, 0]), episode([-1, -1, -1]), episode([-0.5, -0.2]))
+    assert [len(held) for held in came] == [3, 2, 1] and dropped[REPEATED] == 1
+    assert sums.dropped == pytest.approx(-1.2)
+
+
 def test_the_last_step_can_be_repeated_or_dropped_always() -> None:
     came, _, sums = ruled(episode([0, 0]), episode([0, 1]), last_step="repeat")
     assert [len(held) for held in came] == [2, 2] and sums.dropped == 0
