@@ -41,6 +41,7 @@ def test_unexpected_error_shows_its_traceback_only_with_debug(
         (("evaluate", "nowhere"), "nowhere: not a run"),
         (("export", "nowhere", "--out", "x"), "nowhere: not a run"),
         (("collect", "pick-place-trya", "prior", "--out", "x.hdf5"), "pick-place-tray"),
+        (("collect", "mimicgen:Stack_D0", "prior", "--out", "x.hdf5"), "only, not for mimicgen:Stack_D0"),
         (("collect", "pick-place-tray", "prayer", "--out", "x.hdf5", "--episodes", "1"), "prior"),
         (("inspect", "nothing.hdf5"), "nothing.hdf5"),
         (("train", "quick_bc", "--task", "nothing.hdf5", "--out", "x"), "nothing.hdf5"),

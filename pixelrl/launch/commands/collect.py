@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import Drawing, WorkerOptions, nodes_of
 from pixelrl.launch.provenance import Provenance
+from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.runtime.seeding import derive
@@ -54,11 +55,12 @@ class Collect(WorkerOptions):
         from pixelrl.datasets.hdf5.access import parts_folder
         from pixelrl.datasets.hdf5.writer import EpisodeWriter, remove_merged
         from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-        from pixelrl.simulation.tasks.scripted.collect import collect
+        from pixelrl.simulation.tasks.scripted.collect import collect, scripts
 
         remove_merged(self.out)
         if self.out.exists():
             raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")
+        scripts(TASK_NAMES.get(self.task, self.task))  # before an environment is made
         provenance, console, parts = Provenance(seed=self.seed), plain_console(), parts_folder(self.out)
         options = {"distractor": True} if self.distractor else {}
         env_args = default_env_args(self.task, size=self.size, drawing=self.drawing, **options)
