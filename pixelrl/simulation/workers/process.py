@@ -17,10 +17,10 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-import pixelrl
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.simulation.envs.opengl import draw_on
 from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.version import __version__
 
 PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")
 """What decides results, besides Python and our own code."""
@@ -114,13 +114,13 @@ def at_most_every(tell: Callable[[], None], interval: float = HEARTBEAT_INTERVAL
 
 def software() -> dict[str, str]:
     """Return the versions of all that decides results, and a hash of our own code, which changes between versions."""
-    found = {"Python": platform.python_version(), "pixelrl": pixelrl.__version__}
+    found = {"Python": platform.python_version(), "pixelrl": __version__}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "(missing)"
-    root = Path(pixelrl.__file__).parent
+    root = Path(__file__).resolve().parents[2]
     code = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
