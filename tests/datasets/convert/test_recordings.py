@@ -1,6 +1,7 @@
 """Data sets of others, laid out as theirs are: seen for what they are, and converted with nothing lost unsaid."""
 
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from pixelrl.datasets.convert.rules import REPEATED
 from pixelrl.datasets.hdf5.reader import FileContents, read_contents
 from pixelrl.launch.commands.convert import FormatName
 from pixelrl.runtime.errors import DataError, PixelrlError
+from tests import ROOT
 from tests.datasets.convert.recordings import (
     STEPS,
     pictures,
@@ -307,3 +309,16 @@ def test_a_replay_buffer_that_does_not_fit_is_refused(
         assert message in str(caught.value) and str(source) in str(caught.value)
     else:
         convert(source)  # what is promised beyond the ends of the episodes is not read
+
+
+def test_an_own_format_is_a_reader_as_the_docs_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    (tmp_path / "recordings").mkdir()
+    rewards = np.eye(STEPS)[-1]
+    held = {"frames": pictures(0), "joints": np.zeros((STEPS, 6)), "actions": np.zeros((STEPS, 6)), "rewards": rewards}
+    np.savez(tmp_path / "recordings/a.npz", **held)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pixelrl.datasets.convert.formats.FORMATS", formats := dict(FORMATS))
+    monkeypatch.setattr("pixelrl.datasets.convert.conversion.FORMATS", formats)
+    exec(code, {})
+    assert read_contents(tmp_path / "mine.hdf5").demos == {"demo_0": STEPS}
