@@ -128,7 +128,6 @@ class _Actors(Members[_Actor]):
         super().__init__(queue, sent, time_limit)
         self._pool, self._ray = pool, _ray()
         self._sent = self._ray.put(sent)
-        self._heard = time.monotonic()
         environment = {
             "MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl"),
             "OMP_NUM_THREADS": "1",  # a core each
@@ -144,7 +143,7 @@ class _Actors(Members[_Actor]):
     def spawn(self, number: int) -> None:
         """Start an actor; it waits for a CPU."""
         actor = self._actor.remote(self._pool.describe, self._sent, number, self.time_limit)
-        place = actor.node.remote()  # calls are answered in their order
+        place, self._heard = actor.node.remote(), time.monotonic()  # calls are answered in their order
         self.workers[number] = _Actor(actor=actor, place=place, call=actor.open.remote(), deadline=math.inf)
 
     def send(self, worker: _Actor, task: Task[Any]) -> None:
@@ -210,7 +209,7 @@ class _Actors(Members[_Actor]):
                 self._replace(number, f"the node {worker.node[:12]} is gone")
             elif not worker.ready and worker.deadline < now:
                 self._replace(number, f"it did not open within {limit:g} s")
-        if not self.busy() and now - self._heard > limit:
+        if all(worker.node is None for worker in self.workers.values()) and now - self._heard > limit:
             message = f"no worker of the Ray cluster started within {limit:g} s"
             raise SimulationError(f"{message}; are its CPUs taken by other jobs?")
 
