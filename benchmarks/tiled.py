@@ -40,7 +40,7 @@ class TiledCritic(Critic):
         actions = action if action.dim() == 3 else action.unsqueeze(0)
         count = len(actions)
         again = super().embed_state(super().encode(tile(state.obs, count)))
-        value, features = super().q_values(again, actions.flatten(0, 1))
+        value, features, _ = super().q_values(again, actions.flatten(0, 1))
         if action.dim() == 2:
             return CriticOutput(value, features)
         return CriticOutput(

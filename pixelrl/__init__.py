@@ -27,6 +27,7 @@ __all__ = [
     "Episode",
     "EpisodeWriter",
     "ExportedPolicy",
+    "HLGauss",
     "ImpalaCNN",
     "Learner",
     "LoadedPolicy",

@@ -29,6 +29,7 @@ from pixelrl.learning.batch import Observation as Observation
 from pixelrl.learning.batch import Spec as Spec
 from pixelrl.learning.context import Term as Term
 from pixelrl.learning.context import UpdateContext as UpdateContext
+from pixelrl.learning.critic_forms import HLGauss as HLGauss
 from pixelrl.learning.learner import Learner as Learner
 from pixelrl.learning.recipe import Recipe as Recipe
 from pixelrl.learning.weights import AtMost as AtMost

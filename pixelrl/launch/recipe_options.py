@@ -1,5 +1,6 @@
 """Every value of a recipe as an option of the command line: `--gamma`, `--critic.cql.weight`, `--encoder.features`."""
 
+from collections.abc import Callable
 from dataclasses import is_dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -8,25 +9,34 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from pixelrl.launch.recipes import ENCODERS
 from pixelrl.learning.context import Term
+from pixelrl.learning.critic_forms import HLGauss, Scalar
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import Weight
 from pixelrl.runtime.errors import PixelrlError
 
+PARTS: dict[str, dict[str, Callable[[], Any]]] = {
+    "encoder": {**ENCODERS},
+    "form": {"scalar": Scalar, "hl_gauss": HLGauss},
+}
+"""Parts of a recipe that may be of several classes, by the option's name: `--encoder drq`, `--form hl_gauss`."""
 
-def choose_encoder(recipe: Recipe, words: list[str]) -> tuple[Recipe, list[str]]:
-    """Take `--encoder NAME` out of the options, and return the recipe with that encoder, whose options the rest has.
+
+def choose_parts(recipe: Recipe, words: list[str]) -> tuple[Recipe, list[str]]:
+    """Take `--encoder NAME` and the like out of the options; return the recipe with those parts, whose options stay.
 
     Raises:
-        PixelrlError: an unknown encoder.
+        PixelrlError: an unknown part.
     """
-    if "--encoder" not in words:
-        return recipe, words
-    at = words.index("--encoder")
-    name = "".join(words[at + 1 : at + 2])
-    if name not in ENCODERS:
-        raise PixelrlError(f"--encoder: there is no encoder {name!r}, but: {', '.join(ENCODERS)}")
-    return replace(recipe, encoder=ENCODERS[name]()), words[:at] + words[at + 2 :]
+    for part, kinds in PARTS.items():
+        if f"--{part}" not in words:
+            continue
+        at = words.index(f"--{part}")
+        name = "".join(words[at + 1 : at + 2])
+        if name not in kinds:
+            raise PixelrlError(f"--{part}: there is no {part} {name!r}, but: {', '.join(kinds)}")
+        recipe, words = replace(recipe, **{part: kinds[name]()}), words[:at] + words[at + 2 :]
+    return recipe, words
 
 
 def recipe_registry() -> ConstructorRegistry:

@@ -9,7 +9,7 @@ import tyro
 from pixelrl.launch.commands.train import Train
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import cores
-from pixelrl.launch.recipe_options import choose_encoder, recipe_registry
+from pixelrl.launch.recipe_options import choose_parts, recipe_registry
 from pixelrl.launch.recipes import ENCODERS, RECIPES
 from pixelrl.launch.torchrun import SCRIPTS, joined, require_one_rank, set_threads, speaking
 from pixelrl.runtime.distributed import SINGLE_PROCESS
@@ -64,7 +64,7 @@ def parse(name: str, words: list[str]) -> TrainOptions:
     Raises:
         PixelrlError: an unknown encoder.
     """
-    recipe, words = choose_encoder(RECIPES[name](), words)
+    recipe, words = choose_parts(RECIPES[name](), words)
     return tyro.cli(
         TrainOptions,
         default=TrainOptions(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING),

@@ -69,5 +69,5 @@ def load_training_data(
     for line in mixture.ledger.lines():
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if recipe.critic:
-        check_values(mixture, target_range_of(recipe.critic))
+        check_values(mixture, target_range_of(recipe))
     return mixture

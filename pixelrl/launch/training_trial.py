@@ -94,7 +94,7 @@ def _read_alone(options: TrainOptions, console: Console) -> None:
     )
     for line in mixture.ledger.lines():
         console.print(Text(line))
-    target_range = target_range_of(recipe.critic)
+    target_range = target_range_of(recipe)
     if target_range is not None and mixture.largest_reward:
         try:
             check_range(mixture, target_range)

@@ -12,6 +12,7 @@ from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.augment import augment
 from pixelrl.learning.backup import Backup, aggregated
 from pixelrl.learning.batch import Batch, Metrics, Observation
+from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import Noise
@@ -170,6 +171,11 @@ class UpdateContext:
         if self.backup.action == "returns":
             return self.batch.return_to_go
         return self.batch.reward + self.batch.discount * self.next_value
+
+    @shared
+    def form(self) -> CriticForm:
+        """What the critics put out."""
+        return self.networks.critic.head.form
 
     @shared
     def ensemble(self) -> int:

@@ -1,11 +1,16 @@
 """The critic's head: from encodings and actions to Q, E critics side by side."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from pixelrl.learning.critic_forms import CriticForm, Scalar
+
+Place = Literal["before", "after"]
 
 FINAL_LAYER = 1e-4
 """COG starts its last layers near zero: uniform in +-1e-4."""
@@ -16,11 +21,13 @@ class CriticOutput(NamedTuple):
 
     Attributes:
         value: Q, float32 `[E, N, B]` for N actions a state (or `[E, B]` for one).
-        features: phi, the last hidden layer, after its non-linearity, `[E, N, B, F]` (or `[E, B, F]`).
+        features: phi, what the last linear layer multiplies, `[E, N, B, F]` (or `[E, B, F]`).
+        outputs: what Q is made of, float32 `[E, N, B, K]` (or `[E, B, K]`), where it is more than a number.
     """
 
     value: Tensor
     features: Tensor
+    outputs: Tensor | None = None
 
 
 class EnsembleLinear(nn.Module):
@@ -56,16 +63,45 @@ class EnsembleNorm(nn.Module):
 
 
 class CriticHead(nn.Module):
-    """E multi-layer perceptrons from (encoding, action) to Q."""
+    """E multi-layer perceptrons from (encoding, action) to Q.
 
-    def __init__(self, features: int, actions: int, hidden: tuple[int, ...], ensemble: int, layer_norm: bool) -> None:
+    Args:
+        features: of the encoding.
+        actions: dimensions of the action.
+        hidden: widths of the hidden layers.
+        ensemble: E.
+        layer_norm: normalise each hidden layer.
+        layer_norm_place: before its non-linearity (SEEM, RLPD) or after it (ReBRAC, FQL): then phi has mean 0.
+        feature_norm: divide phi by its length (arXiv 2211.15144), after which the last layer starts a thousand times
+            larger, or Q could hardly grow.
+        form: what is put out.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        actions: int,
+        hidden: tuple[int, ...],
+        ensemble: int,
+        layer_norm: bool,
+        *,
+        layer_norm_place: Place = "before",
+        feature_norm: bool = False,
+        form: CriticForm | None = None,
+    ) -> None:
         super().__init__()
+        self.form = Scalar() if form is None else form
+        self.layer_norm_place, self.feature_norm = layer_norm_place, feature_norm
         bound = 1 / math.sqrt(features + actions)
         self.from_state = EnsembleLinear(ensemble, features, hidden[0], bound=bound)
         self.from_action = EnsembleLinear(ensemble, actions, hidden[0], bias=False, bound=bound)
         self.layers = nn.ModuleList(EnsembleLinear(ensemble, below, above) for below, above in pairwise(hidden))
         self.norms = nn.ModuleList(EnsembleNorm(ensemble, width) if layer_norm else nn.Identity() for width in hidden)
-        self.last = EnsembleLinear(ensemble, hidden[-1], 1, bound=FINAL_LAYER)
+        bound = FINAL_LAYER * (1000 if feature_norm else 1)
+        self.last = EnsembleLinear(ensemble, hidden[-1], self.form.outputs, bound=bound)
+        if (start := self.form.start()) is not None and self.last.bias is not None:
+            with torch.no_grad():
+                self.last.bias.copy_(start.expand_as(self.last.bias))
 
     def forward(self, state: Tensor, action: Tensor) -> CriticOutput:
         """Judge N actions of each state.
@@ -77,9 +113,19 @@ class CriticHead(nn.Module):
         count, batch, _ = action.shape
         moved = self.from_action(action.reshape(1, count * batch, -1))
         x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
-        x = torch.relu(self.norms[0](x))
+        x = self._activated(x, self.norms[0], torch.relu)
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            x = torch.relu_(norm(layer(x)))  # in place: nobody wants what was there before
+            x = self._activated(layer(x), norm, torch.relu_)  # in place: nobody wants what was there before
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
-            value = self.last(x.float()).reshape(-1, count, batch)
-        return CriticOutput(value, x.reshape(-1, count, batch, x.shape[-1]))
+            if self.feature_norm:
+                x = x.float()
+                x = x / x.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+            outputs = self.last(x.float()).unflatten(1, (count, batch))
+            value = self.form.value(outputs)
+        features = x.unflatten(1, (count, batch))
+        return CriticOutput(value, features, outputs if self.form.outputs > 1 else None)
+
+    def _activated(self, x: Tensor, norm: nn.Module, relu: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return a hidden layer after its non-linearity."""
+        activated: Tensor = norm(relu(x)) if self.layer_norm_place == "after" else relu(norm(x))
+        return activated

@@ -197,6 +197,9 @@ def build_networks(recipe: Recipe, spec: Spec) -> Networks:
         critic_hidden=recipe.critic_hidden,
         actor_hidden=recipe.actor_hidden,
         layer_norm=recipe.layer_norm,
+        layer_norm_place=recipe.layer_norm_place,
+        feature_norm=recipe.feature_norm,
+        form=recipe.form,
     )
 
 

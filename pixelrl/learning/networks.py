@@ -12,7 +12,8 @@ from torch.profiler import record_function
 
 from pixelrl.learning.actors import Actor, SquashedGaussian
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.heads import CriticHead, CriticOutput
+from pixelrl.learning.critic_forms import CriticForm
+from pixelrl.learning.heads import CriticHead, CriticOutput, Place
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -62,8 +63,8 @@ class Critic(nn.Module):
         """Judge `[N, B, A]` or `[B, A]` actions in states from `embed_state`."""
         if action.dim() == 3:
             return CriticOutput(*self.head(state, action))
-        value, features = self.head(state, action.unsqueeze(0))
-        return CriticOutput(value.squeeze(1), features.squeeze(1))
+        value, features, outputs = self.head(state, action.unsqueeze(0))
+        return CriticOutput(value.squeeze(1), features.squeeze(1), None if outputs is None else outputs.squeeze(1))
 
 
 class Networks(nn.Module):
@@ -79,13 +80,25 @@ class Networks(nn.Module):
         critic_hidden: tuple[int, ...],
         actor_hidden: tuple[int, ...],
         layer_norm: bool,
+        layer_norm_place: Place = "before",
+        feature_norm: bool = False,
+        form: CriticForm | None = None,
     ) -> None:
         super().__init__()
 
         def critic() -> Critic:
             encoders = [encoder.build(spec) for _ in range(1 if shared else ensemble)]
             features = (encoders or [encoder.build(spec)])[0].features
-            head = CriticHead(features, spec.action_dim, critic_hidden, ensemble, layer_norm)  # type: ignore[arg-type]
+            head = CriticHead(
+                features,  # type: ignore[arg-type]
+                spec.action_dim,
+                critic_hidden,
+                ensemble,
+                layer_norm,
+                layer_norm_place=layer_norm_place,
+                feature_norm=feature_norm,
+                form=form,
+            )
             return Critic(encoders, head)
 
         self.critic, self.target = critic(), critic()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.context import Term
+from pixelrl.learning.critic_forms import CriticForm, Scalar
 from pixelrl.learning.networks import EncoderConfig
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
@@ -36,6 +37,12 @@ class Recipe:
     """widths of the actor's hidden layers"""
     layer_norm: bool = False
     """LayerNorm in the critic's hidden layers (SEEM, arXiv 2310.04411)"""
+    layer_norm_place: Literal["before", "after"] = "before"
+    """before the non-linearity (SEEM, RLPD) or after it (ReBRAC, FQL)"""
+    feature_norm: bool = False
+    """divide the critic's last hidden layer by its length (arXiv 2211.15144)"""
+    form: CriticForm = field(default_factory=Scalar)
+    """what a critic puts out: `scalar`, or `hl_gauss`, a histogram (arXiv 2403.03950)"""
 
     steps: int
     """gradient steps; with `final_lr` below 1 also the length of the cosine, when more are asked for later too"""

@@ -10,10 +10,10 @@ from pixelrl.learning.context import Term, UpdateContext
 
 @dataclass(frozen=True, kw_only=True)
 class TD(Term):
-    """Fit Q(s, a) to r + discount min_e Q_target(s', a'), a' ~ pi(s').
+    """Fit Q(s, a) to r + discount min_e Q_target(s', a'), a' ~ pi(s'), or as `Recipe.backup` says.
 
     sum_e mean_i (Q_e(s_i, a_i) - y_i)^2: clipped double Q-learning as in SAC (arXiv 1812.05905, eq. 5) without the
-    entropy in the backup, which COG leaves out.
+    entropy in the backup, which COG leaves out. Critics of another form than `Scalar` have a loss of their own.
 
     Attributes:
         target_range: bounds for y, where the task's rewards bound every return; None leaves y alone (as COG).
@@ -26,6 +26,6 @@ class TD(Term):
         target = context.td_target
         if self.target_range is not None:
             target = target.clamp(*self.target_range)
-        error = context.q_data.value - target
-        loss = error.square().mean(-1).sum()
-        return loss, {"target": target.mean(), "error": error.detach().abs().mean()}
+        data = context.q_data
+        loss = context.form.loss(data.outputs, data.value, target).mean(-1).sum()
+        return loss, {"target": target.mean(), "error": (data.value.detach() - target).abs().mean()}

@@ -18,6 +18,7 @@ from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.context import Term
+from pixelrl.learning.critic_forms import Scalar
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.actions import ActionDim
@@ -28,7 +29,7 @@ def configuration_classes(*more: type) -> dict[str, type]:
     """Return all classes that a configuration may be made of, by name: terms and encoders that are imported, too."""
     return {
         kind.__name__: kind
-        for base in (Recipe, Spec, ActionDim, AtMost, Backup, Term, PixelEncoder, *more)
+        for base in (Recipe, Spec, ActionDim, AtMost, Backup, Scalar, Term, PixelEncoder, *more)
         for kind in family(base)
     }
 

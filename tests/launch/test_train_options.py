@@ -12,6 +12,7 @@ from pixelrl.launch.recipes import RECIPES, cog, quick_cog_dr3
 from pixelrl.launch.source_options import parse_source
 from pixelrl.launch.train_options import TrainOptions, parse, train_command
 from pixelrl.learning.backup import Backup
+from pixelrl.learning.critic_forms import HLGauss, Scalar
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -66,6 +67,13 @@ def test_term_is_reached_by_its_name() -> None:
     assert recipe.actor[1] == Entropy(weight=AtMost(bound=-1.0))
     assert recipe.encoder == SmallCNN(features=64)
     assert recipe.warmup == base.warmup
+
+
+def test_form_of_the_critic_is_chosen_by_name() -> None:
+    assert options("quick_cog").recipe.form == Scalar()
+    assert options("quick_cog --form hl_gauss --form.bins 51").recipe.form == HLGauss(bins=51)
+    with pytest.raises(PixelrlError, match="--form: there is no form 'c51', but: scalar, hl_gauss"):
+        options("quick_cog --form c51")
 
 
 def test_backup_is_a_group_of_options() -> None:

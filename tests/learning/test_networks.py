@@ -50,7 +50,7 @@ def test_each_member_is_an_ordinary_perceptron_of_features_and_action(layer_norm
     head = CriticHead(features=7, actions=3, hidden=(16, 12, 8), ensemble=3, layer_norm=layer_norm)
     nn.init.normal_(head.last.weight)
     encoding, action = torch.randn(3, 5, 7), torch.randn(4, 5, 3)
-    value, features = head(head.from_state(encoding), action)
+    value, features, _ = head(head.from_state(encoding), action)
     assert value.shape == (3, 4, 5) and features.shape == (3, 4, 5, 8)
     for member in range(3):
         plain = plain_member(head, member, layer_norm=layer_norm)
@@ -75,7 +75,7 @@ def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
     assert encoding.shape[0] == (1 if shared else 2)
     state = critic.embed_state(encoding)
     actions = torch.rand(4, 6, 3, generator=seeded()) * 2 - 1
-    value, features = critic.q_values(state, actions)
+    value, features, _ = critic.q_values(state, actions)
     for n, action in enumerate(actions):
         alone = critic.q_values(state, action)
         torch.testing.assert_close(alone.value, value[:, n])
@@ -86,7 +86,7 @@ def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_single_row_keeps_its_dimension(batch: int) -> None:
     critic = make_networks().critic
-    value, features = judge(critic, observation(size=batch), torch.zeros(batch, 3))
+    value, features, _ = judge(critic, observation(size=batch), torch.zeros(batch, 3))
     assert value.shape == (2, batch) and features.shape == (2, batch, 8)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.critic_forms import HLGauss, Scalar
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.weights import AtMost
 from pixelrl.terms.awr import AdvantageWeighted
@@ -60,7 +61,7 @@ def rows(action: list[list[float]]) -> Batch:
 
 def td_update() -> UpdateContext:
     batch = replace(transitions(size=2), reward=torch.tensor([1.0, 0.0]), discount=torch.tensor([0.5, 0.0]))
-    return known(batch, q_data=judged([[1, 2], [3, 4]]), next_value=torch.tensor([4.0, 100.0]))
+    return known(batch, form=Scalar(), q_data=judged([[1, 2], [3, 4]]), next_value=torch.tensor([4.0, 100.0]))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,20 @@ def test_td_is_the_squared_bellman_error(
     value, metrics = TD(target_range=bounds)(td_update())
     assert value.item() == pytest.approx(loss)
     assert metrics["target"].item() == pytest.approx(sum(targets) / 2)
+
+
+def test_td_of_a_histogram_is_its_cross_entropy() -> None:
+    batch = replace(transitions(size=2), reward=torch.tensor([5.0, 4.5]), discount=torch.zeros(2))
+    outputs = torch.zeros(2, 2, 21, requires_grad=True)
+    form = HLGauss(bins=21)
+    update = known(
+        batch, form=form, q_data=CriticOutput(form.value(outputs), NOTHING, outputs), next_value=torch.zeros(2)
+    )
+    loss, metrics = TD()(update)
+    assert loss.item() == pytest.approx(2 * math.log(21), rel=1e-5)  # of a flat histogram, for both critics
+    assert metrics["error"].item() == pytest.approx(0.25, abs=1e-4)  # Q is 5 in the middle
+    (slope,) = torch.autograd.grad(loss, outputs)
+    torch.testing.assert_close(slope[0], (torch.full((2, 21), 1 / 21) - form.encode(torch.tensor([5.0, 4.5]))) / 2)
 
 
 def test_td_pulls_q_and_not_its_target() -> None:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
+from pixelrl.learning.critic_forms import HLGauss
 from pixelrl.learning.learner import Learner, build_networks
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
@@ -57,6 +58,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "critic": (TD(), CQL(calibrated=True), *PENALTIES),
     },
     "returns": {"backup": Backup(action="returns"), "actor": (MaximizeQ(normalize=True), BC(loss="squared_error"))},
+    "histogram": {"form": HLGauss(bins=21), "critic": (TD(), CQL(weight=0.1), DR3(weight=1e-3))},
+    "norms": {"layer_norm": True, "layer_norm_place": "after", "feature_norm": True},
     "best of four": {"backup": Backup(samples=4), "precision": "bf16"},
 }
 

@@ -1,9 +1,9 @@
 """Whether a critic can learn a value from the rewards of a mixture: `train` refuses here, and `inspect` tells."""
 
-from collections.abc import Sequence
-
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
+from pixelrl.learning.critic_forms import HLGauss
+from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import DataError
 
 
@@ -42,7 +42,8 @@ def check_range(mixture: Mixture, target_range: tuple[float, float]) -> None:
         least, most = ledger.bounds
         if low - slack <= least and most <= high + slack:
             continue
-        advice = f"--critic.td.target-range {min(low, least):.4g} {max(high, most):.4g} holds them"
+        wider = f"{min(low, least):.4g} {max(high, most):.4g}"
+        advice = f"--critic.td.target-range {wider} (with --form hl_gauss: --form.low, --form.high) holds them"
         if least < low - slack:
             advice = _shift(mixture, source)
         raise DataError(
@@ -57,6 +58,8 @@ def _shift(mixture: Mixture, source: Source) -> str:
     return f"--reward-shift {source.reward_shift - float(rewards.min()):g} makes a step cost nothing"
 
 
-def target_range_of(terms: Sequence[object]) -> tuple[float, float] | None:
-    """Return the range to which one of the critic's terms cuts its targets, if one does."""
-    return next((found for term in terms if (found := getattr(term, "target_range", None)) is not None), None)
+def target_range_of(recipe: Recipe) -> tuple[float, float] | None:
+    """Return the range to which a recipe cuts its targets, if it does: a term of the critic, or its histogram."""
+    if isinstance(recipe.form, HLGauss):
+        return recipe.form.low, recipe.form.high
+    return next((found for term in recipe.critic if (found := getattr(term, "target_range", None)) is not None), None)

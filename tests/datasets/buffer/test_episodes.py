@@ -153,7 +153,7 @@ def test_costs_beside_unrewarded_data_are_refused_and_the_shift_is_named(tmp_pat
 @pytest.mark.parametrize(
     ("rewards", "message"),
     [
-        ([1, 1, 1, 1.0], r"'task': returns reach from 1 to 1\.875, .* \[0, 1\]; --critic\.td\.target-range 0 1\.875"),
+        ([1, 1, 1, 1.0], r"'task': returns reach from 1 to 1\.875, .* \[0, 1\]; --critic\.td\.target-range 0 1\.875 "),
         ([-1, -1, -1, 0.0], r"'task': returns reach from -1\.75 to 0, .* \[0, 1\]; --reward-shift 1 makes"),
     ],
 )
