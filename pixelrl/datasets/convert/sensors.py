@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.convert.dataset_stream import Budget
 from pixelrl.datasets.convert.pictures import decode_pictures
-from pixelrl.datasets.hdf5.access import CHANNELS, child, dataset, members, where
+from pixelrl.datasets.hdf5.access import CHANNELS, SMALL, child, dataset, members, where
 from pixelrl.runtime.errors import DataError
 
 CODED = (b"\xff\xd8\xff", b"\x89PNG")
@@ -51,7 +51,8 @@ def _is_coded(item: h5py.Dataset) -> bool:
     """Tell whether a dataset holds pictures coded as bytes `[N]`."""
     vlen = h5py.check_vlen_dtype(item.dtype) == np.uint8
     text = item.dtype.kind == "V" or h5py.check_string_dtype(item.dtype) is not None
-    small = item.dtype.itemsize <= item.file.id.get_filesize()
+    chunk = (item.chunks or (0,))[0] * item.dtype.itemsize if item.ndim else 0  # which is read as a whole
+    small = item.dtype.itemsize <= item.file.id.get_filesize() and chunk <= max(SMALL, item.size * item.dtype.itemsize)
     if not (vlen or text) or item.ndim != 1 or not len(item) or not small or item.external or item.is_virtual:
         return False
     return bytes(item[0]).startswith(CODED)
