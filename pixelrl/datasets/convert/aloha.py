@@ -89,7 +89,7 @@ def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: F
     for key in filter(options.wants, held):
         rows = stored_rows(held[key], (key,), (steps, steps + 1), budget)
         sensors[key] = as_sensor(rows, f"{where(held[key])}/{key}", budget)
-        if sensors[key].ndim == 4 and sensors[key].shape[3] == 3 and (isinstance(rows, list) or rows.ndim == 2):
+        if sensors[key].ndim == 4 and sensors[key].shape[3] == 3 and isinstance(rows, list):
             sensors[key] = np.ascontiguousarray(sensors[key][..., ::-1])
             dropped[TURNED] += 1
     for name in members(file):

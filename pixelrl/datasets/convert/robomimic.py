@@ -219,13 +219,11 @@ def _frames(
     if not has(demo, "next_obs") or key not in child(demo, "next_obs"):
         return as_sensor(now, where_it_is, budget)
     later = stored_rows(child(demo, "next_obs"), place, (steps,), budget)
-    if isinstance(now, list) or isinstance(later, list):
-        same = list(now[1:]) == list(later[:-1]) if isinstance(now, list) == isinstance(later, list) else False
-        frames = as_sensor([*map(bytes, now), bytes(later[-1])], where_it_is, budget)
+    if isinstance(now, list) and isinstance(later, list):
+        same, frames = now[1:] == later[:-1], as_sensor([*now, later[-1]], where_it_is, budget)
+    elif isinstance(now, list) or isinstance(later, list) or now.shape[1:] != later.shape[1:]:
+        raise DataError(f"{where(demo)}/next_obs/{key}: not of the type and shape of {where_it_is}")
     else:
-        if now.shape[1:] != later.shape[1:]:
-            came = f"{where(demo)}/next_obs/{key}: shape {later.shape}"
-            raise DataError(f"{came}; expected {now.shape}, as obs has")
         same = now[1:].tobytes() == later[:-1].tobytes()
         frames = as_sensor(np.concatenate([now, later[-1:]]), where_it_is, budget)
     if not same:

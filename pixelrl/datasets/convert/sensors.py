@@ -72,7 +72,9 @@ def stored_rows(group: h5py.Group, place: tuple[str, ...], rows: tuple[int, ...]
         raise DataError(f"{where(group)}/{place[-1]}: {came}; expected {' or '.join(map(str, rows))} rows")
     if item.dtype.kind in "fiub":
         budget.spend(item.size * item.dtype.itemsize)
-        return np.asarray(dataset(group, place[-1])[()])
+        values = np.asarray(dataset(group, place[-1])[()])
+        padded = values.dtype == np.uint8 and values.ndim == 2 and values[:1].tobytes().startswith(CODED)
+        return [row.tobytes().rstrip(b"\0") for row in values] if padded else values
     if not _is_coded(item):
         raise DataError(f"{where(item)}: {item.dtype}; expected numbers, or JPEG or PNG, in this file")
     coded = []
@@ -91,8 +93,6 @@ def as_sensor(rows: Rows, place: str, budget: Budget) -> NDArray[Any]:
     """
     if isinstance(rows, list):
         return decode_pictures(rows, place, budget)
-    if rows.dtype == np.uint8 and rows.ndim == 2 and len(rows) and rows[0].tobytes().startswith(CODED):
-        return decode_pictures([row.tobytes() for row in rows], place, budget)
     if rows.ndim == 1:
         rows = rows[:, None]
     if rows.ndim == 2 and rows.dtype.kind in "iub":
