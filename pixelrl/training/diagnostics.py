@@ -70,7 +70,9 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
     """Measure the critics on one batch, with the rows of all ranks; each figure is a mean over the ensemble.
 
     Returns:
-        `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/srank`,
+        `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/last_layer` the
+        norm of the weights that multiply phi (both together are free to trade), `encoding/dot` and `encoding/norm` of
+        the encoder's output (with its proprioception), `features/srank`,
         `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error` (whatever `target_range` says),
         `q/policy_minus_data` (above zero the critics prefer unseen actions), `q/cql_gap`. Those with one value a row
         come once more for each source, as `q/data@task`.
@@ -80,6 +82,7 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
         here, there = context.q_data.features.float(), context.q_next.features.float()
         norm = here.norm(dim=-1)
         dot = (here * there).sum(-1)
+        encoding, later = context.encoding.float(), context.next_encoding.float()
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
         random = draw(torch.rand, batch.action.shape, context.generator, rows=0) * 2 - 1
         own = context.policy.actions(1, context.generator)
@@ -91,6 +94,8 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
             "features/dot": dot,
             "features/cosine": cosine,
             "features/norm": norm,
+            "encoding/dot": (encoding * later).sum(-1).expand_as(dot),
+            "encoding/norm": encoding.norm(dim=-1).expand_as(dot),
             "q/data": q_data,
             "q/policy": sampled[:, 0],
             "q/random": sampled[:, 1],
@@ -104,6 +109,7 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
         metrics: Metrics = {
             "features/srank": torch.stack([srank(member) for member in here]).mean(),
             "features/dead": torch.stack([dead_share(member) for member in here]).mean(),
+            "features/last_layer": context.networks.critic.head.last.weight.norm(dim=(1, 2)).mean(),
         }
         for name, value in rows.items():
             metrics[name] = value.mean()

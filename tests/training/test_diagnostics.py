@@ -64,10 +64,16 @@ def test_figures_by_hand() -> None:
         q_next=CriticOutput(torch.zeros(2, 2), there),
         td_target=torch.tensor([2.0, 2.0]),
     )
+    update.networks.critic.head.last.weight.data.fill_(0.5)  # eight numbers in each critic
+    first, second = update.encoding.detach()
     metrics = {name: value.item() for name, value in diagnose(update, ("task", "prior")).items()}
     assert metrics["features/dot"] == pytest.approx((24 + 0 + 2 + 0) / 4)
     assert metrics["features/cosine"] == pytest.approx((24 / 25 + 0 + 1 + 0) / 4)
     assert metrics["features/norm"] == pytest.approx((5 + 2 + 1 + 1) / 4)
+    assert metrics["features/last_layer"] == pytest.approx(2**0.5)
+    assert metrics["encoding/norm"] == pytest.approx(torch.cat([first, second]).norm(dim=-1).mean().item())
+    both = torch.stack([first, second]) * update.next_encoding.detach()
+    assert metrics["encoding/dot"] == pytest.approx(both.sum(-1).mean().item(), rel=1e-5)
     assert metrics["features/dead"] == pytest.approx((0 + 0.5) / 2)
     assert metrics["features/srank"] == pytest.approx((2 + 1) / 2)
     assert metrics["q/data"] == pytest.approx(2.5)

@@ -67,9 +67,8 @@ def load_dataset(
     plan, pictures = place_frames(
         index, memory=memory, device=device, workers=workers, progress=progress, copies=copies
     )
-    if plan.place == "cache":
-        for file in (file for files in opened for file in files):
-            file.keep_numbers()
+    for file in (file for files in opened for file in files) if plan.place == "cache" else ():
+        file.keep_numbers()
     table = read_transitions(sources, used, index, pictures, actions=actions)
     task = next((number for number, source in enumerate(sources) if source.reward_scale), 0)
     return Mixture(
