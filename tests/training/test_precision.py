@@ -135,7 +135,7 @@ class Bounds:
 
 BOUNDS = {
     "bf16": Bounds(cosine=0.98, length=0.08, loss=0.06, value=0.2, skipped=range(1)),
-    "fp16": Bounds(cosine=0.999, length=0.02, loss=0.06, value=0.5, skipped=range(1, 20)),
+    "fp16": Bounds(cosine=0.999, length=0.06, loss=0.06, value=0.5, skipped=range(1, 20)),
 }
 
 
