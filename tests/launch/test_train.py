@@ -28,7 +28,7 @@ def test_train_tells_its_whole_configuration(dots: tuple[Path, Path], tmp_path: 
     assert code == 0, said
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"]["critic"][-1] == {
-        "is": "DR3", "weight": 0.5, "site": "last_hidden", "stop_gradient": False,
+        "is": "DR3", "weight": 0.5, "site": "last_hidden", "stop_gradient": False, "pairs": "consecutive",
     }  # fmt: skip
     assert config["data"] == {"task": [str(task)], "prior": [str(prior)]}
     record = json.loads((run / "training.json").read_text())
