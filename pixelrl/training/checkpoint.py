@@ -109,8 +109,8 @@ def save_networks(path: Path, networks: nn.Module, step: int) -> None:
 def load_networks(path: Path, make: Callable[[], Networks]) -> tuple[Networks, int]:
     """Read the networks of a checkpoint or snapshot on the CPU, and return them and their step.
 
-    They are made without memory first: a configuration that asks for more than the file holds is refused before it
-    takes any. A number without a bound would still make layers for ever, so they are counted.
+    They are made without memory first, and compared: a configuration that asks for more than the file holds is refused
+    before it takes any. A number without a bound would still make layers for ever, so they are counted.
 
     Raises:
         PixelrlError: the file is damaged, or belongs to other networks.
@@ -118,9 +118,9 @@ def load_networks(path: Path, make: Callable[[], Networks]) -> tuple[Networks, i
     tensors, header = read(path)
     values = section(tensors, "networks")
     with torch.device("meta"), at_most_parameters(path, 4 * len(values) + 100):
-        networks = make()
-    check_fit(path, networks.state_dict(), values)
-    networks.load_state_dict(values, assign=True)
+        check_fit(path, make().state_dict(), values)
+    networks = make()
+    networks.load_state_dict(values)
     return networks.eval().requires_grad_(False), header["step"]
 
 
@@ -203,7 +203,10 @@ def naming_last_good(path: Path) -> Iterator[None]:
     try:
         yield
     except (DivergenceError, LostRankError) as error:
-        kept = f"is {path}, step {read(path)[1]['step']}" if path.is_file() else "was never saved"
+        try:
+            kept = f"is {path}, step {read(path)[1]['step']}" if path.is_file() else "was never saved"
+        except PixelrlError:
+            kept = f"is not {path}, which was damaged since"
         raise type(error)(f"{error}; the last good checkpoint {kept}") from error
 
 

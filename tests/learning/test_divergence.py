@@ -125,6 +125,13 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
         raise DivergenceError("bad")
 
 
+def test_a_checkpoint_that_was_damaged_since_hides_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(b"damaged")
+    with pytest.raises(DivergenceError, match=r"bad; the last .* damaged since"), checkpoint.naming_last_good(path):
+        raise DivergenceError("bad")
+
+
 def test_an_overflow_leaves_learned_weights_of_terms_alone() -> None:
     learner = make_learner(shrink(quick_cog(), warmup_steps=0))
     multiplier = learner.actor.multipliers["entropy"]

@@ -17,6 +17,7 @@ from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.critic_forms import HLGauss
 from pixelrl.learning.learner import Learner, build_networks
+from pixelrl.learning.networks import Networks
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
@@ -120,6 +121,17 @@ def test_a_snapshot_holds_the_networks_alone(tmp_path: Path) -> None:
     other, step = checkpoint.load_networks(path, partial(make_networks, seed=2))
     assert step == 3 and same(networks, other) and not any(each.requires_grad for each in other.parameters())
     assert all(name.startswith("networks.") for name in safetensors.torch.load_file(path))
+
+
+def test_networks_keep_what_is_no_part_of_a_checkpoint(tmp_path: Path) -> None:
+    def make() -> Networks:
+        networks = make_networks(seed=1)
+        networks.note = torch.arange(3.0)  # as a layer of somebody's own may have it
+        return networks
+
+    checkpoint.save_networks(tmp_path / "3.safetensors", make(), 3)
+    found, _ = checkpoint.load_networks(tmp_path / "3.safetensors", make)
+    assert torch.equal(found.note, torch.arange(3.0))  # type: ignore[arg-type]
 
 
 def test_networks_are_read_from_a_whole_checkpoint_too(tmp_path: Path) -> None:
