@@ -207,6 +207,7 @@ def place_frames(
     workers: int,
     progress: Progress | None,
     copies: int = 1,
+    batch_size: int = 0,
 ) -> tuple[MemoryPlan, dict[str, Frames]]:
     """Choose where the frames of all cameras live, and bring them there; arguments as `load_dataset` has them.
 
@@ -216,7 +217,8 @@ def place_frames(
     shapes = index.files[0].contents.pictures
     size = index.count * sum(map(math.prod, shapes.values()))
     lacking = cache(lambda: [(file, lacks) for file in index.files if (lacks := file.not_kept()) is not None])
-    room = {"gpu": gpu_room(device), "ram": ram_room(), "copies": copies}
+    pixels = batch_size * sum(h * w for h, w, _ in shapes.values())
+    room = {"gpu": gpu_room(device, pixels), "ram": ram_room(), "copies": copies}
     plan = choose_place(memory, size, obstacle=lambda: _obstacle(lacking()), **room)
     pin = device.type == "cuda"
     total = index.count * len(shapes)

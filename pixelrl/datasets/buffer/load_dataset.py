@@ -64,9 +64,8 @@ def load_dataset(
     check_alike([file.contents for files in opened for file in files])
     used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
     index = FrameIndex(file for files in used for file in files)
-    plan, pictures = place_frames(
-        index, memory=memory, device=device, workers=workers, progress=progress, copies=copies
-    )
+    where: dict[str, Any] = {"memory": memory, "device": device, "copies": copies, "batch_size": sampling["batch_size"]}
+    plan, pictures = place_frames(index, workers=workers, progress=progress, **where)
     for file in (file for files in opened for file in files) if plan.place == "cache" else ():
         file.keep_numbers()
     table = read_transitions(sources, used, index, pictures, actions=actions)
