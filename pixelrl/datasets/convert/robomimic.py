@@ -33,6 +33,7 @@ from pixelrl.datasets.hdf5.access import (
     where,
 )
 from pixelrl.datasets.hdf5.action_dims import read_action_dims
+from pixelrl.datasets.hdf5.boundaries import find_next_missing
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
 from pixelrl.runtime.errors import DataError
 
@@ -187,6 +188,10 @@ def _episode(
     else:
         rewards = _column(demo, options.reward_key or "rewards", steps, dropped)
         dones = flags(_column(demo, "dones", steps, dropped), f"{where(demo)}/dones")
+    if steps and not has(demo, "frames") and len(ends := np.flatnonzero(find_next_missing(demo, (), dones == 1)[:-1])):
+        rows = ", ".join(map(str, ends[:5].tolist())) + (", ..." if len(ends) > 5 else "")
+        message = f"{len(ends) + 1} episodes in one demo, which end at rows {rows}"
+        raise DataError(f"{where(demo)}: {message}; `train` tells them apart, and here each wants a demo of its own")
     return Episode(
         sensors=sensors,
         actions=actions,

@@ -207,6 +207,15 @@ def test_files_of_others_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     assert not dropped
 
 
+def test_several_episodes_in_one_demo_are_refused_with_their_rows(tmp_path: Path) -> None:
+    path = plain_file(tmp_path / "a.hdf5", next_obs=False)
+    with h5py.File(path, "a") as held:
+        held["data/demo_1/timeouts"] = np.array([0, 1, 0, 0])
+    message = "/data/demo_1: 2 episodes in one demo, which end at rows 1; `train` tells them apart, and here each wants"
+    with pytest.raises(DataError, match=message):
+        list(read_robomimic(path, DroppedFields()).episodes())
+
+
 @pytest.mark.parametrize("group", ["obs", "next_obs"])
 def test_views_that_do_not_show_the_frames_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
