@@ -110,7 +110,7 @@ def check_views(path: Path) -> None:
     Raises:
         DataError: they do not.
     """
-    with h5py.File(path, locking="best-effort") as file:
+    with h5py.File(path, locking=False) as file:
         for demo in file["data"].values():
             for key, held in demo["frames"].items():
                 frames = held[()]
