@@ -71,13 +71,13 @@ def _readings(
     name, *words = shlex.split(recipe) or [""]
     if name not in RECIPES:
         raise PixelrlError(f"--recipe {recipe}: begins with no recipe; there are {', '.join(RECIPES)}")
-    words += ["--out", "none", "--actions", actions]
+    options = parse(name, ["--task", "none", "--out", "none", "--actions", actions, *words])
+    options = replace(options, memory="file")
     if task:
-        data = ["--task", *map(str, task), *(["--prior", *map(str, prior)] if prior else [])]
-        options = replace(parse(name, [*data, *words]), memory="file")
-        yield (*task, *prior), partial(options.load, torch.device("cpu"), SINGLE_PROCESS)
+        both = replace(options, task=tuple(task), prior=tuple(prior))
+        yield (*task, *prior), partial(both.load, torch.device("cpu"), SINGLE_PROCESS)
     for path in files if task else (*prior, *files):
-        yield (path,), partial(_read_alone, parse(name, ["--task", str(path), *words]))
+        yield (path,), partial(_read_alone, replace(options, task=(path,)))
 
 
 def _read_alone(options: TrainOptions, console: Console) -> None:
@@ -90,7 +90,7 @@ def _read_alone(options: TrainOptions, console: Console) -> None:
         gamma=recipe.gamma,
         ends=recipe.ends,
         actions=options.actions,
-        memory="file",
+        memory=options.memory,
     )
     for line in mixture.ledger.lines():
         console.print(Text(line))

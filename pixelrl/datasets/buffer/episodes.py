@@ -28,8 +28,7 @@ class Transitions:
         left_out: reason -> bool, the others.
         reward: float32, by the rules of the sources, of single steps.
         folded: float32, the rewards of n steps.
-        discount: float32, gamma to the number of these steps, or 0 at a true end.
-        steps: int64, how many they are.
+        discount: float32, gamma to the number of these steps (fewer before an end), or 0 at a true end.
         after: int64, the frame after them; where none was recorded, the last one stands: goals are absorbing.
         following: int64, the step that was taken there, or the last one of the episode.
         first: int64, the first frame of the episode.
@@ -42,7 +41,6 @@ class Transitions:
     reward: Tensor
     folded: Tensor
     discount: Tensor
-    steps: Tensor
     after: Tensor
     following: Tensor
     first: Tensor
@@ -84,7 +82,6 @@ def select_transitions(
         reward=reward,
         folded=folded,
         discount=discount,
-        steps=steps,
         after=table.frame[final] + 1 - table.next_missing[final].long(),
         following=final + 1 - cut[final].long(),
         first=table.frame[torch.from_numpy(starts)],

@@ -13,7 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.datasets.buffer.episodes import Transitions, select_transitions
+from pixelrl.datasets.buffer.episodes import select_transitions
 from pixelrl.datasets.buffer.frames import gather
 from pixelrl.datasets.buffer.ledger import account
 from pixelrl.datasets.buffer.memory_plan import MemoryPlan
@@ -93,11 +93,11 @@ class Mixture:
         self.transitions = select_transitions(table, sources, gamma=gamma, n_step=n_step, ends=ends, sarsa=sarsa)
         self.ledger = account(table, self.transitions, sources, spec, ignored)
         self.largest_reward = float(self.transitions.reward.abs().max())
-        self._prepare(self.transitions)
+        self._prepare()
 
-    def _prepare(self, transitions: Transitions) -> None:
+    def _prepare(self) -> None:
         """Bring what follows each transition to where batches are put together."""
-        table = self.table
+        table, transitions = self.table, self.transitions
         columns = {"action": table.action, "source": table.source, "proprio": table.proprio, "frame": table.frame}
         columns |= {"first": transitions.first, "after": transitions.after, "following": transitions.following}
         columns |= {"reward": transitions.folded, "discount": transitions.discount}

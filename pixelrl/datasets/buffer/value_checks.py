@@ -1,7 +1,6 @@
 """Whether a critic can learn a value from the rewards of a mixture: `train` refuses here, and `inspect` tells."""
 
 from pixelrl.datasets.buffer.mixture import Mixture
-from pixelrl.datasets.buffer.sources import Source
 from pixelrl.learning.critic_forms import HLGauss
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import DataError
@@ -28,7 +27,7 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
         raise DataError(
             f"the rewards of the task are costs, with returns of {task.returns[0]:.4g} to {task.returns[2]:.4g}, but a "
             f"step of {unpaid[0].name} counts {unpaid[0].reward_shift:g}: it would be worth more than every "
-            f"demonstration; {_shift(mixture, first)}"
+            f"demonstration; {_shift(mixture, 0)}"
         )
     if target_range is not None:
         check_range(mixture, target_range)
@@ -38,24 +37,24 @@ def check_range(mixture: Mixture, target_range: tuple[float, float]) -> None:
     """Raise a `DataError` unless all returns lie in the range to which targets are cut."""
     low, high = target_range
     slack = 1e-3 * (high - low)
-    for source, ledger in zip(mixture.sources, mixture.ledger.sources, strict=True):
-        least, most = ledger.bounds
+    for number, source in enumerate(mixture.ledger.sources):
+        least, most = source.bounds
         if low - slack <= least and most <= high + slack:
             continue
         wider = f"{min(low, least):.4g} {max(high, most):.4g}"
         advice = f"--critic.td.target-range {wider} (with --form hl_gauss: --form.low, --form.high) holds them"
         if least < low - slack:
-            advice = _shift(mixture, source)
+            advice = _shift(mixture, number)
         raise DataError(
-            f"source {ledger.name!r}: returns reach from {least:.4g} to {most:.4g}, but the recipe cuts every target "
+            f"source {source.name!r}: returns reach from {least:.4g} to {most:.4g}, but the recipe cuts every target "
             f"to [{low:g}, {high:g}]; {advice}, as may another --reward-scale"
         )
 
 
-def _shift(mixture: Mixture, source: Source) -> str:
-    """Return how rewards become at least 0."""
-    rewards = mixture.transitions.reward[mixture.table.source == mixture.sources.index(source)]
-    return f"--reward-shift {source.reward_shift - float(rewards.min()):g} makes a step cost nothing"
+def _shift(mixture: Mixture, number: int) -> str:
+    """Return how the rewards of a source become at least 0."""
+    lowest = float(mixture.transitions.reward[mixture.table.source == number].min())
+    return f"--reward-shift {mixture.sources[number].reward_shift - lowest:g} makes a step cost nothing"
 
 
 def target_range_of(recipe: Recipe) -> tuple[float, float] | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.rewards import read_labels
+from pixelrl.datasets.rewards import reward_episodes
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 REPEATED = "the picture after the last step: it was not recorded, and the last one is repeated"
@@ -163,18 +163,16 @@ def _up_to(values: NDArray[Any], rows: int) -> NDArray[Any]:
 
 def _paid(rule: str, episode: Episode, index: int, source: Path) -> NDArray[np.float32]:
     """Return the rewards `[N]` that a rule pays, see `datasets.rewards`."""
-    name, _, what = rule.partition(":")
-    if name == "labels":
-        return read_labels(Path(what), source, {f"demo_{index}": len(episode)})[0]
-    rewards = np.zeros(len(episode), np.float32)
-    if name == "last":
-        rewards[-int(what) :] = 1
-    else:
-        said = episode.notes.get(what or "success")
-        if not isinstance(said, bool | int | float):
-            place = f"{source}: episode {index}"
-            raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
-        rewards[-1] = bool(said)
+    steps = len(episode)
+    last = np.arange(steps) == steps - 1
+    kind, _, what = rule.partition(":")
+    if kind != "success":
+        return reward_episodes(rule, source, {f"demo_{index}": steps}, episode.rewards, last)
+    said = episode.notes.get(what or "success")  # a reader has noted it, whatever the source's format
+    if not isinstance(said, bool | int | float):
+        place = f"{source}: episode {index}"
+        raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
+    rewards: NDArray[np.float32] = (last & bool(said)).astype(np.float32)
     return rewards
 
 
