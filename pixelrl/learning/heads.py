@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,14 @@ class EnsembleNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each row."""
         return nn.functional.layer_norm(x, x.shape[-1:]) * self.gain + self.bias
+
+
+class HeadOptions(TypedDict, total=False):
+    """What may be said of a `CriticHead` beside its sizes; its own defaults stand for what is not."""
+
+    layer_norm_place: Place
+    feature_norm: bool
+    form: CriticForm | None
 
 
 class CriticHead(nn.Module):

@@ -4,7 +4,7 @@ Encoders and heads are apart so that each picture is encoded once: sampled actio
 whose first layer is split into a part for the state (`Critic.embed_state`, computed once) and a part for the action.
 """
 
-from typing import Protocol
+from typing import Protocol, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,7 @@ from torch.profiler import record_function
 
 from pixelrl.learning.actors import Actor, SquashedGaussian
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.critic_forms import CriticForm
-from pixelrl.learning.heads import CriticHead, CriticOutput, Place
+from pixelrl.learning.heads import CriticHead, CriticOutput, HeadOptions
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -80,25 +79,15 @@ class Networks(nn.Module):
         critic_hidden: tuple[int, ...],
         actor_hidden: tuple[int, ...],
         layer_norm: bool,
-        layer_norm_place: Place = "before",
-        feature_norm: bool = False,
-        form: CriticForm | None = None,
+        **head_options: Unpack[HeadOptions],
     ) -> None:
         super().__init__()
 
         def critic() -> Critic:
             encoders = [encoder.build(spec) for _ in range(1 if shared else ensemble)]
             features = (encoders or [encoder.build(spec)])[0].features
-            head = CriticHead(
-                features,  # type: ignore[arg-type]
-                spec.action_dim,
-                critic_hidden,
-                ensemble,
-                layer_norm,
-                layer_norm_place=layer_norm_place,
-                feature_norm=feature_norm,
-                form=form,
-            )
+            sizes = (features, spec.action_dim, critic_hidden, ensemble)
+            head = CriticHead(*sizes, layer_norm, **head_options)  # type: ignore[arg-type]
             return Critic(encoders, head)
 
         self.critic, self.target = critic(), critic()
