@@ -96,7 +96,7 @@ def _load_trained(directory: Path, step: int | None, device: str) -> LoadedPolic
         env_args=run.env_args,
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
-        origin={"run": str(directory), "step": found, "sha256": digest},
+        origin={"run": str(directory), "step": found, "sha256": digest, "training_seed": run.recipe.seed},
         rescaled=run.actions == "min-max",
         history=run.spec.history,
         control_freq=control_freq_of(run.env_args),

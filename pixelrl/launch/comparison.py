@@ -10,6 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.simulation.evaluation.replicates import (
+    FEWEST,
+    compare_pairs,
+    mean_samples,
+    mean_t,
+    permutation,
+    probability_of_improvement,
+)
 from pixelrl.simulation.evaluation.statistics import (
     holm,
     interquartile_mean,
@@ -22,7 +30,8 @@ from pixelrl.simulation.evaluation.statistics import (
 )
 
 PAIRED = "exact McNemar test on the same starts; difference: paired bootstrap over starts"
-ACROSS = "difference of interquartile means over runs; stratified bootstrap over runs"
+REPLICATES = "exact sign-flip test over runs that share a training seed; difference: paired bootstrap over runs"
+ACROSS = "permutation test of the mean over runs, unpaired; difference: stratified bootstrap over runs"
 
 PICTURE_OPTIONS = ("camera_", "use_camera_obs", "render_", "has_", "renderer")
 """Beginnings of the names of an environment's options that change pictures alone."""
@@ -58,14 +67,34 @@ class Method:
             rates.setdefault(environment(run), []).append(run["success_rate"])
         return {name: np.array(values) for name, values in sorted(rates.items())}
 
+    @property
+    def by_seed(self) -> dict[tuple[str, int], float]:
+        """Return the success rates of the runs by environment and training seed; empty unless each has its own."""
+        rates = {
+            (environment(run), seed): float(run["success_rate"])
+            for run in self.evaluations
+            if (seed := run.get("policy", {}).get("training_seed")) is not None
+        }
+        return rates if len(rates) == len(self.evaluations) else {}
 
-def compare_methods(names: Sequence[str], *, alpha: float = 0.05) -> dict[str, Any]:
+
+def adjust(comparisons: Sequence[dict[str, Any]], alpha: float) -> None:
+    """Add p values adjusted for their number (Holm) and verdicts; too few runs have neither a p nor a verdict."""
+    tested = [each for each in comparisons if each["p"] is not None]
+    for each in comparisons:
+        each |= {"p_adjusted": None, "verdict": "undetermined"}
+    for each, p in zip(tested, holm([each["p"] for each in tested]), strict=True):
+        each |= {"p_adjusted": p, "verdict": verdict_on(each["difference"], p, alpha)}
+
+
+def compare_methods(names: Sequence[str], *, alpha: float = 0.05, margin: float = 0.1) -> dict[str, Any]:
     """Compare the first method with each of the others; p values are adjusted for their number (Holm).
 
     Args:
         names: two or more, each a directory with an `evaluation.json`, such a file, or a glob of them: the runs of one
             method.
         alpha: how often a verdict may be wrong where there is no difference.
+        margin: largest difference of success rates that does not matter, for runs that share seeds.
 
     Returns:
         `alpha`; `methods`, with what each reached by itself; and `comparisons`, with the verdicts.
@@ -77,10 +106,11 @@ def compare_methods(names: Sequence[str], *, alpha: float = 0.05) -> dict[str, A
         raise PixelrlError(f"compare needs two methods or more, such as runs/a runs/b; got {len(names)}")
     if not 0 < alpha < 1:
         raise PixelrlError(f"--alpha is {alpha}; it must lie between 0 and 1")
+    if not 0 < margin < 1:
+        raise PixelrlError(f"--margin is {margin}; it must lie between 0 and 1")
     first, *others = [read_method(name) for name in names]
-    comparisons = [compare_two(first, other) for other in others]
-    for each, p in zip(comparisons, holm([each["p"] for each in comparisons]), strict=True):
-        each |= {"p_adjusted": p, "verdict": verdict_on(each["difference"], p, alpha)}
+    comparisons = [compare_two(first, other, margin) for other in others]
+    adjust(comparisons, alpha)
     methods = [describe(method) for method in (first, *others)]
     return {"alpha": alpha, "methods": methods, "comparisons": comparisons}
 
@@ -143,11 +173,15 @@ def describe(method: Method) -> dict[str, Any]:
     }
     if len(method.evaluations) == 1:
         return body | {"rate": sum(successes) / len(successes), "interval_95": wilson(sum(successes), len(successes))}
-    return body | {"rate": interquartile_mean(scores), "interval_95": percentiles(stratified_bootstrap(scores))}
+    rates = np.concatenate(scores)
+    low, high = mean_t(rates)
+    body |= {"rate": float(rates.mean()), "interval_95": (max(0.0, low), min(1.0, high))}
+    middle = {"iqm": interquartile_mean(scores), "iqm_interval_95": percentiles(stratified_bootstrap(scores))}
+    return body | middle
 
 
-def compare_two(first: Method, second: Method) -> dict[str, Any]:
-    """Compare two methods.
+def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
+    """Compare two methods: by their starts where each is one run, else by their runs, paired where these share seeds.
 
     Raises:
         PixelrlError: they were evaluated on other starts or environments.
@@ -163,11 +197,28 @@ def compare_two(first: Method, second: Method) -> dict[str, Any]:
         difference = (sum(one) - sum(two)) / len(one)
         interval = paired_bootstrap(one, two)
         return body | {"test": PAIRED, "difference": difference, "interval_95": interval, **mcnemar(one, two)}
+    paired, other = first.by_seed, second.by_seed
+    if paired and paired.keys() == other.keys():
+        rates = [paired[key] for key in paired], [other[key] for key in paired]
+        return body | {"test": REPLICATES, "margin": margin, **compare_pairs(*rates, margin)}
     ours, theirs = first.scores, second.scores
     if ours.keys() != theirs.keys():
         raise PixelrlError(f"{first.name} was evaluated in {', '.join(ours)}, {second.name} in {', '.join(theirs)}")
-    mine, other = list(ours.values()), list(theirs.values())
-    samples = stratified_bootstrap(mine, seed=1) - stratified_bootstrap(other, seed=2)
-    difference = interquartile_mean(mine) - interquartile_mean(other)
-    p = min(1.0, 2 * min(float((samples <= 0).mean()), float((samples >= 0).mean())) + 1 / len(samples))
-    return body | {"test": ACROSS, "difference": difference, "interval_95": percentiles(samples), "p": p}
+    return body | {"test": ACROSS, **compare_unpaired(list(ours.values()), list(theirs.values()))}
+
+
+def compare_unpaired(ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+    """Compare the scores of two methods' runs, those of each environment apart; too few runs have no p."""
+    gaps = [one.mean() - two.mean() for one, two in zip(ours, theirs, strict=True)]
+    count = min(sum(map(len, ours)), sum(map(len, theirs)))
+    drawn = [
+        mean_samples(one, seed=2 * task) - mean_samples(two, seed=2 * task + 1)
+        for task, (one, two) in enumerate(zip(ours, theirs, strict=True))
+    ]
+    return {
+        "n": count,
+        "difference": float(np.mean(gaps)),
+        "interval_95": percentiles(np.mean(drawn, axis=0)),
+        "p": permutation(ours, theirs) if count >= FEWEST else None,
+        "improvement": float(np.mean([probability_of_improvement(*pair) for pair in zip(ours, theirs, strict=True)])),
+    }

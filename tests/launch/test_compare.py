@@ -14,10 +14,13 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.rollout import Outcome
 
 
-def evaluation(folder: Path, successes: Sequence[bool], *, seed: int = 0, env: str = "Dot") -> str:
+def evaluation(
+    folder: Path, successes: Sequence[bool], *, seed: int = 0, env: str = "Dot", trained: int | None = None
+) -> str:
     folder.mkdir(parents=True)
     outcomes = [{"index": i, "seed": seed + i, "success": each} for i, each in enumerate(successes)]
     body = {"success_rate": sum(successes) / len(successes), "outcomes": outcomes, "env_args": {"env_name": env}}
+    body |= {} if trained is None else {"policy": {"training_seed": trained}}
     (folder / "evaluation.json").write_text(json.dumps(body))
     return str(folder)
 
@@ -37,18 +40,37 @@ def test_two_policies_are_compared_on_the_same_starts(tmp_path: Path) -> None:
     assert written["methods"][0]["successes"] == 13 and written["comparisons"][0]["verdict"] == "better"
 
 
-def test_several_runs_are_compared_by_their_interquartile_means(tmp_path: Path) -> None:
-    for run, wins in enumerate((9, 8, 9, 7, 9)):
-        evaluation(tmp_path / f"good{run}", [True] * wins + [False] * (10 - wins), seed=run)
-        evaluation(tmp_path / f"bad{run}", [True] * (wins - 5) + [False] * (15 - wins), seed=100 + run)
-    result = compare_methods([str(tmp_path / "good*"), str(tmp_path / "bad*")])
-    # the middle three of .9 .8 .9 .7 .9 (one of five is cut at each end): .8667
-    assert result["methods"][0]["rate"] == pytest.approx((0.8 + 0.9 + 0.9) / 3)
-    assert result["methods"][0]["runs"] == 5
-    found = result["comparisons"][0]
-    assert found["difference"] == pytest.approx(0.5) and found["verdict"] == "better"
-    low, high = found["interval_95"]
-    assert 0.3 <= low < 0.5 < high <= 0.7
+def runs(folder: Path, name: str, wins: Sequence[int], *, trained: bool = True) -> str:
+    for run, count in enumerate(wins):
+        evaluation(folder / f"{name}{run}", [i < count for i in range(10)], trained=run if trained else None)
+    return str(folder / f"{name}*")
+
+
+def test_runs_that_share_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
+    # differences .1 .2 .1 .3 .1 .1: all of one sign, so p = 2 / 2^6
+    good = runs(tmp_path, "good", (9, 4, 9, 7, 2, 8))
+    bad = runs(tmp_path, "bad", (8, 2, 8, 4, 1, 7))
+    result = compare_methods([good, bad])
+    (found,) = result["comparisons"]
+    assert (found["n"], found["p"], found["verdict"]) == (6, 2 / 64, "better") and "sign-flip" in found["test"]
+    assert found["difference"] == pytest.approx(0.9 / 6) and not found["equivalent"]
+    # the same rates without seeds: far apart within each method, so nothing is clear
+    apart = compare_methods([runs(tmp_path, "a", (9, 4, 9, 7, 2, 8), trained=False), bad])["comparisons"][0]
+    assert apart["verdict"] == "undetermined" and apart["p"] > 0.3 and "permutation" in apart["test"]
+    assert apart["difference"] == pytest.approx(0.9 / 6)
+    # mean of .9 .4 .9 .7 .2 .8, and of the middle four
+    assert result["methods"][0]["rate"] == pytest.approx(3.9 / 6)
+    assert result["methods"][0]["iqm"] == pytest.approx((0.4 + 0.7 + 0.8 + 0.9) / 4)
+
+
+def test_few_runs_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = runs(tmp_path, "good", (9, 9, 9, 9, 9)), runs(tmp_path, "bad", (0, 0, 0, 0, 0))
+    worse = runs(tmp_path, "worse", (0, 0, 0, 0, 0), trained=False)
+    Compare(methods=(good, bad, worse), out=tmp_path / "out.json")()
+    for found in json.loads((tmp_path / "out.json").read_text())["comparisons"]:
+        assert (found["p"], found["p_adjusted"], found["verdict"]) == (None, None, "undetermined")
+        assert found["interval_95"] == pytest.approx([0.9, 0.9])
+    assert "no verdict from 5 runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
