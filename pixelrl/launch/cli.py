@@ -15,6 +15,7 @@ from pixelrl.launch.commands.demo import Demo
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.export import Export
 from pixelrl.launch.commands.inspect import Inspect
+from pixelrl.launch.commands.probe import Probe
 from pixelrl.launch.commands.render import Render
 from pixelrl.launch.commands.starts import Starts
 from pixelrl.launch.commands.sweep import Sweep
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "sweep": Sweep,
     "compare": Compare,
+    "probe": Probe,
     "export": Export,
 }
 

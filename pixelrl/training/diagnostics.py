@@ -9,6 +9,7 @@ from torch import Tensor
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
+from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import draw
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.terms.cql import CQL
@@ -78,6 +79,16 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
         come once more for each source, as `q/data@task`.
     """
     with torch.no_grad():
+        rows, here = measure_rows(context)
+        gathered = distributed.all_gather(torch.stack(list(rows.values())), -1)
+        rows = dict(zip(rows, gathered, strict=True))
+        here, source = distributed.all_gather(here, 1), distributed.all_gather(context.batch.source, 0)
+        return summarise_rows(rows, here, source, context.networks, sources)
+
+
+def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
+    """Return what `diagnose` measures of each row, `[E, B]`, and phi of the recorded actions, float32 `[E, B, F]`."""
+    with torch.no_grad():
         batch = context.batch
         here, there = context.q_data.features.float(), context.q_next.features.float()
         norm = here.norm(dim=-1)
@@ -90,7 +101,7 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
         q_data = context.q_data.value
         proposed, log_density = GAP.propose(context)
         soft_maximum = GAP.soft_maximum(context.q_values(proposed).value, log_density)
-        rows = {
+        return {
             "features/dot": dot,
             "features/cosine": cosine,
             "features/norm": norm,
@@ -102,18 +113,21 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
             "q/td_error": (q_data - context.td_target).abs(),
             "q/policy_minus_data": sampled[:, 0] - q_data,
             "q/cql_gap": soft_maximum - q_data,
-        }
-        gathered = distributed.all_gather(torch.stack(list(rows.values())), -1)
-        rows = dict(zip(rows, gathered, strict=True))
-        here, source = distributed.all_gather(here, 1), distributed.all_gather(batch.source, 0)
-        metrics: Metrics = {
-            "features/srank": torch.stack([srank(member) for member in here]).mean(),
-            "features/dead": torch.stack([dead_share(member) for member in here]).mean(),
-            "features/last_layer": context.networks.critic.head.last.weight.norm(dim=(1, 2)).mean(),
-        }
-        for name, value in rows.items():
-            metrics[name] = value.mean()
-        return metrics | by_source(rows, source, sources)
+        }, here
+
+
+def summarise_rows(
+    rows: dict[str, Tensor], features: Tensor, source: Tensor, networks: Networks, sources: tuple[str, ...]
+) -> Metrics:
+    """Return the means of rows, also of each source's, and what all features `[E, B, F]` together tell."""
+    metrics: Metrics = {
+        "features/srank": torch.stack([srank(member) for member in features]).mean(),
+        "features/dead": torch.stack([dead_share(member) for member in features]).mean(),
+        "features/last_layer": networks.critic.head.last.weight.detach().norm(dim=(1, 2)).mean(),
+    }
+    for name, value in rows.items():
+        metrics[name] = value.mean()
+    return metrics | by_source(rows, source, sources)
 
 
 def by_source(rows: dict[str, Tensor], source: Tensor, sources: tuple[str, ...]) -> Metrics:

@@ -1,7 +1,8 @@
 """Which recorded steps are learned from, and what follows each: the one place where that is decided, and told.
 
 A demo may hold several episodes. An episode may have been recorded beyond its true end, and its last step may have no
-frame after it; a step is left out only for these two reasons, or because SARSA needs the action that came next.
+frame after it; a step is left out only for these two reasons, because SARSA needs the action that came next, or
+because its episode is held out to be measured on.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ from torch import Tensor
 from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
+from pixelrl.runtime.seeding import derive
 
 AFTER_END, NO_NEXT = "after the end of their episode", "time-outs without a frame after them"
 NO_ACTION = "time-outs without an action after them, which SARSA needs"
+HELD_OUT = "in episodes that are held out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class Transitions:
     Attributes:
         sampled: bool, the steps that are learned from.
         left_out: reason -> bool, the others.
+        held_out: bool, the steps that would be learned from if their episodes were not held out.
         reward: float32, by the rules of the sources, of single steps.
         folded: float32, the rewards of n steps.
         discount: float32, gamma to the number of these steps (fewer before an end), or 0 at a true end.
@@ -38,6 +42,7 @@ class Transitions:
 
     sampled: Tensor
     left_out: dict[str, Tensor]
+    held_out: Tensor
     reward: Tensor
     folded: Tensor
     discount: Tensor
@@ -49,7 +54,14 @@ class Transitions:
 
 
 def select_transitions(
-    table: TransitionTable, sources: Sequence[Source], *, gamma: float, n_step: int, ends: Ends, sarsa: bool = False
+    table: TransitionTable,
+    sources: Sequence[Source],
+    *,
+    gamma: float,
+    n_step: int,
+    ends: Ends,
+    sarsa: bool = False,
+    seed: int = 0,
 ) -> Transitions:
     """Decide which steps are learned from, and work out what follows each.
 
@@ -60,6 +72,7 @@ def select_transitions(
         n_step: rewards summed before bootstrapping.
         ends: what ends an episode, where a source does not say it.
         sarsa: leave out steps in whose next state no action was recorded.
+        seed: of the episodes that are held out.
     """
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
     shift = torch.tensor([source.reward_shift for source in sources])[table.source]
@@ -76,9 +89,13 @@ def select_transitions(
     final = torch.arange(len(table)) + steps - 1
     starts = np.searchsorted(episode.numpy(), episode.numpy())
     no_action = cut[final] & (discount > 0) & ~no_next & sarsa
+    usable = ~no_next & ~late & ~no_action
+    held_out = usable & _held_out(episode, table.source, sources, seed)
+    left_out = {NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late, HELD_OUT: held_out}
     return Transitions(
-        sampled=~no_next & ~late & ~no_action,
-        left_out={NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late},
+        sampled=usable & ~held_out,
+        left_out=left_out,
+        held_out=held_out,
         reward=reward,
         folded=folded,
         discount=discount,
@@ -88,6 +105,17 @@ def select_transitions(
         episode=episode,
         return_to_go=return_to_go(reward, end, last, gamma=gamma),
     )
+
+
+def _held_out(episode: Tensor, source: Tensor, sources: Sequence[Source], seed: int) -> Tensor:
+    """Return the steps of the episodes that sources hold out, `[T]`: at least one episode where a part is."""
+    held = torch.zeros_like(episode, dtype=torch.bool)
+    for number, rule in enumerate(sources):
+        if rule.held_out:
+            mine = np.unique(episode[source == number].numpy())
+            order = np.random.default_rng(derive(seed, "held out", rule.name)).permutation(mine)
+            held |= torch.isin(episode, torch.from_numpy(order[: max(1, round(rule.held_out * len(mine)))]))
+    return held
 
 
 def _paid(table: TransitionTable, sources: int) -> Tensor:

@@ -90,7 +90,8 @@ class Mixture:
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
         self._home, self._pin = home, pin
-        self.transitions = select_transitions(table, sources, gamma=gamma, n_step=n_step, ends=ends, sarsa=sarsa)
+        rules: dict[str, Any] = {"gamma": gamma, "n_step": n_step}
+        self.transitions = select_transitions(table, sources, **rules, ends=ends, sarsa=sarsa, seed=seed)
         self.ledger = account(table, self.transitions, sources, spec, ignored)
         self.largest_reward = float(self.transitions.reward.abs().max())
         self._prepare()
@@ -113,25 +114,47 @@ class Mixture:
 
     def batch(self, step: int) -> Batch:
         """Return our share of a step's batch, the same whenever and wherever it is asked for; safe in threads."""
-        drawn = torch.from_numpy(self._draw(step)[self._rank :: self._ranks].copy())
+        return self.rows(self._draw(step)[self._rank :: self._ranks].copy())
+
+    def rows(self, places: NDArray[np.int64]) -> Batch:
+        """Return the transitions at these places of the table as a batch."""
+        drawn = torch.from_numpy(places)
         index = (drawn.pin_memory() if self._pin else drawn).to(self._home, non_blocking=True)
-        frame, first = self._rows("frame", index), self._rows("first", index)
-        instants = torch.cat([frame, self._rows("after", index)])
+        frame, first = self._column("frame", index), self._column("first", index)
+        instants = torch.cat([frame, self._column("after", index)])
         # one gather for s and s': [2B, k] frames, none of them before the first of its episode
         windows = torch.maximum(instants[:, None] + self._back, first.repeat(2)[:, None]).flatten()
         images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.table.images.items()}
-        proprio = self._rows("proprio", instants)
+        proprio = self._column("proprio", instants)
         now, later = slice(None, len(index)), slice(len(index), None)
         return Batch(
             obs=Observation(images={key: both[now] for key, both in images.items()}, proprio=proprio[now]),
-            action=self._rows("action", index),
-            reward=self._rows("reward", index),
-            discount=self._rows("discount", index),
+            action=self._column("action", index),
+            reward=self._column("reward", index),
+            discount=self._column("discount", index),
             next_obs=Observation(images={key: both[later] for key, both in images.items()}, proprio=proprio[later]),
-            next_action=self._rows("action", self._rows("following", index)),
-            return_to_go=self._rows("return_to_go", index),
-            source=self._rows("source", index),
+            next_action=self._column("action", self._column("following", index)),
+            return_to_go=self._column("return_to_go", index),
+            source=self._column("source", index),
         )
+
+    def probe(self, rows: int, seed: int, *, held_out: bool = False) -> NDArray[np.int64]:
+        """Return the places of fixed transitions: as many of each source, without repetition, drawn by the seed.
+
+        Sources are mixed, and one with too few gives all it has.
+
+        Raises:
+            DataError: nothing is held out.
+        """
+        usable = (self.transitions.held_out if held_out else self.transitions.sampled).numpy()
+        if not usable.any():
+            raise DataError("no episode is held out; train with --held-out 0.1, say")
+        random, source = np.random.default_rng(derive(seed, "probe")), self.table.source.numpy()
+        chosen = []
+        for number in range(len(self.sources)):
+            mine = np.flatnonzero(usable & (source == number))
+            chosen.append(random.permutation(mine)[: -(-rows // len(self.sources))])
+        return random.permutation(np.concatenate(chosen))
 
     def _draw(self, step: int) -> NDArray[np.int64]:
         """Return the transitions of a step, `[B]`: with replacement, uniform within their source."""
@@ -143,7 +166,7 @@ class Mixture:
             place = random.integers(np.repeat(self._edges[:-1], counts), np.repeat(self._edges[1:], counts))
         return np.take(self._live, place)
 
-    def _rows(self, name: str, index: Tensor) -> Tensor:
+    def _column(self, name: str, index: Tensor) -> Tensor:
         """Gather rows of a column."""
         return gather(self._columns[name], index, pin=self._pin)
 

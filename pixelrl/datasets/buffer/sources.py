@@ -47,6 +47,7 @@ class Source:
         reward_shift: see `reward_scale`; say 1 for costs, so that a step costs nothing and the goal pays 1.
         dones: which steps have `done` set.
         ends: what ends its episodes; None: as the mixture says.
+        held_out: the part of its episodes that is never sampled, drawn by the seed, so that it can be measured on.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Source:
     reward_shift: float = 0.0
     dones: Dones = "recorded"
     ends: Ends | None = None
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise a `DataError` that names the source, the option, what came, and what would be right."""
@@ -73,6 +75,7 @@ class Source:
             ("reward_scale", np.isfinite(self.reward_scale), "a number"),
             ("reward_shift", np.isfinite(self.reward_shift), "a number"),
             ("dones", self.dones in get_args(Dones), ", ".join(get_args(Dones))),
+            ("held_out", 0 <= self.held_out < 1, "at least 0 and below 1"),
             ("ends", self.ends is None or self.ends in get_args(Ends), ", ".join(get_args(Ends))),
         ):
             if not allowed:
@@ -100,8 +103,9 @@ class Source:
         return tuple(name for name, rule in (("rewards", self.reward), ("dones", self.dones)) if rule == "recorded")
 
     def rule(self) -> dict[str, Any]:
-        """Return everything but the name and the files, as JSON values."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "files")}
+        """Return everything but the name and the files, as JSON values; `held_out` only where something is."""
+        left = ("name", "files", *(() if self.held_out else ("held_out",)))
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left}
 
 
 def check_together(sources: Sequence[Source]) -> None:

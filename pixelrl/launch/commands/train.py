@@ -5,7 +5,7 @@ files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, 
 
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,6 +61,8 @@ class Train:
     step of the demos whose attribute is true; labels:FILE.json, a member for each demo"""
     task_dones: Dones = "recorded"
     """which steps of the task have done set: as recorded, or the last one of each episode"""
+    held_out: float = 0.0
+    """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
     actions: Literal["unit", "min-max"] = "unit"
     """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     memory: Memory = "auto"
@@ -112,7 +114,8 @@ class Train:
             dones=self.task_dones,
         )
         as_task = {"reward_scale": scale, "reward_shift": shift}
-        return with_prior(task, self.prior, [parse_source(text, as_task) for text in self.source])
+        sources = with_prior(task, self.prior, [parse_source(text, as_task) for text in self.source])
+        return [replace(source, held_out=source.held_out or self.held_out) for source in sources]
 
     def load(self, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
         """Read the data as the recipe wants them."""

@@ -245,3 +245,26 @@ def test_batches_put_together_on_the_gpu_are_the_same(make: Make) -> None:
     batch = make(0.5, 0.5, history=2, device=cuda, memory="gpu").batch(3)
     assert all(tensor.is_cuda for tensor in tensors(batch))
     assert same(batch.to(torch.device("cpu")), make(0.5, 0.5, history=2).batch(3))
+
+
+def test_held_out_episodes_are_never_sampled_and_can_be_probed(tmp_path: Path) -> None:
+    files = {part: write_dots(tmp_path / f"{part}.h5", part, 20) for part in ("prior", "task")}  # type: ignore[arg-type]
+    sources = [Source(name=name, files=(file,), held_out=0.1) for name, file in files.items()]
+    mixture = load_dataset(sources, batch_size=32, seed=0, gamma=0.9)
+    chosen, table = mixture.transitions, mixture.table
+    for number in range(2):  # two of twenty episodes each, whole
+        held = chosen.episode[chosen.held_out & (table.source == number)].unique()
+        learned = chosen.episode[chosen.sampled & (table.source == number)].unique()
+        assert len(held) == 2 and len(learned) == 18 and not set(held.tolist()) & set(learned.tolist())
+    places = mixture.probe(10, seed=3, held_out=True)
+    assert len(places) == 10 == len({*places.tolist()}) and bool(chosen.held_out[places].all())
+    assert mixture.rows(places).source.sum() == 5  # half of each source
+    assert (places == mixture.probe(10, seed=3, held_out=True)).all()
+    assert bool(chosen.sampled[mixture.probe(10, seed=3)].all())
+    other = load_dataset(sources, batch_size=32, seed=1, gamma=0.9)
+    assert not torch.equal(other.transitions.held_out, chosen.held_out)
+    assert "in episodes that are held out" in " ".join(mixture.ledger.lines())
+    everything = load_dataset([replace(each, held_out=0.0) for each in sources], batch_size=32, seed=0, gamma=0.9)
+    assert len(everything) == len(mixture) + int(chosen.held_out.sum())
+    with pytest.raises(DataError, match="no episode is held out; train with --held-out"):
+        everything.probe(10, seed=3, held_out=True)

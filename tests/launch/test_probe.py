@@ -1,0 +1,30 @@
+"""`pixelrl probe`, as a user types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.dots import SMALL, write_dots
+
+Pixelrl = Callable[..., tuple[int, str]]
+
+
+def test_probe_measures_snapshots_on_the_same_rows(tmp_path: Path, dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:
+    task, prior = dots
+    run = tmp_path / "run"
+    common = ("--task", task, "--prior", prior, "--out", run, "--device", "cpu", *SMALL, "--snapshot-every", 5)
+    code, said = pixelrl("train", "quick_cog_dr3", *common, "--steps", 10, "--held-out", 0.2)
+    assert code == 0 and "in episodes that are held out" in said, said
+    code, said = pixelrl("probe", run, "--step", 5, 10, "--rows", 16)
+    assert code == 0 and "features/self_excitation" in said, said
+    found = json.loads((run / "probe.json").read_text())["steps"]
+    assert set(found) == {"5", "10"} and found["5"]["features/norm"] != found["10"]["features/norm"]
+    pixelrl("probe", run, "--step", 10, 5, "--rows", 16, "--out", tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text())["steps"] == found
+    code, said = pixelrl("probe", run, "--rows", 16, "--held-out", "--out", tmp_path / "held.json")
+    assert code == 0, said
+    held = json.loads((tmp_path / "held.json").read_text())["steps"]["10"]
+    assert held["q/td_error"] != found["10"]["q/td_error"]
+    write_dots(prior, "prior", 6, size=32, seed=9)
+    code, said = pixelrl("probe", run)
+    assert code == 1 and "was trained on other data" in said, said

@@ -1,0 +1,81 @@
+"""The probe of a snapshot: numbers by hand, and nothing but the rows and the seed matters."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pixelrl.launch.recipes import quick_bc, quick_cog_dr3
+from pixelrl.learning.context import UpdateContext
+from pixelrl.training import probe as probing
+from pixelrl.training.probe import compare_gradients, dormant_share, learnable, probe, self_excitation, term_gradients
+from tests.tiny import SPEC, make_learner, make_networks, seeded, shrink, transitions
+
+RECIPE = shrink(quick_cog_dr3())
+
+
+def test_dormant_units_are_weak_for_their_layer() -> None:
+    # means 1, 0.02, 2.98: the layer's mean is 4/3, and 0.02 <= 0.025 x 4/3 < 1
+    assert dormant_share(torch.tensor([[1.0, 0.0, 3.0], [1.0, 0.04, 2.96]])).item() == pytest.approx(1 / 3)
+
+
+def test_self_excitation_is_the_largest_eigenvalue() -> None:
+    # Phi = 1, Phi' = 2, gamma 0.9: (0.9 x 2 - 1) x 1 = 0.8 of one row; an end counts as -1
+    one, two = torch.ones(2, 1), 2 * torch.ones(2, 1)
+    assert self_excitation(one, two, torch.tensor([0.9, 0.9])).item() == pytest.approx(0.8)
+    assert self_excitation(one, two, torch.tensor([0.9, 0.0])).item() == pytest.approx(-0.1)
+    # the same as of the [B, B] matrix, whose other eigenvalues are 0
+    here, there = torch.rand(6, 3, generator=seeded(1)), torch.rand(6, 3, generator=seeded(2)) * 3
+    whole = (0.9 * there @ here.T - here @ here.T) / 6
+    expected = torch.linalg.eigvals(whole).real.max().item()
+    assert self_excitation(here, there, torch.full((6,), 0.9)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_are_compared_within_a_part() -> None:
+    found = compare_gradients(
+        {"head/td": torch.tensor([3.0, 4.0]), "head/cql": torch.tensor([0.0, 2.0]), "actor/bc": torch.ones(2)}
+    )
+    assert found["gradient/head/td"].item() == 5 and found["gradient/head/td.cql"].item() == pytest.approx(0.8)
+    assert not any("bc." in name or ".bc" in name for name in found)
+
+
+def test_probe_is_a_function_of_networks_rows_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks, batch = make_networks(shared=True), transitions(size=12)
+    first = probe(learnable(networks), RECIPE, batch, SPEC.sources, seed=1)
+    again = probe(networks, RECIPE, batch, SPEC.sources, seed=1)
+    assert {key: value.item() for key, value in first.items()} == {key: value.item() for key, value in again.items()}
+    monkeypatch.setattr(probing, "CHUNK", 5)  # what draws nothing does not depend on the chunks
+    apart = probe(networks, RECIPE, batch, SPEC.sources, seed=1)
+    for name in ("features/norm", "features/dot_recorded", "features/srank", "q/return_error@task", "policy/log_std",
+                 "gradient/encoder/bc", "gradient/actor/bc"):  # fmt: skip
+        assert apart[name].item() == pytest.approx(first[name].item(), rel=1e-4), name
+
+
+def test_pairs_are_those_of_a_backup() -> None:
+    networks, batch = learnable(make_networks(shared=True)), transitions(size=12)
+    same = replace(batch, next_obs=batch.obs, next_action=batch.action)
+    figures = probe(networks, RECIPE, same, SPEC.sources)
+    context = UpdateContext(networks, same, seeded())
+    with torch.no_grad():
+        squared = context.q_data.features.square().sum(-1)[:, same.discount > 0].mean()
+    assert figures["features/dot_recorded"].item() == pytest.approx(squared.item(), rel=1e-4)
+    assert figures["encoding/dot"] > figures["encoding/dot_random"]  # with itself, and with another row
+    assert {"gradient/head/td", "gradient/encoder/td.cql", "gradient/head/td.dr3", "q/td_error@prior"} <= figures.keys()
+
+
+def test_gradients_are_those_of_the_learner() -> None:
+    learner, batch = make_learner(RECIPE), transitions()
+    networks = learner.networks
+    found = term_gradients(UpdateContext(networks, batch, seeded()), RECIPE)
+    term = RECIPE.critic[2]
+    assert type(term).__name__ == "BC" and term.weight == 1.0
+    loss, _ = term(UpdateContext(networks, batch, seeded()))
+    expected = torch.autograd.grad(loss, list(networks.critic.encoders.parameters()))
+    assert torch.equal(found["encoder/bc"], torch.cat([each.flatten() for each in expected]))
+    assert not found["head/bc"].any()
+
+
+def test_policy_without_critics_has_a_probe() -> None:
+    recipe = shrink(quick_bc())
+    figures = probe(make_learner(recipe).networks, recipe, transitions(), SPEC.sources)
+    assert set(figures) == {"policy/log_std", "policy/log_prob", "policy/distance", "gradient/actor/bc"}
