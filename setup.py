@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pixelrl/version.py").read_
 RAY = ["ray>=2.49,<2.61"]
 # pyarrow 26 wants numpy 2, which only Python 3.13 has here (see below).
 LEROBOT = ["pyarrow>=18,<26; python_version < '3.13'", "pyarrow>=18; python_version >= '3.13'"]
+SERVE = ["mcap>=1.1", "msgpack>=1.0.5", "prometheus-client>=0.20", "websockets>=14"]
 
 setup(
     name="pixelrl",
@@ -53,6 +54,7 @@ setup(
         "lerobot": LEROBOT,
         "ray": RAY,
         "zarr": ["imagecodecs>=2023.1", "numcodecs>=0.12"],
+        "serve": SERVE,
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],
         "test": [
             *LEROBOT,
@@ -63,6 +65,7 @@ setup(
             "pytest-xdist>=3.6",
             *RAY,
             "ruff>=0.12",
+            *SERVE,
             "setuptools>=70",
         ],
     },

@@ -24,6 +24,9 @@ ALLOWED = {
 DATASETS = {"hdf5": "", "buffer": "hdf5", "convert": "hdf5", "inspect": "hdf5"}
 """The same within `datasets`; its own modules are for all."""
 
+CLIENT = "pixelrl.serving.client"
+"""It is a distribution of its own, too, under another name: it imports itself relatively, and nothing else of ours."""
+
 BY_NAME = {"pixelrl.simulation.envs.user_modules"}
 """They import what a name says: the module that registers a user's own environment."""
 
@@ -44,9 +47,10 @@ def imports() -> dict[str, set[str]]:
             if isinstance(node, ast.Import):
                 found[name] |= {alias.name for alias in node.names} & known.keys()
             elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0 and node.module, f"{path}: a relative import"
-                inner = {f"{node.module}.{alias.name}" for alias in node.names} & known.keys()
-                found[name] |= inner or {node.module} & known.keys()
+                assert node.module and (node.level == 0 or name.startswith(CLIENT)), f"{path}: a relative import"
+                module = f"{CLIENT}.{node.module}" if node.level else node.module
+                inner = {f"{module}.{alias.name}" for alias in node.names} & known.keys()
+                found[name] |= inner or {module} & known.keys()
     return found
 
 
@@ -74,6 +78,11 @@ def circle(edges: dict[str, set[str]]) -> list[str]:
 
 def test_imports_run_one_way() -> None:
     assert list(wrong()) == []
+
+
+def test_the_robots_client_imports_nothing_else_of_ours() -> None:
+    targets = {target for name, found in imports().items() if name.startswith(CLIENT) for target in found}
+    assert targets and all(target.startswith(CLIENT) for target in targets)
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:

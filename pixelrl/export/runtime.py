@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,42 +48,48 @@ class ExportedPolicy:
 
     Attributes:
         contract: what `policy.json` says: inputs, outputs, control rate, hashes, parity.
+        inputs: what the network takes, histories included.
+        instant: what a robot gives at each instant: the same without histories.
     """
 
     contract: dict[str, Any]
 
-    def __init__(self, directory: Path | str, *, threads: int = 1) -> None:
+    def __init__(self, directory: Path | str, *, threads: int = 1, providers: Sequence[str] = ("cpu",)) -> None:
         """Load `policy.onnx` and `policy.json`.
 
         Args:
             directory: what `pixelrl export` wrote.
             threads: of onnxruntime; a small network gains nothing from more, and a robot has other work to do.
+            providers: what computes, the first choice first: cpu, cuda, tensorrt, openvino, coreml, ...
 
         Raises:
-            PixelrlError: not an export, of another format, or changed since.
+            PixelrlError: not an export, of another format, or changed since; or no such provider here.
         """
         contract = _read_contract(Path(directory) / CONTRACT)
-        self._load(contract, _read_model(Path(directory) / MODEL, contract["sha256"][MODEL]), threads)
+        model = _read_model(Path(directory) / MODEL, contract["sha256"][MODEL])
+        self._load(contract, model, threads, tuple(providers))
 
-    def _load(self, contract: dict[str, Any], model: bytes, threads: int) -> None:
-        self.contract, self._model, self._threads = contract, model, threads
-        self._inputs = _input_specs(contract)
+    def _load(self, contract: dict[str, Any], model: bytes, threads: int, providers: tuple[str, ...]) -> None:
+        self.contract, self._model, self._threads, self._providers = contract, model, threads, providers
+        self.inputs = _input_specs(contract)
         history = int(contract.get("history", 1))
         self._history = History(history)
-        self._instant = {
+        self.instant = {
             key: InputSpec("uint8", (*spec.shape[:2], spec.shape[2] // history)) if spec.dtype == "uint8" else spec
-            for key, spec in self._inputs.items()
+            for key, spec in self.inputs.items()
         }
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
+        names = provider_names(providers)
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(model, options, providers=names)
         except Exception as error:  # its exceptions share no other base
             raise PixelrlError(f"{MODEL}: onnxruntime cannot load it: {' '.join(str(error).split())}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what the policy consists of, so that it can be sent to another process."""
-        return {"contract": self.contract, "model": self._model, "threads": self._threads}
+        state = {"contract": self.contract, "model": self._model}
+        return state | {"threads": self._threads, "providers": self._providers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become the policy that was sent; of pictures seen before it remembers nothing."""
@@ -99,10 +105,10 @@ class ExportedPolicy:
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
-        single = all(key in sensors and np.ndim(sensors[key]) == len(spec.shape) for key, spec in self._instant.items())
+        single = all(key in sensors and np.ndim(sensors[key]) == len(spec.shape) for key, spec in self.instant.items())
         if single:
-            sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self._instant}
-        action = self._run("action", self._history(check_sensors(sensors, self._instant)))
+            sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self.instant}
+        (action,) = self._run(("action",), self._history(check_sensors(sensors, self.instant)))
         return np.asarray(action[0]) if single else action
 
     def reset(self) -> None:
@@ -111,17 +117,37 @@ class ExportedPolicy:
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
         """Return normalised actions `[B, A]` in [-1, 1] for B readings with their histories; checks as `act` does."""
-        return self._run("normalised", check_sensors(sensors, self._inputs))
+        return self._run(("normalised",), check_sensors(sensors, self.inputs))[0]
 
-    def _run(self, output: str, sensors: Sensors) -> NDArray[np.float32]:
+    def both(self, sensors: Sensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return actions in the robot's units and in [-1, 1], `[B, A]` each, as calling the object does."""
+        action, normalised = self._run(("action", "normalised"), check_sensors(sensors, self.inputs))
+        return action, normalised
+
+    def _run(self, outputs: Sequence[str], sensors: Sensors) -> list[NDArray[np.float32]]:
         shape = (len(next(iter(sensors.values()))), len(self.contract["outputs"]["action"]["dims"]))
         try:
-            action = np.asarray(self._session.run([output], dict(sensors))[0], dtype=np.float32)
+            given = self._session.run(list(outputs), dict(sensors))
+            actions = [np.asarray(action, dtype=np.float32) for action in given]
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise PixelrlError(f"{MODEL}: does not run as {CONTRACT} says: {' '.join(str(error).split())}") from error
-        if action.shape != shape:
-            raise PixelrlError(f"{MODEL}: gives {list(action.shape)} for {output}; {CONTRACT} says {list(shape)}")
-        return action
+        for output, action in zip(outputs, actions, strict=True):
+            if action.shape != shape:
+                raise PixelrlError(f"{MODEL}: gives {list(action.shape)} for {output}; {CONTRACT} says {list(shape)}")
+        return actions
+
+
+def provider_names(providers: Sequence[str]) -> list[str]:
+    """Return onnxruntime's names of providers that are named in short, as `cuda`.
+
+    Raises:
+        PixelrlError: one is not built into this onnxruntime.
+    """
+    here = {name.removesuffix("ExecutionProvider").lower(): name for name in onnxruntime.get_available_providers()}
+    for name in providers:
+        if name.lower() not in here:
+            raise PixelrlError(f"provider {name!r}: this onnxruntime has {', '.join(here)}")
+    return [here[name.lower()] for name in providers]
 
 
 def check_sensors(sensors: Sensors, inputs: Mapping[str, InputSpec]) -> dict[str, NDArray[Any]]:

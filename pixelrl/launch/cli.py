@@ -17,6 +17,7 @@ from pixelrl.launch.commands.export import Export
 from pixelrl.launch.commands.inspect import Inspect
 from pixelrl.launch.commands.probe import Probe
 from pixelrl.launch.commands.render import Render
+from pixelrl.launch.commands.serve import Serve
 from pixelrl.launch.commands.starts import Starts
 from pixelrl.launch.commands.sweep import Sweep
 from pixelrl.launch.console import plain_console
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": Compare,
     "probe": Probe,
     "export": Export,
+    "serve": Serve,
 }
 
 

@@ -1,0 +1,74 @@
+"""`pixelrl serve`: an exported policy over the network, for robots whose own computer is too small."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from pixelrl.launch.options import key_values
+from pixelrl.runtime.errors import PixelrlError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve an exported policy to robots, over websockets, as openpi's clients speak.
+
+    Stops on SIGTERM or Ctrl-C, after the last answers. `/healthz` tells that it lives, `/metrics` gives figures for
+    Prometheus; the log is JSON, one event a line.
+    """
+
+    artefact: Positional[Path]
+    """directory of an exported policy"""
+    host: str = "127.0.0.1"
+    """address to listen on; others than this machine's own take --token-file"""
+    port: int = 8000
+    """to listen on; 0: a free one"""
+    token_file: Path | None = None
+    """a file with the token that peers must present, readable by its owner alone (chmod 600)"""
+    cert: Path | None = None
+    """certificate for TLS (PEM)"""
+    key: Path | None = None
+    """its key, if that is not in --cert"""
+    connections: int = 8
+    """peers that may be connected at a time"""
+    idle: float = 300.0
+    """seconds without a message after which a peer is dropped"""
+    rename: tuple[str, ...] = ()
+    """keys that peers call otherwise, say observation/wrist_image_left=wrist_image"""
+    threads: int = 1
+    """threads that compute"""
+    providers: tuple[str, ...] = ("cpu",)
+    """what computes, the first choice first: cpu, cuda, tensorrt, openvino, coreml, as far as onnxruntime has them"""
+
+    def __call__(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            PixelrlError: no such policy, or options that would leave it open to everybody.
+        """
+        from pixelrl.export.runtime import ExportedPolicy
+
+        try:
+            from pixelrl.serving.access import read_token, tls
+            from pixelrl.serving.metrics import Log
+            from pixelrl.serving.server import Limits, PolicyServer
+        except ModuleNotFoundError as error:
+            raise PixelrlError(f"serve needs {error.name}: pip install 'pixelrl[serve]'") from error
+        if self.connections < 1 or not self.idle > 0 or not 0 <= self.port < 2**16:
+            raise PixelrlError("--connections is at least 1, --idle above 0, --port from 0 to 65535")
+        log = Log()
+        token = None if self.token_file is None else read_token(self.token_file)
+        if token is not None and self.cert is None:
+            log("warning", message="without --cert the token can be read on the way; use TLS or an SSH tunnel")
+        server = PolicyServer(
+            ExportedPolicy(self.artefact, threads=self.threads, providers=self.providers),
+            host=self.host,
+            port=self.port,
+            token=token,
+            tls=tls(self.cert, self.key),
+            names={theirs: str(ours) for theirs, ours in key_values("--rename", self.rename).items()},
+            limits=Limits(connections=self.connections, idle=self.idle),
+            log=log,
+        )
+        asyncio.run(server.run())

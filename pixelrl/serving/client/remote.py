@@ -1,0 +1,324 @@
+"""A policy that runs on another computer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import Any, Mapping
+from urllib.parse import urlsplit
+
+import numpy as np
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from .wire import WireError, one_line, pack, unpack
+
+PATIENCE = 5.0
+"""How long connecting, or a reply that nobody waits for any more, may take before the connection is given up [s]."""
+
+SLOWEST = 2.0
+"""The longest pause between two attempts to connect; the first one is a twentieth of a second. [s]"""
+
+
+class RemoteError(Exception):
+    """The policy has given no action; the text is one line that says why."""
+
+
+class LateError(RemoteError):
+    """No action came before the deadline."""
+
+
+class RefusedError(RemoteError):
+    """The server does not let us in, or serves another policy than before: trying again is of no use."""
+
+
+class RemotePolicy:
+    """A policy at `ws://HOST:PORT`; a thread of its own sends and receives, so that a call ends at its deadline.
+
+    After an error it connects again by itself, at most every two seconds. What the policy had seen before is then
+    forgotten, and a server whose policy is another one is refused for good.
+
+    Attributes:
+        contract: what the server says of its policy.
+        timing: how long the last action took on the server, and here [ms].
+        reconnects: how often the connection was lost and made again.
+    """
+
+    contract: dict[str, Any]
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        deadline: float | None = None,
+        connect_timeout: float = PATIENCE,
+        tls: ssl.SSLContext | None = None,
+        expect: str | None = None,
+    ) -> None:
+        """Connect.
+
+        Args:
+            url: `ws://HOST:PORT`, or `wss://HOST:PORT` for TLS.
+            token: what the server wants to see.
+            deadline: how long an action may take [s]; None: one period of the policy's control rate, or 0.1 s.
+            connect_timeout: how long connecting may take [s].
+            tls: whom to trust, instead of the system's authorities.
+            expect: the hash that `contract_hash` gave for the policy that is expected; None: any policy.
+
+        Raises:
+            RemoteError: no server there, it refuses us, or its policy is not the expected one.
+        """
+        if urlsplit(url).scheme not in ("ws", "wss") or not urlsplit(url).hostname:
+            raise RemoteError(f"{url}: expected ws://HOST:PORT or wss://HOST:PORT")
+        self.url, self.reconnects = url, 0
+        self.timing: dict[str, float] = {}
+        self._token, self._tls, self._timeout, self._hash = token, tls, connect_timeout, expect
+        self._seq, self._fresh, self._closed = 0, True, False
+        self._request: tuple[int, bytes] | None = None
+        self._answer: tuple[int, Any] | None = None
+        self._refusal: RefusedError | None = None
+        self._change = threading.Condition()
+        self._socket: ClientConnection | None = self._connect()
+        self.deadline = 1.0 / (self.contract.get("control_freq") or 10.0) if deadline is None else deadline
+        self._thread = threading.Thread(target=self._work, name="remote policy", daemon=True)
+        self._thread.start()
+
+    def act(self, sensors: Mapping[str, Any], stamp: float | None = None) -> Any:
+        """Return actions in the robot's units, float32 `[H, A]`: the first one is for now.
+
+        Args:
+            sensors: observation key -> array, as the contract says, without a batch; others are not sent.
+            stamp: when they were taken, by your own clock [s]; the server repeats it in its recording.
+
+        Raises:
+            LateError: no action came before the deadline.
+            RemoteError: the server refused the observation, or is not there at present.
+        """
+        return self.infer(sensors, stamp)["actions"]
+
+    def infer(self, sensors: Mapping[str, Any], stamp: float | None = None) -> dict[str, Any]:
+        """Return the server's whole reply, as `act`."""
+        begin = time.perf_counter()
+        names = self.contract["inputs"]
+        message: dict[str, Any] = {key: np.ascontiguousarray(sensors[key]) for key in names if key in sensors}
+        with self._change:
+            self._seq += 1
+            seq, reset = self._seq, self._fresh
+            self._fresh = False
+        if reset:
+            message["pixelrl/reset"] = True
+        if stamp is not None:
+            message["pixelrl/stamp_ns"] = int(stamp * 1e9)
+        try:
+            packed = pack({**message, "pixelrl/seq": seq})
+        except WireError as error:
+            raise RemoteError(f"{error}") from None
+        reply = self._exchange(seq, packed, begin, reset)
+        self.timing = {**reply["server_timing"], "total_ms": (time.perf_counter() - begin) * 1e3}
+        return reply
+
+    def reset(self) -> None:
+        """Say that an episode begins with the next observation."""
+        with self._change:
+            self._fresh = True
+
+    def close(self) -> None:
+        """Leave the server."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        if self._socket is not None:
+            self._socket.close()
+        self._thread.join(PATIENCE)
+
+    def _exchange(self, seq: int, packed: bytes, begin: float, reset: bool) -> dict[str, Any]:
+        """Hand a message to the thread and wait for its answer until the deadline."""
+        with self._change:
+            if self._refusal is not None:
+                raise self._refusal
+            self._request = (seq, packed)
+            self._change.notify_all()
+            while self._answer is None or self._answer[0] != seq:
+                left = begin + self.deadline - time.perf_counter()
+                if left <= 0 or self._closed:
+                    self._fresh = self._fresh or reset  # nobody knows whether the server has heard of it
+                    raise LateError(f"no action within {self.deadline * 1e3:.0f} ms")
+                self._change.wait(left)
+            answer, self._answer = self._answer[1], None
+        if isinstance(answer, RemoteError):
+            with self._change:
+                self._fresh = self._fresh or reset
+            raise answer
+        return self._checked(answer)
+
+    def _checked(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """Return a reply that is what was agreed on; whether its numbers are sensible, the guard decides."""
+        actions, size = reply.get("actions"), len(self.contract["outputs"]["action"]["dims"])
+        if not isinstance(actions, np.ndarray) or actions.ndim != 2 or actions.shape[1] != size:
+            raise RemoteError(one_line(f"the server's reply holds no actions [H, {size}]"))
+        if not isinstance(reply.get("server_timing"), dict):
+            raise RemoteError("the server's reply tells no timing")
+        return reply
+
+    def _work(self) -> None:
+        """Send what is asked for and take the answers, in a thread; connect again after errors."""
+        pause = 0.05
+        while True:
+            with self._change:
+                while self._request is None and self._socket is not None and not self._closed:
+                    self._change.wait()
+                if self._closed:
+                    return
+                request, self._request = self._request, None
+            if self._socket is None:
+                pause = self._again(pause, request)
+                continue
+            assert request is not None
+            seq, packed = request
+            try:
+                answer: Any = self._ask(self._socket, seq, packed)
+                pause = 0.05
+            except (WireError, OSError, WebSocketException, TimeoutError) as error:
+                answer = RemoteError(one_line(f"{self.url}: the connection is lost: {error or type(error).__name__}"))
+                self._drop()
+            except RemoteError as error:
+                answer = error
+            self._tell(seq, answer)
+
+    def _again(self, pause: float, request: tuple[int, bytes] | None) -> float:
+        """Try to connect again, and return how long to wait after the next failure."""
+        if request is not None:
+            self._tell(request[0], RemoteError(f"{self.url}: no connection at present"))
+        try:
+            connection = self._connect()
+        except RefusedError as error:
+            with self._change:
+                self._refusal = error
+                self._closed = True
+                self._change.notify_all()
+        except RemoteError:
+            with self._change:
+                self._change.wait_for(lambda: self._closed, pause)
+            return min(2 * pause, SLOWEST)
+        else:
+            with self._change:
+                self._socket, self._fresh = connection, True
+                self.reconnects += 1
+        return 0.05
+
+    def _ask(self, connection: ClientConnection, seq: int, packed: bytes) -> Any:
+        """Send one message and return its reply, leaving out answers to earlier ones."""
+        connection.send(packed)
+        while True:
+            message = connection.recv(timeout=PATIENCE)
+            if isinstance(message, str):
+                number, separator, text = message.partition(": ")
+                if separator and number.startswith("seq ") and number != f"seq {seq}":
+                    continue
+                raise RemoteError(one_line(text if number == f"seq {seq}" else message))
+            reply = unpack(message, flat=False)
+            about = reply.get("pixelrl")
+            if not isinstance(about, dict) or about.get("seq") in (seq, None):
+                return reply
+
+    def _tell(self, seq: int, answer: Any) -> None:
+        with self._change:
+            self._answer = (seq, answer)
+            self._change.notify_all()
+
+    def _drop(self) -> None:
+        """Give the connection up."""
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            with contextlib.suppress(OSError):  # a server that hangs would be waited for otherwise
+                connection.socket.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _connect(self) -> ClientConnection:
+        """Connect, and see that the policy is the one that it was.
+
+        Raises:
+            RefusedError: the server does not want us, or its policy is another one.
+            RemoteError: there is no server at present.
+        """
+        parts = urlsplit(self.url)
+        host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "wss" else 80)
+        headers = {} if self._token is None else {"Authorization": f"Api-Key {self._token}"}
+        tls = (self._tls or ssl.create_default_context()) if parts.scheme == "wss" else None
+        try:
+            raw = socket.create_connection((host, port), self._timeout)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # a server that stopped reading must not block the thread for ever
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(PATIENCE), 0))
+            connection = connect(
+                self.url,
+                sock=raw,
+                ssl=tls,
+                additional_headers=headers,
+                compression=None,
+                max_size=2**24,
+                open_timeout=self._timeout,
+                close_timeout=0.5,
+            )
+        except InvalidStatus as error:
+            code = error.response.status_code
+            said = one_line((error.response.body or b"").decode("utf-8", "replace"))
+            kind = RemoteError if code == 503 else RefusedError
+            raise kind(one_line(f"{self.url}: refused with {code}: {said}")) from None
+        except (OSError, WebSocketException, TimeoutError) as error:
+            raise RemoteError(one_line(f"{self.url}: no server there ({error or type(error).__name__})")) from None
+        return self._greet(connection)
+
+    def _greet(self, connection: ClientConnection) -> ClientConnection:
+        """Read the contract."""
+        try:
+            contract = unpack(connection.recv(timeout=self._timeout), flat=False)
+            inputs, dims = contract["inputs"], contract["outputs"]["action"]["dims"]
+            if not (isinstance(inputs, dict) and isinstance(dims, list) and dims):
+                raise WireError("the contract names no inputs or no action")
+        except (WireError, OSError, WebSocketException, TimeoutError, LookupError, TypeError) as error:
+            connection.close()
+            raise RemoteError(one_line(f"{self.url}: sends no contract ({error or type(error).__name__})")) from None
+        found = contract_hash(contract)
+        if self._hash is not None and found != self._hash:
+            connection.close()
+            raise RefusedError(f"{self.url}: serves another policy: {found[:12]}, expected {self._hash[:12]}")
+        self._hash, self.contract = found, contract
+        return connection
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return how to connect, so that another process can."""
+        if self._tls is not None:
+            raise TypeError("a policy with a TLS context of its own cannot be sent to another process")
+        state = {"url": self.url, "token": self._token, "deadline": self.deadline}
+        return {**state, "connect_timeout": self._timeout, "expect": self._hash}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Connect anew, to the same policy."""
+        RemotePolicy.__init__(self, **state)
+
+
+def contract_hash(contract: Mapping[str, Any]) -> str:
+    """Return a hash of what a contract says."""
+    text = json.dumps(contract, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_token(path: str | Path) -> str:
+    """Return the token in a file that nobody but its owner can read.
+
+    Raises:
+        RemoteError: others can.
+    """
+    file = Path(path)
+    if file.stat().st_mode & 0o077:
+        raise RemoteError(f"{file}: others can read the token; chmod 600 it")
+    return file.read_text(encoding="utf-8").strip()

@@ -1,0 +1,392 @@
+"""Serve an exported policy: openpi's wire, for peers that nobody vouches for.
+
+A connection holds one history of pictures and at most one observation that waits: a newer one takes its place. One
+thread computes; the event loop never waits for it. Nothing that a peer sends is executed, opened as a file, or told in
+more than one line.
+"""
+
+import asyncio
+import http
+import logging
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+
+from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.runtime.actions import ActionDim, action_limits
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.frame_stack import History
+from pixelrl.serving.access import check_host, has_token
+from pixelrl.serving.client.wire import WireError, one_line, pack
+from pixelrl.serving.metrics import Log, Metrics
+from pixelrl.serving.protocol import Request, labelled, largest_message, metadata, read_request
+
+REFUSALS = 32
+"""Messages in a row that are answered by an error before a peer is sent away."""
+
+PENDING = 64
+"""Connections beyond the allowed ones that may be open at a time while they introduce themselves."""
+
+ROUNDING = 1e-6
+"""Of a dimension's range: what is beyond it by less is a rounding and is not told as clipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What peers may take.
+
+    Attributes:
+        connections: how many at a time.
+        idle: how long a peer may say nothing [s].
+        handshake: how long it may take to introduce itself, and to take what it is sent [s].
+        drain: how long peers are waited for when the server ends [s].
+    """
+
+    connections: int = 8
+    idle: float = 300.0
+    handshake: float = 5.0
+    drain: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An action, and what it was made of.
+
+    Attributes:
+        action, normalised: float32 `[A]`, in the robot's units and in [-1, 1].
+        clipped: names of the dimensions that were beyond their range.
+        infer, queue: how long it took, and had waited [s].
+    """
+
+    action: NDArray[np.float32]
+    normalised: NDArray[np.float32]
+    clipped: tuple[str, ...]
+    infer: float
+    queue: float
+
+
+Recorder = Callable[[int, int, Request, Reply], bool]
+"""Takes connection, step, observation and reply; tells whether it had time for it."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Peer:
+    """A connection: what it was told and what it waits for."""
+
+    number: int
+    socket: ServerConnection
+    history: History
+    step: int = 0
+    refusals: int = 0
+    waiting: tuple[Request, float] | None = None
+    busy: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class PolicyServer:
+    """A policy that answers over websockets until it is told to stop.
+
+    Args:
+        policy: what is served.
+        host, port: where; port 0 takes a free one.
+        token: what peers must present, None on this machine alone.
+        tls: the server's side of TLS.
+        names: peer's key -> policy's key, where they differ.
+        limits: of peers.
+        log: writes events.
+        record: takes all that is answered.
+
+    Raises:
+        PixelrlError: no token for a host that others can reach, or a name for an input that the policy has not.
+    """
+
+    def __init__(
+        self,
+        policy: ExportedPolicy,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        names: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        log: Log | None = None,
+        record: Recorder | None = None,
+    ) -> None:
+        check_host(host, token)
+        self.policy, self.host, self.port, self.tls = policy, host, port, tls
+        self.names, self.limits, self.log, self.record = names or {}, limits or Limits(), log or Log(), record
+        self.metrics = Metrics()
+        self._token, self._metadata = token, pack(metadata(policy, self.names))
+        dims = [ActionDim(**dim) for dim in policy.contract["outputs"]["action"]["dims"]]
+        self._dims, (low, high) = dims, action_limits(dims)
+        self._low, self._high = low.astype(np.float32), high.astype(np.float32)
+        self._margin = ROUNDING * (self._high - self._low) + 1e-6 * np.maximum(abs(self._low), abs(self._high))
+        self._peers: set[Peer] = set()
+        self._count, self._open = 0, 0
+        self._draining = False
+        self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    async def run(self, ready: Callable[[int], None] | None = None) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`, then let peers have what they wait for.
+
+        Args:
+            ready: is told the port once connections are taken.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = (loop, stop)
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(name, stop.set)
+        options: dict[str, Any] = {"ssl_handshake_timeout": self.limits.handshake} if self.tls else {}
+        with ThreadPoolExecutor(1, thread_name_prefix="inference") as self._thread:
+            async with serve(
+                self._converse,
+                self.host,
+                self.port,
+                create_connection=self._connection_type(),
+                process_request=self._admit,
+                compression=None,
+                max_size=largest_message(self.policy),
+                max_queue=1,
+                open_timeout=self.limits.handshake,
+                close_timeout=self.limits.handshake,
+                ssl=self.tls,
+                logger=_silent(),
+                server_header=None,
+                **options,
+            ) as server:
+                self.port = next(iter(server.sockets)).getsockname()[1]
+                self.log("serving", host=self.host, port=self.port, tls=bool(self.tls), token=bool(self._token))
+                if ready is not None:
+                    ready(self.port)
+                await stop.wait()
+                await self._drain(server)
+        self._stop = None
+        self.log("stopped")
+
+    def stop(self) -> None:
+        """End `run`, from any thread."""
+        if self._stop is not None:
+            self._stop[0].call_soon_threadsafe(self._stop[1].set)
+
+    def _connection_type(self) -> type[ServerConnection]:
+        """Return a connection that is cut at once where too many are open, before it could say anything."""
+        owner = self
+
+        class Connection(ServerConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                owner._open += 1
+                super().connection_made(transport)
+                if owner._open > owner.limits.connections + PENDING:
+                    owner.metrics.rejected.labels("flood").inc()
+                    self.transport.abort()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                owner._open -= 1
+                super().connection_lost(exc)
+
+        return Connection
+
+    def _admit(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
+        """Answer requests for pages, and refuse peers without the token, from browsers, or beyond the limit."""
+
+        def refuse(status: http.HTTPStatus, reason: str, text: str) -> Response:
+            self.metrics.rejected.labels(reason).inc()
+            self.log("rejected", reason=reason, peer=_address(connection))
+            return connection.respond(status, text + "\n")
+
+        if request.path == "/healthz":
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        if self._token is not None and not has_token(request.headers.get_all("Authorization"), self._token):
+            return refuse(http.HTTPStatus.UNAUTHORIZED, "token", "the token is missing or wrong")
+        if request.path == "/metrics":
+            return connection.respond(http.HTTPStatus.OK, self.metrics.text())
+        if request.path != "/":
+            return refuse(http.HTTPStatus.NOT_FOUND, "path", "there are /, /healthz and /metrics")
+        if "Origin" in request.headers:  # any page that its user visits could reach the server on this machine
+            return refuse(http.HTTPStatus.FORBIDDEN, "browser", "browsers are not served")
+        if len(self._peers) >= self.limits.connections or self._draining:
+            return refuse(http.HTTPStatus.SERVICE_UNAVAILABLE, "full", "too many are connected")
+        return None
+
+    async def _converse(self, socket: ServerConnection) -> None:
+        """Tell a peer of the policy, then answer it until it goes."""
+        if len(self._peers) >= self.limits.connections:  # others came in since it was admitted
+            await socket.close(1013, "too many are connected")
+            return
+        self._count += 1
+        history = History(int(self.policy.contract.get("history", 1)))
+        peer = Peer(number=self._count, socket=socket, history=history)
+        self._peers.add(peer)
+        self.metrics.connections.set(len(self._peers))
+        self.log("connected", connection=peer.number, peer=_address(socket))
+        answering = asyncio.create_task(self._answer(peer))
+        reason = "peer"
+        try:
+            await self._send(peer, self._metadata)
+            while True:
+                async with asyncio.timeout(self.limits.idle):
+                    message = await socket.recv()
+                await self._take(peer, message)
+        except ConnectionClosed as error:
+            reason = one_line(error)
+        except TimeoutError:
+            reason = "idle or slow"
+            self.metrics.dropped.labels("slow").inc()
+            socket.transport.abort()
+        finally:
+            answering.cancel()
+            self._peers.discard(peer)
+            self.metrics.connections.set(len(self._peers))
+            self.log("gone", connection=peer.number, steps=peer.step, reason=reason)
+
+    async def _take(self, peer: Peer, message: bytes | str) -> None:
+        """Read a message, and let it wait for its answer in place of an older one."""
+        try:
+            request = read_request(message, self.names)
+            if self._draining:
+                raise WireError(labelled(request.seq, "the server is about to stop"))
+        except WireError as error:
+            await self._refuse(peer, "message", error)
+            return
+        if peer.waiting is not None:
+            older, _ = peer.waiting
+            request = replace(request, reset=request.reset or older.reset)
+            self.metrics.refused.labels("superseded").inc()
+            await self._send(peer, labelled(older.seq, "superseded by a newer observation"))
+        peer.waiting = (request, time.perf_counter())
+        peer.news.set()
+
+    async def _answer(self, peer: Peer) -> None:
+        """Answer what waits, again and again."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await peer.news.wait()
+                peer.news.clear()
+                assert peer.waiting is not None
+                (request, since), peer.waiting, peer.busy = peer.waiting, None, True
+                try:
+                    await self._send(peer, await loop.run_in_executor(self._thread, self._reply, peer, request, since))
+                    peer.refusals = 0
+                except PixelrlError as error:
+                    await self._refuse(peer, "observation", labelled(request.seq, error))
+                except (ConnectionClosed, TimeoutError):
+                    raise
+                except Exception as error:  # a fault of ours: the peer is told so, and the log what it was
+                    self.log("fault", connection=peer.number, error=one_line(f"{type(error).__name__}: {error}"))
+                    await self._refuse(peer, "fault", labelled(request.seq, "the server failed; its log tells why"))
+                finally:
+                    peer.busy = False
+        except (ConnectionClosed, TimeoutError):
+            peer.socket.transport.abort()  # which ends the reading, too
+
+    def _reply(self, peer: Peer, request: Request, since: float) -> bytes | str:
+        """Return the answer to an observation; this runs in the thread that computes."""
+        if request.reset:
+            peer.history.reset()
+        if request.only_reset:
+            return "reset successful"
+        begin = time.perf_counter()
+        action, normalised = self.policy.both(self._seen(peer, request))
+        if not np.isfinite(action).all():
+            raise PixelrlError("the policy's action is not finite")
+        beyond = (action[0] < self._low - self._margin) | (action[0] > self._high + self._margin)
+        reply = Reply(
+            action=np.clip(action[0], self._low, self._high),
+            normalised=normalised[0],
+            clipped=tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far),
+            infer=time.perf_counter() - begin,
+            queue=begin - since,
+        )
+        self._note(peer, request, reply)
+        about = {"seq": request.seq, "stamp_ns": request.stamp_ns, "step": peer.step, "clipped": reply.clipped}
+        return pack(
+            {
+                "actions": reply.action[np.newaxis],
+                "server_timing": {"infer_ms": reply.infer * 1e3, "queue_ms": reply.queue * 1e3},
+                "pixelrl": {**about, "normalised": reply.normalised[np.newaxis]},
+            }
+        )
+
+    def _seen(self, peer: Peer, request: Request) -> dict[str, NDArray[Any]]:
+        """Return what the policy sees: pictures with their history, the peer's own if it sends one.
+
+        Raises:
+            PixelrlError: a key is missing.
+        """
+        rows = {key: request.sensors[key][np.newaxis] for key in self.policy.inputs if key in request.sensors}
+        own = all(key in rows and rows[key].shape[1:] == spec.shape for key, spec in self.policy.inputs.items())
+        if own:
+            return rows
+        for key, spec in self.policy.instant.items():
+            if key in rows and rows[key].shape[1:] != spec.shape:
+                shape = list(rows[key].shape[1:])
+                raise PixelrlError(f"{key} is {rows[key].dtype} {shape}; expected {spec.dtype} {list(spec.shape)}")
+        return dict(peer.history(rows))
+
+    def _note(self, peer: Peer, request: Request, reply: Reply) -> None:
+        """Count a reply, and record it."""
+        peer.step = 1 if request.reset else peer.step + 1
+        self.metrics.replies.inc()
+        self.metrics.infer.observe(reply.infer)
+        self.metrics.queue.observe(reply.queue)
+        for name in reply.clipped:
+            self.metrics.clipped.labels(name).inc()
+        if self.record is not None and not self.record(peer.number, peer.step, request, reply):
+            self.metrics.unrecorded.inc()
+
+    async def _refuse(self, peer: Peer, reason: str, error: object) -> None:
+        """Answer by one line; a peer that has been answered by nothing else for long is sent away."""
+        self.metrics.refused.labels(reason).inc()
+        peer.refusals += 1
+        if peer.refusals == 1:
+            self.log("refused", connection=peer.number, error=one_line(error))
+        await self._send(peer, one_line(error))
+        if peer.refusals >= REFUSALS:
+            self.metrics.dropped.labels("refused").inc()
+            await peer.socket.close(1008, f"{REFUSALS} messages in a row were refused")
+
+    async def _send(self, peer: Peer, message: bytes | str) -> None:
+        """Send a message to a peer that takes it in time."""
+        async with asyncio.timeout(self.limits.handshake):
+            await peer.socket.send(message)
+
+    async def _drain(self, server: Server) -> None:
+        """Take no more connections, let peers have their answers, and say goodbye."""
+        self._draining = True
+        server.close(close_connections=False)
+        self.log("draining", connections=len(self._peers))
+        end = time.monotonic() + self.limits.drain
+        while any(peer.busy or peer.waiting for peer in self._peers) and time.monotonic() < end:
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*(peer.socket.close(1001, "the server stops") for peer in set(self._peers)))
+
+
+def _silent() -> logging.Logger:
+    """Return a logger that says nothing: what matters is logged as an event, and peers must not fill the log."""
+    logger = logging.Logger("pixelrl.serving", logging.CRITICAL + 1)
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
+def _address(connection: ServerConnection) -> str:
+    """Return where a peer is."""
+    host, port, *_ = connection.remote_address or ("?", 0)
+    return f"{host}:{port}"

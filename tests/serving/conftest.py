@@ -1,0 +1,130 @@
+"""A small exported policy, and servers of it."""
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pixelrl.encoders.conv import SmallCNN
+from pixelrl.export.artefact import export_policy
+from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.learning.batch import Spec
+from pixelrl.learning.networks import Networks
+from pixelrl.runtime.actions import ActionDim
+from pixelrl.serving.metrics import Log
+from pixelrl.serving.server import Limits, PolicyServer
+
+HISTORY = 2
+SPEC = Spec(
+    images={"front_image": (3, 40, 48), "wrist_image": (3, 40, 48)},
+    proprio={"position": 3},
+    action=(
+        ActionDim(name="dx", low=-0.05, high=0.05, unit="m"),
+        ActionDim(name="dz", low=-0.5, high=1.5, unit="rad"),
+        ActionDim(name="gripper"),
+    ),
+    sources=("task",),
+    proprio_mean=(0.1, 0.2, 0.8),
+    proprio_std=(0.1, 0.2, 0.1),
+    history=HISTORY,
+)
+
+
+def make_frames(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Return what a robot gives at so many instants."""
+    random = np.random.default_rng(seed)
+    return [
+        {key: random.integers(0, 256, (h, w, c), dtype=np.uint8) for key, (c, h, w) in SPEC.images.items()}
+        | {"position": random.normal(0.2, 0.2, 3).astype(np.float32)}
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    networks = Networks(
+        SPEC, SmallCNN(), shared=True, ensemble=1, critic_hidden=(8,), actor_hidden=(16,), layer_norm=False
+    )
+    nn.init.normal_(networks.actor.last.weight)
+    out = tmp_path_factory.mktemp("serving") / "artefact"
+    rows = make_frames(6)
+    frames = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    frames |= {key: np.concatenate([frames[key]] * HISTORY, axis=-1) for key in SPEC.images}
+    export_policy(
+        networks,
+        SPEC,
+        out,
+        control_freq=20.0,
+        env_args={"env_name": "Lift", "type": 1, "env_kwargs": {}},
+        frames=frames,
+        checkpoint=Path(__file__),
+        step=1,
+        provenance={"command": ["secret", "/home/somebody"], "actions": "unit"},
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def policy(artefact: Path) -> ExportedPolicy:
+    return ExportedPolicy(artefact)
+
+
+class Running:
+    """A server in a thread."""
+
+    def __init__(self, server: PolicyServer, log: io.StringIO) -> None:
+        self.server, self._log = server, log
+        ready = threading.Event()
+
+        def run() -> None:
+            asyncio.run(server.run(lambda _: ready.set()))
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+        assert ready.wait(20)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}"
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.getvalue().splitlines()]
+
+    def stop(self) -> None:
+        self.server.stop()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def serving(policy: Any, **options: Any) -> Iterator[Running]:
+    """Serve a policy for as long as the block lasts."""
+    log = io.StringIO()
+    options = {"limits": Limits(connections=4, idle=20.0, handshake=5.0, drain=5.0), "port": 0, **options}
+    running = Running(PolicyServer(policy, log=Log(log), **options), log)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def server(policy: ExportedPolicy) -> Iterator[Running]:
+    with serving(policy) as running:
+        yield running
+
+
+@pytest.fixture
+def serve(policy: ExportedPolicy) -> Callable[..., Any]:
+    return lambda **options: serving(policy, **options)
