@@ -67,16 +67,25 @@ def _load_exported(directory: Path) -> LoadedPolicy:
     from pixelrl.export.runtime import ExportedPolicy
 
     policy = ExportedPolicy(directory)
-    inputs, outputs = policy.contract["inputs"], policy.contract["outputs"]
+    origin = {"export": str(directory), "sha256": policy.contract["sha256"]}
+    rescaled = policy.contract.get("provenance", {}).get("actions") == "min-max"
+    return under_contract(policy, policy.contract, origin, rescaled=rescaled)
+
+
+def under_contract(
+    policy: Policy, contract: Mapping[str, Any], origin: Mapping[str, Any], *, rescaled: bool
+) -> LoadedPolicy:
+    """Return a policy that acts under the contract of an exported one."""
+    inputs, outputs = contract["inputs"], contract["outputs"]
     return LoadedPolicy(
         policy=policy,
-        env_args=policy.contract["env_args"],
+        env_args=contract["env_args"],
         pictures={key: tuple(entry["shape"][1:3]) for key, entry in inputs.items() if entry["dtype"] == "uint8"},
         action=tuple(ActionDim(**dim) for dim in outputs["action"]["dims"]),
-        origin={"export": str(directory), "sha256": policy.contract["sha256"]},
-        rescaled=policy.contract.get("provenance", {}).get("actions") == "min-max",
-        history=policy.contract.get("history", 1),
-        control_freq=policy.contract.get("control_freq"),
+        origin=origin,
+        rescaled=rescaled,
+        history=contract.get("history", 1),
+        control_freq=contract.get("control_freq"),
     )
 
 

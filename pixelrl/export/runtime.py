@@ -188,14 +188,22 @@ def _read_contract(path: Path) -> dict[str, Any]:
             raise PixelrlError(
                 f"{path}: has format {contract['format']}; this version of pixelrl reads {FORMAT}: export the run again"
             )
-        _check_contract(contract)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged ({error!r})") from error
+    check_contract(contract, path)
     return contract
 
 
+def check_contract(contract: Mapping[str, Any], origin: object) -> None:
+    """Raise a `PixelrlError` unless a contract says all that we read in it, in the types that we expect."""
+    try:
+        _check_contract(contract)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PixelrlError(f"{origin}: not the contract of an exported policy, or damaged ({error!r})") from error
+
+
 def _check_contract(contract: Mapping[str, Any]) -> None:
-    """Raise one of several errors unless a contract says all that we read in it, in the types that we expect."""
+    """Raise one of several errors unless all is there and of its type."""
 
     def expect(right: bool, what: str) -> None:
         if not right:

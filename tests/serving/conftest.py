@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixelrl.encoders.conv import SmallCNN
+from pixelrl.encoders.conv import CogCNN
 from pixelrl.export.artefact import export_policy
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
@@ -24,18 +24,11 @@ from pixelrl.serving.metrics import Log
 from pixelrl.serving.server import Limits, PolicyServer
 
 HISTORY = 2
-SPEC = Spec(
-    images={"front_image": (3, 40, 48), "wrist_image": (3, 40, 48)},
-    proprio={"position": 3},
-    action=(
-        ActionDim(name="dx", low=-0.05, high=0.05, unit="m"),
-        ActionDim(name="dz", low=-0.5, high=1.5, unit="rad"),
-        ActionDim(name="gripper"),
-    ),
-    sources=("task",),
-    proprio_mean=(0.1, 0.2, 0.8),
-    proprio_std=(0.1, 0.2, 0.1),
-    history=HISTORY,
+IMAGES = {"front_image": (3, 40, 48), "wrist_image": (3, 40, 48)}
+DIMS = (
+    ActionDim(name="dx", low=-0.05, high=0.05, unit="m"),
+    ActionDim(name="dz", low=-0.5, high=1.5, unit="rad"),
+    ActionDim(name="gripper"),
 )
 
 
@@ -43,35 +36,58 @@ def make_frames(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
     """Return what a robot gives at so many instants."""
     random = np.random.default_rng(seed)
     return [
-        {key: random.integers(0, 256, (h, w, c), dtype=np.uint8) for key, (c, h, w) in SPEC.images.items()}
+        {key: random.integers(0, 256, (h, w, c), dtype=np.uint8) for key, (c, h, w) in IMAGES.items()}
         | {"position": random.normal(0.2, 0.2, 3).astype(np.float32)}
         for _ in range(count)
     ]
 
 
-@pytest.fixture(scope="session")
-def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def export_of(
+    out: Path,
+    images: dict[str, tuple[int, int, int]],
+    proprio: dict[str, int],
+    dims: Sequence[ActionDim],
+    *,
+    history: int,
+    **options: Any,
+) -> Path:
+    """Export a fresh policy whose actions depend on what it sees."""
+    size = sum(proprio.values())
+    spec = Spec(
+        images=images,
+        proprio=proprio,
+        action=tuple(dims),
+        sources=("task",),
+        proprio_mean=(0.1,) * size,
+        proprio_std=(0.2,) * size,
+        history=history,
+    )
     torch.manual_seed(0)
     networks = Networks(
-        SPEC, SmallCNN(), shared=True, ensemble=1, critic_hidden=(8,), actor_hidden=(16,), layer_norm=False
+        spec, CogCNN(channels=2), shared=True, ensemble=1, critic_hidden=(8,), actor_hidden=(16,), layer_norm=False
     )
     nn.init.normal_(networks.actor.last.weight)
-    out = tmp_path_factory.mktemp("serving") / "artefact"
-    rows = make_frames(6)
-    frames = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    frames |= {key: np.concatenate([frames[key]] * HISTORY, axis=-1) for key in SPEC.images}
-    export_policy(
-        networks,
-        SPEC,
-        out,
+    random = np.random.default_rng(0)
+    frames: dict[str, Any] = {
+        key: random.integers(0, 256, (6, h, w, c * history), dtype=np.uint8) for key, (c, h, w) in images.items()
+    }
+    frames |= {key: random.normal(size=(6, size)).astype(np.float32) for key, size in proprio.items()}
+    export_policy(networks, spec, out, frames=frames, checkpoint=Path(__file__), step=1, **options)
+    return out
+
+
+@pytest.fixture(scope="session")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_of(
+        tmp_path_factory.mktemp("serving") / "artefact",
+        IMAGES,
+        {"position": 3},
+        DIMS,
+        history=HISTORY,
         control_freq=20.0,
         env_args={"env_name": "Lift", "type": 1, "env_kwargs": {}},
-        frames=frames,
-        checkpoint=Path(__file__),
-        step=1,
         provenance={"command": ["secret", "/home/somebody"], "actions": "unit"},
     )
-    return out
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from pixelrl.runtime.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pixelrl.export.loaded_policy import LoadedPolicy
     from pixelrl.simulation.evaluation.initial_states import InitialStates
     from pixelrl.simulation.evaluation.rollout import Outcome
 
@@ -34,8 +35,10 @@ FAILURES = 8
 class Evaluate(WorkerOptions):
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode."""
 
-    run: Positional[Path]
-    """directory of a training run, or of an exported policy"""
+    run: Annotated[Positional[str | Path], arg(metavar="DIRECTORY|URL")]
+    """directory of a training run, or of an exported policy; or ws://HOST:PORT, where `pixelrl serve` serves one"""
+    token_file: Path | None = None
+    """with ws://: a file with the server's token"""
     episodes: int | None = None
     """how many; episode i starts alike for every policy; default: 100, or all of --starts"""
     seed: int | None = None
@@ -100,7 +103,7 @@ class Evaluate(WorkerOptions):
             result |= {"starts": {"file": str(self.starts), "sha256": starts.sha256}}
         if self.until is not None:
             result |= {"until": self.until, "success_interval_95": confidence_sequence(*counts(outcomes))}
-        directory = self.run if self.out is None else self.out
+        directory = self.out or Path(self.run)
         write_json(directory / "evaluation.json", result)
         if videos:
             write_videos(outcomes, directory, fps)
@@ -112,6 +115,26 @@ class Evaluate(WorkerOptions):
             f"{result['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
             + (f"; {result['restarts']} begun anew, as their workers were lost" if result["restarts"] else "")
         )
+
+    def _policy(self) -> LoadedPolicy:
+        """Return the policy to try.
+
+        Raises:
+            PixelrlError: there is none, or options that do not go with one that is served elsewhere.
+        """
+        from pixelrl.export.loaded_policy import load_policy
+
+        name = str(self.run)
+        if not name.startswith(("ws://", "wss://")):
+            return load_policy(Path(name), self.step)
+        if self.out is None or self.step is not None:
+            raise PixelrlError(f"{name}: give --out DIRECTORY, where to write; a server has no --step")
+        try:
+            from pixelrl.serving.access import read_token
+            from pixelrl.serving.remote_policy import load_served
+        except ModuleNotFoundError as error:
+            raise PixelrlError(f"{name}: needs {error.name}: pip install 'pixelrl[serve]'") from error
+        return load_served(name, None if self.token_file is None else read_token(self.token_file))
 
     def _initial_states(self) -> InitialStates | None:
         """Return the initial states of `--starts`.
@@ -134,13 +157,12 @@ class Evaluate(WorkerOptions):
         self, starts: InitialStates | None, seed: int, console: Console
     ) -> tuple[partial[Generator[Outcome, None, None]], dict[str, Any], float]:
         """Return what plays the episodes, what to write about policy and environment, and the rate of videos [Hz]."""
-        from pixelrl.export.loaded_policy import load_policy
         from pixelrl.launch.environment import environment_for, warn_about_drawing
         from pixelrl.simulation.envs.make import make_env, modules_of
         from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
         from pixelrl.simulation.evaluation.rollout import rollout
 
-        loaded = load_policy(self.run, self.step)
+        loaded = self._policy()
         known = replace(loaded, env_args=starts.env_args) if starts else loaded
         sources = {camera: str(name) for camera, name in key_values("--camera-sources", self.camera_sources).items()}
         options = key_values("--env-options", self.env_options)
