@@ -19,6 +19,7 @@ from pixelrl.launch.commands.probe import Probe
 from pixelrl.launch.commands.render import Render
 from pixelrl.launch.commands.serve import Serve
 from pixelrl.launch.commands.starts import Starts
+from pixelrl.launch.commands.study import StudyCommand
 from pixelrl.launch.commands.sweep import Sweep
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sweep": Sweep,
     "compare": Compare,
     "probe": Probe,
+    "study": StudyCommand,
     "export": Export,
     "serve": Serve,
 }

@@ -51,6 +51,10 @@ class Training:
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
 
+    def failure(self, process: Process) -> str | None:
+        """Return what went wrong in a process that has ended; None if nothing did."""
+        return error_line(process) if process.returncode else None
+
 
 def run_trainings(
     trainings: Sequence[Training], *, workers: int, console: Console, stop_at_failure: bool = True
@@ -84,8 +88,10 @@ def run_trainings(
                 for training, process in list(running.items()):
                     ended = process.poll() is not None
                     bar.update(jobs[training], completed=steps_done(training.out))
-                    if ended and running.pop(training).returncode:
-                        failures.append(f"{training.title}: {error_line(process)}")
+                    if ended:
+                        del running[training]
+                    if ended and (failure := training.failure(process)):
+                        failures.append(f"{training.title}: {failure}")
                         bar.update(jobs[training], note="failed")
         finally:
             terminate(running.values())

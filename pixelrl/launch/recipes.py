@@ -17,6 +17,7 @@ from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.penalties import NormPenalty, RankPenalty
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 
@@ -111,8 +112,27 @@ def quick_awr_dr3() -> Recipe:
     return replace(quick_cog_dr3(), actor=(AdvantageWeighted(temperature=1.0),))
 
 
+def quick_cog_penalties() -> Recipe:
+    """`quick_cog` with every penalty on features at weight 0, as if absent, for studies: options choose which count.
+
+    `--critic.dr3.weight` (with `--critic.dr3.pairs shuffled` a placebo), `.normpenalty.weight`, `.rankpenalty.weight`.
+    """
+    base = quick_cog()
+    return replace(base, critic=(*base.critic, DR3(weight=0.0), NormPenalty(weight=0.0), RankPenalty(weight=0.0)))
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe for recipe in (quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, cog_dr3, cog, bc)
+    recipe.__name__: recipe
+    for recipe in (
+        quick_cog_dr3,
+        quick_cog,
+        quick_bc,
+        quick_awr_dr3,
+        quick_cog_penalties,
+        cog_dr3,
+        cog,
+        bc,
+    )
 }
 
 ENCODERS: dict[str, Callable[[], PixelEncoder]] = {

@@ -30,9 +30,16 @@ def limit_this_process(*, seconds: float, memory: int | None = None) -> None:
     used = int(time.process_time() + seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (used, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    end_with_parent()
+    if memory is not None and sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * os.sysconf("SC_PAGESIZE") + memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Let Linux's kernel kill this process when its parent ends; at once if `parent`, its id, has ended already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if memory is not None:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * os.sysconf("SC_PAGESIZE") + memory
-            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

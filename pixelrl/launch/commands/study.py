@@ -1,0 +1,112 @@
+"""`pixelrl study`: recipes compared over replicates, from one file to a page with what may be said."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from pixelrl.launch.console import plain_console
+from pixelrl.launch.provenance import Provenance, cores
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import exclusive_directory, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pixelrl.launch.study_runs import Workplace
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand:
+    """Compare recipes over replicates that draw data, training and starts anew; docs/study.md explains the file.
+
+    Runs are made in random order, one thread each, as many at once as there are cores. After any interruption the same
+    command goes on. One small record a run; a table, figures and a page are made of the records.
+    """
+
+    file: Positional[Path]
+    """TOML file that describes the study"""
+    out: Path | None = None
+    """folder for data, runs and the page; default: studies/NAME"""
+    records: Path | None = None
+    """folder for the records; default: OUT/records"""
+    jobs: int | None = None
+    """how many runs at a time; default: one a core"""
+    arms: tuple[str, ...] = ()
+    """make the runs of these arms alone"""
+    replicates: tuple[int, ...] = ()
+    """make the runs of these replicates alone"""
+    keep_data: bool = False
+    """keep collected data when all arms of a replicate are done"""
+    report_only: bool = False
+    """make no run; make tables, figures and page from the records that are there"""
+    run: Annotated[tuple[int, str] | None, arg(metavar="REPLICATE ARM")] = None
+    """make this one run alone, in this process"""
+    parent: int | None = None
+    """process that this one ends with; a study says it to its runs"""
+
+    def __call__(self) -> None:
+        """Make the runs that have no record, then tables, figures and page.
+
+        Raises:
+            PixelrlError: the file is wrong, records are of another study, or runs could not be made.
+        """
+        from pixelrl.launch.study_file import read_study
+        from pixelrl.launch.study_runs import Workplace, make_run, make_runs
+        from pixelrl.runtime.child_process import end_with_parent
+
+        if self.parent is not None:
+            end_with_parent(self.parent)
+        study, console = read_study(self.file), plain_console()
+        out = self.out or Path("studies") / study.name
+        place = Workplace(study=study, file=self.file, out=out, records=self.records or out / "records")
+        if self.run is not None:
+            replicate, name = self.run
+            trained = {arm.name: arm for arm in study.trained}
+            if replicate not in study.replicates or name not in trained:
+                arms, replicates = ", ".join(trained), ", ".join(map(str, study.replicates))
+                raise PixelrlError(f"--run {replicate} {name}: the study has arms {arms} and replicates {replicates}")
+            make_run(place, replicate, trained[name], console)
+            return
+        for option, asked, known in (
+            ("--arms", {*self.arms}, {arm.name for arm in study.trained}),
+            ("--replicates", {*self.replicates}, {*study.replicates}),
+        ):
+            if unknown := asked - known:
+                raise PixelrlError(
+                    f"{option}: {min(unknown)} is not in {self.file}; it has {', '.join(map(str, sorted(known)))}"
+                )
+        jobs = cores() if self.jobs is None else self.jobs
+        if jobs < 1:
+            raise PixelrlError(f"--jobs is {jobs}; it must be at least 1")
+        provenance = Provenance()
+        with exclusive_directory(out):
+            try:
+                if not self.report_only:
+                    make_runs(
+                        place,
+                        jobs=jobs,
+                        arms=self.arms,
+                        replicates=self.replicates,
+                        keep_data=self.keep_data,
+                        console=console,
+                    )
+            finally:  # what is done is worth a look, whatever happened to the rest
+                report(place, provenance, console)
+
+
+def report(place: "Workplace", provenance: Provenance, console: "Console") -> None:
+    """Write `study.json`, figures and `study.html` from the records, and print the tables."""
+    from pixelrl.launch.reports.study_page import print_study, write_study
+    from pixelrl.launch.study_analysis import analyse
+
+    records = place.read_records()
+    if not records:
+        console.print(f"{place.records}: no record of this study")
+        return
+    result = analyse(place.study, records)
+    write_json(place.out / "study.json", result | provenance.record())
+    write_study(place.out, result, place.study.text, provenance.record())
+    print_study(result, console)
+    console.print(f"{place.out / 'study.html'}: tables, figures, and what may be said")

@@ -1,0 +1,199 @@
+"""What the records of a study say: a table of arms, paired comparisons, and the sentences that follow."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from pixelrl.launch.study_file import Arm, Comparison, Study
+from pixelrl.simulation.evaluation.replicates import FEWEST, compare_pairs, mean_bootstrap, mean_t
+from pixelrl.simulation.evaluation.statistics import holm, interquartile_mean, verdict_on
+
+Records = Mapping[tuple[int, str], Mapping[str, Any]]
+
+MECHANISM = ("features/dot", "features/norm", "features/cosine", "features/srank")
+"""Figures of the probe that are set against success."""
+
+
+def analyse(study: Study, records: Records) -> dict[str, Any]:
+    """Return everything that a study's page, figures and tables show, as JSON values.
+
+    The outcome of a run is its mean success over the steps `evaluate.late`; a failed run's is 0 at every step.
+    """
+    arms = {name: describe(study, arm, records) for name, arm in study.arms.items()}
+    comparisons = [compare(study, each, arms) for each in study.comparisons]
+    judge(study, comparisons)
+    words = {each["name"]: each["words"] for each in comparisons}
+    claims = [
+        claim.sentence
+        for claim in study.claims
+        if all({*words[name]} & {*allowed} for name, allowed in claim.when.items())
+    ]
+    failed = [
+        {"replicate": replicate, "arm": arm, "failed": record["failed"]}
+        for (replicate, arm), record in sorted(records.items())
+        if record["failed"]
+    ]
+    return {
+        "study": study.name,
+        "question": study.question,
+        "steps": study.steps,
+        "late": study.late,
+        "episodes": study.episodes,
+        "margin": study.margin,
+        "alpha": study.alpha,
+        "planned": len(study.runs()),
+        "done": len(records),
+        "arms": arms,
+        "comparisons": comparisons,
+        "claims": claims,
+        "failed": failed,
+        "mechanism": mechanism(study, records),
+        "hours": round(sum(sum(each["spent"].values()) for each in records.values()) / 3600, 2),
+        "commits": sorted({str(each["commit"]) for each in records.values()}),
+        "machines": sorted({str(each["machine"]["processor"]) for each in records.values()}),
+    }
+
+
+def rates(study: Study, record: Mapping[str, Any]) -> dict[int, float]:
+    """Return a run's success rate at each step."""
+    if record["failed"]:
+        return dict.fromkeys(study.steps, 0.0)
+    return {each["step"]: each["successes"] / each["episodes"] for each in record["evaluations"]}
+
+
+def outcome(study: Study, arm: Arm, record: Mapping[str, Any]) -> tuple[float, dict[int, float]]:
+    """Return a run's outcome, and its success rate by step; of an arm that stops at a peak, that step counts alone."""
+    curve = rates(study, record)
+    if arm.stop_at_peak is None or record["failed"]:
+        return float(np.mean([curve[step] for step in study.late])), curve
+    figures = {int(step): each.get(arm.stop_at_peak) for step, each in record["probe"].items()}
+    known = {step: value for step, value in figures.items() if value is not None}
+    stopped = curve[max(known, key=lambda step: known[step])] if known else 0.0
+    return stopped, dict.fromkeys(study.steps, stopped)
+
+
+def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
+    """Return what an arm reached: outcomes by replicate, their mean with its intervals, and the curve."""
+    found = {
+        replicate: outcome(study, arm, records[replicate, arm.of or arm.name])
+        for replicate in study.replicates
+        if (replicate, arm.of or arm.name) in records
+    }
+    body: dict[str, Any] = {"title": arm.title, "n": len(found), "outcomes": {}, "curves": {}, "mean": None}
+    if not found:
+        return body | {"sd": None, "iqm": None, "interval_95": None, "by_step": {}}
+    late = np.array([value for value, _ in found.values()])
+    several = len(late) > 1
+    by_step = {}
+    for step in study.steps:
+        values = np.array([curve[step] for _, curve in found.values()])
+        by_step[step] = {"mean": float(values.mean()), "interval_95": mean_bootstrap(values) if several else None}
+    return body | {
+        "outcomes": {replicate: value for replicate, (value, _) in found.items()},
+        "curves": {replicate: curve for replicate, (_, curve) in found.items()},
+        "mean": float(late.mean()),
+        "sd": float(late.std(ddof=1)) if several else None,
+        "iqm": interquartile_mean([late]),
+        "interval_95": mean_t(late) if several else None,
+        "by_step": by_step,
+    }
+
+
+def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare two arms on the replicates that both have."""
+    first, second = (arms[name]["outcomes"] for name in (asked.first, asked.second))
+    shared = [replicate for replicate in study.replicates if replicate in first and replicate in second]
+    body: dict[str, Any] = {"name": asked.name, "confirmatory": asked.confirmatory, "n": len(shared)}
+    body |= {"first": arms[asked.first]["title"], "second": arms[asked.second]["title"]}
+    if not shared:
+        return body | {"difference": None, "interval_95": None, "p": None, "equivalent": False, "sd": None}
+    pairs = np.array([[first[each], second[each]] for each in shared])
+    found = body | compare_pairs(pairs[:, 0], pairs[:, 1], study.margin)
+    found["sd"] = float((pairs[:, 0] - pairs[:, 1]).std(ddof=1)) if len(shared) > 1 else None
+    if not asked.confirmatory:
+        found["p"] = None
+    return found
+
+
+def judge(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:
+    """Add to each comparison what it came to (`words`), and the sentence that may be said of it."""
+    tested = [each for each in comparisons if each["p"] is not None]
+    for each, adjusted in zip(tested, holm([each["p"] for each in tested]), strict=True):
+        each["p_adjusted"] = adjusted
+    for each in comparisons:
+        p = each.setdefault("p_adjusted", None)
+        if not each["confirmatory"]:
+            words = ["exploratory"]
+        elif each["n"] < FEWEST:
+            words = ["too few"]
+        else:
+            words = ["equivalent"] if each["equivalent"] else []
+            verdict = verdict_on(each["difference"], 1.0 if p is None else p, study.alpha)
+            if verdict != "undetermined" or not words:
+                words.insert(0, verdict)
+        each["words"], each["sentence"] = words, ""
+        each["sentence"] = sentence(study, each)
+
+
+def sentence(study: Study, found: Mapping[str, Any]) -> str:
+    """Return what may be said of a comparison, and no more."""
+    first, second, n = found["first"], found["second"], found["n"]
+    if found["difference"] is None:
+        return f"{first} and {second}: no replicate has both."
+    by = f"{points(found['difference'])} points, {n} replicate{'s' * (n > 1)}"
+    if found["interval_95"] is not None:
+        low, high = map(points, found["interval_95"])
+        by = f"{points(found['difference'])} points, 95 % interval {low} to {high}, {n} replicates"
+    margin = f"{100 * study.margin:.0f} points"
+    match found["words"][0]:
+        case "too few":
+            return f"{first} against {second}: no verdict ({by}; six are the least)."
+        case "exploratory":
+            return f"{first} against {second}, exploratory: {by}. Looked at beside the plan: no verdict."
+        case "better" | "worse" as word:
+            small = f", and yet within {margin}" if found["equivalent"] else ""
+            return f"{first} is {word} than {second} in this setting{small} ({by}; p = {found['p_adjusted']:.2g})."
+        case "equivalent":
+            return f"No difference that matters between {first} and {second} in this setting: within {margin} ({by})."
+    needed = math.ceil((2.8 * found["sd"] / study.margin) ** 2)
+    return (
+        f"{first} against {second}: undetermined ({by}; p = {found['p_adjusted']:.2g}). About {max(needed, FEWEST)} "
+        f"replicates would show a difference of {margin} in four of five studies."
+    )
+
+
+def points(value: float) -> str:
+    """Return a difference of rates in points, with its sign."""
+    return f"{100 * value:+.0f}"
+
+
+def mechanism(study: Study, records: Records) -> dict[str, Any]:
+    """Return, for figures of the probe, a dot a run (outcome, figure at the last step), and Spearman's rho.
+
+    `within` is the mean of the rhos within arms of at least four runs: across arms, a figure goes with success as soon
+    as one arm moves both.
+    """
+    found: dict[str, Any] = {}
+    for name in MECHANISM:
+        dots = []
+        for (replicate, arm), record in records.items():
+            value = record["probe"].get(str(study.steps[-1]), {}).get(name)
+            if value is not None and arm in study.arms:
+                late, _ = outcome(study, study.arms[arm], record)
+                dots.append({"arm": arm, "replicate": replicate, "outcome": late, "value": value})
+        arms = {dot["arm"] for dot in dots}
+        groups = [[dot for dot in dots if dot["arm"] == arm] for arm in sorted(arms)]
+        within = [each for group in groups if len(group) >= 4 and (each := rho(group)) is not None]
+        found[name] = {"dots": dots, "rho": rho(dots), "within": float(np.mean(within)) if within else None}
+    return found
+
+
+def rho(dots: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return Spearman's rank correlation of outcome and figure; None where it is not defined."""
+    columns = [[dot[key] for dot in dots] for key in ("outcome", "value")]
+    if len(dots) < 3 or any(len({*column}) < 2 for column in columns):
+        return None
+    return float(spearmanr(*columns).statistic)

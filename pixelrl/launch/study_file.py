@@ -1,0 +1,294 @@
+"""A study as one TOML file: which arms are trained on which replicates, how they are tried, and what may be concluded.
+
+See docs/study.md for every key.
+"""
+
+import contextlib
+import io
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelrl.launch.toml_table import TomlTable
+from pixelrl.runtime.env_args import TASK_NAMES
+from pixelrl.runtime.errors import PixelrlError
+
+OURS = ("task", "prior", "source", "out", "seed", "seeds", "snapshot-every", "resume", "threads", "profile")
+"""Options of `pixelrl train` that a study sets itself."""
+
+VERDICTS = ("better", "worse", "equivalent", "undetermined", "too few", "exploratory")
+"""What a comparison may come to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is compared.
+
+    Attributes:
+        name: in file names and in comparisons.
+        title: for people.
+        recipe: of `pixelrl train`.
+        train: its options, as words.
+        of: another arm, whose runs this one takes; it trains nothing.
+        stop_at_peak: a figure of the probe, say `q/data`; those runs count as stopped where it is highest.
+    """
+
+    name: str
+    title: str
+    recipe: str
+    train: tuple[str, ...] = ()
+    of: str | None = None
+    stop_at_peak: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two arms whose difference is asked for; a confirmatory one has a verdict, adjusted for the number of these."""
+
+    first: str
+    second: str
+    confirmatory: bool
+
+    @property
+    def name(self) -> str:
+        """Return what claims call it."""
+        return f"{self.first} - {self.second}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A sentence that may be said when each of some comparisons came to one of the given verdicts."""
+
+    sentence: str
+    when: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A grid of runs, one for each replicate and arm; a replicate is a seed of data, training and starts."""
+
+    name: str
+    question: str
+    replicates: tuple[int, ...]
+    arms: Mapping[str, Arm]
+    steps: tuple[int, ...]
+    late: tuple[int, ...]
+    episodes: int
+    starts: str
+    evaluate: tuple[str, ...]
+    environment: str | None
+    collect: Mapping[str, int]
+    files: Mapping[str, tuple[str, ...]]
+    comparisons: tuple[Comparison, ...]
+    claims: tuple[Claim, ...]
+    rows: int
+    held_out: bool
+    seed: int
+    order: str
+    alpha: float
+    margin: float
+    text: str
+
+    @property
+    def trained(self) -> list[Arm]:
+        """Return the arms that are trained."""
+        return [arm for arm in self.arms.values() if arm.of is None]
+
+    def runs(self) -> list[tuple[int, Arm]]:
+        """Return every run in the order in which they are to be made: at random, maybe within each replicate alone."""
+        runs = [(replicate, arm) for replicate in self.replicates for arm in self.trained]
+        mixed = [runs[place] for place in np.random.default_rng(self.seed).permutation(len(runs))]
+        if self.order == "replicates":
+            mixed.sort(key=lambda run: self.replicates.index(run[0]))
+        return mixed
+
+    def design(self, arm: Arm) -> dict[str, Any]:
+        """Return everything that decides what an arm's run is, as JSON values: records of another one are refused."""
+        return {
+            "recipe": arm.recipe,
+            "train": list(arm.train),
+            "evaluate": {"steps": list(self.steps), "episodes": self.episodes, "starts": self.starts},
+            "evaluate_options": list(self.evaluate),
+            "data": {"environment": self.environment, **self.collect}
+            if self.environment
+            else {key: list(names) for key, names in self.files.items()},
+            "probe": {"rows": self.rows, "held_out": self.held_out},
+        }
+
+
+def read_study(path: Path) -> Study:
+    """Read a study, and check every key and every option of its arms.
+
+    Raises:
+        PixelrlError: no such file, or one that is no study; it names the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        body = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PixelrlError(f"{path}: not TOML ({error})") from error
+    top = TomlTable(path, "", body)
+    recipe, common = top.take("recipe", str), top.words("train")
+    arms = read_arms(top, recipe, common)
+    values = read_evaluation(top) | read_data(top)
+    probe = top.table("probe")
+    values |= {"rows": probe.take("rows", int, 2048), "held_out": probe.take("held_out", bool, False)}
+    probe.end()
+    values |= {
+        "question": top.take("question", str, needed=True),
+        "replicates": top.take("replicates", [int], needed=True),
+        "seed": top.take("seed", int, 0),
+        "order": top.take("order", str, "random"),
+        "alpha": top.take("alpha", float, 0.05),
+        "margin": top.take("margin", float, 0.1),
+    }
+    comparisons = read_comparisons(top, arms)
+    claims = read_claims(top, {each.name for each in comparisons})
+    for key, allowed, right in (
+        ("replicates", len({*values["replicates"]}) == len(values["replicates"]), "different ones"),
+        ("replicates", min(values["replicates"]) >= 0, "seeds of at least 0"),
+        ("order", values["order"] in ("random", "replicates"), "random or replicates"),
+        ("alpha", 0 < values["alpha"] < 1, "between 0 and 1"),
+        ("margin", 0 < values["margin"] < 1, "between 0 and 1"),
+    ):
+        if not allowed:
+            raise top.error(key, repr(values[key]), right)
+    top.end()
+    study = Study(name=path.stem, text=text, arms=arms, comparisons=comparisons, claims=claims, **values)
+    for arm in study.trained:
+        check_options(path, study, arm)
+    return study
+
+
+def read_arms(top: TomlTable, recipe: str | None, common: tuple[str, ...]) -> dict[str, Arm]:
+    """Return the arms by name."""
+    tables = top.table("arms", needed=True)
+    arms: dict[str, Arm] = {}
+    for name in list(tables.body):
+        table = tables.table(name)
+        of, peak = table.take("of", str), table.take("stop_at_peak", str)
+        title, mine = table.take("title", str, name), table.take("recipe", str, recipe)
+        train = table.words("train")
+        table.end()
+        if (of is None) != (peak is None) or (of is not None and (of not in arms or train)):
+            raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}", "both, of an arm above, and no train")
+        if mine is None:
+            raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise tables.error(name, "no name for a file", "letters, digits, - and _")
+        arms[name] = Arm(name=name, title=title, recipe=mine, train=(*common, *train), of=of, stop_at_peak=peak)
+    if not arms:
+        raise top.error("arms", "empty", "one arm at least")
+    return arms
+
+
+def read_evaluation(top: TomlTable) -> dict[str, Any]:
+    """Return how snapshots are tried."""
+    table = top.table("evaluate", needed=True)
+    steps = table.take("steps", [int], needed=True)
+    found = {
+        "steps": steps,
+        "late": table.take("late", [int], steps[-1:]),
+        "episodes": table.take("episodes", int, 50),
+        "starts": table.take("starts", str, "test"),
+        "evaluate": table.words("options"),
+    }
+    table.end()
+    if list(steps) != sorted(set(steps)) or steps[0] < 1:
+        raise table.error("steps", repr(list(steps)), "steps of training, ascending")
+    if not {*found["late"]} <= {*steps}:
+        raise table.error("late", repr(list(found["late"])), f"some of evaluate.steps, {list(steps)}")
+    if found["episodes"] < 1:
+        raise table.error("episodes", str(found["episodes"]), "at least 1")
+    return found
+
+
+def read_data(top: TomlTable) -> dict[str, Any]:
+    """Return where the data come from: collected for each replicate, or files."""
+    if ("collect" in top.body) == ("data" in top.body):
+        raise PixelrlError(f"{top.path}: give either [collect] (data made from seeds) or [data] (files), one of them")
+    collect, data = top.table("collect"), top.table("data")
+    if collect.body:
+        name = collect.take("environment", str, needed=True)
+        sizes = {part: collect.take(part, int, needed=part == "task") for part in ("prior", "task")}
+        collect.end()
+        if name not in TASK_NAMES:
+            raise collect.error("environment", repr(name), f"one of {', '.join(TASK_NAMES)}")
+        counts = {part: count for part, count in sizes.items() if count is not None}
+        if min(counts.values()) < 1:
+            raise collect.error("task", str(counts), "numbers of episodes, at least 1")
+        return {"environment": name, "collect": counts, "files": {}}
+    files = {part: data.take(part, [str], (), needed=part == "task") for part in ("task", "prior")}
+    data.end()
+    return {"environment": None, "collect": {}, "files": {part: names for part, names in files.items() if names}}
+
+
+def read_comparisons(top: TomlTable, arms: Mapping[str, Arm]) -> tuple[Comparison, ...]:
+    """Return the comparisons; by default the first arm against each of the others, all confirmatory."""
+    names = list(arms)
+    usual = [{"first": names[0], "second": other, "confirmatory": True} for other in names[1:]]
+    found = []
+    top.known.append("comparisons")
+    for number, body in enumerate(top.body.pop("comparisons", usual)):
+        table = TomlTable(top.path, f"comparisons.{number}.", body)
+        first, second = (table.take(key, str, needed=True) for key in ("first", "second"))
+        confirmatory = table.take("confirmatory", bool, True)
+        table.end()
+        for key, arm in (("first", first), ("second", second)):
+            if arm not in arms:
+                raise table.error(key, repr(arm), f"one of the arms {', '.join(arms)}")
+        found.append(Comparison(first=first, second=second, confirmatory=confirmatory))
+    return tuple(found)
+
+
+def read_claims(top: TomlTable, names: set[str]) -> tuple[Claim, ...]:
+    """Return the claims."""
+    claims = []
+    top.known.append("claims")
+    for number, body in enumerate(top.body.pop("claims", [])):
+        table = TomlTable(top.path, f"claims.{number}.", body)
+        sentence, conditions = table.take("sentence", str, needed=True), table.table("when", needed=True)
+        when = {}
+        for name in list(conditions.body):
+            when[name] = conditions.take(name, [str])
+            if name not in names:
+                raise table.error("when", repr(name), f"comparisons, of {', '.join(sorted(names))}")
+            if not {*when[name]} <= {*VERDICTS}:
+                raise conditions.error(name, repr(list(when[name])), f"some of {', '.join(VERDICTS)}")
+        table.end()
+        claims.append(Claim(sentence=sentence, when=when))
+    return tuple(claims)
+
+
+def check_options(path: Path, study: Study, arm: Arm) -> None:
+    """Raise a `PixelrlError` unless an arm's recipe and options can be, and train long enough."""
+    from pixelrl.launch.recipes import RECIPES
+    from pixelrl.launch.train_options import parse
+
+    where = f"{path}: arms.{arm.name}"
+    if arm.recipe not in RECIPES:
+        raise PixelrlError(f"{where}: there is no recipe {arm.recipe!r}, but: {', '.join(RECIPES)}")
+    for word in arm.train:
+        if word.startswith("--") and word[2:].replace("_", "-") in OURS:
+            raise PixelrlError(f"{where}.train: {word[2:]} is set by the study itself; leave it away")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            options = parse(arm.recipe, ["--task", "x", "--out", "x", *arm.train])
+    except SystemExit as error:
+        letters = " ".join(said.getvalue().translate({ord(each): " " for each in "╭╮╰╯│─"}).split())
+        raise PixelrlError(f"{where}.train: {letters[:300]}") from error
+    if options.recipe.steps < study.steps[-1]:
+        raise PixelrlError(
+            f"{where}.train: steps is {options.recipe.steps}; expected at least evaluate.steps' {study.steps[-1]}"
+        )
+
+
+def snapshot_every(study: Study) -> int:
+    """Return the largest interval of snapshots that meets every step that is tried."""
+    return math.gcd(*study.steps)

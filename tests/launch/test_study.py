@@ -1,0 +1,248 @@
+"""`pixelrl study`: the file, a tiny grid that is killed and resumed, and what is concluded."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.launch.study_analysis import analyse
+from pixelrl.launch.study_file import Study, read_study
+from pixelrl.launch.study_runs import Workplace, make_run
+from pixelrl.runtime.errors import DivergenceError, PixelrlError
+from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
+from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
+from tests.launch.test_evaluate import TOY, wander
+
+Pixelrl = Callable[..., tuple[int, str]]
+
+TINY = """
+question = "Does a larger batch help?"
+recipe = "quick_bc"
+replicates = [3]
+[train]
+steps = 8
+batch-size = 8
+actor-hidden = 8
+log-every = 2
+checkpoint-every = 2
+device = "cpu"
+[evaluate]
+steps = [8]
+late = [8]
+episodes = 2
+options = {allow-import = "tests.toy_gym"}
+[probe]
+rows = 8
+[data]
+task = ["DATA"]
+[arms.small]
+[arms.large]
+train = {batch-size = 16}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Return a study of two runs on a toy."""
+    env_args = with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {})
+    env = make_env(env_args, allow_import=["tests.toy_gym"])
+    assert isinstance(env, GymnasiumEnv)
+    write_episodes(tmp_path / "data.hdf5", wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY.replace("DATA", str(tmp_path / "data.hdf5")))
+    return file
+
+
+DYING = """
+import os, sys
+from pixelrl.launch.cli import main
+from pixelrl.training import checkpoint
+
+save = checkpoint.save
+
+def dying(*words, **options):
+    save(*words, **options)
+    os.kill(os.getpid(), 9)
+
+checkpoint.save = dying
+sys.argv = ["pixelrl", *sys.argv[1:]]
+main()
+"""
+"""Dies at its first checkpoint, at step 2."""
+
+
+def test_killed_study_goes_on_and_ends_with_the_same_table(tiny: Path, pixelrl: Pixelrl) -> None:
+    whole, killed = tiny.parent / "whole", tiny.parent / "killed"
+    for arm in ("small", "large"):
+        code, said = pixelrl("study", tiny, "--out", whole, "--run", 3, arm)
+        assert code == 0 and "of 2 episodes succeed" in said, said
+    code, said = pixelrl("study", tiny, "--out", whole, "--report-only")
+    assert code == 0 and "(2 of 2 runs)" in said and "no verdict" in said, said
+    words = ["study", str(tiny), "--out", str(killed)]
+    first = subprocess.run([sys.executable, "-c", DYING, *words, "--run", "3", "large"], capture_output=True)
+    assert first.returncode == -signal.SIGKILL and not (killed / "records").exists()
+    assert (killed / "3/large/last.safetensors").exists()
+    command = [sys.executable, "-m", "pixelrl.launch.cli", *words, "--jobs", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+        assert second.stdout is not None
+        line = next(line for line in second.stdout if "runs done" in line)  # the other run has just begun, or will
+        second.kill()
+    assert "1 of 2 runs done" in line and len(list((killed / "records").iterdir())) == 1
+    code, said = pixelrl("study", tiny, "--out", killed, "--jobs", 1)
+    assert code == 0 and "2 of 2 runs done" in said, said
+    one, two = (json.loads((out / "study.json").read_text()) for out in (whole, killed))
+    for key in ("arms", "comparisons", "mechanism", "failed"):
+        assert one[key] == two[key], key
+    record = json.loads((killed / "records/3_large.json").read_text())
+    assert [each["step"] for each in record["evaluations"]] == [8] and len(record["evaluations"][0]["outcomes"]) == 2
+    assert record["probe"]["8"]["policy/log_std"] is not None and record["seeds"] == {"seed": 3}
+    page = (killed / "study.html").read_text()
+    assert "Does a larger batch help?" in page and "six are the least" in page and "data:image/png" in page
+    tiny.write_text(tiny.read_text().replace("episodes = 2", "episodes = 3"))
+    code, said = pixelrl("study", tiny, "--out", killed, "--report-only")
+    assert code == 1 and "was made with evaluate" in said and "'episodes': 2" in said, said
+
+
+def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch, pixelrl: Pixelrl) -> None:
+    from rich.console import Console
+
+    from pixelrl.launch import study_runs
+
+    def diverge(*words: Any) -> Any:
+        raise DivergenceError("step 5: critic/td is nan")
+
+    study = read_study(tiny)
+    place = Workplace(study=study, file=tiny, out=tiny.parent / "out", records=tiny.parent / "records")
+    monkeypatch.setattr(study_runs, "parse", diverge)
+    make_run(place, 3, study.arms["small"], Console(quiet=True))
+    result = analyse(study, place.read_records())
+    assert result["failed"] == [{"replicate": 3, "arm": "small", "failed": "diverged: step 5: critic/td is nan"}]
+    assert result["arms"]["small"]["outcomes"] == {3: 0.0}
+    code, said = pixelrl("study", tiny, "--out", tiny.parent / "out", "--records", place.records, "--report-only")
+    assert code == 0 and "critic/td is nan; counts as 0" in said, said
+
+    def fill_disk(*words: Any) -> Any:
+        raise OSError(28, "No space left on device", "disk")
+
+    monkeypatch.setattr(study_runs, "parse", fill_disk)
+    with pytest.raises(OSError, match="No space"):
+        make_run(place, 3, study.arms["large"], Console(quiet=True))
+    assert not place.record(3, study.arms["large"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ("replicates = [3]", "replicates = [3, 3]", r"replicates is \(3, 3\); expected different ones"),
+        ("replicates = [3]", 'replicates = ["a"]', r"replicates is \['a'\]; expected a list, of which each is a whole"),
+        ("question", "qestion", r"question is missing; expected a text"),
+        ("rows = 8", "row = 8", r"there is no key probe\.row; known: rows, held_out"),
+        ("late = [8]", "late = [6]", r"evaluate\.late is \[6\]; expected some of evaluate\.steps"),
+        ("[data]", "[collect]", r"collect\.environment is missing"),
+        ("batch-size = 16", "batch-sise = 16", r"arms\.large\.train: .*batch-sise"),
+        ("batch-size = 16", "seed = 16", r"arms\.large\.train: seed is set by the study itself"),
+        ("steps = 8", "steps = 6", r"arms\.small\.train: steps is 6; expected at least evaluate\.steps' 8"),
+        ("quick_bc", "quik_bc", r"arms\.small: there is no recipe 'quik_bc', but: "),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'a'\nsecond = 'b'\n[arms.small]",
+            r"comparisons\.0\.first is",
+        ),
+        ("[arms.small]", "[arms.small", "not TOML"),
+    ],
+)
+def test_wrong_files_are_refused_in_one_line(tmp_path: Path, before: str, after: str, complaint: str) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY.replace(before, after, 1))
+    with pytest.raises(PixelrlError, match=complaint) as error:
+        read_study(file)
+    assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
+
+
+def test_order_is_random_and_fixed_by_the_seed(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY.replace("[3]", "[1, 2, 3, 4, 5]"))
+    runs = [(replicate, arm.name) for replicate, arm in read_study(file).runs()]
+    assert len({*runs}) == 10 and runs == [(replicate, arm.name) for replicate, arm in read_study(file).runs()]
+    assert runs != sorted(runs)
+    file.write_text('order = "replicates"\n' + file.read_text())
+    assert [replicate for replicate, _ in read_study(file).runs()] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+GRID = """
+question = "Which?"
+recipe = "quick_bc"
+replicates = [0, 1, 2, 3, 4, 5, 6]
+[train]
+steps = 8
+[evaluate]
+steps = [4, 8]
+late = [4, 8]
+episodes = 10
+[data]
+task = ["x"]
+[arms.a]
+[arms.b]
+[arms.c]
+[arms.stopped]
+of = "b"
+stop_at_peak = "q/data"
+[[comparisons]]
+first = "a"
+second = "b"
+[[comparisons]]
+first = "c"
+second = "a"
+[[comparisons]]
+first = "stopped"
+second = "b"
+confirmatory = false
+[[claims]]
+sentence = "a it is"
+when = {"a - b" = ["better"], "c - a" = ["equivalent", "worse"]}
+[[claims]]
+sentence = "never"
+when = {"a - b" = ["worse"]}
+"""
+
+
+def record(study: Study, replicate: int, arm: str, wins: Mapping[int, int], peak: int = 4) -> dict[str, Any]:
+    return {
+        "failed": None,
+        "evaluations": [{"step": step, "successes": count, "episodes": 10} for step, count in wins.items()],
+        "probe": {str(step): {"q/data": float(step == peak), "features/dot": 1.0 + replicate} for step in wins},
+        "spent": {"train": 3600.0},
+        "commit": "abc",
+        "machine": {"processor": "slow"},
+    }
+
+
+def test_conclusions_follow_from_records(tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text(GRID)
+    study = read_study(file)
+    found = {}
+    for replicate in study.replicates:
+        found[replicate, "a"] = record(study, replicate, "a", {4: 8, 8: 6})  # outcome 0.7
+        found[replicate, "b"] = record(study, replicate, "b", {4: 5, 8: 1 + replicate % 2})  # 0.3 or 0.35
+        found[replicate, "c"] = record(study, replicate, "c", {4: 7, 8: 7})
+    result = analyse(study, found)
+    better, alike, free = result["comparisons"]
+    assert better["words"] == ["better"] and better["p"] == 2 / 2**7 and better["p_adjusted"] == 4 / 2**7
+    assert better["difference"] == pytest.approx(0.7 - (4 * 0.3 + 3 * 0.35) / 7)
+    assert "a is better than b in this setting (+38 points, 95 % interval" in better["sentence"]
+    assert alike["words"] == ["equivalent"] and "within 10 points" in alike["sentence"]
+    # b stopped where q/data peaks, at step 4: 0.5
+    assert free["words"] == ["exploratory"] and free["p"] is None
+    assert free["difference"] == pytest.approx(0.5 - (4 * 0.3 + 3 * 0.35) / 7)
+    assert result["claims"] == ["a it is"] and result["hours"] == 21
+    assert result["arms"]["b"]["by_step"][4]["mean"] == 0.5
+    assert result["mechanism"]["features/dot"]["within"] is not None
+    few = analyse(study, {key: value for key, value in found.items() if key[0] < 5})
+    assert few["comparisons"][0]["words"] == ["too few"] and not few["claims"]
