@@ -5,7 +5,6 @@ See docs/study.md for every key.
 
 import contextlib
 import io
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ class Arm:
         title: for people.
         recipe: of `pixelrl train`.
         train: its options, as words.
+        replicates: those of the study that it is trained on; None: all.
         of: another arm, whose runs this one takes; it trains nothing.
         stop_at_peak: a figure of the probe, say `q/data`; those runs count as stopped where it is highest.
     """
@@ -42,6 +42,7 @@ class Arm:
     title: str
     recipe: str
     train: tuple[str, ...] = ()
+    replicates: tuple[int, ...] | None = None
     of: str | None = None
     stop_at_peak: str | None = None
 
@@ -101,7 +102,12 @@ class Study:
 
     def runs(self) -> list[tuple[int, Arm]]:
         """Return every run in the order in which they are to be made: at random, maybe within each replicate alone."""
-        runs = [(replicate, arm) for replicate in self.replicates for arm in self.trained]
+        runs = [
+            (replicate, arm)
+            for replicate in self.replicates
+            for arm in self.trained
+            if arm.replicates is None or replicate in arm.replicates
+        ]
         mixed = [runs[place] for place in np.random.default_rng(self.seed).permutation(len(runs))]
         if self.order == "replicates":
             mixed.sort(key=lambda run: self.replicates.index(run[0]))
@@ -173,7 +179,7 @@ def read_arms(top: TomlTable, recipe: str | None, common: tuple[str, ...]) -> di
         table = tables.table(name)
         of, peak = table.take("of", str), table.take("stop_at_peak", str)
         title, mine = table.take("title", str, name), table.take("recipe", str, recipe)
-        train = table.words("train")
+        train, some = table.words("train"), table.take("replicates", [int])
         table.end()
         if (of is None) != (peak is None) or (of is not None and (of not in arms or train)):
             raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}", "both, of an arm above, and no train")
@@ -181,7 +187,8 @@ def read_arms(top: TomlTable, recipe: str | None, common: tuple[str, ...]) -> di
             raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
         if not name.replace("_", "").replace("-", "").isalnum():
             raise tables.error(name, "no name for a file", "letters, digits, - and _")
-        arms[name] = Arm(name=name, title=title, recipe=mine, train=(*common, *train), of=of, stop_at_peak=peak)
+        words = (*common, *train)
+        arms[name] = Arm(name=name, title=title, recipe=mine, train=words, replicates=some, of=of, stop_at_peak=peak)
     if not arms:
         raise top.error("arms", "empty", "one arm at least")
     return arms
@@ -287,8 +294,3 @@ def check_options(path: Path, study: Study, arm: Arm) -> None:
         raise PixelrlError(
             f"{where}.train: steps is {options.recipe.steps}; expected at least evaluate.steps' {study.steps[-1]}"
         )
-
-
-def snapshot_every(study: Study) -> int:
-    """Return the largest interval of snapshots that meets every step that is tried."""
-    return math.gcd(*study.steps)

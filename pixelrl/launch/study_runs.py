@@ -6,6 +6,7 @@ RECORDS/REPLICATE_ARM.json   all that is kept of it, small enough for git
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import probe_run
 from pixelrl.launch.parallel_runs import Process, Training, run_trainings
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.study_file import Arm, Study, snapshot_every
+from pixelrl.launch.study_file import Arm, Study
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import file_lock, write_json
@@ -100,7 +101,7 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
     failed, seconds = None, {"probe": 0.0}
     try:
         words = ["--task", *data_files(place, replicate, "task"), "--out", str(run), "--seed", str(replicate)]
-        words += ["--resume", "--threads", "1", "--snapshot-every", str(snapshot_every(study))]
+        words += ["--resume", "--threads", "1", "--snapshot-every", str(math.gcd(*study.steps))]
         if prior := data_files(place, replicate, "prior"):
             words += ["--prior", *prior]
         parse(arm.recipe, [*arm.train, *words])()
@@ -232,7 +233,8 @@ class StudyRun(Training):
             write_record(self.place, self.replicate, self.arm, Provenance(), failed, [], {}, {})
         records = self.place.read_records()
         self.console.print(f"{len(records)} of {len(study.runs())} runs done: {self.title}")
-        if not self.keep_data and all((self.replicate, arm.name) in records for arm in study.trained):
+        mine = {(replicate, arm.name) for replicate, arm in study.runs() if replicate == self.replicate}
+        if not self.keep_data and mine <= records.keys():
             shutil.rmtree(self.place.data(self.replicate), ignore_errors=True)
         return None
 

@@ -171,8 +171,11 @@ def test_order_is_random_and_fixed_by_the_seed(tmp_path: Path) -> None:
     runs = [(replicate, arm.name) for replicate, arm in read_study(file).runs()]
     assert len({*runs}) == 10 and runs == [(replicate, arm.name) for replicate, arm in read_study(file).runs()]
     assert runs != sorted(runs)
+    assert (1, "large") in runs
+    file.write_text(file.read_text().replace("[arms.large]", "[arms.large]\nreplicates = [2, 3, 4, 5]"))
+    assert {*runs} - {(replicate, arm.name) for replicate, arm in read_study(file).runs()} == {(1, "large")}
     file.write_text('order = "replicates"\n' + file.read_text())
-    assert [replicate for replicate, _ in read_study(file).runs()] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert [replicate for replicate, _ in read_study(file).runs()] == [1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
 GRID = """
@@ -246,3 +249,10 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     assert result["mechanism"]["features/dot"]["within"] is not None
     few = analyse(study, {key: value for key, value in found.items() if key[0] < 5})
     assert few["comparisons"][0]["words"] == ["too few"] and not few["claims"]
+
+
+@pytest.mark.parametrize("name", ["dr3_stage0", "dr3_primary"])
+def test_studies_of_the_repository_can_be_read(name: str) -> None:
+    study = read_study(Path(__file__).resolve().parents[2] / f"benchmarks/studies/{name}.toml")
+    assert len({*study.replicates} & {100, 101, 102, 103}) == (4 if name == "dr3_stage0" else 0)
+    assert study.environment == "drawer-grasp" and study.late == (9_000, 10_500, 12_000)
