@@ -31,6 +31,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.encoders.resnet import RobomimicResNet18
+from pixelrl.learning.actors import GaussianActor
 from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.heads import EnsembleLinear
@@ -156,6 +157,7 @@ def take_weights(learner: Learner, algo: Any) -> None:
         _take_critics(ours, list(theirs))
     networks.target.eval()
     policy = algo.nets["actor"].nets
+    assert isinstance(networks.actor, GaussianActor)
     _take_encoder(networks.actor.encoder, policy["encoder"])
     for mine, layer in zip(_linears(networks.actor.trunk), _linears(policy["mlp"]), strict=True):
         mine.load_state_dict(layer.state_dict())
@@ -175,7 +177,7 @@ def _take_critics(ours: Critic, theirs: list[Any]) -> None:
     """Stack robomimic's critics; their first layer takes the encoding and then the action."""
     for mine, critic in zip(ours.encoders, theirs, strict=True):
         _take_encoder(mine, critic.nets["encoder"])
-    head = ours.head
+    head = ours.learning_head
     stacks = [(*_linears(critic.nets["mlp"]), *_linears(critic.nets["decoder"])) for critic in theirs]
     for index, target in enumerate([head.from_state, *head.layers, head.last]):
         assert isinstance(target, EnsembleLinear) and target.bias is not None

@@ -100,7 +100,7 @@ class Artefact(nn.Module):
         images = {key: resize(rearrange(named[key], "b h w c -> b c h w")) for key, resize in cameras}
         none = torch.empty(sensors[0].shape[0], 0)
         proprio = torch.cat([none, *(named[key] for key in self.spec.proprio)], dim=-1)
-        normalised = self.networks.policy(Observation(images=images, proprio=proprio)).mode
+        normalised = self.networks.act(Observation(images=images, proprio=proprio))
         return to_units(normalised, self.low, self.high), normalised
 
 

@@ -13,7 +13,7 @@ from pixelrl.runtime.interfaces import Sensors
 
 
 class CheckpointPolicy:
-    """Act by the mode of a run's policy, in fp32.
+    """Act as a run's policy does in the world (`Acting`), in fp32.
 
     Args:
         networks: moved to `device` and put in evaluation mode.
@@ -33,18 +33,18 @@ class CheckpointPolicy:
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
-        action: NDArray[np.float32] = self.networks.policy(self._observation(sensors)).mode.cpu().numpy()
+        action: NDArray[np.float32] = self.networks.act(self._observation(sensors)).cpu().numpy()
         return action
 
     @torch.inference_mode()
     def values(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return what each of the E critics thinks of the policy's own action, Q(s, mode of pi(s)), `[B, E]`.
+        """Return what each of the E critics thinks of the policy's own action, Q(s, its action), `[B, E]`.
 
         Raises:
             PixelrlError: there are no critics, or as for acting.
         """
         obs = self._observation(sensors)
-        action, critic = self.networks.policy(obs).mode, self.networks.critic
+        action, critic = self.networks.act(obs), self.networks.critic
         value: NDArray[np.float32] = (
             critic.q_values(critic.embed_state(critic.encode(obs)), action).value.T.cpu().numpy()
         )

@@ -9,15 +9,33 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from pixelrl.launch.recipes import ENCODERS
 from pixelrl.learning.context import Term
-from pixelrl.learning.critic_forms import HLGauss, Scalar
+from pixelrl.learning.critic_forms import HLGauss, Quantile, Scalar
+from pixelrl.learning.interventions import (
+    HareTortoise,
+    Intervention,
+    PlasticityInjection,
+    ReDo,
+    Reset,
+    ShrinkPerturb,
+)
 from pixelrl.learning.objective import term_name
+from pixelrl.learning.policies import DeterministicPolicy, FlowPolicy, GaussianPolicy
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import Weight
 from pixelrl.runtime.errors import PixelrlError
 
 PARTS: dict[str, dict[str, Callable[[], Any]]] = {
     "encoder": {**ENCODERS},
-    "form": {"scalar": Scalar, "hl_gauss": HLGauss},
+    "form": {"scalar": Scalar, "hl_gauss": HLGauss, "quantile": Quantile},
+    "policy": {"gaussian": GaussianPolicy, "deterministic": DeterministicPolicy, "flow": FlowPolicy},
+    "intervention": {
+        "none": Intervention,
+        "reset": Reset,
+        "shrink_perturb": ShrinkPerturb,
+        "redo": ReDo,
+        "hare_tortoise": HareTortoise,
+        "injection": PlasticityInjection,
+    },
 }
 """Parts of a recipe that may be of several classes, by the option's name: `--encoder drq`, `--form hl_gauss`."""
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from pixelrl.learning.noise import Noise, draw
 from pixelrl.runtime.errors import PixelrlError
 
 Aggregate = Literal["min", "mean"]
@@ -13,16 +15,26 @@ Aggregate = Literal["min", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class Backup:
-    """The target of Q: r + discount Q'(s', a'), or what the recording paid."""
+    """The target of Q: r + discount Q'(s', a'), or r + discount V(s'), or what the recording paid."""
 
-    action: Literal["policy", "recorded", "returns"] = "policy"
+    action: Literal["policy", "recorded", "value", "returns"] = "policy"
     """policy: a' is drawn from pi(s'). recorded: a' is what was done in s' (SARSA); steps after which nothing was done,
-    short of a true end, are not sampled. returns: the target is the recorded return (Monte-Carlo), after a time-out a
-    lower bound, and a' of DR3's pairs is what was done"""
+    short of a true end, are not sampled. value: V(s') stands for Q'(s', a') (IQL). returns: the target is the recorded
+    return (Monte-Carlo), after a time-out a lower bound. In the last two, a' of DR3's pairs is what was done"""
     samples: int = 1
-    """best of so many actions drawn from pi(s'), by Q'; for `policy`"""
-    aggregate: Aggregate = "min"
-    """of the E target critics' values: their minimum or their mean"""
+    """actions drawn from pi(s'); for `policy`"""
+    of_samples: Literal["best", "mean"] = "best"
+    """what counts of several: the best, by Q' (EMaQ), or the mean of their Q', the expectation over pi; a' of DR3's
+    pairs is the best, or the first"""
+    aggregate: Literal["min", "mean", "quantile", "subset"] = "min"
+    """of the E target critics' values: their minimum, their mean, their `quantile` (RIQL), or the minimum of a random
+    `subset` of them (REDQ; drawn anew in every row, where the authors draw one a step)"""
+    quantile: float = 0.25
+    """which, interpolated linearly between critics"""
+    subset: int = 2
+    """how many"""
+    penalty: float = 0.0
+    """what |a' - recorded a'|^2 costs, subtracted from Q'(s', a') (ReBRAC, arXiv 2305.09836); for `policy`"""
 
     def __post_init__(self) -> None:
         """Check what the types cannot.
@@ -30,9 +42,35 @@ class Backup:
         Raises:
             PixelrlError: names the option, what came, and what would be right.
         """
-        if self.samples < 1 or (self.samples > 1 and self.action != "policy"):
-            rule = "at least 1, and 1 unless actions are drawn (action=policy)"
-            raise PixelrlError(f"backup: samples is {self.samples}; it must be {rule}")
+        drawn = self.action == "policy"
+        for name, allowed, rule in (
+            (
+                "samples",
+                self.samples >= 1 and (self.samples == 1 or drawn),
+                "at least 1, and 1 unless actions are drawn (action=policy)",
+            ),
+            ("quantile", 0 <= self.quantile <= 1, "between 0 and 1"),
+            ("subset", self.subset >= 1, "at least 1"),
+            ("penalty", self.penalty >= 0 and (drawn or not self.penalty), "at least 0, and 0 unless action=policy"),
+        ):
+            if not allowed:
+                raise PixelrlError(f"backup: {name} is {getattr(self, name)}; it must be {rule}")
+
+    @property
+    def needs_next_action(self) -> bool:
+        """Tell whether a step after which nothing was recorded cannot be learned from."""
+        return self.action == "recorded" or self.penalty > 0
+
+    def of_critics(self, value: Tensor, noise: Noise) -> Tensor:
+        """Return what counts of E critics' values `[E, ..., B]`, `[..., B]`."""
+        if self.aggregate == "quantile":
+            return value.quantile(self.quantile, dim=0)
+        if self.aggregate == "subset":
+            chance = draw(torch.rand, (len(value), value.shape[-1]), noise, rows=1)
+            kept = chance.argsort(0).argsort(0) < self.subset
+            spread = kept.view(len(value), *[1] * (value.dim() - 2), -1)
+            return torch.where(spread, value, torch.inf).amin(0)
+        return aggregated(value, self.aggregate)
 
 
 def aggregated(value: Tensor, how: Aggregate) -> Tensor:

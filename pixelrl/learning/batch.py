@@ -97,6 +97,7 @@ class Spec:
         sources: the names of the mixture's sources; `Batch.source` counts along them.
         proprio_mean, proprio_std: statistics of the P proprioceptive numbers over the data, for normalisation.
         history: frames that an observation shows of each camera, stacked along the channels, the oldest first.
+        chunk: h, the successive actions that count as one (arXiv 2507.07969).
     """
 
     images: Mapping[str, tuple[int, int, int]]
@@ -106,6 +107,7 @@ class Spec:
     proprio_mean: tuple[float, ...]
     proprio_std: tuple[float, ...]
     history: int = 1
+    chunk: int = 1
 
     @property
     def stacks(self) -> dict[str, tuple[int, int, int]]:
@@ -116,6 +118,11 @@ class Spec:
     def action_dim(self) -> int:
         """Return A."""
         return len(self.action)
+
+    @property
+    def action_width(self) -> int:
+        """Return h A, how many numbers a chunk of actions has."""
+        return self.chunk * self.action_dim
 
     @property
     def proprio_dim(self) -> int:

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from pixelrl.learning.actors import SquashedGaussian
+from pixelrl.learning.actors import ActionDistribution
 from pixelrl.learning.augment import augment
-from pixelrl.learning.backup import Backup, aggregated
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics, Observation
 from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
@@ -95,7 +95,7 @@ class UpdateContext:
         return self.networks.critic.embed_state(self.encoding)
 
     @shared
-    def policy(self) -> SquashedGaussian:
+    def policy(self) -> ActionDistribution:
         """The policy in s."""
         shared = self.networks.actor.encoder is None
         return self.networks.policy(self.obs, self.encoding if shared else None)
@@ -106,29 +106,33 @@ class UpdateContext:
         return self.policy.log_prob(self.batch.action)
 
     @shared
-    def next_policy(self) -> SquashedGaussian:
-        """The policy in s', without gradient: it is only ever sampled."""
+    def next_policy(self) -> ActionDistribution:
+        """The policy in s', that of the slow actor if there is one; without gradient: it is only ever sampled."""
         shared = self.networks.actor.encoder is None
         encoding = self.next_encoding.detach() if shared else None
         with torch.no_grad():
-            return self.networks.policy(self.next_obs, encoding)
+            return self.networks.policy(self.next_obs, encoding, target=True)
 
     @shared
-    def policy_action(self) -> tuple[Tensor, Tensor]:
-        """One reparameterised action of the policy in s, `[B, A]`, and its log-density, `[B]`."""
-        action, log_prob = self.policy.sample(1, self.generator)
-        return action[0], log_prob[0]
+    def policy_action(self) -> tuple[Tensor, Tensor | None]:
+        """One reparameterised action of the policy in s, `[B, A]`, and its log-density, `[B]`, if it has one."""
+        return self.policy.reparameterised(self.generator)
+
+    @shared
+    def next_policy_actions(self) -> Tensor:
+        """Actions of the policy in s', `[N, B, A]`, as many as the backup asks for."""
+        return self.next_policy.actions(self.backup.samples, self.generator)
 
     @shared
     def next_action(self) -> Tensor:
         """The action a' of the Bellman backup, `[B, A]`; see `Backup`."""
         if self.backup.action != "policy":
             return self.batch.next_action
-        sampled = self.next_policy.actions(self.backup.samples, self.generator)
-        if self.backup.samples == 1:
+        sampled = self.next_policy_actions
+        if self.backup.samples == 1 or self.backup.of_samples == "mean":
             return sampled[0]
         with torch.no_grad():
-            value = aggregated(self.next_target_q(sampled), self.backup.aggregate)
+            value = self.backup.of_critics(self.next_target_q(sampled), self.generator)
             best = value.argmax(0).view(1, -1, 1).expand(1, -1, sampled.shape[-1])
             return sampled.gather(0, best)[0]
 
@@ -161,9 +165,36 @@ class UpdateContext:
             return self.networks.target.q_values(self.next_target_state, action).value
 
     @shared
+    def target_q_data(self) -> Tensor:
+        """The target critics' Q(s, a) of the recorded action, `[E, B]`, without gradient."""
+        with torch.no_grad():
+            target = self.networks.target
+            return target.q_values(target.embed_state(target.encode(self.obs)), self.batch.action).value
+
+    @shared
+    def state_value(self) -> Tensor:
+        """V(s), float32 `[B]`."""
+        return self.networks.state_value(self.obs, self.encoding if self.networks.shared_encoder else None)
+
+    @shared
     def next_value(self) -> Tensor:
-        """What counts of the target critics' Q(s', a'), float32 `[B]`, without gradient."""
-        return aggregated(self.next_target_q(self.next_action), self.backup.aggregate)
+        """What the backup says of s', float32 `[B]`, without gradient; see `Backup`."""
+        backup = self.backup
+        with torch.no_grad():
+            if backup.action == "value":
+                encoding = self.next_encoding if self.networks.shared_encoder else None
+                return self.networks.state_value(self.next_obs, encoding)
+            every = backup.action == "policy" and backup.of_samples == "mean" and backup.samples > 1
+            action = self.next_policy_actions if every else self.next_action
+            value = backup.of_critics(self.next_target_q(action), self.generator)
+            return (value.mean(0) if every else value) - self.next_penalty
+
+    @property
+    def next_penalty(self) -> Tensor | float:
+        """What it costs that a' differs from the recorded next action, `[B]`; see `Backup`."""
+        if not self.backup.penalty:
+            return 0.0
+        return self.backup.penalty * (self.next_action - self.batch.next_action).square().sum(-1)
 
     @shared
     def td_target(self) -> Tensor:
@@ -171,6 +202,17 @@ class UpdateContext:
         if self.backup.action == "returns":
             return self.batch.return_to_go
         return self.batch.reward + self.batch.discount * self.next_value
+
+    @shared
+    def td_samples(self) -> Tensor:
+        """What quantiles are fitted to, float32 `[B, M]`, without gradient: the target's own quantiles, if any."""
+        if self.backup.action in ("returns", "value"):
+            return self.td_target.unsqueeze(-1)
+        with torch.no_grad():
+            outputs = self.networks.target.q_values(self.next_target_state, self.next_action).outputs
+            assert outputs is not None
+            following = self.backup.of_critics(outputs.movedim(-1, 1), self.generator) - self.next_penalty  # [M, B]
+            return (self.batch.reward + self.batch.discount * following).T
 
     @shared
     def form(self) -> CriticForm:
@@ -206,6 +248,15 @@ class Term:
 
     weight: Weight = 1.0
 
+    @property
+    def needs(self) -> tuple["Need", ...]:
+        """What a recipe must have for this term to work."""
+        return ()
+
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
         raise NotImplementedError
+
+
+Need = Literal["density", "flow", "one-step flow", "value"]
+"""What a term may need of a recipe: a policy with a density, a flow (with a one-step network), a value network."""

@@ -1,17 +1,18 @@
-"""What a critic puts out, and how that is fitted to a number: one value, or a histogram of values."""
+"""What a critic puts out, and how that is fitted: one value, a histogram of values, or quantiles of returns."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import huber_loss, smooth_l1_loss
 
 from pixelrl.runtime.errors import PixelrlError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scalar:
-    """One number, fitted by its squared error."""
+class CriticForm:
+    """What a critic puts out."""
 
     @property
     def outputs(self) -> int:
@@ -27,12 +28,31 @@ class Scalar:
         return outputs.squeeze(-1)
 
     def loss(self, outputs: Tensor | None, value: Tensor, target: Tensor) -> Tensor:
-        """Return the error of each row, `[E, B]`, of Q `[E, B]` against targets `[B]`."""
-        return (value - target).square()
+        """Return the error of each row, `[E, B]`, of outputs `[E, B, K]` or Q `[E, B]` against targets `[B]`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
-class HLGauss(Scalar):
+class Scalar(CriticForm):
+    """One number, fitted by its squared error, or by Huber's."""
+
+    huber: float | None = None
+    """beta: 0.5 d^2 / beta for errors |d| < beta and |d| - 0.5 beta beyond it; None: d^2 (RIQL: 1 / sigma^2)"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        if self.huber is not None and not self.huber > 0:
+            raise PixelrlError(f"form: huber is {self.huber}; it must be above 0, or None")
+
+    def loss(self, outputs: Tensor | None, value: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each row, `[E, B]`, of Q `[E, B]` against targets `[B]`."""
+        if self.huber is None:
+            return (value - target).square()
+        return smooth_l1_loss(value, target.expand_as(value), reduction="none", beta=self.huber)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HLGauss(CriticForm):
     """A histogram of values, fitted by cross-entropy to a Gaussian around the target (Stop Regressing, 2403.03950).
 
     Bins of equal width w; p_k is the Gaussian's mass in bin k, its standard deviation `sigma` w, made to sum to 1;
@@ -104,5 +124,42 @@ class HLGauss(Scalar):
         return -(self.encode(target) * outputs.float().log_softmax(-1)).sum(-1)
 
 
-CriticForm = Scalar
-"""What a critic puts out."""
+@dataclass(frozen=True, kw_only=True)
+class Quantile(CriticForm):
+    """Quantiles of the return at levels (2 i - 1) / 2 K (QR-DQN, arXiv 1710.10044; QTD, arXiv 2305.18388).
+
+    Q is their mean.
+    Each is fitted to samples y_j, the target's quantiles, by sum_i mean_j |level_i - [d < 0]| Huber_kappa(d) / kappa
+    with d = y_j - theta_i. What counts of several critics counts quantile by quantile.
+    """
+
+    quantiles: int = 32
+    """K"""
+    kappa: float = 1.0
+    """below this size errors count squared; small against the rewards' scale: the loss is nearly absolute"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        if self.quantiles < 2 or not self.kappa > 0:
+            raise PixelrlError(
+                f"Quantile: quantiles is {self.quantiles} and kappa {self.kappa}; they must be at least 2 and above 0"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """Return K."""
+        return self.quantiles
+
+    def value(self, outputs: Tensor) -> Tensor:
+        """Return Q, `[...]`, the mean of the quantiles."""
+        return outputs.mean(-1)
+
+    def loss(self, outputs: Tensor | None, value: Tensor, target: Tensor) -> Tensor:
+        """Return the error of each row, `[E, B]`, of quantiles `[E, B, K]` to samples `[B, M]` or numbers `[B]`."""
+        assert outputs is not None
+        count = outputs.shape[-1]
+        level = (torch.arange(count, device=outputs.device) + 0.5) / count
+        samples = target if target.dim() == 2 else target.unsqueeze(-1)
+        error = samples.unsqueeze(-2) - outputs.unsqueeze(-1)  # [E, B, K, M]
+        size = huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.kappa) / self.kappa
+        return ((level.unsqueeze(-1) - (error < 0).float()).abs() * size).mean(-1).sum(-1)

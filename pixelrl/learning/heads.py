@@ -98,7 +98,7 @@ class CriticHead(nn.Module):
         form: CriticForm | None = None,
     ) -> None:
         super().__init__()
-        self.form = Scalar() if form is None else form
+        self.form: CriticForm = Scalar() if form is None else form
         self.layer_norm_place, self.feature_norm = layer_norm_place, feature_norm
         bound = 1 / math.sqrt(features + actions)
         self.from_state = EnsembleLinear(ensemble, features, hidden[0], bound=bound)
@@ -118,22 +118,90 @@ class CriticHead(nn.Module):
             state: the state's part of the first layer, `[E, B, H]`.
             action: `[N, B, A]`.
         """
-        count, batch, _ = action.shape
-        moved = self.from_action(action.reshape(1, count * batch, -1))
-        x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
-        x = self._activated(x, self.norms[0], torch.relu)
-        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            x = self._activated(layer(x), norm, torch.relu_)  # in place: nobody wants what was there before
+        outputs, features = self.outputs(state, action)
+        return CriticOutput(self.form.value(outputs), features, outputs if self.form.outputs > 1 else None)
+
+    def embed_state(self, encoding: Tensor) -> Tensor:
+        """Return what all actions in a state share: its part of the first layer, `[E, B, H]`."""
+        state: Tensor = self.from_state(encoding)
+        return state
+
+    def outputs(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the last layer puts out, float32 `[E, N, B, K]`, and phi, `[E, N, B, F]`; see `forward`."""
+        sizes, x = action.shape[:2], self.hidden(state, action)[-1]
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
             if self.feature_norm:
                 x = x.float()
                 x = x / x.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-            outputs = self.last(x.float()).unflatten(1, (count, batch))
-            value = self.form.value(outputs)
-        features = x.unflatten(1, (count, batch))
-        return CriticOutput(value, features, outputs if self.form.outputs > 1 else None)
+            outputs: Tensor = self.last(x.float()).view(len(x), *sizes, -1)
+        return outputs, x.view(len(x), *sizes, -1)
+
+    def hidden(self, state: Tensor, action: Tensor) -> list[Tensor]:
+        """Return the hidden layers after their non-linearities, `[E, N B, W]` each; see `forward`."""
+        count, batch, _ = action.shape
+        moved = self.from_action(action.reshape(1, count * batch, -1))
+        x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
+        layers = [self._activated(x, self.norms[0], torch.relu)]
+        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
+            layers.append(
+                self._activated(layer(layers[-1]), norm, torch.relu_)
+            )  # in place: a layer counts after it only
+        return layers
 
     def _activated(self, x: Tensor, norm: nn.Module, relu: Callable[[Tensor], Tensor]) -> Tensor:
         """Return a hidden layer after its non-linearity."""
         activated: Tensor = norm(relu(x)) if self.layer_norm_place == "after" else relu(norm(x))
         return activated
+
+
+class InjectedHead(nn.Module):
+    """A head that can be injected with fresh plasticity: then Q = old + (trained - start), the last two equal at first.
+
+    Attributes:
+        trained: what learns; alone until the injection.
+        old, start: frozen since the injection.
+        injected: whether it has happened, as checkpoints hold it.
+        active: the same, as code asks for it.
+    """
+
+    injected: Tensor
+
+    def __init__(self, make: Callable[[], CriticHead]) -> None:
+        super().__init__()
+        self.trained, self.old, self.start = make(), make(), make()
+        for head in (self.old, self.start):
+            head.requires_grad_(False)
+        self.register_buffer("injected", torch.zeros((), dtype=torch.bool))
+        self.active = False
+        self.register_load_state_dict_post_hook(lambda head, _: head.notice())  # type: ignore[no-untyped-call]
+        self.form, self.last = self.trained.form, self.trained.last
+
+    def notice(self) -> None:
+        """See whether it was injected, after numbers were loaded."""
+        self.active = not self.injected.is_meta and bool(self.injected)
+
+    def inject(self, fresh: CriticHead) -> None:
+        """Freeze what was learned, and learn on in a fresh head that changes nothing yet."""
+        self.old.load_state_dict(self.trained.state_dict())
+        for head in (self.trained, self.start):
+            head.load_state_dict(fresh.state_dict())
+        self.injected.fill_(True)
+        self.active = True
+
+    def embed_state(self, encoding: Tensor) -> Tensor:
+        """Return what all actions in a state share, `[E, B, H]`, or of all three heads, `[E, B, 3 H]`."""
+        heads = (self.trained, self.old, self.start) if self.active else (self.trained,)
+        return torch.cat([head.embed_state(encoding) for head in heads], -1)
+
+    def hidden(self, state: Tensor, action: Tensor) -> list[Tensor]:
+        """Return the hidden layers of what learns; see `CriticHead.hidden`."""
+        return self.trained.hidden(state.chunk(3, -1)[0] if self.active else state, action)
+
+    def forward(self, state: Tensor, action: Tensor) -> CriticOutput:
+        """Judge N actions of each state; see `CriticHead.forward`."""
+        if not self.active:
+            return self.trained(state, action)  # type: ignore[no-any-return]
+        heads = zip((self.trained, self.old, self.start), state.chunk(3, -1), strict=True)
+        (new, features), (old, _), (start, _) = (head.outputs(part, action) for head, part in heads)
+        outputs = old + (new - start)  # the difference first: it is exactly 0 at first, and Q to the bit what it was
+        return CriticOutput(self.form.value(outputs), features, outputs if self.form.outputs > 1 else None)

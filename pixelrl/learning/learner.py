@@ -1,7 +1,7 @@
 """The learner: networks, two objectives, target networks, and one gradient step."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pixelrl.learning.batch import Batch, Metrics, Spec
 from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.divergence import DivergenceMonitor
+from pixelrl.learning.interventions import Site
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import Noise, SharedGenerator
 from pixelrl.learning.objective import Gradients, Objective, term_name
@@ -57,19 +58,25 @@ class Learner:
         self, recipe: Recipe, spec: Spec, device: torch.device, distributed: Distributed = SINGLE_PROCESS
     ) -> None:
         self.recipe, self.spec, self.device, self.distributed = recipe, spec, device, distributed
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(derive(recipe.seed, "weights"))
-            self.networks = build_networks(recipe, spec).to(device)
+        self.networks = fresh_networks(recipe, spec, device, derive(recipe.seed, "weights"))
         check_independent_rows(self.networks, distributed.world_size)
         self.generator = SharedGenerator(device)
         self.generator.manual_seed(derive(recipe.seed, "noise"))
         self.generator.distributed = distributed
-        critic, actor = self.networks.critic.parameters(), self.networks.actor.parameters()
-        self.critic = Objective("critic", recipe.critic, critic, recipe.critic_lr, device)
-        self.actor = Objective("actor", chain(recipe.warmup, recipe.actor), actor, recipe.actor_lr, device)
+        nets, decay = self.networks, recipe.weight_decay
+
+        def objective(name: str, terms: Iterable[Term], network: nn.Module | None, lr: float) -> Objective:
+            named = network.named_parameters() if network is not None else ()
+            return Objective(name, terms, named, lr, device, decay)
+
+        critic_terms = chain(recipe.critic_warmup, recipe.critic)
+        self.critic = objective("critic", critic_terms, nets.critic, recipe.critic_lr)
+        self.value = objective("value", recipe.value, nets.value, recipe.critic_lr)
+        self.actor = objective("actor", chain(recipe.warmup, recipe.actor), nets.actor, recipe.actor_lr)
         self.dtype = compute_dtype(recipe.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        named = (("critic", recipe.critic), ("actor", recipe.warmup), ("actor", recipe.actor))
+        named = [("critic", recipe.critic), ("critic", recipe.critic_warmup), ("value", recipe.value)]
+        named += [("actor", recipe.warmup), ("actor", recipe.actor)]
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
         self.monitor = DivergenceMonitor(names, spec.sources, device)
         self.step = 0
@@ -87,9 +94,10 @@ class Learner:
         with self.restoring_noise():
             direction = (differentiate or self.differentiate)(batch, self.generator)  # before anything moves
             self.distributed.all_reduce_mean(direction.tensors)
+            self.add_noise(direction.tensors)
         self.set_learning_rates()
         self.move(direction)
-        self.finish_step()
+        self.finish_step(batch)
         return direction.metrics
 
     def differentiate(self, batch: Batch, noise: Noise) -> Direction:
@@ -120,11 +128,29 @@ class Learner:
             self.networks.follow(self.recipe.tau)
         self.scaler.update()
 
-    def finish_step(self) -> None:
-        """Count a step, and do what is not done at every one."""
+    def finish_step(self, batch: Batch) -> None:
+        """Count a step that learned from a batch, and do what is not done at every one."""
         self.step += 1
         if self.recipe.target_every > 1 and self.step % self.recipe.target_every == 0:
             self.networks.follow(self.recipe.tau)
+        self.recipe.intervention.after(self.step, self.site(batch))
+
+    def site(self, batch: Batch) -> Site:
+        """Return what an intervention after this step may look at and change."""
+        seed = derive(self.recipe.seed, "weights", self.step)
+        return Site(
+            networks=self.networks,
+            objectives=self.learned,
+            fresh=lambda: fresh_networks(self.recipe, self.spec, self.device, seed),
+            context=lambda: UpdateContext(self.networks, batch, self.generator),
+        )
+
+    def add_noise(self, gradients: list[Tensor]) -> None:
+        """Add the recipe's noise to gradients, the same on all ranks."""
+        if self.recipe.gradient_noise:
+            deviation = math.sqrt(self.recipe.gradient_noise / (1 + self.step) ** 0.55) * float(self.loss_scale())
+            for gradient in gradients:
+                gradient.add_(torch.randn(gradient.shape, generator=self.generator, device=self.device) * deviation)
 
     @contextmanager
     def restoring_noise(self) -> Iterator[None]:
@@ -144,19 +170,25 @@ class Learner:
     @property
     def objectives(self) -> "Objectives":
         """The objectives that move at this step, each with its terms."""
-        actor = self.recipe.warmup if self.warming else self.recipe.actor
-        return [pair for pair in ((self.critic, self.recipe.critic), (self.actor, actor)) if pair[1]]
+        recipe, (warming, moves, _) = self.recipe, self.phase
+        critic = recipe.critic_warmup if warming and recipe.critic_warmup else recipe.critic
+        actor = recipe.warmup if warming and recipe.warmup else recipe.actor
+        pairs = ((self.critic, critic), (self.value, recipe.value), (self.actor, actor if moves else ()))
+        return [pair for pair in pairs if pair[1]]
 
     @property
-    def warming(self) -> bool:
-        """Whether the actor follows the warm-up's terms at this step."""
-        return self.step < self.recipe.warmup_steps
+    def phase(self) -> "Phase":
+        """What decides which objectives move at this step."""
+        recipe, step = self.recipe, self.step
+        return step < recipe.warmup_steps, step % recipe.actor_every == 0, recipe.intervention.injects(step)
 
     @property
     def lr_factor(self) -> float:
-        """The factor on the learning rates at this step: from 1 to `final_lr` along a half cosine."""
-        last, progress = self.recipe.final_lr, self.step / self.recipe.steps
-        return last + (1 - last) * (1 + math.cos(math.pi * progress)) / 2
+        """The factor on the learning rates at this step: from 1 to `final_lr`, after a rise from 0."""
+        recipe, progress = self.recipe, self.step / self.recipe.steps
+        left = (1 + math.cos(math.pi * progress)) / 2 if recipe.schedule == "cosine" else max(0.0, 1 - progress)
+        risen = min(1.0, (self.step + 1) / recipe.lr_warmup) if recipe.lr_warmup else 1.0
+        return risen * (recipe.final_lr + (1 - recipe.final_lr) * left)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of the networks' arithmetic.
@@ -177,7 +209,14 @@ class Learner:
 
     def skipped(self) -> int:
         """Return how many steps of an objective were skipped because its fp16 gradient overflowed: Adam's are fewer."""
-        return sum(self.step - int(each.optimiser.state[each.parameters[0]]["step"]) for each, _ in self.objectives)
+        moves = {self.actor: -(-self.step // self.recipe.actor_every)}
+        taken = {each: int(each.optimiser.state[each.parameters[0]]["step"]) for each, _ in self.objectives}
+        return sum(moves.get(each, self.step) - count for each, count in taken.items())
+
+    @property
+    def learned(self) -> tuple[Objective, ...]:
+        """Every objective, whether it moves at this step or not."""
+        return (self.critic, self.value, self.actor)
 
 
 Objectives = list[tuple[Objective, tuple[Term, ...]]]
@@ -185,6 +224,9 @@ Objectives = list[tuple[Objective, tuple[Term, ...]]]
 
 Differentiate = Callable[[Batch, Noise], Direction]
 """A way from a batch to the direction of a step."""
+
+Phase = tuple[bool, bool, bool]
+"""Whether a step belongs to the warm-up, whether the actor moves, and whether the critic's head was injected."""
 
 
 def build_networks(recipe: Recipe, spec: Spec) -> Networks:
@@ -200,7 +242,20 @@ def build_networks(recipe: Recipe, spec: Spec) -> Networks:
         layer_norm_place=recipe.layer_norm_place,
         feature_norm=recipe.feature_norm,
         form=recipe.form,
+        policy=recipe.policy,
+        acting=recipe.acting,
+        value=bool(recipe.value),
+        target_actor=recipe.target_actor,
+        may_inject=recipe.intervention.may_inject,
+        keeps_average=recipe.intervention.keeps_average,
     )
+
+
+def fresh_networks(recipe: Recipe, spec: Spec, device: torch.device, seed: int) -> Networks:
+    """Return networks with the random weights of a seed; no other generator is touched."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        return build_networks(recipe, spec).to(device)
 
 
 def check_independent_rows(networks: Networks, world_size: int) -> None:

@@ -4,15 +4,19 @@ Encoders and heads are apart so that each picture is encoded once: sampled actio
 whose first layer is split into a part for the state (`Critic.embed_state`, computed once) and a part for the action.
 """
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Protocol, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from pixelrl.learning.actors import Actor, SquashedGaussian
+from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
+from pixelrl.learning.backup import aggregated
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.heads import CriticHead, CriticOutput, HeadOptions
+from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead
+from pixelrl.learning.policies import NOISE_ROWS, Acting, GaussianPolicy, PolicyForm
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -37,7 +41,7 @@ class EncoderConfig(Protocol):
 class Critic(nn.Module):
     """E Q-functions of pictures: either one encoder for all of them or one each (as COG)."""
 
-    def __init__(self, encoders: list[nn.Module], head: CriticHead) -> None:
+    def __init__(self, encoders: list[nn.Module], head: CriticHead | InjectedHead) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.head = head
@@ -53,10 +57,14 @@ class Critic(nn.Module):
         encodings = [encoder(obs) for encoder in self.encoders]
         return torch.stack(encodings) if len(encodings) > 1 else encodings[0].unsqueeze(0)  # a view copies nothing
 
+    @property
+    def learning_head(self) -> CriticHead:
+        """Return the head that learns; beside it there are others only after an injection."""
+        return self.head.trained if isinstance(self.head, InjectedHead) else self.head
+
     def embed_state(self, encoding: Tensor) -> Tensor:
         """Return what all actions in a state share: its part of the head's first layer, `[E, B, H]`."""
-        state: Tensor = self.head.from_state(encoding)
-        return state
+        return self.head.embed_state(encoding)
 
     def q_values(self, state: Tensor, action: Tensor) -> CriticOutput:
         """Judge `[N, B, A]` or `[B, A]` actions in states from `embed_state`."""
@@ -66,8 +74,59 @@ class Critic(nn.Module):
         return CriticOutput(value.squeeze(1), features.squeeze(1), None if outputs is None else outputs.squeeze(1))
 
 
+class ValueNetwork(nn.Module):
+    """V of pictures, on an encoder of its own or on the critic's (IQL, arXiv 2110.06169)."""
+
+    def __init__(self, features: int, hidden: Sequence[int], layer_norm: bool, encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        layers = relu_layers((features, *hidden))
+        norms = [nn.LayerNorm(width) for width in hidden] if layer_norm else []
+        for place, norm in reversed([*enumerate(norms)]):
+            layers.insert(2 * place + 1, norm)
+        self.trunk = nn.Sequential(*layers)
+        self.last = nn.Linear(hidden[-1], 1)
+        for parameter in self.last.parameters():
+            nn.init.uniform_(parameter, -FINAL_LAYER, FINAL_LAYER)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return V, float32 `[B]`, of features `[B, D]`."""
+        hidden = self.trunk(features)
+        with torch.autocast(hidden.device.type, enabled=False):
+            value: Tensor = self.last(hidden.float()).squeeze(-1)
+        return value
+
+
+class Average(nn.Module):
+    """A running average of critics and actor; one encoder for both stays one."""
+
+    def __init__(self, critic: Critic, actor: Actor) -> None:
+        super().__init__()
+        self.critic, self.actor = deepcopy((critic, actor))
+        self.requires_grad_(False)
+
+
 class Networks(nn.Module):
-    """Everything that is learned by gradient: critic, its slow copy, and actor."""
+    """Everything that is learned by gradient: critic, its slow copy, actor; a value network and a slow actor if asked.
+
+    Args:
+        spec: shapes of the data.
+        encoder: what encoders are built from.
+        shared: one encoder for all networks.
+        ensemble: E.
+        critic_hidden: widths of the hidden layers of critics and value network.
+        actor_hidden: widths of the actor's.
+        layer_norm: in the critics and in the value network.
+        policy: what the actor is.
+        acting: how it acts.
+        value: whether there is a value network.
+        target_actor: whether the actor has a slow copy.
+        may_inject: whether the critics' head has room for an injection.
+        keeps_average: whether there is an average of critics and actor, which acts.
+        head_options: see `CriticHead`.
+    """
+
+    noise: Tensor
 
     def __init__(
         self,
@@ -79,40 +138,90 @@ class Networks(nn.Module):
         critic_hidden: tuple[int, ...],
         actor_hidden: tuple[int, ...],
         layer_norm: bool,
+        policy: PolicyForm | None = None,
+        acting: Acting | None = None,
+        value: bool = False,
+        target_actor: bool = False,
+        may_inject: bool = False,
+        keeps_average: bool = False,
         **head_options: Unpack[HeadOptions],
     ) -> None:
         super().__init__()
+        form, self.acting, self.shared_encoder = policy or GaussianPolicy(), acting or Acting(), shared
 
         def critic() -> Critic:
             encoders = [encoder.build(spec) for _ in range(1 if shared else ensemble)]
             features = (encoders or [encoder.build(spec)])[0].features
-            sizes = (features, spec.action_dim, critic_hidden, ensemble)
-            head = CriticHead(*sizes, layer_norm, **head_options)  # type: ignore[arg-type]
-            return Critic(encoders, head)
+            sizes = (features, spec.action_width, critic_hidden, ensemble)
+
+            def head() -> CriticHead:
+                return CriticHead(*sizes, layer_norm, **head_options)  # type: ignore[arg-type]
+
+            return Critic(encoders, InjectedHead(head) if may_inject else head())
 
         self.critic, self.target = critic(), critic()
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
         own = None if shared else encoder.build(spec)
-        features = (own or self.critic.encoders[0]).features
-        self.actor = Actor(features, spec.action_dim, actor_hidden, own)  # type: ignore[arg-type]
+        features: int = (own or self.critic.encoders[0]).features  # type: ignore[assignment]
+        self.actor = form.build(features, spec.action_width, actor_hidden, own)
+        own = None if shared or not value else encoder.build(spec)
+        self.value = ValueNetwork(features, critic_hidden, layer_norm, own) if value else None
+        self.target_actor = deepcopy(self.actor).requires_grad_(False) if target_actor else None
+        self.average = Average(self.critic, self.actor) if keeps_average else None
+        if self.acting.kind != "mode":
+            rows = torch.randn(NOISE_ROWS, spec.action_width, generator=torch.Generator().manual_seed(0), device="cpu")
+            self.register_buffer("noise", rows)
 
     def follow(self, tau: float) -> None:
-        """Move the slow copy towards the critic: target <- (1 - tau) target + tau critic."""
-        target, critic = (list[Tensor](module.parameters()) for module in (self.target, self.critic))
+        """Move the slow copies towards what they are copies of: target <- (1 - tau) target + tau critic."""
+        pairs = [(self.target, self.critic), (self.target_actor, self.actor)]
         with torch.no_grad(), record_function("target"):
-            torch._foreach_lerp_(target, critic, tau)
+            for slow, fast in pairs:
+                if slow is not None:
+                    torch._foreach_lerp_(list[Tensor](slow.parameters()), list[Tensor](fast.parameters()), tau)
 
-    def policy(self, obs: Observation, encoding: Tensor | None = None) -> SquashedGaussian:
+    def policy(self, obs: Observation, encoding: Tensor | None = None, *, target: bool = False) -> ActionDistribution:
         """Return the policy's distribution in B states.
 
         Args:
             obs: the states.
             encoding: the critic's encoding of them `[1, B, D]`, if it is at hand and the encoder is shared.
+            target: that of the slow actor, where there is one.
         """
-        if self.actor.encoder is not None:
-            features = self.actor.encoder(obs)
-        else:
-            features = (self.critic.encode(obs) if encoding is None else encoding)[0]
-        distribution: SquashedGaussian = self.actor(features)
+        actor = self.target_actor if target and self.target_actor is not None else self.actor
+        features = actor.encoder(obs) if actor.encoder is not None else self._shared(obs, encoding)
+        distribution: ActionDistribution = actor(features)
         return distribution
+
+    def state_value(self, obs: Observation, encoding: Tensor | None = None) -> Tensor:
+        """Return V of B states, float32 `[B]`; arguments as `policy`'s.
+
+        Raises:
+            PixelrlError: there is no value network.
+        """
+        if self.value is None:
+            raise PixelrlError("recipe: value is (); what asks for V needs terms that train it")
+        own = self.value.encoder
+        value: Tensor = self.value(own(obs) if own is not None else self._shared(obs, encoding))
+        return value
+
+    def _shared(self, obs: Observation, encoding: Tensor | None) -> Tensor:
+        """Return the critic's features `[B, D]`, which all networks share."""
+        return (self.critic.encode(obs) if encoding is None else encoding)[0]
+
+    def act(self, obs: Observation) -> Tensor:
+        """Return the action for the world in B states, `[B, A]`, as `Acting` says: nothing is drawn."""
+        kind, average = self.acting.kind, self.average
+        critic, actor = (self.critic, self.actor) if average is None else (average.critic, average.actor)
+        encoding = critic.encode(obs) if kind == "best" or actor.encoder is None else torch.empty(0)
+        policy: ActionDistribution = actor(actor.encoder(obs) if actor.encoder is not None else encoding[0])
+        if kind == "mode":
+            return policy.mode
+        if kind == "sample":
+            pictures = torch.stack([image.long().sum((1, 2, 3)) for image in obs.images.values()]).sum(0)
+            return policy.of_noise(self.noise[pictures % NOISE_ROWS].unsqueeze(0))[0]
+        actions = policy.of_noise(self.noise[: self.acting.samples].unsqueeze(1))
+        value = critic.q_values(critic.embed_state(encoding), actions).value
+        best = aggregated(value, self.acting.aggregate).argmax(0)
+        return actions.gather(0, best.view(1, -1, 1).expand(1, -1, actions.shape[-1]))[0]

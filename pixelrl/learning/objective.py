@@ -24,6 +24,7 @@ class Objective:
         parameters: what the gradient is taken for; nothing else ever changes.
         lr: Adam's learning rate.
         device: of the learned multipliers.
+        weight_decay: AdamW's, of matrices and filters, but not of biases, gains and last layers.
 
     Attributes:
         multipliers: the learned weights of terms, by the terms' names.
@@ -32,17 +33,32 @@ class Objective:
     """
 
     def __init__(
-        self, name: str, terms: Iterable[Term], parameters: Iterable[nn.Parameter], lr: float, device: torch.device
+        self,
+        name: str,
+        terms: Iterable[Term],
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        lr: float,
+        device: torch.device,
+        weight_decay: float = 0.0,
     ) -> None:
         self.name, self.lr = name, lr
-        self.parameters = list(parameters)
+        named = list(parameters)
+        decayed = [parameter for name, parameter in named if weight_decay and may_decay(name, parameter)]
+        kept = [parameter for name, parameter in named if not weight_decay or not may_decay(name, parameter)]
+        self.parameters = [*decayed, *kept]
         rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
         self.multipliers = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
         self.moved = [*self.parameters, *(multiplier.log for multiplier in self.multipliers.values())]
-        rates = [(self.parameters, lr), *(([each.log], each.rule.rate) for each in self.multipliers.values())]
+        parts = [(part, lr, decay) for part, decay in ((decayed, weight_decay), (kept, 0.0))]
+        self._followers = len(parts)
+        parts += [([each.log], each.rule.rate, 0.0) for each in self.multipliers.values()]
         # rates are tensors, so that a step that was captured as a CUDA graph can have another one
-        groups = [{"params": params, "lr": torch.tensor(rate, device=device)} for params, rate in rates]
-        self.optimiser = torch.optim.Adam(groups, fused=True)
+        groups = [
+            {"params": params, "lr": torch.tensor(rate, device=device), "weight_decay": decay}
+            for params, rate, decay in parts
+        ]
+        kind = torch.optim.AdamW if weight_decay else torch.optim.Adam
+        self.optimiser = kind(groups, fused=True)
 
     def loss(self, terms: Sequence[Term], context: UpdateContext) -> "Loss":
         """Evaluate terms on a batch; those of weight 0 are as if they were absent: they cost and draw nothing."""
@@ -71,7 +87,8 @@ class Objective:
 
     def set_learning_rate(self, factor: float) -> None:
         """Set the learning rate of the next step to `factor` times `lr`."""
-        self.optimiser.param_groups[0]["lr"].fill_(self.lr * factor)
+        for group in self.optimiser.param_groups[: self._followers]:
+            group["lr"].fill_(self.lr * factor)
 
     def step(self, gradients: Gradients, scaler: torch.amp.GradScaler) -> None:
         """Move along gradients.
@@ -118,3 +135,9 @@ class Loss:
 def term_name(term: Term) -> str:
     """Return the name that a term logs under, say `cql`."""
     return type(term).__name__.lower()
+
+
+def may_decay(name: str, parameter: nn.Parameter) -> bool:
+    """Tell whether weight decay may pull a parameter to zero: a matrix or filters, in no last layer."""
+    *path, kind = name.split(".")
+    return parameter.dim() > 1 and kind not in ("bias", "gain") and "last" not in path

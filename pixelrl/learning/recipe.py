@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pixelrl.learning.backup import Backup
-from pixelrl.learning.context import Term
-from pixelrl.learning.critic_forms import CriticForm, Scalar
+from pixelrl.learning.context import Need, Term
+from pixelrl.learning.critic_forms import CriticForm, Quantile, Scalar
+from pixelrl.learning.interventions import Intervention
 from pixelrl.learning.networks import EncoderConfig
+from pixelrl.learning.policies import Acting, FlowPolicy, GaussianPolicy, PolicyForm
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 
@@ -23,7 +25,11 @@ class Recipe:
     warmup: tuple[Term, ...] = ()
     """terms of the actor's loss in the first `warmup_steps` steps"""
     warmup_steps: int = 0
-    """how long the actor follows `warmup`"""
+    """how long the actor follows `warmup`, and the critic `critic_warmup`"""
+    critic_warmup: tuple[Term, ...] = ()
+    """terms of the critic's loss in the first `warmup_steps` steps; none: its usual ones"""
+    value: tuple[Term, ...] = ()
+    """terms of a value network's loss (none: there is no value network)"""
 
     encoder: EncoderConfig
     """the network between pictures and features"""
@@ -32,7 +38,7 @@ class Recipe:
     ensemble: int = 2
     """number of Q-functions"""
     critic_hidden: tuple[int, ...] = (1024, 512, 256)
-    """widths of the critic's hidden layers; the last one is phi"""
+    """widths of the hidden layers of critic and value network; the critic's last one is phi"""
     actor_hidden: tuple[int, ...] = (1024, 512, 256, 256, 256, 256)
     """widths of the actor's hidden layers"""
     layer_norm: bool = False
@@ -42,24 +48,44 @@ class Recipe:
     feature_norm: bool = False
     """divide the critic's last hidden layer by its length (arXiv 2211.15144)"""
     form: CriticForm = field(default_factory=Scalar)
-    """what a critic puts out: `scalar`, or `hl_gauss`, a histogram (arXiv 2403.03950)"""
+    """what a critic puts out: `scalar`, `hl_gauss`, a histogram (arXiv 2403.03950), or `quantile`"""
+    policy: PolicyForm = field(default_factory=GaussianPolicy)
+    """what the actor is: `gaussian`, `deterministic`, or `flow`"""
+    acting: Acting = field(default_factory=Acting)
+    """how it acts in the world"""
+    target_actor: bool = False
+    """actions of the backup come from a slow copy of the actor, which moves as the target network does"""
+    chunk: int = 1
+    """successive actions that count as one, from data to robot (arXiv 2507.07969); `n_step` is as many then"""
 
     steps: int
     """gradient steps; with `final_lr` below 1 also the length of the cosine, when more are asked for later too"""
     batch_size: int = 256
     """transitions a step"""
     critic_lr: float = 3e-4
-    """Adam's learning rate for the critic and a shared encoder"""
+    """Adam's learning rate for the critic, a shared encoder and a value network"""
     actor_lr: float = 1e-4
     """Adam's learning rate for the actor"""
     final_lr: float = 1.0
-    """factor on both learning rates at the last step, reached along a half cosine; 1: they stay"""
+    """factor on all learning rates at the last step; 1: they stay"""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """the way there: a half cosine or a straight line"""
+    lr_warmup: int = 0
+    """steps in which learning rates rise from 0, along a line"""
+    weight_decay: float = 0.0
+    """AdamW's, of matrices and filters, but not of biases, gains and last layers; 0: Adam"""
+    gradient_noise: float = 0.0
+    """eta: normal noise of variance eta / (1 + step)^0.55 is added to all gradients (arXiv 1511.06807)"""
     backup: Backup = field(default_factory=Backup)
     """what Q is fitted to"""
     tau: float = 0.005
     """how far the target network follows when it moves; 1: it is the critic itself"""
     target_every: int = 1
     """steps between the moves of the target network; with `tau` 1: hard copies"""
+    actor_every: int = 1
+    """steps between the moves of the actor (TD3: 2)"""
+    intervention: Intervention = field(default_factory=Intervention)
+    """what is done to the networks between steps, against a loss of plasticity"""
     shift: int = 4
     """random-shift augmentation: at most so many pixels; 0: none"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -105,6 +131,12 @@ class Recipe:
             ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
             ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),
             ("target_every", self.target_every >= 1, "at least 1"),
+            ("actor_every", self.actor_every >= 1, "at least 1"),
+            ("lr_warmup", self.lr_warmup >= 0, "at least 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("gradient_noise", 0 <= self.gradient_noise < math.inf, "at least 0"),
+            ("chunk", self.chunk >= 1, "at least 1 action"),
+            ("n_step", self.chunk == 1 or self.n_step == self.chunk, f"{self.chunk}, as chunk is"),
             ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),
@@ -116,7 +148,11 @@ class Recipe:
                 "between 0 and 1, both excluded, or None",
             ),
             ("warmup_steps", self.warmup_steps >= 0, "at least 0"),
-            ("warmup_steps", bool(self.warmup) or not self.warmup_steps, "0 without warm-up terms"),
+            (
+                "warmup_steps",
+                bool(self.warmup or self.critic_warmup) or not self.warmup_steps,
+                "0 without warm-up terms",
+            ),
             (
                 "shared_encoder",
                 bool(self.critic) or not self.shared_encoder,
@@ -125,14 +161,48 @@ class Recipe:
         ):
             if not allowed:
                 raise PixelrlError(f"recipe: {name} is {getattr(self, name)}; it must be {rule}")
-        for name in ("critic", "actor", "warmup"):
+        self._check_terms()
+
+    def _check_terms(self) -> None:
+        """Check terms against each other and against what they need."""
+        for name in ("critic", "critic_warmup", "value", "actor", "warmup"):
             kinds = [type(term).__name__ for term in getattr(self, name)]
             if repeated := {kind for kind in kinds if kinds.count(kind) > 1}:
                 raise PixelrlError(f"recipe: {name} has {min(repeated)} twice; give one term the sum of both weights")
-        bounds: dict[str, AtMost] = {}
-        for term in (*self.warmup, *self.actor):
-            kind, weight = type(term).__name__, term.weight
-            if isinstance(weight, AtMost) and bounds.setdefault(kind, weight) != weight:
-                raise PixelrlError(
-                    f"recipe: {kind} has one bound in warmup and another in actor; it has one multiplier"
-                )
+            for term in getattr(self, name):
+                for need in term.needs:
+                    if not self._has(need):
+                        what = f"{name} has {type(term).__name__}"
+                        raise PixelrlError(f"recipe: {what}, which needs {WANTED[need]}")
+        bounds: dict[tuple[bool, str], AtMost] = {}
+        for critic, terms in ((True, (*self.critic, *self.critic_warmup)), (False, (*self.warmup, *self.actor))):
+            for term in terms:
+                kind, weight = type(term).__name__, term.weight
+                if isinstance(weight, AtMost) and bounds.setdefault((critic, kind), weight) != weight:
+                    raise PixelrlError(
+                        f"recipe: {kind} has one bound in warmup and another in actor; it has one multiplier"
+                    )
+        if not self.critic and (self.critic_warmup or self.value):
+            raise PixelrlError("recipe: critic is (); critic_warmup and value need critic terms")
+        if self.backup.action == "value" and not self.value:
+            raise PixelrlError("recipe: backup.action is value; it needs terms of a value network (Recipe.value)")
+        if self.acting.kind == "best" and not self.critic:
+            raise PixelrlError("recipe: acting.kind is best; it needs critic terms, of which there are none")
+        if isinstance(self.form, Quantile) and self.backup.of_samples == "mean" and self.backup.samples > 1:
+            raise PixelrlError("recipe: backup.of_samples is mean; quantiles are fitted to one action's: give best")
+
+    def _has(self, need: Need) -> bool:
+        """Tell whether the recipe has what a term needs."""
+        if need == "value":
+            return bool(self.value)
+        flow = isinstance(self.policy, FlowPolicy)
+        one_step = isinstance(self.policy, FlowPolicy) and self.policy.one_step
+        return {"density": self.policy.has_density, "flow": flow, "one-step flow": one_step}[need]
+
+
+WANTED: dict[Need, str] = {
+    "density": "a policy with a density: --policy gaussian",
+    "flow": "--policy flow",
+    "one-step flow": "--policy flow with --policy.one-step True",
+    "value": "a value network: terms in Recipe.value",
+}

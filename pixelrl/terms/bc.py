@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import Need, Term, UpdateContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,11 @@ class BC(Term):
     """
 
     loss: Literal["likelihood", "squared_error"] = "likelihood"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Return whether it needs a density."""
+        return ("density",) if self.loss == "likelihood" else ()
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the loss and, to read, the distance between mode and recorded action."""

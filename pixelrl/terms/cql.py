@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import Need, Term, UpdateContext
 from pixelrl.learning.noise import draw
 from pixelrl.runtime.errors import PixelrlError
 
@@ -42,6 +42,11 @@ class CQL(Term):
         """Check the counts."""
         if min(self.uniform, self.policy, self.next_policy) < 0 or not self.uniform + self.policy + self.next_policy:
             raise PixelrlError("CQL: uniform, policy and next_policy must be at least 0, and one of them at least 1")
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Return whether it needs a density: samples of a policy are weighed by theirs."""
+        return ("density",) if self.policy or self.next_policy else ()
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the conservative gap, summed over the ensemble."""

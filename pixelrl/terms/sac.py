@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pixelrl.learning.backup import Aggregate, aggregated
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import Need, Term, UpdateContext
 from pixelrl.learning.weights import AtMost, Weight
 
 
@@ -42,7 +42,13 @@ class Entropy(Term):
 
     weight: Weight = field(default=AtMost(bound=0.0))
 
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Return that it needs a density."""
+        return ("density",)
+
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return how far the policy's entropy is below its target."""
         action, log_prob = context.policy_action
+        assert log_prob is not None
         return log_prob.mean() - action.shape[-1], {"entropy": -log_prob.detach().mean()}

@@ -1,11 +1,13 @@
 """Temporal-difference error."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.critic_forms import Quantile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +19,21 @@ class TD(Term):
 
     Attributes:
         target_range: bounds for y, where the task's rewards bound every return; None leaves y alone (as COG).
+        target: `backup`, or `returns`: what the recording paid, say as a warm-up (arXiv 2406.13376).
     """
 
     target_range: tuple[float, float] | None = None
+    target: Literal["backup", "returns"] = "backup"
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the squared error, summed over the ensemble."""
-        target = context.td_target
+        if self.target == "returns":
+            target = context.batch.return_to_go
+        else:
+            target = context.td_samples if isinstance(context.form, Quantile) else context.td_target
         if self.target_range is not None:
             target = target.clamp(*self.target_range)
         data = context.q_data
         loss = context.form.loss(data.outputs, data.value, target).mean(-1).sum()
-        return loss, {"target": target.mean(), "error": (data.value.detach() - target).abs().mean()}
+        mean = target.mean(-1) if target.dim() == 2 else target
+        return loss, {"target": target.mean(), "error": (data.value.detach() - mean).abs().mean()}

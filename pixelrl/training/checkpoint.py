@@ -44,7 +44,7 @@ def save(path: Path, learner: Learner, seconds: float = 0.0) -> None:
     learner.check()
     tensors = prefixed("networks", dict(learner.networks.state_dict()))
     tensors["generator"] = learner.generator.get_state()
-    for objective in (learner.critic, learner.actor):
+    for objective in learner.learned:
         tensors |= prefixed(f"{objective.name}.multipliers", dict(nn.ModuleDict(objective.multipliers).state_dict()))
         tensors |= prefixed(f"{objective.name}.optimiser", moments(objective))
     header = {
@@ -75,7 +75,7 @@ def load(path: Path, learner: Learner) -> float:
         raise PixelrlError(
             f"{path}: comes from {kind}, and noise does not go on elsewhere; resume with --device {kind}"
         )
-    objectives = (learner.critic, learner.actor)
+    objectives = learner.learned
     modules: list[tuple[nn.Module, dict[str, Tensor]]] = [(learner.networks, section(tensors, "networks"))]
     for objective in objectives:
         values = section(tensors, f"{objective.name}.multipliers")

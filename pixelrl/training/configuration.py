@@ -11,6 +11,8 @@ import pixelrl.terms.awr
 import pixelrl.terms.bc
 import pixelrl.terms.cql
 import pixelrl.terms.dr3
+import pixelrl.terms.expectile
+import pixelrl.terms.flow
 import pixelrl.terms.penalties
 import pixelrl.terms.sac
 import pixelrl.terms.td  # noqa: F401 (what is imported here can be read)
@@ -18,20 +20,23 @@ from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.context import Term
-from pixelrl.learning.critic_forms import Scalar
+from pixelrl.learning.critic_forms import CriticForm
+from pixelrl.learning.interventions import Intervention
+from pixelrl.learning.policies import Acting, PolicyForm
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 
+CONFIGURATIONS = (
+    *(Recipe, Spec, ActionDim, AtMost, Backup, Acting),
+    *(CriticForm, PolicyForm, Intervention, Term, PixelEncoder),
+)
+
 
 def configuration_classes(*more: type) -> dict[str, type]:
     """Return all classes that a configuration may be made of, by name: terms and encoders that are imported, too."""
-    return {
-        kind.__name__: kind
-        for base in (Recipe, Spec, ActionDim, AtMost, Backup, Scalar, Term, PixelEncoder, *more)
-        for kind in family(base)
-    }
+    return {kind.__name__: kind for base in (*CONFIGURATIONS, *more) for kind in family(base)}
 
 
 def family(kind: type) -> Iterator[type]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
@@ -15,8 +16,8 @@ from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.terms.cql import CQL
 
 SRANK_DELTA = 0.01
-GAP = CQL(uniform=4, policy=4, next_policy=4)
-"""How the conservative gap is measured, whatever term is trained with."""
+GAP, UNIFORM_GAP = CQL(uniform=4, policy=4, next_policy=4), CQL(uniform=12, policy=0, next_policy=0)
+"""How the conservative gap is measured, whatever term is trained with; the second where policies have no density."""
 
 
 def srank(features: Tensor, delta: float = SRANK_DELTA) -> Tensor:
@@ -99,8 +100,9 @@ def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
         own = context.policy.actions(1, context.generator)
         sampled = context.q_values(torch.cat([own, random.unsqueeze(0)])).value
         q_data = context.q_data.value
-        proposed, log_density = GAP.propose(context)
-        soft_maximum = GAP.soft_maximum(context.q_values(proposed).value, log_density)
+        gap = GAP if isinstance(context.policy, SquashedGaussian) else UNIFORM_GAP
+        proposed, log_density = gap.propose(context)
+        soft_maximum = gap.soft_maximum(context.q_values(proposed).value, log_density)
         return {
             "features/dot": dot,
             "features/cosine": cosine,

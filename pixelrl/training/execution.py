@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Batch, Metrics
-from pixelrl.learning.learner import Direction, Learner
+from pixelrl.learning.learner import Direction, Learner, Phase
 from pixelrl.learning.noise import DrawnNoise, Noise
 from pixelrl.runtime.errors import PixelrlError
 
@@ -41,6 +41,8 @@ def check_execution(learner: Learner, execution: Execution) -> None:
     if execution == "graph" and (learner.device.type != "cuda" or learner.distributed.world_size > 1):
         ranks = learner.distributed.world_size
         raise PixelrlError(f"--execution graph, on {learner.device} with {ranks} ranks: it needs CUDA, and one rank")
+    if execution == "graph" and learner.recipe.gradient_noise:
+        raise PixelrlError("--execution graph: gradient_noise changes with the step; use --execution eager or compile")
 
 
 class CompiledDifferentiate:
@@ -52,9 +54,9 @@ class CompiledDifferentiate:
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        self._draws: dict[bool, list[Callable[[], Tensor]]] = {}
-        self._compiled: dict[bool, Callable[..., Direction]] = {}
-        self._works: set[bool] = set()
+        self._draws: dict[Phase, list[Callable[[], Tensor]]] = {}
+        self._compiled: dict[Phase, Callable[..., Direction]] = {}
+        self._works: set[Phase] = set()
 
     def __call__(self, batch: Batch, noise: Noise) -> Direction:
         """Return the direction of a step, on a batch of always the same size.
@@ -62,7 +64,7 @@ class CompiledDifferentiate:
         Raises:
             PixelrlError: torch cannot compile it, say since there is no C++ compiler.
         """
-        learner, phase = self.learner, self.learner.warming
+        learner, phase = self.learner, self.learner.phase
         if phase not in self._draws:
             learner.generator.drawn = []
             try:
@@ -100,15 +102,15 @@ class GraphedStep:
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        self._warm = {True: 0, False: 0}
-        self._graphs: dict[bool, tuple[torch.cuda.CUDAGraph, Metrics]] = {}
+        self._warm: dict[Phase, int] = {}
+        self._graphs: dict[Phase, tuple[torch.cuda.CUDAGraph, Metrics]] = {}
         self._inputs: Batch | None = None
 
     def __call__(self, batch: Batch) -> Metrics:
         """Take one step; see `Learner.update`."""
-        learner, phase = self.learner, self.learner.warming
+        learner, phase = self.learner, self.learner.phase
         with torch.cuda.device(learner.device):
-            if self._warm[phase] < WARM_UP:
+            if self._warm.setdefault(phase, 0) < WARM_UP:
                 self._warm[phase] += 1
                 return learner.update(batch)
             if self._inputs is None:
@@ -119,7 +121,7 @@ class GraphedStep:
                 self._graphs[phase] = self._capture(self._inputs)
             graph, metrics = self._graphs[phase]
             graph.replay()
-        learner.finish_step()
+        learner.finish_step(self._inputs)
         return metrics
 
     def _capture(self, inputs: Batch) -> tuple[torch.cuda.CUDAGraph, Metrics]:

@@ -1,0 +1,234 @@
+"""What is done to the networks between steps, against a loss of plasticity: a function of the seed and the step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.heads import EnsembleLinear, EnsembleNorm, InjectedHead
+from pixelrl.learning.networks import Networks
+from pixelrl.learning.objective import Objective
+from pixelrl.runtime.errors import PixelrlError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What an intervention may look at and change.
+
+    Attributes:
+        networks: all that is learned.
+        objectives: whose optimisers remember moments of the parameters.
+        fresh: returns networks as they may be at the start of a run, others at each step, always the same at one.
+        context: returns what terms share, on the batch of the step that was just taken; looking draws no noise.
+    """
+
+    networks: Networks
+    objectives: Sequence[Objective]
+    fresh: Callable[[], Networks]
+    context: Callable[[], UpdateContext]
+
+    def forget(self, parameter: Tensor, where: Tensor | None = None) -> None:
+        """Set Adam's moments of a parameter to 0, or those of the entries that are `where`."""
+        every = torch.ones_like(parameter, dtype=torch.bool) if where is None else where
+        for objective in self.objectives:
+            state = objective.optimiser.state.get(parameter, {})
+            for name in state.keys() & {"exp_avg", "exp_avg_sq"}:
+                state[name].masked_fill_(every, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """Nothing is done."""
+
+    def after(self, step: int, site: Site) -> None:
+        """Do what is due after so many steps."""
+
+    @property
+    def keeps_average(self) -> bool:
+        """Tell whether networks keep a running average of themselves, which acts."""
+        return False
+
+    def injects(self, step: int) -> bool:
+        """Tell whether the critic's head has been injected before this step."""
+        return False
+
+    @property
+    def may_inject(self) -> bool:
+        """Tell whether the critic's head must have room for an injection."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Periodic(Intervention):
+    """Something is done every so many steps."""
+
+    every: int = 2_000
+    """steps between two of them"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        if self.every < 1:
+            raise PixelrlError(f"intervention: every is {self.every}; it must be at least 1")
+
+    def after(self, step: int, site: Site) -> None:
+        """Do what is due after so many steps."""
+        if step % self.every == 0:
+            with torch.no_grad():
+                self.apply(site)
+
+    def apply(self, site: Site) -> None:
+        """Do it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset(Periodic):
+    """Start the critics' last layer, or their whole head, anew (arXiv 2205.07802); target network alike.
+
+    Encoders stay, and moments of what is new are forgotten. Adam's count of steps goes on.
+    """
+
+    what: Literal["last", "head"] = "last"
+    """what starts anew"""
+
+    def apply(self, site: Site) -> None:
+        """Do it."""
+        fresh = site.fresh().critic.learning_head
+        for critic in (site.networks.critic, site.networks.target):
+            old, new = (head.last if self.what == "last" else head for head in (critic.learning_head, fresh))
+            for parameter, start in zip(old.parameters(), new.parameters(), strict=True):
+                parameter.copy_(start)
+                site.forget(parameter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShrinkPerturb(Periodic):
+    """Shrink all weights of critics and actor, and add fresh ones: keep theta + (1 - keep) fresh (arXiv 1910.08475)."""
+
+    keep: float = 0.8
+    """the share of what was learned"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        super().__post_init__()
+        if not 0 <= self.keep <= 1:
+            raise PixelrlError(f"intervention: keep is {self.keep}; it must be between 0 and 1")
+
+    def apply(self, site: Site) -> None:
+        """Do it."""
+        fresh = site.fresh()
+        for old, new in ((site.networks.critic, fresh.critic), (site.networks.actor, fresh.actor)):
+            torch._foreach_lerp_(list[Tensor](old.parameters()), list[Tensor](new.parameters()), 1 - self.keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReDo(Periodic):
+    """Recycle dormant units of the critics' hidden layers (arXiv 2302.12902).
+
+    A unit is dormant where mean |h_i| over a batch is at most `threshold` times the mean over its layer. It gets fresh
+    weights before it, a bias of 0, and weights of 0 behind it; their moments are forgotten. Departures: encoders are
+    left alone, and Adam's one count of steps goes on.
+    """
+
+    threshold: float = 0.1
+    """at most this share of the layer's mean activity is dormant"""
+
+    def apply(self, site: Site) -> None:
+        """Do it."""
+        context, head, fresh = site.context(), site.networks.critic.learning_head, site.fresh().critic.learning_head
+        hidden = head.hidden(context.state_embedding, context.batch.action.unsqueeze(0))
+        before = [(head.from_state, fresh.from_state), *zip(head.layers, fresh.layers, strict=True)]
+        after = [*head.layers, head.last]
+        for place, activity in enumerate(hidden):
+            dormant = dormant_units(activity, self.threshold)  # [E, W]
+            columns = dormant.unsqueeze(1)
+            replaced = [before[place], *([(head.from_action, fresh.from_action)] if place == 0 else [])]
+            for old, new in replaced:
+                assert isinstance(old, EnsembleLinear) and isinstance(new, EnsembleLinear)
+                overwrite(site, old.weight, columns, new.weight)
+                if old.bias is not None:
+                    overwrite(site, old.bias, columns, torch.zeros_like(old.bias))
+            if isinstance(norm := head.norms[place], EnsembleNorm):
+                overwrite(site, norm.gain, columns, torch.ones_like(norm.gain))
+                overwrite(site, norm.bias, columns, torch.zeros_like(norm.bias))
+            outgoing = after[place].weight
+            overwrite(site, outgoing, dormant.unsqueeze(2), torch.zeros_like(outgoing))
+
+
+def dormant_units(activity: Tensor, threshold: float) -> Tensor:
+    """Return which of W units are dormant, bool `[E, W]`, of activities `[E, B, W]`."""
+    size = activity.abs().mean(1)
+    score = size / (size.mean(-1, keepdim=True) + 1e-9)
+    dormant: Tensor = score <= threshold
+    return dormant
+
+
+def overwrite(site: Site, parameter: Tensor, where: Tensor, value: Tensor) -> None:
+    """Set the entries of a parameter that are `where` to those of `value`, and forget their moments."""
+    mask = where.expand_as(parameter)
+    parameter.copy_(torch.where(mask, value, parameter))
+    site.forget(parameter, mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HareTortoise(Periodic):
+    """Keep an average of critics and actor, and set both to it now and then (arXiv 2406.02596); the average acts.
+
+    tortoise <- decay tortoise + (1 - decay) hare after every step; hare <- tortoise every so many. Moments go on. The
+    paper's settings for RL are not published: `every` is far above 1 / (1 - decay) here.
+    """
+
+    decay: float = 0.999
+    """of the average"""
+
+    @property
+    def keeps_average(self) -> bool:
+        """Tell whether networks keep a running average of themselves, which acts."""
+        return True
+
+    def after(self, step: int, site: Site) -> None:
+        """Follow, and perhaps set back."""
+        networks = site.networks
+        assert networks.average is not None
+        hare = [*networks.critic.parameters(), *networks.actor.parameters()]
+        tortoise = list[Tensor](networks.average.parameters())
+        with torch.no_grad():
+            torch._foreach_lerp_(tortoise, list[Tensor](hare), 1 - self.decay)
+            if step % self.every == 0:
+                torch._foreach_copy_(list[Tensor](hare), tortoise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlasticityInjection(Intervention):
+    """Freeze the critics' heads at a step and learn on in fresh ones, without a change of Q (arXiv 2305.15555).
+
+    Q = h + (h1 - h2) with the frozen head h, a fresh head h1 that learns, and its frozen copy h2. Encoders learn on;
+    phi is that of h1. Target network alike.
+    """
+
+    at: int = 3_000
+    """steps before it"""
+
+    @property
+    def may_inject(self) -> bool:
+        """Tell whether the critic's head must have room for an injection."""
+        return True
+
+    def injects(self, step: int) -> bool:
+        """Tell whether the critic's head has been injected before this step."""
+        return step >= self.at
+
+    def after(self, step: int, site: Site) -> None:
+        """Inject, at the step."""
+        if step != self.at:
+            return
+        fresh = site.fresh().critic.learning_head
+        with torch.no_grad():
+            for critic in (site.networks.critic, site.networks.target):
+                assert isinstance(critic.head, InjectedHead)
+                critic.head.inject(fresh)
+            for parameter in site.networks.critic.learning_head.parameters():
+                site.forget(parameter)
