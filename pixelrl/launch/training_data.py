@@ -51,7 +51,7 @@ def load_training_data(
             gamma=recipe.gamma,
             n_step=recipe.n_step,
             ends=recipe.ends,
-            sarsa=recipe.backup.action == "recorded",
+            sarsa=recipe.backup.needs_next_action,
             history=recipe.history,
             images=recipe.images,
             proprio=recipe.proprio,

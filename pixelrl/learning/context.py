@@ -51,19 +51,31 @@ class UpdateContext:
         batch: the transitions.
         generator: of the noise in augmentation and in sampled actions.
         shift: augmentation, the largest shift of a picture [pixels].
+        shift_alike: move s and s' alike.
+        shift_chance: that pictures are shifted at all.
         backup: what Q is fitted to.
     """
 
     def __init__(
-        self, networks: Networks, batch: Batch, generator: Noise, *, shift: int = 0, backup: Backup | None = None
+        self,
+        networks: Networks,
+        batch: Batch,
+        generator: Noise,
+        *,
+        shift: int = 0,
+        shift_alike: bool = False,
+        shift_chance: float = 1.0,
+        backup: Backup | None = None,
     ) -> None:
-        self.networks, self.batch, self.generator, self.shift = networks, batch, generator, shift
+        self.networks, self.batch, self.generator = networks, batch, generator
+        self.shift, self.shift_alike, self.shift_chance = shift, shift_alike, shift_chance
         self.backup = Backup() if backup is None else backup
 
     @shared
     def both_obs(self) -> tuple[Observation, Observation]:
         """The states s and s', augmented, in the numbers that the encoders see: one draw of noise for both."""
-        both = augment(joined(self.batch.obs, self.batch.next_obs), self.shift, self.generator)
+        both = joined(self.batch.obs, self.batch.next_obs)
+        both = augment(both, self.shift, self.generator, alike=self.shift_alike, chance=self.shift_chance)
         size = len(self.batch)
         return both.map(lambda tensor: tensor[:size]), both.map(lambda tensor: tensor[size:])
 
@@ -71,7 +83,7 @@ class UpdateContext:
     def obs(self) -> Observation:
         """The states s, augmented."""
         if not self.networks.critic.encoders:  # then nobody looks at s'
-            return augment(self.batch.obs, self.shift, self.generator)
+            return augment(self.batch.obs, self.shift, self.generator, chance=self.shift_chance)
         return self.both_obs[0]
 
     @shared

@@ -117,7 +117,16 @@ class Learner:
 
     def context(self, batch: Batch, noise: Noise) -> UpdateContext:
         """Return what the terms of a step share."""
-        return UpdateContext(self.networks, batch, noise, shift=self.recipe.shift, backup=self.recipe.backup)
+        recipe = self.recipe
+        return UpdateContext(
+            self.networks,
+            batch,
+            noise,
+            shift=recipe.shift,
+            shift_alike=recipe.shift_alike,
+            shift_chance=recipe.shift_chance,
+            backup=recipe.backup,
+        )
 
     def move(self, direction: Direction) -> None:
         """Move parameters and multipliers, then soft targets, and the loss scale; no step number matters here."""

@@ -40,14 +40,16 @@ Noise = torch.Generator | DrawnNoise
 """Where noise comes from."""
 
 
-def draw(kind: Callable[..., Tensor], shape: Sequence[int], noise: Noise, *, rows: int, **options: object) -> Tensor:
+def draw(
+    kind: Callable[..., Tensor], shape: Sequence[int], noise: Noise, *, rows: int | None, **options: object
+) -> Tensor:
     """Draw a tensor on the generator's device.
 
     Args:
         kind: say `torch.randn`.
         shape: of the result.
         noise: its source; all rows are ours unless it is a `SharedGenerator` that knows better.
-        rows: the dimension that counts the rows of a batch.
+        rows: the dimension that counts the rows of a batch; None: all ranks draw the same.
         options: of `kind`.
     """
     if isinstance(noise, DrawnNoise):
@@ -58,9 +60,16 @@ def draw(kind: Callable[..., Tensor], shape: Sequence[int], noise: Noise, *, row
 
 
 def draw_rows(
-    kind: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, *, rows: int, **options: object
+    kind: Callable[..., Tensor],
+    shape: Sequence[int],
+    generator: torch.Generator,
+    *,
+    rows: int | None,
+    **options: object,
 ) -> Tensor:
     """Draw for all rows of a batch, and return ours; see `draw`."""
+    if rows is None:
+        return kind(size=tuple(shape), generator=generator, device=generator.device, **options)
     distributed = generator.distributed if isinstance(generator, SharedGenerator) else SINGLE_PROCESS
     rank, world_size = distributed.rank, distributed.world_size
     whole = [size * world_size if dim == rows else size for dim, size in enumerate(shape)]

@@ -88,6 +88,10 @@ class Recipe:
     """what is done to the networks between steps, against a loss of plasticity"""
     shift: int = 4
     """random-shift augmentation: at most so many pixels; 0: none"""
+    shift_alike: bool = False
+    """move s and s' alike (OGBench); else each on its own"""
+    shift_chance: float = 1.0
+    """share of the batches that are shifted at all (OGBench: 0.5)"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """arithmetic of the networks; auto: bf16 on CUDA, fp32 elsewhere; losses are always reduced in fp32"""
 
@@ -140,6 +144,7 @@ class Recipe:
             ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),
+            ("shift_chance", 0 <= self.shift_chance <= 1, "between 0 and 1"),
             ("reward_scale", math.isfinite(self.reward_scale), "a number"),
             ("reward_shift", math.isfinite(self.reward_shift), "a number"),
             (
