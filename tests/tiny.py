@@ -74,7 +74,7 @@ def shrink(recipe: Recipe, **changes: Any) -> Recipe:
     return replace(recipe, **(small | changes))
 
 
-def make_networks(*, shared: bool = False, layer_norm: bool = False, seed: int = 0) -> Networks:
+def make_networks(*, shared: bool = False, layer_norm: bool = False, seed: int = 0, **options: Any) -> Networks:
     """Return tiny networks whose last layers are as large as the others, so that nothing is hidden by zeros."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -86,9 +86,12 @@ def make_networks(*, shared: bool = False, layer_norm: bool = False, seed: int =
             critic_hidden=(16, 8),
             actor_hidden=(16,),
             layer_norm=layer_norm,
+            **options,
         )
         with torch.no_grad():
-            for parameter in [*networks.critic.head.last.parameters(), *networks.actor.last.parameters()]:
+            lasts = [networks.critic.learning_head.last, networks.value and networks.value.last]
+            lasts.append(getattr(networks.actor, "last", None))
+            for parameter in [parameter for last in lasts if last is not None for parameter in last.parameters()]:
                 nn.init.normal_(parameter, std=0.3)
         networks.target.load_state_dict(networks.critic.state_dict())
     return networks

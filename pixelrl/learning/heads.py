@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import pairwise
 from typing import Literal, NamedTuple, TypedDict
 
@@ -166,15 +167,20 @@ class InjectedHead(nn.Module):
 
     injected: Tensor
 
-    def __init__(self, make: Callable[[], CriticHead]) -> None:
+    def __init__(self, head: CriticHead) -> None:
         super().__init__()
-        self.trained, self.old, self.start = make(), make(), make()
-        for head in (self.old, self.start):
-            head.requires_grad_(False)
+        self.trained, self.old, self.start = head, deepcopy(head), deepcopy(head)
+        for frozen in (self.old, self.start):
+            frozen.requires_grad_(False)
         self.register_buffer("injected", torch.zeros((), dtype=torch.bool))
         self.active = False
         self.register_load_state_dict_post_hook(lambda head, _: head.notice())  # type: ignore[no-untyped-call]
-        self.form, self.last = self.trained.form, self.trained.last
+        self.form = head.form
+
+    @property
+    def last(self) -> EnsembleLinear:
+        """Return the last layer of what learns."""
+        return self.trained.last
 
     def notice(self) -> None:
         """See whether it was injected, after numbers were loaded."""

@@ -153,11 +153,8 @@ class Networks(nn.Module):
             encoders = [encoder.build(spec) for _ in range(1 if shared else ensemble)]
             features = (encoders or [encoder.build(spec)])[0].features
             sizes = (features, spec.action_width, critic_hidden, ensemble)
-
-            def head() -> CriticHead:
-                return CriticHead(*sizes, layer_norm, **head_options)  # type: ignore[arg-type]
-
-            return Critic(encoders, InjectedHead(head) if may_inject else head())
+            head = CriticHead(*sizes, layer_norm, **head_options)  # type: ignore[arg-type]
+            return Critic(encoders, InjectedHead(head) if may_inject else head)
 
         self.critic, self.target = critic(), critic()
         self.target.load_state_dict(self.critic.state_dict())

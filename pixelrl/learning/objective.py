@@ -21,7 +21,7 @@ class Objective:
     Args:
         name: prefix of its metrics.
         terms: every term that may be asked for.
-        parameters: what the gradient is taken for; nothing else ever changes.
+        parameters: what the gradient is taken for, by name, but for those that are frozen; nothing else ever changes.
         lr: Adam's learning rate.
         device: of the learned multipliers.
         weight_decay: AdamW's, of matrices and filters, but not of biases, gains and last layers.
@@ -42,7 +42,7 @@ class Objective:
         weight_decay: float = 0.0,
     ) -> None:
         self.name, self.lr = name, lr
-        named = list(parameters)
+        named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
         decayed = [parameter for name, parameter in named if weight_decay and may_decay(name, parameter)]
         kept = [parameter for name, parameter in named if not weight_decay or not may_decay(name, parameter)]
         self.parameters = [*decayed, *kept]

@@ -88,3 +88,15 @@ def test_cameras_move_apart_and_readings_not_at_all() -> None:
     shifted = augment(both, 2, seeded())
     assert not torch.equal(shifted.images["left"], shifted.images["right"])
     assert shifted.proprio is obs.proprio
+
+
+def test_pictures_of_s_and_of_its_successor_may_be_shifted_alike() -> None:
+    images = torch.randint(0, 256, (40, 3, 5, 7), generator=seeded(), dtype=torch.uint8)
+    shifted = random_shift(images.repeat(2, 1, 1, 1), 2, seeded(1), alike=True)
+    assert torch.equal(shifted[:40], shifted[40:]) and not torch.equal(shifted[:40], images)
+
+
+def test_some_batches_may_be_left_alone() -> None:
+    images = torch.randint(0, 256, (6, 3, 5, 7), generator=seeded(), dtype=torch.uint8)
+    alone = sum(torch.equal(random_shift(images, 2, seeded(seed), chance=0.3), images) for seed in range(300))
+    assert 0.6 < alone / 300 < 0.8

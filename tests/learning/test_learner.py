@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.launch.recipes import RECIPES, cog, quick_bc, quick_cog, quick_cog_dr3
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.learner import Learner, compute_dtype
@@ -246,7 +247,7 @@ def gradient(recipe: Recipe, precision: str, state: dict[str, Tensor]) -> tuple[
     learner = make_learner(replace(recipe, precision=precision))
     learner.networks.load_state_dict(state)
     if learner.scaler.is_enabled():  # the scale at which an fp16 run would have settled
-        learner.scaler.load_state_dict(learner.scaler.state_dict() | {"scale": 2.0**10})
+        learner.scaler.load_state_dict(learner.scaler.state_dict() | {"scale": 2.0**4})
     metrics = measured_update(learner, transitions(7, size=16))
 
     sides = (learner.critic, learner.actor) if recipe.critic else (learner.actor,)
@@ -324,3 +325,61 @@ def test_learning_rates_follow_a_half_cosine_to_the_last_step() -> None:
     assert learner.critic.optimiser.param_groups[0]["lr"] == pytest.approx(0.317157, abs=1e-6)
     assert learner.actor.optimiser.param_groups[0]["lr"] == pytest.approx(0.158579, abs=1e-6)
     assert cog().final_lr == 1.0
+
+
+def test_learning_rates_may_fall_along_a_line_after_a_rise() -> None:
+    learner = make_learner(shrink(quick_cog(), steps=8, final_lr=0.0, schedule="linear", lr_warmup=2))
+    factors = []
+    for step in (0, 1, 2, 4, 6):
+        learner.step = step
+        factors.append(learner.lr_factor)
+    assert factors == pytest.approx([0.5, 7 / 8, 6 / 8, 0.5, 0.25])
+
+
+def test_weight_decay_pulls_matrices_and_filters_and_nothing_else() -> None:
+    recipe = critic_only(Pull(), layer_norm=True, weight_decay=0.1, critic_lr=0.5)  # no gradient but decay's
+    learner, start = make_learner(recipe), make_learner(recipe).networks.critic.state_dict()
+    learn(learner, 1)
+    for key, value in learner.networks.critic.state_dict().items():
+        *path, kind = key.split(".")
+        pulled = value.dim() > 1 and kind == "weight" and "last" not in path
+        torch.testing.assert_close(value, start[key] * (1 - 0.5 * 0.1) if pulled else start[key])
+
+
+def test_gradient_noise_has_the_variance_it_is_said_to_have() -> None:
+    learner = make_learner(shrink(cog(), gradient_noise=0.04))
+    learner.step = 9
+    gradient = torch.zeros(20_000)
+    learner.add_noise([gradient])
+    assert gradient.std().item() == pytest.approx(math.sqrt(0.04 / 10**0.55), rel=0.03)
+
+
+def test_actor_may_move_every_second_step_only() -> None:
+    recipe = shrink(quick_cog(), warmup_steps=0, actor_every=2)
+    learner = make_learner(recipe)
+    before = make_learner(recipe).networks
+    learn(learner, 1)
+    moved_once = {key: value.clone() for key, value in learner.networks.actor.state_dict().items()}
+    assert not same(learner.networks.actor, before.actor)
+    learn(learner, 1)
+    assert all(torch.equal(value, moved_once[key]) for key, value in learner.networks.actor.state_dict().items())
+
+
+def test_critics_warm_up_has_terms_of_its_own() -> None:
+    recipe = shrink(quick_cog(), warmup_steps=2, critic_warmup=(TD(target="returns"),))
+    learner = make_learner(recipe)
+    assert "critic/cql" not in learner.update(transitions()) and learner.step == 1
+    learner.update(transitions(1))
+    assert "critic/cql" in learner.update(transitions(2))
+
+
+def test_value_network_is_moved_by_its_own_terms_alone() -> None:
+    from pixelrl.launch.recipes import quick_iql
+
+    recipe = shrink(quick_iql(), warmup_steps=0)
+    learner = learn(make_learner(recipe), 2)
+    start = make_learner(recipe).networks
+    assert learner.networks.value is not None and start.value is not None
+    assert not same(learner.networks.value, start.value)
+    frozen = learn(make_learner(replace(recipe, critic=(BC(),), backup=Backup())), 1)
+    assert frozen.networks.value is not None

@@ -15,14 +15,19 @@ from safetensors import safe_open
 
 from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
-from pixelrl.learning.critic_forms import HLGauss
+from pixelrl.learning.critic_forms import HLGauss, Quantile
+from pixelrl.learning.interventions import HareTortoise, PlasticityInjection, ReDo, Reset, ShrinkPerturb
 from pixelrl.learning.learner import Learner, build_networks
 from pixelrl.learning.networks import Networks
+from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
+from pixelrl.terms.expectile import Expectile
+from pixelrl.terms.flow import FlowDistillation, FlowMatching
 from pixelrl.terms.penalties import NormPenalty, RankPenalty
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
@@ -41,7 +46,7 @@ def everything(learner: Learner) -> dict[str, torch.Tensor]:
     """Return all that a learner remembers, by name."""
     found = {f"networks.{key}": value for key, value in learner.networks.state_dict().items()}
     found["generator"] = learner.generator.get_state()
-    for side in (learner.critic, learner.actor):
+    for side in learner.learned:
         for key, multiplier in side.multipliers.items():
             found[f"{side.name}.{key}"] = multiplier.log
         found |= {f"{side.name}.{key}": value for key, value in checkpoint.moments(side).items()}
@@ -62,6 +67,44 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "histogram": {"form": HLGauss(bins=21), "critic": (TD(), CQL(weight=0.1), DR3(weight=1e-3))},
     "norms": {"layer_norm": True, "layer_norm_place": "after", "feature_norm": True},
     "best of four": {"backup": Backup(samples=4), "precision": "bf16"},
+    "value network, quantile of five": {
+        "value": (Expectile(),),
+        "actor": (AdvantageWeighted(advantage="value"),),
+        "backup": Backup(action="value", aggregate="quantile"),
+        "ensemble": 5,
+    },
+    "point, slow actor": {
+        "critic": (TD(), BC(loss="squared_error")),
+        "actor": (MaximizeQ(), BC(loss="squared_error")),
+        "warmup": (BC(loss="squared_error"),),
+        "policy": DeterministicPolicy(),
+        "target_actor": True,
+        "actor_every": 2,
+        "backup": Backup(penalty=0.1),
+        "form": Quantile(quantiles=4),
+    },
+    "flow": {
+        "critic": (TD(), CQL(policy=0, next_policy=0), FlowMatching()),
+        "actor": (FlowMatching(), FlowDistillation(), MaximizeQ()),
+        "warmup": (FlowMatching(),),
+        "policy": FlowPolicy(steps=2),
+        "acting": Acting(kind="best", samples=4),
+        "backup": Backup(samples=3, of_samples="mean"),
+    },
+    "AdamW, noise, schedule": {
+        "weight_decay": 0.01,
+        "gradient_noise": 0.1,
+        "schedule": "linear",
+        "lr_warmup": 3,
+        "critic_warmup": (TD(target="returns"),),
+        "shift_alike": True,
+        "shift_chance": 0.5,
+    },
+    "reset": {"intervention": Reset(every=4)},
+    "ReDo": {"intervention": ReDo(every=4)},
+    "shrink and perturb": {"intervention": ShrinkPerturb(every=4)},
+    "hare and tortoise": {"intervention": HareTortoise(every=4)},
+    "injection": {"intervention": PlasticityInjection(at=4)},
 }
 
 

@@ -1,0 +1,139 @@
+"""Actors: points, flows, and how they act in the world."""
+
+import pytest
+import torch
+from torch import nn
+
+from pixelrl.learning.actors import FlowActions, FlowActor, PointAction
+from pixelrl.learning.batch import Observation
+from pixelrl.learning.policies import NOISE_ROWS, Acting, DeterministicPolicy, FlowPolicy, GaussianPolicy, PolicyForm
+from pixelrl.runtime.errors import PixelrlError
+from tests.tiny import make_networks, observation, seeded, transitions
+
+
+def flow_actor(*, one_step: bool = True, steps: int = 4) -> FlowActor:
+    torch.manual_seed(0)
+    return FlowActor(5, 3, (8, 8), None, steps=steps, one_step=one_step)
+
+
+def test_point_action_is_the_same_whatever_is_drawn_but_for_clipped_noise() -> None:
+    policy = PointAction(torch.tensor([[0.5, -3.0]]), noise=0.2, clip=0.5)
+    action, density = policy.reparameterised(seeded())
+    assert density is None and torch.equal(action, policy.mode)
+    noise = torch.tensor([[[1.0, 1.0]], [[10.0, -10.0]]])
+    expected = policy.mode + torch.tensor([[[0.2, 0.2]], [[0.5, -0.5]]])
+    torch.testing.assert_close(policy.of_noise(noise), expected.clamp(-1, 1))
+    drawn = policy.actions(200, seeded())
+    assert drawn.shape == (200, 1, 2) and 0 < (drawn - policy.mode).abs().max() <= 0.5
+
+
+@pytest.mark.parametrize("ask", [lambda policy: policy.sample(1, seeded()), lambda policy: policy.log_prob(None)])
+def test_policy_without_a_density_says_so(ask: object) -> None:
+    with pytest.raises(PixelrlError, match="only --policy gaussian has a density"):
+        ask(PointAction(torch.zeros(1, 2), 0.1, 0.1))  # type: ignore[operator]
+
+
+def test_flow_of_a_constant_velocity_moves_noise_by_it() -> None:
+    actor = flow_actor(one_step=False, steps=7)
+    nn.init.zeros_(actor.flow.last.weight)
+    actor.flow.last.bias.data.copy_(torch.tensor([0.1, -0.2, 0.0]))
+    policy = actor(torch.rand(6, 5))
+    noise = torch.rand(4, 6, 3) * 0.5
+    torch.testing.assert_close(policy.of_noise(noise), noise + torch.tensor([0.1, -0.2, 0.0]))
+    torch.testing.assert_close(policy.of_noise(noise + 5), torch.ones(4, 6, 3))  # cut to what an action may be
+
+
+def test_flow_takes_eulers_steps_in_time() -> None:
+    actor = flow_actor(one_step=False, steps=2)
+    policy = actor(torch.rand(1, 5))
+    noise = torch.randn(1, 1, 3)
+    half = noise + policy.velocity(noise, torch.zeros(1, 1, 1)) / 2
+    expected = half + policy.velocity(half, torch.full((1, 1, 1), 0.5)) / 2
+    torch.testing.assert_close(policy.along_flow(noise), expected)
+
+
+def test_one_step_policy_is_the_one_that_acts_and_is_refused_where_there_is_none() -> None:
+    policy = flow_actor()(torch.rand(2, 5))
+    noise = torch.randn(3, 2, 3)
+    torch.testing.assert_close(policy.of_noise(noise), policy.at_once(noise).clamp(-1, 1))
+    with pytest.raises(PixelrlError, match="wants the flow's one-step policy"):
+        flow_actor(one_step=False)(torch.rand(2, 5)).at_once(noise)
+
+
+FORMS = [GaussianPolicy(), DeterministicPolicy(noise=0.7, noise_clip=2.0), FlowPolicy(steps=2, one_step=False)]
+each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+
+
+@each_form
+def test_acting_by_the_mode_is_the_policys_mode(form: PolicyForm) -> None:
+    networks = make_networks(policy=form)
+    obs = observation()
+    assert torch.equal(networks.act(obs), networks.policy(obs).mode)
+
+
+@each_form
+@pytest.mark.parametrize("shared", [False, True])
+def test_acting_by_the_best_takes_the_action_that_critics_value_most(form: PolicyForm, shared: bool) -> None:
+    networks = make_networks(shared=shared, policy=form, acting=Acting(kind="best", samples=9))
+    obs = observation()
+    actions = networks.policy(obs).of_noise(networks.noise[:9].unsqueeze(1))
+    critic = networks.critic
+    value = critic.q_values(critic.embed_state(critic.encode(obs)), actions).value.amin(0)
+    assert len(value.argmax(0).unique()) > 1
+    torch.testing.assert_close(networks.act(obs), actions[value.argmax(0), torch.arange(6)])
+
+
+@each_form
+def test_acting_by_samples_is_a_function_of_what_is_seen(form: PolicyForm) -> None:
+    networks = make_networks(policy=form, acting=Acting(kind="sample"))
+    obs = observation()
+    first = networks.act(obs)
+    assert torch.equal(networks.act(obs), first)
+    brighter = {key: value.clone() for key, value in obs.images.items()}
+    next(iter(brighter.values()))[:, 0, 0, 0] ^= 1
+    moved = networks.act(Observation(images=brighter, proprio=obs.proprio))
+    assert ((moved - first).abs().amax(-1) > 1e-3).all()  # one bit of a picture, another noise
+    assert networks.noise.shape == (NOISE_ROWS, 3)
+
+
+def test_noise_for_acting_is_the_same_in_every_run() -> None:
+    one, other = (make_networks(acting=Acting(kind="sample"), seed=seed) for seed in (0, 1))
+    assert torch.equal(one.noise, other.noise)
+    assert "noise" not in make_networks().state_dict()
+
+
+@pytest.mark.parametrize("samples", [0, NOISE_ROWS + 1])
+def test_acting_with_more_samples_than_there_is_noise_is_refused(samples: int) -> None:
+    with pytest.raises(PixelrlError, match=f"acting: samples is {samples}; it must be between 1 and {NOISE_ROWS}"):
+        Acting(kind="best", samples=samples)
+
+
+def test_flow_policy_learns_two_modes_where_one_gaussian_aims_between_them() -> None:
+    torch.manual_seed(0)
+    actor = FlowActor(1, 1, (64, 64), None, steps=10, one_step=False)
+    optimiser, features = torch.optim.Adam(actor.parameters(), lr=3e-3), torch.zeros(256, 1)
+    for _ in range(300):
+        action = torch.where(torch.rand(256, 1) < 0.5, -0.7, 0.7)
+        policy = actor(features)
+        assert isinstance(policy, FlowActions)
+        start, time = torch.randn(1, 256, 1), torch.rand(1, 256, 1)
+        velocity = policy.velocity((1 - time) * start + time * action, time)
+        loss = (velocity - (action - start)).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    drawn = actor(torch.zeros(1, 1)).actions(500, seeded()).flatten()
+    assert ((drawn.abs() - 0.7).abs() < 0.15).float().mean() > 0.85
+    assert 0.3 < (drawn > 0).float().mean() < 0.7
+
+
+def test_slow_actor_follows_and_gives_the_backups_actions() -> None:
+    networks = make_networks(policy=DeterministicPolicy(), target_actor=True)
+    obs = transitions().obs
+    with torch.no_grad():
+        for parameter in networks.actor.parameters():
+            parameter.add_(0.5)
+    before = networks.policy(obs, target=True).mode
+    assert not torch.equal(before, networks.policy(obs).mode)
+    networks.follow(1.0)
+    torch.testing.assert_close(networks.policy(obs, target=True).mode, networks.policy(obs).mode)
