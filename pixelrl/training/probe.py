@@ -11,6 +11,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.networks import Networks
@@ -42,9 +43,10 @@ def probe(networks: Networks, recipe: Recipe, batch: Batch, sources: tuple[str, 
         `features/dot_random` and `encoding/dot_random` of pairs (s_i, s'_j) drawn at random,
         `features/dormant`, `features/self_excitation` (see `self_excitation`),
         `q/return_error` |Q - return to go|,
-        `policy/log_std`, `policy/log_prob` and `policy/distance` from mode to recorded action; and
+        `policy/distance` from mode to recorded action and, of Gaussians, `policy/log_std`, `policy/log_prob`; and
         `gradient/PART/TERM` norms and `gradient/PART/TERM.TERM` cosines of the terms' weighted gradients, PART being
-        the critic's encoder or head, or the actor. A learned weight counts as 1. Without critics, only the policy's.
+        the critic's encoder or head, the value network, or the actor. A learned weight counts as 1. Without critics,
+        only the policy's.
     """
     generator = torch.Generator().manual_seed(seed)
     rows: dict[str, list[Tensor]] = {}
@@ -76,11 +78,9 @@ def look(context: UpdateContext, *, has_critics: bool) -> tuple[dict[str, Tensor
     """Return what is measured of each row, `[..., B]`, and the features `[E | 1, B, F]` at both sites in s and s'."""
     with torch.no_grad():
         policy, action = context.policy, context.batch.action
-        rows = {
-            "policy/log_std": policy.log_std.mean(-1),
-            "policy/log_prob": context.log_prob,
-            "policy/distance": (policy.mode - action).abs().mean(-1),
-        }
+        rows = {"policy/distance": (policy.mode - action).abs().mean(-1)}
+        if isinstance(policy, SquashedGaussian):
+            rows |= {"policy/log_std": policy.log_std.mean(-1), "policy/log_prob": context.log_prob}
         if not has_critics:
             return rows, {}
         more, here = measure_rows(context)
@@ -152,6 +152,7 @@ def term_gradients(context: UpdateContext, recipe: Recipe) -> dict[str, Tensor]:
     sides: Sequence[tuple[Sequence[Term], dict[str, nn.Module]]] = (
         (recipe.critic, {"encoder": networks.critic.encoders, "head": networks.critic.head}),
         (recipe.actor, {"actor": networks.actor}),
+        (recipe.value, {} if networks.value is None else {"value": networks.value}),
     )
     found: dict[str, Tensor] = {}
     for terms, parts in sides:
@@ -185,6 +186,8 @@ def learnable(networks: Networks) -> Networks:
     """Let gradients be taken of networks that were read from a file, but for their slow copy; nothing is changed."""
     networks.critic.requires_grad_(True)
     networks.actor.requires_grad_(True)
+    if networks.value is not None:
+        networks.value.requires_grad_(True)
     return networks
 
 
