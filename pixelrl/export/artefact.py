@@ -90,7 +90,7 @@ class Artefact(nn.Module):
             self.register_buffer(name, torch.from_numpy(limits).float())
 
     def forward(self, *sensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the action in the robot's units and in [-1, 1], both `[B, A]`.
+        """Return the action in the robot's units and in [-1, 1], both `[B, A]`, or chunks of them, `[B, h, A]`.
 
         Args:
             sensors: in the order of the spec, uint8 `[B, H0, W0, k C]` per camera, then float32 `[B, D]` per vector.
@@ -101,6 +101,8 @@ class Artefact(nn.Module):
         none = torch.empty(sensors[0].shape[0], 0)
         proprio = torch.cat([none, *(named[key] for key in self.spec.proprio)], dim=-1)
         normalised = self.networks.act(Observation(images=images, proprio=proprio))
+        if self.spec.chunk > 1:
+            normalised = rearrange(normalised, "b (h a) -> b h a", h=self.spec.chunk)
         return to_units(normalised, self.low, self.high), normalised
 
 
@@ -209,13 +211,15 @@ def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
         for key in spec.images:
             inputs[key]["channels"] = f"the last {spec.history} pictures, the oldest first; `act` keeps them itself"
     dims = [{"name": dim.name, "unit": dim.unit, "low": dim.low, "high": dim.high} for dim in spec.action]
-    shape = {"dtype": "float32", "shape": ["B", spec.action_dim]}
+    chunk = [] if spec.chunk == 1 else [spec.chunk]
+    shape = {"dtype": "float32", "shape": ["B", *chunk, spec.action_dim]}
     action = {"meaning": "in the robot's units: low + (normalised + 1) / 2 * (high - low)", "dims": dims}
     normalised = {"meaning": "the same action as the network gives it", "range": [-1, 1]}
     return {
         "format": FORMAT,
         "pixelrl": __version__,
         "history": spec.history,
+        "chunk": spec.chunk,
         "inputs": inputs,
         "outputs": {"action": shape | action, "normalised": shape | normalised},
     }

@@ -28,13 +28,13 @@ class CheckpointPolicy:
 
     @torch.inference_mode()
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return `[B, A]` actions in [-1, 1]; keys that the policy does not know are ignored.
+        """Return actions in [-1, 1], `[B, A]` or chunks `[B, h, A]`; keys that the policy does not know are ignored.
 
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
         action: NDArray[np.float32] = self.networks.act(self._observation(sensors)).cpu().numpy()
-        return action
+        return action if self.spec.chunk == 1 else rearrange(action, "b (h a) -> b h a", h=self.spec.chunk)
 
     @torch.inference_mode()
     def values(self, sensors: Sensors) -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ def check_parity(
 def differences(
     exported: ExportedPolicy, checkpoint: CheckpointPolicy, sensed: Sensors, seen: Sensors
 ) -> NDArray[np.float64]:
-    """Return |exported - checkpoint|, `[2, B, A]`: in normalised units and in the robot's.
+    """Return |exported - checkpoint|, `[2, B, A]`, of chunks `[2, B h, A]`: in normalised units and in the robot's.
 
     `sensed` is what the robot gives, `seen` the same in the size of the data. A history is given to the exported
     policy frame by frame, as a robot gives it.
@@ -99,7 +99,7 @@ def differences(
         frames = {key: np.split(sensed[key], history, axis=-1)[back] for key in checkpoint.spec.images}
         action = exported.act({**sensed, **frames})
     error: NDArray[np.float64] = np.stack([exported(sensed) - expected, action - expected_robot])
-    return np.abs(error)
+    return np.abs(error).reshape(2, -1, error.shape[-1])
 
 
 def half_ranges(dims: Sequence[ActionDim]) -> NDArray[np.float64]:

@@ -98,6 +98,9 @@ class ExportedPolicy:
     def act(self, sensors: Sensors) -> NDArray[np.float32]:
         """Return the action in the robot's units: `[A]` for one reading, `[B, A]` for B.
 
+        A policy of chunks returns `[h, A]` or `[B, h, A]`: h successive actions, to be carried out before it is asked
+        again.
+
         Args:
             sensors: at least the contract's inputs, each with a batch axis in front or none of them; of each camera
                 the picture of this instant alone.
@@ -116,7 +119,7 @@ class ExportedPolicy:
         self._history.reset()
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return normalised actions `[B, A]` in [-1, 1] for B readings with their histories; checks as `act` does."""
+        """Return actions `[B, A]`, or chunks `[B, h, A]`, in [-1, 1] for B readings with histories; checks as `act`."""
         return self._run(("normalised",), check_sensors(sensors, self.inputs))[0]
 
     def both(self, sensors: Sensors) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -125,7 +128,9 @@ class ExportedPolicy:
         return action, normalised
 
     def _run(self, outputs: Sequence[str], sensors: Sensors) -> list[NDArray[np.float32]]:
-        shape = (len(next(iter(sensors.values()))), len(self.contract["outputs"]["action"]["dims"]))
+        chunk = self.contract.get("chunk", 1)
+        width = len(self.contract["outputs"]["action"]["dims"])
+        shape = (len(next(iter(sensors.values()))), *([] if chunk == 1 else [chunk]), width)
         try:
             given = self._session.run(list(outputs), dict(sensors))
             actions = [np.asarray(action, dtype=np.float32) for action in given]
@@ -209,7 +214,8 @@ def _check_contract(contract: Mapping[str, Any]) -> None:
         if not right:
             raise ValueError(what)
 
-    history, rate = contract.get("history", 1), contract.get("control_freq")
+    history, chunk, rate = contract.get("history", 1), contract.get("chunk", 1), contract.get("control_freq")
+    expect(type(chunk) is int and chunk >= 1, f"chunk is {chunk!r}")
     expect(type(history) is int and history >= 1, f"history is {history!r}")
     expect(rate is None or (type(rate) in (int, float) and 0 < rate < math.inf), f"control_freq is {rate!r}")
     expect(isinstance(contract["env_args"], dict), "env_args is no object")

@@ -53,6 +53,7 @@ def load_training_data(
             ends=recipe.ends,
             sarsa=recipe.backup.needs_next_action,
             history=recipe.history,
+            chunk=recipe.chunk,
             images=recipe.images,
             proprio=recipe.proprio,
             actions=actions,

@@ -27,8 +27,10 @@ from pixelrl.export.artefact import Artefact, Resize, export_policy, resampling,
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.learning.actors import GaussianActor
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.networks import Networks
+from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from tests.tiny import observation
@@ -56,13 +58,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def make_networks(spec: Spec = SPEC, *, shared: bool = True, seed: int = 0) -> Networks:
+def make_networks(spec: Spec = SPEC, *, shared: bool = True, seed: int = 0, **options: Any) -> Networks:
     """Return networks whose actions depend on all that they see; fresh actors hardly look."""
     torch.manual_seed(seed)
     networks = Networks(
-        spec, SmallCNN(), shared=shared, ensemble=2, critic_hidden=(32, 16), actor_hidden=(64, 64), layer_norm=False
+        spec,
+        SmallCNN(),
+        shared=shared,
+        ensemble=2,
+        critic_hidden=(32, 16),
+        actor_hidden=(64, 64),
+        layer_norm=False,
+        **options,
     )
-    nn.init.normal_(networks.actor.last.weight)
+    nn.init.normal_(networks.critic.learning_head.last.weight)
+    if isinstance(networks.actor, GaussianActor):
+        nn.init.normal_(networks.actor.last.weight)
     return networks
 
 
@@ -111,6 +122,37 @@ def test_export_with_two_cameras_and_proprioception_agrees_with_the_checkpoint(e
     names = [weight.name for weight in onnx.load(exported.directory / "policy.onnx").graph.initializer]
     assert any("actor.trunk" in name for name in names)
     assert not [name for name in names if "head" in name or "target" in name], "only the actor's path leaves"
+
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "point": {"policy": DeterministicPolicy()},
+    "sampled one-step flow": {"policy": FlowPolicy(), "acting": Acting(kind="sample")},
+    "best of the flow": {"policy": FlowPolicy(steps=5, one_step=False), "acting": Acting(kind="best", samples=8)},
+    "best of the Gaussian": {"acting": Acting(kind="best", samples=8), "shared": False},
+    "average": {"keeps_average": True},
+}
+
+
+@pytest.mark.parametrize("options", POLICIES.values(), ids=POLICIES)
+def test_export_of_every_way_to_act_agrees_with_the_checkpoint(tmp_path: Path, options: dict[str, Any]) -> None:
+    result = go(make_networks(**options), tmp_path / "export", camera_sizes={})
+    assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
+
+
+def test_export_of_chunks_gives_successive_actions_in_the_robots_units(tmp_path: Path) -> None:
+    spec = replace(SPEC, chunk=4)
+    networks = make_networks(spec, policy=FlowPolicy(), acting=Acting(kind="sample"))
+    go(networks, tmp_path / "export", spec=spec, camera_sizes={})
+    policy = ExportedPolicy(tmp_path / "export")
+    assert policy.contract["chunk"] == 4 and policy.contract["outputs"]["action"]["shape"] == ["B", 4, 3]
+    frames = make_frames(2)
+    normalised = policy(frames)
+    assert normalised.shape == (2, 4, 3)
+    low, high = np.array([-0.05, -0.5, -1]), np.array([0.05, 1.5, 1])
+    np.testing.assert_allclose(policy.act(frames), low + (normalised + 1) / 2 * (high - low), atol=1e-6)
+    one = policy.act({key: value[0] for key, value in frames.items()})
+    np.testing.assert_allclose(one, policy.act(frames)[0], atol=1e-6)
+    np.testing.assert_allclose(CheckpointPolicy(networks, spec, torch.device("cpu"))(frames), normalised, atol=1e-5)
 
 
 def test_contract_tells_what_a_robot_must_know(exported: Exported) -> None:

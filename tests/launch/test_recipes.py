@@ -49,7 +49,7 @@ def test_every_family_has_a_published_and_a_quick_form(name: str) -> None:
 
 
 def test_visual_recipes_keep_ogbenchs_protocol() -> None:
-    for name in ("iql", "riql", "rebrac", "fql", "ifql"):
+    for name in ("iql", "riql", "rebrac", "fql", "ifql", "qc"):
         recipe = RECIPES[name]()
         assert recipe.encoder == ImpalaCNN(channels=(16, 32, 32), blocks=1, features=512)
         assert (recipe.history, recipe.batch_size, recipe.steps, recipe.gamma) == (3, 256, 500_000, 0.99)

@@ -19,6 +19,7 @@ from pixelrl.runtime.seeding import derive
 
 AFTER_END, NO_NEXT = "after the end of their episode", "time-outs without a frame after them"
 NO_ACTION = "time-outs without an action after them, which SARSA needs"
+NO_CHUNK = "too close to the end of their episode for a chunk of actions"
 HELD_OUT = "in episodes that are held out"
 
 
@@ -36,6 +37,7 @@ class Transitions:
         after: int64, the frame after them; where none was recorded, the last one stands: goals are absorbing.
         following: int64, the step that was taken there, or the last one of the episode.
         first: int64, the first frame of the episode.
+        final: int64, the last recorded step of the episode.
         episode: int64, counting over all demos.
         return_to_go: float32, the discounted rewards to the end of the recording.
     """
@@ -49,6 +51,7 @@ class Transitions:
     after: Tensor
     following: Tensor
     first: Tensor
+    final: Tensor
     episode: Tensor
     return_to_go: Tensor
 
@@ -61,6 +64,7 @@ def select_transitions(
     n_step: int,
     ends: Ends,
     sarsa: bool = False,
+    chunk: int = 1,
     seed: int = 0,
 ) -> Transitions:
     """Decide which steps are learned from, and work out what follows each.
@@ -72,6 +76,7 @@ def select_transitions(
         n_step: rewards summed before bootstrapping.
         ends: what ends an episode, where a source does not say it.
         sarsa: leave out steps in whose next state no action was recorded.
+        chunk: h; leave out steps after which, with themselves, fewer than h were recorded in their episode.
         seed: of the episodes that are held out.
     """
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
@@ -89,9 +94,11 @@ def select_transitions(
     final = torch.arange(len(table)) + steps - 1
     starts = np.searchsorted(episode.numpy(), episode.numpy())
     no_action = cut[final] & (discount > 0) & ~no_next & sarsa
-    usable = ~no_next & ~late & ~no_action
+    no_chunk = (steps < chunk) & ~no_next & ~late & ~no_action
+    usable = ~no_next & ~late & ~no_action & ~no_chunk
     held_out = usable & _held_out(episode, table.source, sources, seed)
-    left_out = {NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late, HELD_OUT: held_out}
+    left_out = {NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late}
+    left_out |= {NO_CHUNK: no_chunk, HELD_OUT: held_out}
     return Transitions(
         sampled=usable & ~held_out,
         left_out=left_out,
@@ -102,6 +109,7 @@ def select_transitions(
         after=table.frame[final] + 1 - table.next_missing[final].long(),
         following=final + 1 - cut[final].long(),
         first=table.frame[torch.from_numpy(starts)],
+        final=cut.nonzero().squeeze(1)[episode],
         episode=episode,
         return_to_go=return_to_go(reward, end, last, gamma=gamma),
     )

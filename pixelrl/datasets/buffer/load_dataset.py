@@ -28,6 +28,7 @@ def load_dataset(
     *,
     seed: int,
     history: int = 1,
+    chunk: int = 1,
     images: Sequence[str] | None = None,
     proprio: Sequence[str] | None = None,
     actions: ActionRange = "unit",
@@ -45,6 +46,7 @@ def load_dataset(
         sources: what to mix.
         seed: of the batches, and of sources' random fractions.
         history: frames that an observation shows; before an episode's first frame that one is repeated.
+        chunk: successive actions that count as one.
         images: observation keys of the cameras, as `read_contents` takes them.
         proprio: those of the proprioception.
         actions: as `read_transitions` takes them.
@@ -73,7 +75,7 @@ def load_dataset(
     return Mixture(
         table,
         sources,
-        spec=_spec(table, opened[0][0].contents, sources, history),
+        spec=replace(_spec(table, opened[0][0].contents, sources), history=history, chunk=chunk),
         env_args=opened[task][0].contents.env_args,
         plan=plan,
         ignored=opened[0][0].contents.ignored,
@@ -132,7 +134,7 @@ def _traits(contents: FileContents) -> dict[str, str]:
     return {key: f"{shape}" for key, shape in {**contents.pictures, **contents.vectors}.items()} | action
 
 
-def _spec(table: TransitionTable, contents: FileContents, sources: Sequence[Source], history: int) -> Spec:
+def _spec(table: TransitionTable, contents: FileContents, sources: Sequence[Source]) -> Spec:
     """Return the shapes and scales of a table."""
     readings = table.proprio.numpy()
     return Spec(
@@ -142,5 +144,4 @@ def _spec(table: TransitionTable, contents: FileContents, sources: Sequence[Sour
         sources=tuple(source.name for source in sources),
         proprio_mean=tuple(readings.mean(axis=0, dtype=np.float64).tolist()),
         proprio_std=tuple(readings.std(axis=0, dtype=np.float64).clip(min=STD_FLOOR).tolist()),
-        history=history,
     )

@@ -90,7 +90,7 @@ class Mixture:
         self._quotas = None if sources[0].share is None else Quotas([s.share or 0 for s in sources], batch_size)
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
         self._home, self._pin = home, pin
-        rules: dict[str, Any] = {"gamma": gamma, "n_step": n_step}
+        rules: dict[str, Any] = {"gamma": gamma, "n_step": n_step, "chunk": spec.chunk}
         self.transitions = select_transitions(table, sources, **rules, ends=ends, sarsa=sarsa, seed=seed)
         self.ledger = account(table, self.transitions, sources, spec, ignored)
         self.largest_reward = float(self.transitions.reward.abs().max())
@@ -102,9 +102,10 @@ class Mixture:
         columns = {"action": table.action, "source": table.source, "proprio": table.proprio, "frame": table.frame}
         columns |= {"first": transitions.first, "after": transitions.after, "following": transitions.following}
         columns |= {"reward": transitions.folded, "discount": transitions.discount}
-        columns |= {"return_to_go": transitions.return_to_go}
+        columns |= {"return_to_go": transitions.return_to_go, "final": transitions.final}
         self._columns = {name: column.to(self._home) for name, column in columns.items()}
         self._back = torch.arange(1 - self.spec.history, 1, device=self._home)
+        self._ahead = torch.arange(self.spec.chunk, device=self._home)
         self._live: NDArray[np.int64] = np.flatnonzero(transitions.sampled.numpy())
         self._edges = np.searchsorted(table.source.numpy()[self._live], np.arange(len(self.sources) + 1))
 
@@ -129,11 +130,11 @@ class Mixture:
         now, later = slice(None, len(index)), slice(len(index), None)
         return Batch(
             obs=Observation(images={key: both[now] for key, both in images.items()}, proprio=proprio[now]),
-            action=self._column("action", index),
+            action=self._actions(index),
             reward=self._column("reward", index),
             discount=self._column("discount", index),
             next_obs=Observation(images={key: both[later] for key, both in images.items()}, proprio=proprio[later]),
-            next_action=self._column("action", self._column("following", index)),
+            next_action=self._actions(self._column("following", index)),
             return_to_go=self._column("return_to_go", index),
             source=self._column("source", index),
         )
@@ -155,6 +156,13 @@ class Mixture:
             mine = np.flatnonzero(usable & (source == number))
             chosen.append(random.permutation(mine)[: -(-rows // len(self.sources))])
         return random.permutation(np.concatenate(chosen))
+
+    def _actions(self, index: Tensor) -> Tensor:
+        """Return the actions from these steps on, `[N, h A]`; after the last one of an episode that one is repeated."""
+        if self.spec.chunk == 1:
+            return self._column("action", index)
+        steps = torch.minimum(index[:, None] + self._ahead, self._column("final", index)[:, None])
+        return rearrange(self._column("action", steps.flatten()), "(n h) a -> n (h a)", h=self.spec.chunk)
 
     def _draw(self, step: int) -> NDArray[np.int64]:
         """Return the transitions of a step, `[B]`: with replacement, uniform within their source."""

@@ -27,6 +27,7 @@ from pixelrl.launch.recipes.quick import quick_ifql as quick_ifql
 from pixelrl.launch.recipes.quick import quick_iql as quick_iql
 from pixelrl.launch.recipes.quick import quick_mc as quick_mc
 from pixelrl.launch.recipes.quick import quick_onestep as quick_onestep
+from pixelrl.launch.recipes.quick import quick_qc as quick_qc
 from pixelrl.launch.recipes.quick import quick_qtd_cog as quick_qtd_cog
 from pixelrl.launch.recipes.quick import quick_rebrac as quick_rebrac
 from pixelrl.launch.recipes.quick import quick_riql as quick_riql
@@ -34,6 +35,7 @@ from pixelrl.launch.recipes.quick import quick_sarsa as quick_sarsa
 from pixelrl.launch.recipes.visual import fql as fql
 from pixelrl.launch.recipes.visual import ifql as ifql
 from pixelrl.launch.recipes.visual import iql as iql
+from pixelrl.launch.recipes.visual import qc as qc
 from pixelrl.launch.recipes.visual import rebrac as rebrac
 from pixelrl.launch.recipes.visual import riql as riql
 from pixelrl.learning.recipe import Recipe
@@ -43,9 +45,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     for recipe in (
         *(quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, quick_cog_penalties),
         *(quick_calql, quick_hlgauss_cog, quick_qtd_cog, quick_sarsa, quick_mc, quick_onestep),
-        *(quick_iql, quick_riql, quick_rebrac, quick_fql, quick_ifql),
+        *(quick_iql, quick_riql, quick_rebrac, quick_fql, quick_ifql, quick_qc),
         *(cog_dr3, cog, bc, calql, hlgauss_cog, qtd_cog, sarsa, mc, onestep),
-        *(iql, riql, rebrac, fql, ifql),
+        *(iql, riql, rebrac, fql, ifql, qc),
     )
 }
 

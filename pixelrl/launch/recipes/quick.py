@@ -183,3 +183,8 @@ def quick_ifql() -> Recipe:
         actor=(FlowMatching(),),
         warmup=(FlowMatching(),),
     )
+
+
+def quick_qc() -> Recipe:
+    """Q-chunking: `quick_fql` with three successive actions as one (arXiv 2507.07969)."""
+    return replace(quick_fql(), chunk=3, n_step=3)

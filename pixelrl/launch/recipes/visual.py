@@ -100,3 +100,10 @@ def ifql() -> Recipe:
         critic_hidden=(512, 512, 512, 512),
         actor_hidden=(512, 512, 512, 512),
     )
+
+
+def qc() -> Recipe:
+    """Q-chunking with FQL (arXiv 2507.07969): five successive actions are one, for critics and policy; alpha is 100."""
+    base = fql()
+    actor = (FlowMatching(), FlowDistillation(weight=100.0), MaximizeQ(aggregate="mean"))
+    return replace(base, actor=actor, chunk=5, n_step=5)

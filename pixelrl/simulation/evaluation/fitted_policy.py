@@ -35,8 +35,8 @@ class FittedPolicy:
     bounds: tuple[NDArray[np.float32], NDArray[np.float32]]
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return actions, `[B, A]`."""
-        units = to_units(self.policy(sensors)[:, self.order], *self.own)
+        """Return actions, `[B, A]`, or chunks of them, `[B, h, A]`."""
+        units = to_units(self.policy(sensors)[..., self.order], *self.own)
         return np.asarray(np.clip(from_units(units, *self.theirs), *self.bounds), np.float32)
 
 

@@ -194,6 +194,7 @@ class EpisodePlayer:
             raise SimulationError(f"the environment observes a {space}; expected a Dict of pictures and vectors")
         self._policy, self._critics, self._env, self._space = policy, critics, env, space
         self._history = History(history)
+        self._left: list[NDArray[np.float32]] = []  # of a chunk of actions
 
     def __call__(self, job: EpisodeJob, heartbeat: Heartbeat) -> Outcome:
         """Play an episode.
@@ -220,6 +221,7 @@ class EpisodePlayer:
 
     def _play(self, job: EpisodeJob, episode: "_Episode", heartbeat: Heartbeat) -> None:
         self._history.reset()
+        self._left = []
         options = None if job.initial_state is None else {"state": job.initial_state}
         sensors, _ = self._env.reset(seed=job.seed, options=options)
         self._check_sensors(sensors)
@@ -252,15 +254,16 @@ class EpisodePlayer:
                 raise SimulationError(f"the environment's {key!r} holds NaN or an infinity; expected finite numbers")
 
     def _action(self, seen: Sensors) -> NDArray[np.float32]:
-        """Ask the policy for an action, `[A]`."""
-        actions = np.asarray(self._policy(seen))
-        expected = (1, *(self._env.action_space.shape or ()))
-        if actions.shape != expected:
-            raise SimulationError(f"the policy's actions have shape {actions.shape}, not {expected}")
-        if not np.isfinite(actions).all():
-            raise SimulationError(f"the policy's action is not finite: {actions[0].tolist()}")
-        action: NDArray[np.float32] = actions[0]
-        return action
+        """Return the next action, `[A]`; ask the policy for a chunk, `[1, h, A]` or `[1, A]`, if none is left."""
+        if not self._left:
+            actions = np.asarray(self._policy(seen))
+            expected = (1, *(self._env.action_space.shape or ()))
+            if actions.shape != expected and (actions.ndim != 3 or (1, *actions.shape[2:]) != expected):
+                raise SimulationError(f"the policy's actions have shape {actions.shape}, not {expected}")
+            if not np.isfinite(actions).all():
+                raise SimulationError(f"the policy's action is not finite: {actions[0].tolist()}")
+            self._left = [*actions] if actions.shape == expected else [*actions[0]]
+        return self._left.pop(0)
 
 
 @dataclass(kw_only=True)

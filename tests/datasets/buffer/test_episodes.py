@@ -237,3 +237,20 @@ def test_batches_show_what_the_table_says(tmp_path: Path) -> None:
     moved = batch.next_obs.proprio[:, 0] - batch.obs.proprio[:, 0]
     assert set(moved.tolist()) <= {0.0, 1.0}
     torch.testing.assert_close(batch.next_obs.images[CAMERA][:, 0, 0, 0].float(), batch.next_obs.proprio[:, 0] % 251)
+
+
+def test_chunk_of_actions_lies_within_its_episode(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0, 0, 0, 1.0]] * 3)
+    with h5py.File(path, "a") as file:
+        for number in range(3):
+            file[f"data/demo_{number}/actions"][:] = 0.1 * number + 0.01 * np.arange(LENGTH)[:, None]
+    mixture = mixed(task(path), chunk=3, n_step=3)
+    assert mixture.spec.action_dim == 2 and mixture.spec.action_width == 6
+    assert len(mixture) == 3 * 2  # steps 0 and 1 of each: their chunks end at the end at the latest
+    assert mixture.ledger.sources[0].left_out["too close to the end of their episode for a chunk of actions"] == 6
+    batch = mixture.rows(np.array([0, 5]))
+    steps = torch.tensor([[0.0, 0.01, 0.02], [0.11, 0.12, 0.13]])
+    torch.testing.assert_close(batch.action, steps.repeat_interleave(2, 1))
+    # the chunk that follows begins where this one ends; beyond the last step of its episode that one is repeated
+    torch.testing.assert_close(batch.next_action, torch.tensor([[0.03] * 6, [0.13] * 6]))
+    assert batch.reward.tolist() == [0, 0.25] and batch.discount.tolist() == [0.125, 0]  # gamma is 0.5

@@ -1,6 +1,7 @@
 """Rollouts: every episode counts once, whichever worker plays it, and failures have names."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -22,7 +23,7 @@ from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import named_env_args
-from pixelrl.simulation.evaluation.rollout import Outcome, evaluate, rollout
+from pixelrl.simulation.evaluation.rollout import EpisodeJob, EpisodePlayer, Outcome, evaluate, rollout
 from pixelrl.simulation.workers.jobs import Done
 from pixelrl.simulation.workers.pool import WorkerPool
 
@@ -319,3 +320,23 @@ def test_evaluate_imports_no_module_that_only_env_args_name() -> None:
         SimulationError, match=r"would import the module 'tests.toy_gym'; .*--allow-import tests.toy_gym"
     ):
         evaluate(Constant(np.zeros((1, 2), np.float32)), toy, episodes=1)
+
+
+class Chunks:
+    """A policy of three successive actions, which remembers how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.array([[[0.5, 0], [-0.5, 0], [self.asked % 2, 0]]], np.float32)
+
+
+def test_chunk_of_actions_is_carried_out_before_the_policy_is_asked_again() -> None:
+    policy = Chunks()
+    player = EpisodePlayer(policy, None, Walk(), 1)
+    lengths = [player(EpisodeJob(index=index, seed=index), lambda: None).length for index in range(6)]
+    # what is left of a chunk does not reach into the next episode
+    assert policy.asked == sum(math.ceil(length / 3) for length in lengths)
+    assert max(lengths) == 12 and any(length % 3 for length in lengths)
