@@ -29,7 +29,8 @@ def analyse(study: Study, records: Records) -> dict[str, Any]:
     claims = [
         claim.sentence
         for claim in study.claims
-        if all({*words[name]} & {*allowed} for name, allowed in claim.when.items())
+        if len(records) == len(study.runs())  # nothing is claimed before the plan is done
+        and all({*words[name]} & {*allowed} for name, allowed in claim.when.items())
     ]
     failed = [
         {"replicate": replicate, "arm": arm, "failed": record["failed"]}
@@ -82,7 +83,8 @@ def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
         for replicate in study.replicates
         if (replicate, arm.of or arm.name) in records
     }
-    body: dict[str, Any] = {"title": arm.title, "n": len(found), "outcomes": {}, "curves": {}, "mean": None}
+    body: dict[str, Any] = {"label": arm.label, "n": len(found), "outcomes": {}, "curves": {}, "mean": None}
+    body["of"] = arm.of
     if not found:
         return body | {"sd": None, "iqm": None, "interval_95": None, "by_step": {}}
     late = np.array([value for value, _ in found.values()])
@@ -107,7 +109,7 @@ def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[st
     first, second = (arms[name]["outcomes"] for name in (asked.first, asked.second))
     shared = [replicate for replicate in study.replicates if replicate in first and replicate in second]
     body: dict[str, Any] = {"name": asked.name, "confirmatory": asked.confirmatory, "n": len(shared)}
-    body |= {"first": arms[asked.first]["title"], "second": arms[asked.second]["title"]}
+    body |= {"first": asked.first, "second": asked.second}
     if not shared:
         return body | {"difference": None, "interval_95": None, "p": None, "equivalent": False, "sd": None}
     pairs = np.array([[first[each], second[each]] for each in shared])
@@ -140,7 +142,8 @@ def judge(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:
 
 def sentence(study: Study, found: Mapping[str, Any]) -> str:
     """Return what may be said of a comparison, and no more."""
-    first, second, n = found["first"], found["second"], found["n"]
+    first, second = (study.arms[found[key]].label for key in ("first", "second"))
+    n = found["n"]
     if found["difference"] is None:
         return f"{first} and {second}: no replicate has both."
     by = f"{points(found['difference'])} points, {n} replicate{'s' * (n > 1)}"

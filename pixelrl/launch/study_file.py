@@ -46,6 +46,11 @@ class Arm:
     of: str | None = None
     stop_at_peak: str | None = None
 
+    @property
+    def label(self) -> str:
+        """Return its name, and its title where there is one."""
+        return self.name if self.title == self.name else f"{self.name} ({self.title})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -153,11 +158,10 @@ def read_study(path: Path) -> Study:
         "alpha": top.take("alpha", float, 0.05),
         "margin": top.take("margin", float, 0.1),
     }
-    comparisons = read_comparisons(top, arms)
+    comparisons, seeds = read_comparisons(top, arms), values["replicates"]
     claims = read_claims(top, {each.name for each in comparisons})
     for key, allowed, right in (
-        ("replicates", len({*values["replicates"]}) == len(values["replicates"]), "different ones"),
-        ("replicates", min(values["replicates"]) >= 0, "seeds of at least 0"),
+        ("replicates", min(seeds) >= 0 and len({*seeds}) == len(seeds), "different seeds, at least 0"),
         ("order", values["order"] in ("random", "replicates"), "random or replicates"),
         ("alpha", 0 < values["alpha"] < 1, "between 0 and 1"),
         ("margin", 0 < values["margin"] < 1, "between 0 and 1"),
@@ -187,8 +191,8 @@ def read_arms(top: TomlTable, recipe: str | None, common: tuple[str, ...]) -> di
             raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
         if not name.replace("_", "").replace("-", "").isalnum():
             raise tables.error(name, "no name for a file", "letters, digits, - and _")
-        words = (*common, *train)
-        arms[name] = Arm(name=name, title=title, recipe=mine, train=words, replicates=some, of=of, stop_at_peak=peak)
+        about = {"name": name, "title": title, "recipe": mine, "of": of, "stop_at_peak": peak}
+        arms[name] = Arm(**about, train=(*common, *train), replicates=some)
     if not arms:
         raise top.error("arms", "empty", "one arm at least")
     return arms

@@ -139,7 +139,7 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [
-        ("replicates = [3]", "replicates = [3, 3]", r"replicates is \(3, 3\); expected different ones"),
+        ("replicates = [3]", "replicates = [3, 3]", r"replicates is \(3, 3\); expected different seeds"),
         ("replicates = [3]", 'replicates = ["a"]', r"replicates is \['a'\]; expected a list, of which each is a whole"),
         ("question", "qestion", r"question is missing; expected a text"),
         ("rows = 8", "row = 8", r"there is no key probe\.row; known: rows, held_out"),
@@ -247,6 +247,8 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     assert result["claims"] == ["a it is"] and result["hours"] == 21
     assert result["arms"]["b"]["by_step"][4]["mean"] == 0.5
     assert result["mechanism"]["features/dot"]["within"] is not None
+    last = {key: value for key, value in found.items() if key != (6, "c")}
+    assert analyse(study, last)["claims"] == []  # the plan is not done
     few = analyse(study, {key: value for key, value in found.items() if key[0] < 5})
     assert few["comparisons"][0]["words"] == ["too few"] and not few["claims"]
 

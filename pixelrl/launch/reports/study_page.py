@@ -25,12 +25,12 @@ def arm_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for each in result["arms"].values():
         if each["mean"] is None:
-            rows.append((each["title"], "0", "", "", "", "", ""))
+            rows.append((each["label"], "0", "", "", "", "", ""))
             continue
         curve = ", ".join(f"{100 * point['mean']:.0f}" for point in each["by_step"].values())
         spread = "" if each["sd"] is None else f"{100 * each['sd']:.0f}"
         interval, middle = between(each["interval_95"]), f"{100 * each['iqm']:.0f}"
-        rows.append((each["title"], str(each["n"]), f"{100 * each['mean']:.1f} %", interval, spread, middle, curve))
+        rows.append((each["label"], str(each["n"]), f"{100 * each['mean']:.1f} %", interval, spread, middle, curve))
     return rows
 
 
@@ -38,7 +38,7 @@ def comparison_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table of the comparisons."""
     rows: list[tuple[str, ...]] = []
     for each in result["comparisons"]:
-        name = f"{each['first']} - {each['second']}"
+        name = each["name"]
         if each["difference"] is None:
             rows.append((name, "0", "", "", "", "", "", "", each["words"][0]))
             continue
@@ -57,7 +57,9 @@ def between(interval: tuple[float, float] | None) -> str:
 def print_study(result: Mapping[str, Any], console: Console) -> None:
     """Print both tables, what failed, and the sentences."""
     console.print(f"{result['question']} ({result['done']} of {result['planned']} runs)", soft_wrap=True)
-    for head, rows in ((ARMS, arm_rows(result)), (COMPARISONS, comparison_rows(result))):
+    narrow = (0, 1, 2, 3, 6, 8)  # what fits 80 columns; the page has the rest
+    comparisons = [[row[column] for column in narrow] for row in (COMPARISONS, *comparison_rows(result))]
+    for head, *rows in ([ARMS, *arm_rows(result)], comparisons):
         table = Table(*head)
         for row in rows:
             table.add_row(*row)
@@ -106,7 +108,7 @@ def replicate_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tup
     for replicate in known:
         values = [each["outcomes"].get(replicate) for each in result["arms"].values()]
         rows.append((str(replicate), *("" if value is None else f"{100 * value:.0f}" for value in values)))
-    return ("replicate", *(each["title"] for each in result["arms"].values())), rows
+    return ("replicate", *result["arms"]), rows
 
 
 def colours(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def plain(axis: Axes, title: str, x: str, y: str) -> None:
 
 def draw_curves(result: Mapping[str, Any]) -> Figure:
     """Draw success against steps: the mean with its band, and each replicate thin; a plot an arm."""
-    arms = {name: each for name, each in result["arms"].items() if each["by_step"]}
+    arms = {name: each for name, each in result["arms"].items() if each["by_step"] and each["of"] is None}
     columns = min(4, max(1, len(arms)))
     rows = max(1, -(-len(arms) // columns))
     drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + 0.2), layout="constrained")
@@ -142,13 +144,13 @@ def draw_curves(result: Mapping[str, Any]) -> Figure:
         axis.plot(steps, [point["mean"] for point in points], color=colour, linewidth=2.2, marker="o", markersize=3)
         axis.axvspan(min(result["late"]), max(result["late"]), color="#8a8d91", alpha=0.12, linewidth=0)
         axis.set_ylim(-0.03, 1.03)
-        plain(axis, f"{each['title']} (n = {each['n']})", "step", "success")
+        plain(axis, f"{each['label']} (n = {each['n']})", "step", "success")
     return drawn
 
 
 def draw_differences(result: Mapping[str, Any]) -> Figure:
     """Draw the forest: paired differences with 95 % intervals, confirmatory above, each replicate as a dot."""
-    asked = [each for each in result["comparisons"] if each["difference"] is not None]
+    asked = [each for each in result["comparisons"][::-1] if each["difference"] is not None]  # the first is highest
     asked.sort(key=lambda each: each["confirmatory"])
     drawn = Figure(figsize=(7.5, 0.5 * max(1, len(asked)) + 1.3), layout="constrained")
     axis = drawn.subplots()
@@ -162,7 +164,7 @@ def draw_differences(result: Mapping[str, Any]) -> Figure:
         if each["interval_95"] is not None:
             axis.plot([100 * end for end in each["interval_95"]], [height, height], color=colour, linewidth=2)
         axis.plot(100 * each["difference"], height, "o", color=colour, markersize=6)
-    labels = [f"{each['first']} - {each['second']}{'' if each['confirmatory'] else ' (exploratory)'}" for each in asked]
+    labels = [each["name"] + ("" if each["confirmatory"] else " (exploratory)") for each in asked]
     axis.set_yticks(range(len(asked)), labels, size=8)
     axis.set_ylim(-0.6, len(asked) - 0.4)
     plain(axis, "Paired differences of late success; grey: the margin", "points", "")
@@ -192,7 +194,7 @@ def draw_profile(result: Mapping[str, Any]) -> Figure:
     for name, each in result["arms"].items():
         if each["outcomes"]:
             profile = performance_profile(list(each["outcomes"].values()), thresholds)
-            axis.step(thresholds, profile, color=colours(result)[name], label=each["title"], where="post")
+            axis.step(thresholds, profile, color=colours(result)[name], label=each["label"], where="post")
     axis.legend(fontsize=7, frameon=False)
     plain(axis, "Performance profiles", "late success of at least", "share of runs")
     return drawn
