@@ -15,7 +15,7 @@ from pixelrl.runtime.errors import PixelrlError
 class ActionDistribution:
     """The actions of a policy in B states, in [-1, 1]; all float32 `[..., B, A]`."""
 
-    shape: torch.Size
+    shape: tuple[int, ...]
     """of one action a state, (B, A)"""
 
     @property
@@ -122,7 +122,7 @@ class FlowActions(ActionDistribution):
     def __init__(self, actor: "FlowActor", features: Tensor) -> None:
         self.actor, self.features = actor, features
         self.state = actor.flow.embed_state(features)
-        self.shape = torch.Size((len(features), actor.actions))
+        self.shape = (features.shape[0], actor.actions)
 
     @property
     def mode(self) -> Tensor:
@@ -131,7 +131,7 @@ class FlowActions(ActionDistribution):
 
     def of_noise(self, noise: Tensor) -> Tensor:
         """Return the actions `[N, B, A]` that standard normal noise `[N, B | 1, A]` stands for."""
-        noise = noise.expand(-1, len(self.features), -1)
+        noise = noise.expand(-1, self.shape[0], -1)
         one_step = self.actor.one_step
         moved = self.along_flow(noise) if one_step is None else self.at_once(noise)
         return moved.clamp(-1, 1)

@@ -323,14 +323,14 @@ def test_evaluate_imports_no_module_that_only_env_args_name() -> None:
 
 
 class Chunks:
-    """A policy of three successive actions, which remembers how often it was asked."""
+    """A policy of five successive actions, which remembers how often it was asked."""
 
     def __init__(self) -> None:
         self.asked = 0
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
         self.asked += 1
-        return np.array([[[0.5, 0], [-0.5, 0], [self.asked % 2, 0]]], np.float32)
+        return np.array([[[0.5, 0], [-0.5, 0], [self.asked % 2, 0], [0.5, 0], [0, 0]]], np.float32)
 
 
 def test_chunk_of_actions_is_carried_out_before_the_policy_is_asked_again() -> None:
@@ -338,5 +338,5 @@ def test_chunk_of_actions_is_carried_out_before_the_policy_is_asked_again() -> N
     player = EpisodePlayer(policy, None, Walk(), 1)
     lengths = [player(EpisodeJob(index=index, seed=index), lambda: None).length for index in range(6)]
     # what is left of a chunk does not reach into the next episode
-    assert policy.asked == sum(math.ceil(length / 3) for length in lengths)
-    assert max(lengths) == 12 and any(length % 3 for length in lengths)
+    assert policy.asked == sum(math.ceil(length / 5) for length in lengths)
+    assert max(lengths) == 12 and any(length % 5 for length in lengths)
