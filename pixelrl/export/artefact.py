@@ -15,18 +15,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
+from pixelrl.export.contract import CONTRACT, MODEL
+from pixelrl.export.description import Recorded, Sizes, describe, measure_latency
 from pixelrl.export.parity import check_parity
-from pixelrl.export.runtime import CONTRACT, FORMAT, MODEL, ExportedPolicy
+from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import sha256_of, write_json
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.version import __version__
-
-Sizes = Mapping[str, tuple[int, int]]
-"""Observation key of a camera -> (height, width) of its pictures [px]."""
 
 WEIGHT_STEPS = 2.0**22
 """Resampling weights are multiples of 2^-22, as in Pillow.
@@ -118,6 +116,7 @@ def export_policy(
     step: int,
     camera_sizes: Sizes | None = None,
     provenance: Mapping[str, Any] | None = None,
+    recorded: Recorded | None = None,
 ) -> dict[str, Any]:
     """Write `policy.onnx` and `policy.json` into `out`, if they act as the networks do.
 
@@ -134,6 +133,7 @@ def export_policy(
         step: at which it was saved.
         camera_sizes: of the robot's pictures, for the cameras that differ from the data.
         provenance: whatever else the contract should tell, as JSON values.
+        recorded: what else is known of the data and of the policy.
 
     Returns:
         `parity` (see `check_parity`), `sha256` of the network, `seconds` that the export took.
@@ -150,7 +150,7 @@ def export_policy(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         staging = Path(name)
         write_onnx(staging / MODEL, artefact)
-        contract = describe(spec, sizes) | {
+        contract = describe(spec, sizes, env_args, recorded or Recorded()) | {
             "control_freq": control_freq,
             "env_args": dict(env_args),
             "checkpoint": {"file": checkpoint.name, "step": step, "sha256": sha256_of(checkpoint)},
@@ -161,7 +161,8 @@ def export_policy(
         parity = check_parity(
             ExportedPolicy(staging), policy, dict(zip(spec.images, artefact.resize, strict=True)), sizes, frames
         )
-        write_json(staging / CONTRACT, contract | {"parity": parity})
+        contract |= {"parity": parity, "latency": measure_latency(staging, frames, sizes, provenance or {})}
+        write_json(staging / CONTRACT, contract)
         out.mkdir(exist_ok=True)
         for file in (MODEL, CONTRACT):  # a crash in between leaves a hash that does not fit: the runtime refuses it
             os.replace(staging / file, out / file)  # noqa: PTH105 (the one call that is known to be atomic)
@@ -187,42 +188,6 @@ def write_onnx(path: Path, artefact: Artefact) -> None:
             external_data=False,
             verbose=False,
         )
-
-
-def describe(spec: Spec, sizes: Sizes) -> dict[str, Any]:
-    """Return the part of the contract that follows from the data: what goes in and what comes out."""
-    inputs: dict[str, Any] = {}
-    for key, (c, h, w) in spec.stacks.items():
-        inputs[key] = {
-            "dtype": "uint8",
-            "shape": ["B", *sizes[key], c],
-            "range": [0, 255],
-            "colour": "RGB",
-            "upright": True,
-            "trained_at": [h, w],
-            "resize": "inside: the whole picture, antialiased bilinear, rounded; nothing is cropped",
-        }
-    at = 0
-    for key, size in spec.proprio.items():
-        mean, std = spec.proprio_mean[at : at + size], spec.proprio_std[at : at + size]
-        inputs[key] = {"dtype": "float32", "shape": ["B", size], "mean": list(mean), "std": list(std)}
-        at += size
-    if spec.history > 1:
-        for key in spec.images:
-            inputs[key]["channels"] = f"the last {spec.history} pictures, the oldest first; `act` keeps them itself"
-    dims = [{"name": dim.name, "unit": dim.unit, "low": dim.low, "high": dim.high} for dim in spec.action]
-    chunk = [] if spec.chunk == 1 else [spec.chunk]
-    shape = {"dtype": "float32", "shape": ["B", *chunk, spec.action_dim]}
-    action = {"meaning": "in the robot's units: low + (normalised + 1) / 2 * (high - low)", "dims": dims}
-    normalised = {"meaning": "the same action as the network gives it", "range": [-1, 1]}
-    return {
-        "format": FORMAT,
-        "pixelrl": __version__,
-        "history": spec.history,
-        "chunk": spec.chunk,
-        "inputs": inputs,
-        "outputs": {"action": shape | action, "normalised": shape | normalised},
-    }
 
 
 def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes) -> None:

@@ -53,7 +53,7 @@ def load_policy(directory: Path, step: int | None = None, device: str = "cpu") -
     Raises:
         PixelrlError: no policy there, or a step is asked of an exported one.
     """
-    from pixelrl.export.runtime import CONTRACT  # onnxruntime, which scripted policies do without
+    from pixelrl.export.contract import CONTRACT
 
     if not (directory / CONTRACT).is_file():
         return _load_trained(directory, step, device)

@@ -1,8 +1,6 @@
 """Run an exported policy: numpy and onnxruntime, no torch. This is what a robot's computer imports."""
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +10,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from pixelrl.export.contract import CONTRACT, MODEL, read_contract
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.frame_stack import History
 from pixelrl.runtime.interfaces import Sensors
-
-MODEL, CONTRACT = "policy.onnx", "policy.json"
-FORMAT = 1
-"""The version of `policy.json` that is written and read here."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class ExportedPolicy:
         Raises:
             PixelrlError: not an export, of another format, or changed since; or no such provider here.
         """
-        contract = _read_contract(Path(directory) / CONTRACT)
+        contract = read_contract(Path(directory) / CONTRACT)
         model = _read_model(Path(directory) / MODEL, contract["sha256"][MODEL])
         self._load(contract, model, threads, tuple(providers))
 
@@ -181,54 +176,6 @@ def check_sensors(sensors: Sensors, inputs: Mapping[str, InputSpec]) -> dict[str
 def _input_specs(contract: Mapping[str, Any]) -> dict[str, InputSpec]:
     """Return what the network takes, histories included."""
     return {key: InputSpec(each["dtype"], tuple(each["shape"][1:])) for key, each in contract["inputs"].items()}
-
-
-def _read_contract(path: Path) -> dict[str, Any]:
-    """Return the content of a `policy.json`."""
-    if not path.is_file():
-        raise PixelrlError(f"{path.parent}: not an exported policy: it has no {path.name}")
-    try:
-        contract = dict(json.loads(path.read_text(encoding="utf-8")))
-        if contract["format"] != FORMAT:
-            raise PixelrlError(
-                f"{path}: has format {contract['format']}; this version of pixelrl reads {FORMAT}: export the run again"
-            )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged ({error!r})") from error
-    check_contract(contract, path)
-    return contract
-
-
-def check_contract(contract: Mapping[str, Any], origin: object) -> None:
-    """Raise a `PixelrlError` unless a contract says all that we read in it, in the types that we expect."""
-    try:
-        _check_contract(contract)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise PixelrlError(f"{origin}: not the contract of an exported policy, or damaged ({error!r})") from error
-
-
-def _check_contract(contract: Mapping[str, Any]) -> None:
-    """Raise one of several errors unless all is there and of its type."""
-
-    def expect(right: bool, what: str) -> None:
-        if not right:
-            raise ValueError(what)
-
-    history, chunk, rate = contract.get("history", 1), contract.get("chunk", 1), contract.get("control_freq")
-    expect(type(chunk) is int and chunk >= 1, f"chunk is {chunk!r}")
-    expect(type(history) is int and history >= 1, f"history is {history!r}")
-    expect(rate is None or (type(rate) in (int, float) and 0 < rate < math.inf), f"control_freq is {rate!r}")
-    expect(isinstance(contract["env_args"], dict), "env_args is no object")
-    expect(isinstance(contract["sha256"][MODEL], str), "sha256 is no text")
-    expect(bool(contract["inputs"]), "inputs is empty")
-    for key, (kind, *shape) in ((key, (each["dtype"], *each["shape"][1:])) for key, each in contract["inputs"].items()):
-        sizes = all(type(size) is int and size >= 1 for size in shape)
-        expect(sizes and len(shape) == {"uint8": 3, "float32": 1}.get(kind), f"{key} is {kind} {shape}")
-        expect(kind != "uint8" or shape[2] % history == 0, f"{key} has {shape[-1]} channels for {history} pictures")
-    for dim in contract["outputs"]["action"]["dims"]:
-        limits = all(type(dim[end]) in (int, float) and math.isfinite(dim[end]) for end in ("low", "high"))
-        words = isinstance(dim["name"], str) and isinstance(dim["unit"], str) and len(dim) == 4
-        expect(limits and words and dim["low"] <= dim["high"], f"a dimension of the action is {dim}")
 
 
 def _read_model(path: Path, digest: str) -> bytes:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.export.contract import check_contract
 from pixelrl.export.loaded_policy import LoadedPolicy, under_contract
-from pixelrl.export.runtime import check_contract
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.serving.client import RemoteError, RemotePolicy, contract_hash
@@ -40,7 +40,7 @@ class ServedPolicy:
         return self._remote
 
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
-        """Return actions `[B, A]`, one question a row.
+        """Return actions `[B, A]`, or chunks `[B, h, A]`, one question a row.
 
         Raises:
             PixelrlError: the server gives none.
@@ -53,7 +53,8 @@ class ServedPolicy:
                 reply = remote.infer({key: sensors[key][row] for key in keys})
             except RemoteError as error:
                 raise PixelrlError(str(error)) from error
-            rows.append(np.asarray(reply["pixelrl"]["normalised"][0], np.float32))
+            normalised = np.asarray(reply["pixelrl"]["normalised"], np.float32)
+            rows.append(normalised if remote.contract.get("chunk", 1) > 1 else normalised[0])
         if not rows:
             raise PixelrlError(f"{self._url}: the policy needs {', '.join(remote.contract['inputs'])}")
         return np.stack(rows)

@@ -65,7 +65,7 @@ class Reply:
     """An action, and what it was made of.
 
     Attributes:
-        action, normalised: float32 `[A]`, in the robot's units and in [-1, 1].
+        action, normalised: float32 `[H, A]`, in the robot's units and in [-1, 1].
         clipped: names of the dimensions that were beyond their range.
         infer, queue: how long it took, and had waited [s].
     """
@@ -304,13 +304,14 @@ class PolicyServer:
         if request.only_reset:
             return "reset successful"
         begin = time.perf_counter()
-        action, normalised = self.policy.both(self._seen(peer, request))
+        both = self.policy.both(self._seen(peer, request))
+        action, normalised = (each.reshape(-1, each.shape[-1]) for each in both)
         if not np.isfinite(action).all():
             raise PixelrlError("the policy's action is not finite")
-        beyond = (action[0] < self._low - self._margin) | (action[0] > self._high + self._margin)
+        beyond = ((action < self._low - self._margin) | (action > self._high + self._margin)).any(0)
         reply = Reply(
-            action=np.clip(action[0], self._low, self._high),
-            normalised=normalised[0],
+            action=np.clip(action, self._low, self._high),
+            normalised=normalised,
             clipped=tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far),
             infer=time.perf_counter() - begin,
             queue=begin - since,
@@ -319,9 +320,9 @@ class PolicyServer:
         about = {"seq": request.seq, "stamp_ns": request.stamp_ns, "step": peer.step, "clipped": reply.clipped}
         return pack(
             {
-                "actions": reply.action[np.newaxis],
+                "actions": reply.action,
                 "server_timing": {"infer_ms": reply.infer * 1e3, "queue_ms": reply.queue * 1e3},
-                "pixelrl": {**about, "normalised": reply.normalised[np.newaxis]},
+                "pixelrl": {**about, "normalised": reply.normalised},
             }
         )
 

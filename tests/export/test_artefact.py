@@ -165,6 +165,10 @@ def test_contract_tells_what_a_robot_must_know(exported: Exported) -> None:
     assert contract["env_args"]["env_name"] == "Lift"
     assert contract["checkpoint"]["step"] == 7 and len(contract["checkpoint"]["sha256"]) == 64
     assert contract["provenance"] == {"recipe": "quick_cog"}
+    assert (front["encoding"], front["mount"], contract["inputs"]["wrist_image"]["mount"]) == ("rgb8", None, "wrist")
+    assert (contract["format"], contract["chunk"], contract["precision"], contract["task"]) == (2, 1, "fp32", None)
+    latency = contract["latency"]
+    assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"] and latency["threads"] == 1
     assert contract["parity"] == exported.result["parity"]
 
 
@@ -259,7 +263,7 @@ def test_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path: P
     with pytest.raises(PixelrlError, match=r"not an exported policy"):
         ExportedPolicy(tmp_path)
     (tmp_path / "policy.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(PixelrlError, match=r"has format 99; .* reads 1"):
+    with pytest.raises(PixelrlError, match=r"has format 99; .* reads 1 and 2"):
         ExportedPolicy(tmp_path)
 
 
@@ -361,15 +365,43 @@ def test_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
         {"inputs": {"front_image": {"dtype": "float64", "shape": ["B", 48]}}},
         {"outputs": {"action": {"dims": [{"name": "dx", "unit": "m", "low": "0", "high": 1}]}}},
         {"outputs": {"action": {"dims": [{"name": "dx", "unit": "m", "low": 0, "high": 1, "is": "os"}]}}},
+        {"outputs": {"action": {"dims": []}}},
+        {"chunk": 0},
+        {"precision": "fp4"},
+        {"task": 3},
+        {"latency": {"p50_ms": 1.0}},
+        {"latency": dict.fromkeys(["p50_ms", "p95_ms", "p99_ms", "calls", "threads", "provider", "machine"], 1)},
+        {"evaluation": {"episodes": 3, "successes": 4, "success_interval_95": [0.1, 0.9]}},
+        {"evaluation": {"episodes": 3, "successes": 2, "success_interval_95": [0.9]}},
+        {"control": {"mode": ["delta"]}},
+        {"control": {"mode": ["delta", "sideways", None]}},
+        {"control": {"hold": [0.0, 0.0, 7.0]}},
+        {"control": {"largest_step": [0.1, -0.1, 0.1]}},
+        {"control": {"largest_change": [0.1, "a", 0.1]}},
+        {"control": {"frame": 3}},
     ],
     ids=str,
 )
 def test_contract_that_is_damaged_is_refused(exported: Exported, tmp_path: Path, harm: dict[str, Any]) -> None:
     contract = json.loads((exported.directory / "policy.json").read_text())
     (tmp_path / "policy.onnx").write_bytes((exported.directory / "policy.onnx").read_bytes())
+    if "control" in harm:
+        contract["outputs"]["action"]["control"] |= harm["control"]
+        harm = {}
     (tmp_path / "policy.json").write_text(json.dumps(contract | harm))
     with pytest.raises(PixelrlError, match=r"policy.json: not the contract of an exported policy, or damaged"):
         ExportedPolicy(tmp_path)
+
+
+def test_policy_of_the_first_format_still_runs(exported: Exported, tmp_path: Path) -> None:
+    contract = json.loads((exported.directory / "policy.json").read_text())
+    for name in ("chunk", "precision", "task", "latency", "evaluation"):
+        del contract[name]
+    del contract["outputs"]["action"]["control"]
+    (tmp_path / "policy.onnx").write_bytes((exported.directory / "policy.onnx").read_bytes())
+    (tmp_path / "policy.json").write_text(json.dumps(contract | {"format": 1}))
+    frames = make_frames(2, CAMERA)
+    np.testing.assert_array_equal(ExportedPolicy(tmp_path).act(frames), ExportedPolicy(exported.directory).act(frames))
 
 
 def test_contract_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
@@ -382,6 +414,7 @@ def test_network_that_is_not_as_its_contract_says_is_told(exported: Exported, tm
     (tmp_path / "policy.onnx").write_bytes((exported.directory / "policy.onnx").read_bytes())
     contract = json.loads((exported.directory / "policy.json").read_text())
     contract["outputs"]["action"]["dims"].pop()
+    del contract["outputs"]["action"]["control"]
     (tmp_path / "policy.json").write_text(json.dumps(contract))
     with pytest.raises(PixelrlError, match=r"policy.onnx: gives \[2, 3\] for action; policy.json says \[2, 2\]"):
         ExportedPolicy(tmp_path).act(make_frames(2, CAMERA))

@@ -59,7 +59,13 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
     assert all(1 <= each["length"] <= 12 for each in evaluation["outcomes"])
     assert (run / "evaluation.mp4").stat().st_size > 0
     code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
-    assert code == 0 and json.loads((tmp_path / "artefact/policy.json").read_text())["control_freq"] == 5, said
+    contract = json.loads((tmp_path / "artefact/policy.json").read_text())
+    assert code == 0 and contract["control_freq"] == 5, said
+    assert contract["evaluation"]["episodes"] == 3 and contract["evaluation"]["env"] == env.env_args["env_name"]
+    assert contract["evaluation"]["success_interval_95"] == evaluation["success_interval_95"]
+    action = contract["outputs"]["action"]
+    for step, dim in zip(action["control"]["largest_step"], action["dims"], strict=True):
+        assert 0 < step <= dim["high"] - dim["low"]
     other = ("--env", TOY, "--env-options", "says=success", "--camera-sources", "pixels_front=render")
     code, said = pixelrl("evaluate", tmp_path / "artefact", "--episodes", 1, *other)
     assert code == 0 and "of 1 episodes succeed" in said, said

@@ -1,5 +1,6 @@
 """`pixelrl export`: one directory that a robot can run, proved against the checkpoint."""
 
+import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
 if TYPE_CHECKING:
+    from pixelrl.export.description import Recorded
     from pixelrl.runtime.interfaces import Sensors
     from pixelrl.training.run_directory import Run
 
@@ -35,6 +37,9 @@ class Export:
     data: tuple[Path, ...] = ()
     """recorded data to prove it on; default: those it was trained on"""
 
+    task: str | None = None
+    """what the robot is to do, in words, for whoever reads the contract"""
+
     def __call__(self) -> None:
         """Write `policy.onnx`, `policy.json` and `export.json`.
 
@@ -47,6 +52,7 @@ class Export:
 
         provenance = Provenance()
         run, networks, step = read_networks(self.run, self.step)
+        checkpoint = checkpoint_path(self.run, self.step)
         result = export_policy(
             networks,
             run.spec,
@@ -54,10 +60,11 @@ class Export:
             control_freq=control_freq_of(run.env_args),
             env_args=run.env_args,
             frames=recorded_frames(run, self.data),
-            checkpoint=checkpoint_path(self.run, self.step),
+            checkpoint=checkpoint,
             step=step,
             camera_sizes=None if self.camera_size is None else dict.fromkeys(run.spec.images, self.camera_size),
             provenance={**provenance.record(), "actions": run.actions},
+            recorded=self._recorded(run, checkpoint),
         )
         (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
         write_json(self.out / "export.json", {**result, "run": str(self.run), "step": step, **provenance.record()})
@@ -68,21 +75,53 @@ class Export:
             f"(at most {parity['limit']:.0e})"
         )
 
+    def _recorded(self, run: "Run", checkpoint: Path) -> "Recorded":
+        """Return what the contract tells of the recorded actions and of the last evaluation of this checkpoint."""
+        from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+        from pixelrl.export.description import Recorded, largest_steps
 
-def recorded_frames(run: "Run", data: tuple[Path, ...]) -> "Sensors":
-    """Return recorded instants, with their histories, from every source's first file: key -> `[N, ...]`.
+        files = recorded_files(run, self.data)
+        contents = (read_contents(path, images=(), proprio=(), required=()) for path in files)
+        every = (demo.actions for each in contents for demo in read_demos(each))
+        step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
+        evaluation = evaluation_of(self.run / "evaluation.json", checkpoint)
+        return Recorded(largest_step=step, largest_change=change, task=self.task, evaluation=evaluation)
+
+
+def evaluation_of(path: Path, checkpoint: Path) -> dict[str, Any] | None:
+    """Return what an evaluation says of a checkpoint; None if there is none, or it is of another one."""
+    from pixelrl.runtime.files import sha256_of
+
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["policy"]["sha256"] != sha256_of(checkpoint):
+            return None
+        names = ("episodes", "successes", "success_rate", "success_interval_95", "seeds", "began")
+        return {name: result[name] for name in names} | {"env": result["env_args"]["env_name"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def recorded_files(run: "Run", data: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return every source's first file, or those that are named.
 
     Raises:
         PixelrlError: a file is gone; `data` names others to use.
     """
-    import numpy as np
-
-    from pixelrl.datasets.hdf5.reader import read_contents, read_demos
-
     files = data or tuple(Path(names[0]) for names in run.data.values() if names)
     for path in files:
         if not path.is_file():
             raise PixelrlError(f"{path}: the run was trained on it and it is gone; name recorded data with --data")
+    return files
+
+
+def recorded_frames(run: "Run", data: tuple[Path, ...]) -> "Sensors":
+    """Return recorded instants, with their histories, from every source's first file: key -> `[N, ...]`."""
+    import numpy as np
+
+    from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+
+    files = recorded_files(run, data)
     parts: dict[str, list[np.ndarray[Any, Any]]] = {key: [] for key in (*run.spec.images, *run.spec.proprio)}
     for path in files:
         contents = read_contents(path, images=tuple(run.spec.images), proprio=tuple(run.spec.proprio))

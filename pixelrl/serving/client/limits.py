@@ -11,6 +11,9 @@ from typing import Any, Mapping, Sequence
 MARGIN = 1.2
 """Limits are so many times the largest step that was recorded."""
 
+MOVING = ("delta", "velocity", "torque")
+"""Actions that say how to move; all others say where to be."""
+
 UNKNOWN_STEP = 0.1
 """The largest step where none was recorded, as a part of the range."""
 
@@ -83,7 +86,7 @@ class Limits:
         spans = [b - a for a, b in zip(low, high)]
         steps = control.get("largest_step") or [None] * size
         bends = control.get("largest_change") or [None] * size
-        relative = tuple(mode != "absolute" for mode in control.get("mode") or _modes(dims))
+        relative = tuple(mode in MOVING for mode in control.get("mode") or _modes(dims))
         rests = [0.0 if moves and a <= 0.0 <= b else None for moves, a, b in zip(relative, low, high)]
         period = 1.0 / (contract.get("control_freq") or 10.0)
         values: dict[str, Any] = {

@@ -1,0 +1,122 @@
+"""The contract of an exported policy, `policy.json`: read and checked without torch or onnxruntime.
+
+Format 2 adds how actions move the robot (`outputs.action.control`), `chunk`, `precision`, `task`, `evaluation` (the
+last one), and `latency` (as measured); cameras have `encoding` and `mount`. Policies of format 1 still run.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pixelrl.runtime.errors import PixelrlError
+
+MODEL, CONTRACT = "policy.onnx", "policy.json"
+FORMAT, FORMATS = 2, (1, 2)
+"""The version of `policy.json` that is written, and those that are read."""
+
+MODES = ("absolute", "delta", "velocity", "torque")
+"""What a number of an action is: a position or a setting, a step from where the robot is, a speed, a torque."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def read_contract(path: Path) -> dict[str, Any]:
+    """Return the content of a `policy.json`."""
+    if not path.is_file():
+        raise PixelrlError(f"{path.parent}: not an exported policy: it has no {path.name}")
+    try:
+        contract = dict(json.loads(path.read_text(encoding="utf-8")))
+        if contract["format"] not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
+            raise PixelrlError(
+                f"{path}: has format {contract['format']}; this version of pixelrl reads {known}: export the run again"
+            )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged ({error!r})") from error
+    check_contract(contract, path)
+    return contract
+
+
+def check_contract(contract: Mapping[str, Any], origin: object) -> None:
+    """Raise a `PixelrlError` unless a contract says all that we read in it, in the types that we expect."""
+    try:
+        _check_contract(contract)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PixelrlError(f"{origin}: not the contract of an exported policy, or damaged ({error!r})") from error
+
+
+def _check_contract(contract: Mapping[str, Any]) -> None:
+    """Raise one of several errors unless all is there and of its type."""
+
+    def expect(right: bool, what: str) -> None:
+        if not right:
+            raise ValueError(what)
+
+    history, chunk, rate = contract.get("history", 1), contract.get("chunk", 1), contract.get("control_freq")
+    expect(type(chunk) is int and chunk >= 1, f"chunk is {chunk!r}")
+    expect(type(history) is int and history >= 1, f"history is {history!r}")
+    expect(rate is None or (type(rate) in (int, float) and 0 < rate < math.inf), f"control_freq is {rate!r}")
+    expect(isinstance(contract["env_args"], dict), "env_args is no object")
+    expect(isinstance(contract["sha256"][MODEL], str), "sha256 is no text")
+    expect(bool(contract["inputs"]), "inputs is empty")
+    for key, (kind, *shape) in ((key, (each["dtype"], *each["shape"][1:])) for key, each in contract["inputs"].items()):
+        sizes = all(type(size) is int and size >= 1 for size in shape)
+        expect(sizes and len(shape) == {"uint8": 3, "float32": 1}.get(kind), f"{key} is {kind} {shape}")
+        expect(kind != "uint8" or shape[2] % history == 0, f"{key} has {shape[-1]} channels for {history} pictures")
+    dims = contract["outputs"]["action"]["dims"]
+    expect(bool(dims), "the action has no dimensions")
+    for dim in dims:
+        limits = all(type(dim[end]) in (int, float) and math.isfinite(dim[end]) for end in ("low", "high"))
+        words = isinstance(dim["name"], str) and isinstance(dim["unit"], str) and len(dim) == 4
+        expect(limits and words and dim["low"] <= dim["high"], f"a dimension of the action is {dim}")
+    for name, right in _CHECKS.items():
+        value = contract.get(name)
+        expect(value is None or right(value), f"{name} is {value!r:.200}")
+    control = contract["outputs"]["action"].get("control")
+    expect(control is None or _is_control(control, dims), f"control is {control!r:.300}")
+
+
+def _is_number(value: Any, low: float = -math.inf) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= low
+
+
+def _is_control(value: Any, dims: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a value says how actions move the robot (`pixelrl.export.description`)."""
+
+    def rows(name: str, right: Callable[[Any, Mapping[str, Any]], bool]) -> bool:
+        row = value[name]
+        fits = isinstance(row, list) and len(row) == len(dims)
+        return fits and all(each is None or right(each, dim) for each, dim in zip(row, dims, strict=True))
+
+    texts = all(value[name] is None or isinstance(value[name], str) for name in ("frame", "rotation", "gripper"))
+    return (
+        texts
+        and rows("mode", lambda each, _: each in MODES)
+        and rows("hold", lambda each, dim: _is_number(each) and dim["low"] <= each <= dim["high"])
+        and rows("largest_step", lambda each, _: _is_number(each, 0))
+        and rows("largest_change", lambda each, _: _is_number(each, 0))
+    )
+
+
+def _is_latency(value: Any) -> bool:
+    times = all(_is_number(value[name], 0) for name in ("p50_ms", "p95_ms", "p99_ms"))
+    counts = all(type(value[name]) is int and value[name] >= 1 for name in ("calls", "threads"))
+    machine = value["machine"]
+    return times and counts and isinstance(value["provider"], str) and (machine is None or isinstance(machine, dict))
+
+
+def _is_evaluation(value: Any) -> bool:
+    low, high = value["success_interval_95"]
+    counts = all(type(value[name]) is int for name in ("episodes", "successes"))
+    return counts and 0 <= value["successes"] <= value["episodes"] and 0 <= low <= high <= 1
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "precision": lambda value: value in PRECISIONS,
+    "task": lambda value: isinstance(value, str),
+    "latency": _is_latency,
+    "evaluation": _is_evaluation,
+}
+"""What contracts of format 2 say beyond the first one; None where nobody knows."""

@@ -1,0 +1,63 @@
+"""What a contract tells of the actions."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelrl.export.description import Recorded, control_of, largest_steps
+from pixelrl.runtime.actions import ActionDim
+
+POSE = [ActionDim(name=name, low=-0.05, high=0.05, unit="m") for name in ("dx", "robot0_dy")]
+GRIPPER = ActionDim(name="gripper")
+
+
+def test_largest_steps_are_in_the_robots_units() -> None:
+    dims = [ActionDim(name="dx", low=-0.1, high=0.1), ActionDim(name="grip")]
+    demos = [np.array([[0.0, -1.0], [0.5, -1.0], [0.4, 1.0]], np.float32), np.array([[9.0, 0.0]], np.float32)]
+    step, change = largest_steps(demos, dims, rescaled=False)
+    np.testing.assert_allclose(step, (0.05, 2.0), atol=1e-7)
+    np.testing.assert_allclose(change, (0.06, 2.0), atol=1e-7)
+    step, _ = largest_steps(demos, dims, rescaled=True)
+    np.testing.assert_allclose(step, (0.5, 2.0), atol=1e-7)
+    assert largest_steps([], dims, rescaled=False) == ((0.0, 0.0), (0.0, 0.0))
+
+
+def test_deltas_of_robosuite_rest_at_zero_and_its_gripper_where_it_is() -> None:
+    config = {"type": "OSC_POSE", "input_ref_frame": "base"}
+    env_args = {"type": 1, "env_kwargs": {"controller_configs": {"body_parts": {"arms": {"right": config}}}}}
+    dims = [*POSE, ActionDim(name="drz", low=-0.5, high=0.5, unit="rad"), GRIPPER]
+    recorded = Recorded(largest_step=(0.1, 0.2, 0.3, 2.0))
+    assert control_of(dims, env_args, recorded) == {
+        "mode": ["delta", "delta", "delta", "absolute"],
+        "frame": "base",
+        "rotation": "axis-angle",
+        "gripper": "-1 opens, 1 closes",
+        "hold": [0.0, 0.0, 0.0, None],
+        "largest_step": [0.1, 0.2, 0.3, 2.0],
+        "largest_change": [None] * 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [
+        ({"type": "JOINT_VELOCITY"}, "velocity"),
+        ({"type": "JOINT_TORQUE"}, "torque"),
+        ({"type": "JOINT_POSITION"}, "delta"),
+        ({"type": "JOINT_POSITION", "input_type": "absolute"}, "absolute"),
+        ({"type": "JOINT_POSITION", "control_delta": False}, "absolute"),
+        (None, None),
+        ("damaged", None),
+    ],
+)
+def test_joints_are_what_their_controller_says(config: Any, mode: str | None) -> None:
+    env_args = {"type": 1, "env_kwargs": {"controller_configs": [config]}}
+    control = control_of([ActionDim(name="right_0")], env_args, Recorded())
+    assert control["mode"] == [mode] and control["hold"] == [0.0 if mode in ("delta", "velocity") else None]
+
+
+def test_nothing_is_made_up_where_nobody_knows() -> None:
+    control = control_of([ActionDim(name="action_0"), GRIPPER], {}, Recorded())
+    assert control["mode"] == [None, "absolute"] and control["hold"] == [None, None]
+    assert control["frame"] is control["rotation"] is control["gripper"] is None
