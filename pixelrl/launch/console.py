@@ -4,7 +4,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -13,6 +15,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -34,9 +37,38 @@ def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
     return Console(quiet=quiet, stderr=stderr, markup=False, emoji=False)
 
 
+class LoggedProgress(Progress):
+    """A progress bar on a terminal; elsewhere, say in a file of SLURM's, a line now and then."""
+
+    EVERY = 30.0
+    """seconds between two lines"""
+
+    _said: float | None = None
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Note how far a task is."""
+        super().update(task_id, **changes)
+        if self.console.is_terminal:
+            return
+        now, said = self.get_time(), self._said
+        if said is None:
+            self._said = now
+        elif now - said >= self.EVERY:
+            self._said = now
+            self.console.print(self.line(next(task for task in self.tasks if task.id == task_id)), soft_wrap=True)
+
+    def line(self, task: Task) -> str:
+        """Return how far a task is, how fast it is, and how long it will take."""
+        of = "" if task.total is None else f" of {task.total:,.0f}"
+        parts = [f"{task.description} {task.completed:,.0f}{of}", RateColumn().render(task).plain]
+        if task.time_remaining is not None:
+            parts.append(f"{timedelta(seconds=int(task.time_remaining))} left")
+        return ", ".join(filter(None, [*parts, str(task.fields.get("note", ""))]))
+
+
 def progress_bar(console: Console) -> Progress:
     """Return a progress bar; each of its tasks has a field `note` for whatever is worth watching."""
-    return Progress(
+    return LoggedProgress(
         TextColumn("{task.description:>8}", markup=False),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
