@@ -53,6 +53,7 @@ setup(
     extras_require={
         "lerobot": LEROBOT,
         "ray": RAY,
+        "slurm": ["submitit>=1.5,<2"],
         "zarr": ["imagecodecs>=2023.1", "numcodecs>=0.12"],
         "serve": SERVE,
         "robomimic": ["robomimic==0.3.0", "six>=1.16"],

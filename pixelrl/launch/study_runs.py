@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rich.console import Console
 from pixelrl.launch.commands.collect import Collect
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import probe_run
-from pixelrl.launch.parallel_runs import Process, Training, run_trainings
+from pixelrl.launch.parallel_runs import Process, Training
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.study_file import Arm, Study
 from pixelrl.launch.train_options import parse
@@ -206,15 +206,20 @@ class StudyRun(Training):
         """Return what the process prints into."""
         return self.out.parent / f"{self.arm.name}.log"
 
+    @property
+    def command(self) -> list[str]:
+        """Return the command that makes it."""
+        place = self.place
+        words = ["study", str(place.file), "--run", str(self.replicate), self.arm.name]
+        words += ["--out", str(place.out), "--records", str(place.records)]
+        return [sys.executable, "-m", "pixelrl.launch.cli", *words]
+
     def start(self, threads: int) -> Process:
         """Start it on one thread, whatever is offered: its numbers must not depend on how many run."""
-        place = self.place
-        words = ["study", str(place.file), "--run", str(self.replicate), self.arm.name, "--parent", str(os.getpid())]
-        words += ["--out", str(place.out), "--records", str(place.records)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "pixelrl.launch.cli", *words],
+                [*self.command, "--parent", str(os.getpid())],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -239,22 +244,12 @@ class StudyRun(Training):
         return None
 
 
-def make_runs(
-    place: Workplace,
-    *,
-    jobs: int,
-    arms: Collection[str],
-    replicates: Collection[int],
-    keep_data: bool,
-    console: Console,
-) -> None:
-    """Make the runs that have no record yet, of some arms and replicates (none given: all), `jobs` at a time.
-
-    Raises:
-        PixelrlError: some runs were stopped or could not be made; the others are done.
-    """
+def waiting_runs(
+    place: Workplace, chosen: Sequence[tuple[int, Arm]], *, keep_data: bool, console: Console
+) -> list[StudyRun]:
+    """Return those of some runs that have no record yet."""
     done = place.read_records()
-    waiting = [
+    return [
         StudyRun(
             recipe=arm.recipe,
             options=(),
@@ -267,10 +262,33 @@ def make_runs(
             keep_data=keep_data,
             console=console,
         )
-        for replicate, arm in place.study.runs()
+        for replicate, arm in chosen
         if (replicate, arm.name) not in done
-        and (not arms or arm.name in arms)
-        and (not replicates or replicate in replicates)
     ]
-    if waiting:
-        run_trainings(waiting, workers=jobs, console=console, stop_at_failure=False)
+
+
+def submit_array(waiting: Sequence[StudyRun], place: Workplace, parameters: Mapping[str, Any]) -> str:
+    """Submit runs to SLURM as one array of jobs, and return the first one's id.
+
+    Args:
+        waiting: the runs.
+        place: a folder that the nodes share; their logs go to OUT/slurm.
+        parameters: submitit's, say `timeout_min`, `slurm_partition`, `slurm_array_parallelism`; `cluster=local` runs
+            them on this machine.
+
+    Raises:
+        PixelrlError: submitit is not installed, or knows no such parameter.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise PixelrlError("--slurm takes submitit; install it with pip install '.[slurm]'") from error
+    options = dict(parameters)
+    try:
+        executor = submitit.AutoExecutor(place.out / "slurm", cluster=options.pop("cluster", "slurm"))
+        executor.update_parameters(name=place.study.name, cpus_per_task=1, **options)
+    except (NameError, RuntimeError, TypeError, ValueError) as error:
+        raise PixelrlError(f"--slurm: {' '.join(str(error).split())}") from error
+    with executor.batch():
+        jobs = [executor.submit(subprocess.run, run.command, check=True) for run in waiting]
+    return str(jobs[0].job_id)

@@ -258,3 +258,12 @@ def test_studies_of_the_repository_can_be_read(name: str) -> None:
     study = read_study(Path(__file__).resolve().parents[2] / f"benchmarks/studies/{name}.toml")
     assert len({*study.replicates} & {100, 101, 102, 103}) == (4 if name == "dr3_stage0" else 0)
     assert study.environment == "drawer-grasp" and study.late == (9_000, 10_500, 12_000)
+
+
+def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:
+    out = tiny.parent / "out"
+    pytest.importorskip("submitit", reason="takes the extra slurm")
+    code, said = pixelrl("study", tiny, "--out", out, "--slurm", "cluster=debug", "timeout_min=5", "--arms", "small")
+    assert code == 0 and "1 runs submitted" in said, said
+    code, said = pixelrl("study", tiny, "--out", out, "--slurm", "cluster=local", "no_such=5")
+    assert code == 1 and "--slurm: " in said and "no_such" in said, said

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.console import plain_console
+from pixelrl.launch.options import key_values
 from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import exclusive_directory, write_json
@@ -14,6 +15,7 @@ from pixelrl.runtime.files import exclusive_directory, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pixelrl.launch.study_file import Arm
     from pixelrl.launch.study_runs import Workplace
 
 
@@ -43,6 +45,9 @@ class StudyCommand:
     """make no run; make tables, figures and page from the records that are there"""
     run: Annotated[tuple[int, str] | None, arg(metavar="REPLICATE ARM")] = None
     """make this one run alone, in this process"""
+    slurm: tuple[str, ...] = ()
+    """submit the runs as one array to SLURM, and wait for nothing; parameters of submitit, say timeout_min=90
+    slurm_partition=cpu slurm_array_parallelism=32. All nodes must see OUT; takes pip install '.[slurm]'"""
     parent: int | None = None
     """process that this one ends with; a study says it to its runs"""
 
@@ -52,8 +57,9 @@ class StudyCommand:
         Raises:
             PixelrlError: the file is wrong, records are of another study, or runs could not be made.
         """
+        from pixelrl.launch.parallel_runs import run_trainings
         from pixelrl.launch.study_file import read_study
-        from pixelrl.launch.study_runs import Workplace, make_run, make_runs
+        from pixelrl.launch.study_runs import Workplace, make_run, submit_array, waiting_runs
         from pixelrl.runtime.child_process import end_with_parent
 
         if self.parent is not None:
@@ -63,11 +69,9 @@ class StudyCommand:
         place = Workplace(study=study, file=self.file, out=out, records=self.records or out / "records")
         if self.run is not None:
             replicate, name = self.run
-            trained = {arm.name: arm for arm in study.trained}
-            if replicate not in study.replicates or name not in trained:
-                arms, replicates = ", ".join(trained), ", ".join(map(str, study.replicates))
-                raise PixelrlError(f"--run {replicate} {name}: the study has arms {arms} and replicates {replicates}")
-            make_run(place, replicate, trained[name], console)
+            if (replicate, name) not in {(each, arm.name) for each, arm in study.runs()}:
+                raise PixelrlError(f"--run {replicate} {name}: {self.file} has no such run")
+            make_run(place, replicate, study.arms[name], console)
             return
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.trained}),
@@ -84,16 +88,19 @@ class StudyCommand:
         with exclusive_directory(out):
             try:
                 if not self.report_only:
-                    make_runs(
-                        place,
-                        jobs=jobs,
-                        arms=self.arms,
-                        replicates=self.replicates,
-                        keep_data=self.keep_data,
-                        console=console,
-                    )
+                    chosen = [run for run in study.runs() if self._chosen(*run)]
+                    waiting = waiting_runs(place, chosen, keep_data=self.keep_data, console=console)
+                    if waiting and self.slurm:
+                        first = submit_array(waiting, place, key_values("--slurm", self.slurm))
+                        console.print(f"{len(waiting)} runs submitted, the first one is job {first}")
+                    elif waiting:
+                        run_trainings(waiting, workers=jobs, console=console, stop_at_failure=False)
             finally:  # what is done is worth a look, whatever happened to the rest
                 report(place, provenance, console)
+
+    def _chosen(self, replicate: int, arm: "Arm") -> bool:
+        """Tell whether `--arms` and `--replicates` ask for a run; without them all are."""
+        return (not self.arms or arm.name in self.arms) and (not self.replicates or replicate in self.replicates)
 
 
 def report(place: "Workplace", provenance: Provenance, console: "Console") -> None:
