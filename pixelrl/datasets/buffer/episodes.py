@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixelrl.datasets.buffer.corrupted import corrupted_rewards
 from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
@@ -77,11 +78,11 @@ def select_transitions(
         ends: what ends an episode, where a source does not say it.
         sarsa: leave out steps in whose next state no action was recorded.
         chunk: h; leave out steps after which, with themselves, fewer than h were recorded in their episode.
-        seed: of the episodes that are held out.
+        seed: of the episodes that are held out, and of corruption.
     """
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
     shift = torch.tensor([source.reward_shift for source in sources])[table.source]
-    reward = table.reward * scale + shift
+    reward = corrupted_rewards(table, sources, seed) * scale + shift
     paid = _paid(table, len(sources)) & (scale != 0)
     end = _true_ends(table, paid, [source.ends or ends for source in sources])
     cut = table.last | table.next_missing

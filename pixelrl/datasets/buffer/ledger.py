@@ -30,6 +30,7 @@ class SourceLedger:
         kept: the part of it that lies in the steps that are learned from.
         returns: the lowest, the mean and the highest discounted return of an episode, scaled and shifted.
         bounds: the lowest and the highest return to go of a step that is learned from.
+        corrupt: what is corrupted on purpose.
     """
 
     name: str
@@ -44,6 +45,7 @@ class SourceLedger:
     kept: float
     returns: tuple[float, float, float]
     bounds: tuple[float, float]
+    corrupt: str = ""
 
     def lines(self) -> Iterator[str]:
         """Yield what to show."""
@@ -52,6 +54,7 @@ class SourceLedger:
         parts = [f"{self.name}: {demos}, {self.steps} steps, {self.sampled} learned from"]
         parts += [f"{count} left out: {reason}" for reason, count in self.left_out.items() if count]
         parts += [f"{self.repeated} without a frame after them: theirs is repeated"] if self.repeated else []
+        parts += [f"corrupted on purpose: {self.corrupt}"] if self.corrupt else []
         yield "; ".join(parts)
         rule = "" if self.recorded == self.rewards else f", {self.rewards:.6g} by its rule"
         low, mean, high = self.returns
@@ -127,4 +130,5 @@ def _account_source(table: TransitionTable, transitions: Transitions, source: So
         kept=float(table.reward[sampled].double().sum()),
         returns=(float(returns.min()), float(returns.mean()), float(returns.max())),
         bounds=(float(togo.min()), float(togo.max())),
+        corrupt=source.corrupt,
     )

@@ -13,6 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelrl.datasets.buffer.corrupted import corrupted_actions, corrupted_views
 from pixelrl.datasets.buffer.episodes import select_transitions
 from pixelrl.datasets.buffer.frames import gather
 from pixelrl.datasets.buffer.ledger import account
@@ -25,6 +26,8 @@ from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 
 CPU = torch.device("cpu")
+VIEWS = ("shown", "shaken")
+"""What is seen in s where data are corrupted on purpose; with `_after`, in s'."""
 
 
 class Mixture:
@@ -94,12 +97,14 @@ class Mixture:
         self.transitions = select_transitions(table, sources, **rules, ends=ends, sarsa=sarsa, seed=seed)
         self.ledger = account(table, self.transitions, sources, spec, ignored)
         self.largest_reward = float(self.transitions.reward.abs().max())
-        self._prepare()
+        self._prepare(corrupted_actions(table, sources, seed))
+        views = corrupted_views(table, self.transitions.first, self.transitions.after, sources, seed)
+        self._views = {name: view.to(home) for name, view in views.items()}
 
-    def _prepare(self) -> None:
-        """Bring what follows each transition to where batches are put together."""
+    def _prepare(self, action: Tensor) -> None:
+        """Bring actions, and what follows each transition, to where batches are put together."""
         table, transitions = self.table, self.transitions
-        columns = {"action": table.action, "source": table.source, "proprio": table.proprio, "frame": table.frame}
+        columns = {"action": action, "source": table.source, "proprio": table.proprio, "frame": table.frame}
         columns |= {"first": transitions.first, "after": transitions.after, "following": transitions.following}
         columns |= {"reward": transitions.folded, "discount": transitions.discount}
         columns |= {"return_to_go": transitions.return_to_go, "final": transitions.final}
@@ -123,10 +128,13 @@ class Mixture:
         index = (drawn.pin_memory() if self._pin else drawn).to(self._home, non_blocking=True)
         frame, first = self._column("frame", index), self._column("first", index)
         instants = torch.cat([frame, self._column("after", index)])
+        shown, firsts, proprio = instants, first.repeat(2), self._column("proprio", instants)
+        if self._views:
+            shown, moved = (torch.cat([self._views[key][index] for key in (name, f"{name}_after")]) for name in VIEWS)
+            firsts, proprio = self._views["first_of"][shown], proprio + moved
         # one gather for s and s': [2B, k] frames, none of them before the first of its episode
-        windows = torch.maximum(instants[:, None] + self._back, first.repeat(2)[:, None]).flatten()
+        windows = torch.maximum(shown[:, None] + self._back, firsts[:, None]).flatten()
         images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.table.images.items()}
-        proprio = self._column("proprio", instants)
         now, later = slice(None, len(index)), slice(len(index), None)
         return Batch(
             obs=Observation(images={key: both[now] for key, both in images.items()}, proprio=proprio[now]),

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from pixelrl.datasets.corruption import RULE as CORRUPTIONS
+from pixelrl.datasets.corruption import parse_corruptions
 from pixelrl.datasets.rewards import RULE, check_rule
 from pixelrl.runtime.errors import DataError
 
@@ -48,6 +50,7 @@ class Source:
         dones: which steps have `done` set.
         ends: what ends its episodes; None: as the mixture says.
         held_out: the part of its episodes that is never sampled, drawn by the seed, so that it can be measured on.
+        corrupt: what is corrupted on purpose, drawn by the seed; see `corruption.RULE`.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Source:
     dones: Dones = "recorded"
     ends: Ends | None = None
     held_out: float = 0.0
+    corrupt: str = ""
 
     def __post_init__(self) -> None:
         """Raise a `DataError` that names the source, the option, what came, and what would be right."""
@@ -75,6 +79,7 @@ class Source:
             ("reward_scale", np.isfinite(self.reward_scale), "a number"),
             ("reward_shift", np.isfinite(self.reward_shift), "a number"),
             ("dones", self.dones in get_args(Dones), ", ".join(get_args(Dones))),
+            ("corrupt", parse_corruptions(self.corrupt) is not None, CORRUPTIONS),
             ("held_out", 0 <= self.held_out < 1, "at least 0 and below 1"),
             ("ends", self.ends is None or self.ends in get_args(Ends), ", ".join(get_args(Ends))),
         ):
@@ -103,8 +108,8 @@ class Source:
         return tuple(name for name, rule in (("rewards", self.reward), ("dones", self.dones)) if rule == "recorded")
 
     def rule(self) -> dict[str, Any]:
-        """Return everything but the name and the files, as JSON values; `held_out` only where something is."""
-        left = ("name", "files", *(() if self.held_out else ("held_out",)))
+        """Return everything but the name and the files, as JSON values; two rules only where they say something."""
+        left = {"name", "files", *(rule for rule in ("held_out", "corrupt") if not getattr(self, rule))}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left}
 
 

@@ -63,6 +63,8 @@ class Train:
     """which steps of the task have done set: as recorded, or the last one of each episode"""
     held_out: float = 0.0
     """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
+    corrupt: str = ""
+    """corrupt all sources on purpose (RIQL): KIND:RATE joined by +, KIND one of observation, action, reward, dynamics"""
     actions: Literal["unit", "min-max"] = "unit"
     """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     memory: Memory = "auto"
@@ -115,7 +117,8 @@ class Train:
         )
         as_task = {"reward_scale": scale, "reward_shift": shift}
         sources = with_prior(task, self.prior, [parse_source(text, as_task) for text in self.source])
-        return [replace(source, held_out=source.held_out or self.held_out) for source in sources]
+        held_out, corrupt = self.held_out, self.corrupt
+        return [replace(each, held_out=each.held_out or held_out, corrupt=each.corrupt or corrupt) for each in sources]
 
     def load(self, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
         """Read the data as the recipe wants them."""

@@ -1,0 +1,109 @@
+"""Data that are corrupted on purpose: which rows, how, and what stays as it was."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pixelrl.datasets.buffer.load_dataset import load_dataset
+from pixelrl.datasets.buffer.mixture import Mixture
+from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.corruption import Corruption, parse_corruptions
+from pixelrl.learning.batch import Batch
+from pixelrl.runtime.errors import DataError
+from tests.dots import CAMERA, write_dots
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("dots")
+    return write_dots(folder / "task.hdf5", "task", 20), write_dots(folder / "prior.hdf5", "prior", 20)
+
+
+def mixed(files: tuple[Path, Path], corrupt: str = "", *, seed: int = 0, **options: Any) -> Mixture:
+    task, prior = (
+        Source(name=name, files=(path,), corrupt=corrupt if name == "task" else "")
+        for name, path in zip(("task", "prior"), files, strict=True)
+    )
+    return load_dataset([task, prior], **{"batch_size": 64, "seed": seed, "gamma": 0.9, "ends": "goal", **options})
+
+
+def all_rows(mixture: Mixture) -> Batch:
+    return mixture.rows(np.arange(len(mixture.table)))
+
+
+def differs(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return which rows differ, bool `[B]`."""
+    return (one != other).flatten(1).any(1) if one.dim() > 1 else one != other
+
+
+def fields(batch: Batch) -> dict[str, torch.Tensor]:
+    return {
+        "action": batch.action,
+        "reward": batch.reward,
+        "discount": batch.discount,
+        "picture": batch.obs.images[CAMERA],
+        "readings": batch.obs.proprio,
+        "next picture": batch.next_obs.images[CAMERA],
+        "next readings": batch.next_obs.proprio,
+    }
+
+
+STRUCK = {
+    "action": {"action"},
+    "reward": {"reward"},
+    "observation": {"picture", "readings"},
+    "dynamics": {"next picture", "next readings"},
+}
+
+
+@pytest.mark.parametrize("history", [1, 3])
+@pytest.mark.parametrize("kind", STRUCK)
+def test_corruption_strikes_its_part_of_its_source_and_nothing_else(
+    files: tuple[Path, Path], kind: str, history: int
+) -> None:
+    plain = mixed(files, history=history)
+    harmed = mixed(files, f"{kind}:0.5", history=history)
+    task = all_rows(plain).source == 0
+    for name, before in fields(all_rows(plain)).items():
+        changed = differs(before, fields(all_rows(harmed))[name])
+        assert not changed[~task].any(), name
+        if name in STRUCK[kind]:
+            assert 0.25 < changed[task].float().mean() < 0.6, name
+        else:
+            assert not changed.any(), name
+    assert torch.equal(plain.transitions.sampled, harmed.transitions.sampled)
+    assert any(f"corrupted on purpose: {kind}:0.5" in line for line in harmed.ledger.lines())
+
+
+def test_rate_of_zero_leaves_the_data_bit_for_bit(files: tuple[Path, Path]) -> None:
+    plain, harmed = all_rows(mixed(files)), all_rows(mixed(files, "action:0+reward:0+observation:0+dynamics:0"))
+    assert all(torch.equal(one, other) for one, other in zip(plain.tensors, harmed.tensors, strict=True))
+
+
+def test_seed_decides_which_rows_and_how(files: tuple[Path, Path]) -> None:
+    rule = "action:0.4+reward:0.4+observation:0.4"
+    one, again, other = (all_rows(mixed(files, rule, seed=seed)) for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(one.tensors, again.tensors, strict=True))
+    assert not torch.equal(one.action, other.action) and not torch.equal(one.reward, other.reward)
+
+
+def test_corrupted_numbers_stay_where_they_may_be(files: tuple[Path, Path]) -> None:
+    batch = all_rows(mixed(files, "action:1+reward:1"))
+    assert batch.action.abs().max() <= 0.999 and batch.reward.abs().max() <= 1
+    assert batch.reward.unique().numel() > 50  # no longer 0 and 1
+
+
+@pytest.mark.parametrize("text", ["reward", "reward:2", "light:0.1", "reward:0.1+reward:0.2", "reward:x"])
+def test_rule_that_is_none_is_refused(text: str) -> None:
+    assert parse_corruptions(text) is None
+    with pytest.raises(DataError, match=r"corrupt is .*; expected KIND:RATE, joined by \+"):
+        Source(name="task", files=(Path("a"),), corrupt=text)
+
+
+def test_rule_is_read() -> None:
+    assert parse_corruptions("") == ()
+    expected = (Corruption(kind="action", rate=0.3), Corruption(kind="reward", rate=0.0))
+    assert parse_corruptions("action:0.3+reward:0") == expected
