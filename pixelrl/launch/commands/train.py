@@ -64,7 +64,7 @@ class Train:
     held_out: float = 0.0
     """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
     corrupt: str = ""
-    """corrupt all sources on purpose (RIQL): KIND:RATE joined by +, KIND one of observation, action, reward, dynamics"""
+    """harm all sources on purpose (RIQL): KIND:RATE joined by +, KIND one of observation, action, reward, dynamics"""
     actions: Literal["unit", "min-max"] = "unit"
     """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     memory: Memory = "auto"
