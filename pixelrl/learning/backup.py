@@ -33,6 +33,8 @@ class Backup:
     """which, interpolated linearly between critics"""
     subset: int = 2
     """how many"""
+    network: Literal["target", "online"] = "target"
+    """whose Q'(s', a') it is: the slow copy's, or the critics' own, held fixed, for `FunctionalRegularization`"""
     penalty: float = 0.0
     """what |a' - recorded a'|^2 costs, subtracted from Q'(s', a') (ReBRAC, arXiv 2305.09836); for `policy`"""
 

@@ -14,7 +14,7 @@ from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics, Observation
 from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
-from pixelrl.learning.networks import Networks
+from pixelrl.learning.networks import Critic, Networks
 from pixelrl.learning.noise import Noise
 from pixelrl.learning.weights import Weight
 
@@ -166,15 +166,21 @@ class UpdateContext:
 
     @shared
     def next_target_state(self) -> Tensor:
-        """What all actions in s' share in the target critic, `[E, B, H]`, without gradient."""
+        """What all actions in s' share in the critic of the backup, `[E, B, H]`, without gradient."""
         with torch.no_grad():
-            target = self.networks.target
-            return target.embed_state(target.encode(self.next_obs))
+            critic = self.backup_critic
+            online = self.backup.network == "online"
+            return critic.embed_state(self.next_encoding if online else critic.encode(self.next_obs))
+
+    @property
+    def backup_critic(self) -> Critic:
+        """The critics that value s'; see `Backup`."""
+        return self.networks.critic if self.backup.network == "online" else self.networks.target
 
     def next_target_q(self, action: Tensor) -> Tensor:
-        """Return the target critics' Q(s', a), `[E, ...]`, of actions `[N, B, A]` or `[B, A]`, without gradient."""
+        """Return the backup's critics' Q(s', a), `[E, ...]`, of actions `[N, B, A]` or `[B, A]`, without gradient."""
         with torch.no_grad():
-            return self.networks.target.q_values(self.next_target_state, action).value
+            return self.backup_critic.q_values(self.next_target_state, action).value
 
     @shared
     def target_q_data(self) -> Tensor:
@@ -221,7 +227,7 @@ class UpdateContext:
         if self.backup.action in ("returns", "value"):
             return self.td_target.unsqueeze(-1)
         with torch.no_grad():
-            outputs = self.networks.target.q_values(self.next_target_state, self.next_action).outputs
+            outputs = self.backup_critic.q_values(self.next_target_state, self.next_action).outputs
             assert outputs is not None
             following = self.backup.of_critics(outputs.movedim(-1, 1), self.generator) - self.next_penalty  # [M, B]
             return (self.batch.reward + self.batch.discount * following).T

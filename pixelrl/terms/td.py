@@ -37,3 +37,17 @@ class TD(Term):
         loss = context.form.loss(data.outputs, data.value, target).mean(-1).sum()
         mean = target.mean(-1) if target.dim() == 2 else target
         return loss, {"target": target.mean(), "error": (data.value.detach() - mean).abs().mean()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionalRegularization(Term):
+    """Keep Q near what it was, in place of a slow target: sum_e mean_i (Q_e(s_i, a_i) - Q'_e(s_i, a_i))^2.
+
+    With `Backup(network="online")`, `tau` 1 and `target_every` 1000 this is functional regularisation (arXiv
+    2106.02613), and the weight its kappa (1 there): targets are current, and how fast Q may move is a number.
+    """
+
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
+        """Return the squared distance, summed over the ensemble."""
+        distance = context.q_data.value - context.target_q_data
+        return distance.square().mean(-1).sum(), {"distance": distance.detach().abs().mean()}

@@ -8,12 +8,13 @@ import torch
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.critic_forms import Quantile, Scalar
+from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.policies import FlowPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.expectile import Expectile
 from pixelrl.terms.flow import FlowDistillation, FlowMatching
-from pixelrl.terms.td import TD
+from pixelrl.terms.td import TD, FunctionalRegularization
 from tests.tiny import gradients, known, make_networks, moved, seeded, transitions
 
 
@@ -220,3 +221,26 @@ def test_one_step_terms_want_a_one_step_network() -> None:
 
     with pytest.raises(PixelrlError, match="FlowDistillation, which needs --policy flow with"):
         replace(quick_fql(), policy=FlowPolicy(one_step=False))
+
+
+def test_functional_regularisation_by_hand() -> None:
+    # Q 2, y 3, Q' 1, kappa 0.5: 1 + 0.5, and d/dQ = 2 (2 - 3) + 2 * 0.5 (2 - 1) = -1
+    value = torch.tensor([[2.0]], requires_grad=True)
+    data = CriticOutput(value, torch.empty(0))
+    update = known(transitions(size=1), q_data=data, td_target=torch.tensor([3.0]), form=Scalar())
+    vars(update)["target_q_data"] = torch.tensor([[1.0]])
+    loss = TD()(update)[0] + 0.5 * FunctionalRegularization()(update)[0]
+    assert loss.item() == pytest.approx(1.5)
+    assert torch.autograd.grad(loss, value)[0].item() == pytest.approx(-1.0)
+
+
+def test_backup_by_the_critics_themselves_carries_no_gradient() -> None:
+    networks, batch = make_networks(), transitions()
+    with torch.no_grad():
+        for parameter in networks.target.parameters():
+            parameter.mul_(0.5)
+    update = UpdateContext(networks, batch, seeded(), backup=Backup(network="online"))
+    critic = networks.critic
+    value = critic.q_values(critic.embed_state(critic.encode(update.next_obs)), update.next_action).value.amin(0)
+    torch.testing.assert_close(update.td_target, batch.reward + batch.discount * value)
+    assert not update.td_target.requires_grad
