@@ -1,9 +1,11 @@
 """pixelrl: offline reinforcement learning from pixels for robotic manipulation.
 
-What is named here is imported when it is first used: `import pixelrl` imports no torch, and a robot never needs it.
+What is named here is imported when it is first used: `import pixelrl` imports no torch, and a robot never needs it;
+what a simulator or an export needs is in extras (docs/install.md).
 """
 
 # ruff: noqa: F403, F405 (type checkers see the names through the star)
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pixelrl.version import __version__
@@ -64,6 +66,17 @@ __all__ = [
 ]
 
 
+WITH_EXTRAS = {
+    "ExportedPolicy": "pixelrl.export.runtime",
+    "Outcome": "pixelrl.simulation.evaluation.rollout",
+    "evaluate": "pixelrl.simulation.evaluation.rollout",
+    "export_policy": "pixelrl.export.artefact",
+    "make_env": "pixelrl.simulation.envs.make",
+    "named_env_args": "pixelrl.simulation.envs.make",
+}
+"""What needs more than the base installation -> where it is."""
+
+
 def __dir__() -> list[str]:
     """Return the names that there are."""
     return sorted(__all__)
@@ -71,12 +84,14 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for; a robot's policy comes without the rest."""
-    if name == "ExportedPolicy":
-        from pixelrl.export.runtime import ExportedPolicy
-
-        return ExportedPolicy
     if name not in __all__:
         raise AttributeError(f"module 'pixelrl' has no attribute {name!r}")
-    import pixelrl.api
+    from pixelrl.runtime.errors import PixelrlError
+    from pixelrl.runtime.extras import missing_extra
 
-    return getattr(pixelrl.api, name)
+    try:
+        return getattr(import_module(WITH_EXTRAS.get(name, "pixelrl.api")), name)
+    except ModuleNotFoundError as error:
+        if extra := missing_extra(error):
+            raise PixelrlError(f"pixelrl.{name}: {extra}") from error
+        raise

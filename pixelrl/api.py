@@ -1,4 +1,6 @@
-"""All that `pixelrl` exports, imported: what a user of the library needs. It takes torch, and starts no simulator."""
+"""All that `pixelrl` exports, imported: what a user of the library needs. It takes torch, and no extra."""
+
+from typing import TYPE_CHECKING
 
 from pixelrl.datasets.buffer.load_dataset import load_dataset as load_dataset
 from pixelrl.datasets.buffer.sources import Source as Source
@@ -11,10 +13,8 @@ from pixelrl.encoders.conv import SmallCNN as SmallCNN
 from pixelrl.encoders.impala import ImpalaCNN as ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18 as ResNet18
 from pixelrl.encoders.resnet import RobomimicResNet18 as RobomimicResNet18
-from pixelrl.export.artefact import export_policy as export_policy
 from pixelrl.export.loaded_policy import LoadedPolicy as LoadedPolicy
 from pixelrl.export.loaded_policy import load_policy as load_policy
-from pixelrl.export.runtime import ExportedPolicy as ExportedPolicy
 from pixelrl.launch.commands.train import Train as Train
 from pixelrl.launch.recipes import bc as bc
 from pixelrl.launch.recipes import cog as cog
@@ -35,10 +35,6 @@ from pixelrl.learning.recipe import Recipe as Recipe
 from pixelrl.learning.weights import AtMost as AtMost
 from pixelrl.runtime.actions import ActionDim as ActionDim
 from pixelrl.runtime.errors import PixelrlError as PixelrlError
-from pixelrl.simulation.envs.make import make_env as make_env
-from pixelrl.simulation.envs.make import named_env_args as named_env_args
-from pixelrl.simulation.evaluation.rollout import Outcome as Outcome
-from pixelrl.simulation.evaluation.rollout import evaluate as evaluate
 from pixelrl.terms.awr import AdvantageWeighted as AdvantageWeighted
 from pixelrl.terms.bc import BC as BC
 from pixelrl.terms.cql import CQL as CQL
@@ -48,3 +44,11 @@ from pixelrl.terms.penalties import RankPenalty as RankPenalty
 from pixelrl.terms.sac import Entropy as Entropy
 from pixelrl.terms.sac import MaximizeQ as MaximizeQ
 from pixelrl.terms.td import TD as TD
+
+if TYPE_CHECKING:  # these need extras: `pixelrl.__getattr__` imports them one by one
+    from pixelrl.export.artefact import export_policy as export_policy
+    from pixelrl.export.runtime import ExportedPolicy as ExportedPolicy
+    from pixelrl.simulation.envs.make import make_env as make_env
+    from pixelrl.simulation.envs.make import named_env_args as named_env_args
+    from pixelrl.simulation.evaluation.rollout import Outcome as Outcome
+    from pixelrl.simulation.evaluation.rollout import evaluate as evaluate

@@ -23,6 +23,7 @@ from pixelrl.launch.commands.study import StudyCommand
 from pixelrl.launch.commands.sweep import Sweep
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.extras import missing_extra
 
 
 def train(recipe: Positional[str], /) -> None:
@@ -76,6 +77,8 @@ def explain(error: Exception) -> str:
     """Return one line about what went wrong; of an unexpected error, how to learn more."""
     if isinstance(error, PixelrlError):
         return str(error)
+    if extra := missing_extra(error):
+        return extra
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the system'}: {error.strerror}"
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)"

@@ -25,7 +25,7 @@ class WorkerOptions:
     workers: int | None = None
     """simulator processes; default: one a core. One that dies or hangs is replaced, its episode begun anew"""
     engine: Literal["local", "ray"] = "local"
-    """ray: on a Ray cluster, by default on all of its CPUs; takes pip install '.[ray]' on every node"""
+    """ray: on a Ray cluster, by default on all of its CPUs; takes pip install 'pixelrl[ray]' on every node"""
     ray_address: str = "auto"
     """HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine"""
 

@@ -277,12 +277,10 @@ def submit_array(waiting: Sequence[StudyRun], place: Workplace, parameters: Mapp
             them on this machine.
 
     Raises:
-        PixelrlError: submitit is not installed, or knows no such parameter.
+        PixelrlError: submitit knows no such parameter.
     """
-    try:
-        import submitit
-    except ImportError as error:
-        raise PixelrlError("--slurm takes submitit; install it with pip install '.[slurm]'") from error
+    import submitit
+
     options = dict(parameters)
     try:
         executor = submitit.AutoExecutor(place.out / "slurm", cluster=options.pop("cluster", "slurm"))

@@ -5,7 +5,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
     Raises:
         ValueError: there are no frames, or they are not all uint8 `[H, W, 3]` of one size.
     """
+    import av
+
     first = _checked(frames)[0]
     height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:

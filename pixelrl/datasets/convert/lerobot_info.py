@@ -12,6 +12,7 @@ from typing import Any
 from pixelrl.datasets.convert.pictures import MODES
 from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError, PixelrlError
+from pixelrl.runtime.extras import missing_extra
 
 VERSION = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -57,8 +58,8 @@ def arrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        why = str(error).splitlines()[0]
-        raise PixelrlError(f"LeRobot's format needs pyarrow ({why}): pip install 'pixelrl[lerobot]'") from error
+        why = missing_extra(error) or f"pyarrow cannot be imported ({str(error).splitlines()[0]})"
+        raise PixelrlError(f"LeRobot's format: {why}") from error
     return pyarrow, pyarrow.parquet
 
 

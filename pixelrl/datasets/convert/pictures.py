@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -62,6 +61,8 @@ def decode_picture(data: bytes, shape: tuple[int, ...], place: str) -> NDArray[n
 
 def encode_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
     """Write frames, uint8 `[N, H, W, 3]` with even sides, as H.264; every second frame is one to jump to."""
+    import av
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         rate = Fraction(fps).limit_denominator(1000)
@@ -78,6 +79,8 @@ def decode_video(path: Path, times: NDArray[np.float64], shape: tuple[int, ...],
     Raises:
         DataError: no video, a damaged one, another size, or no frame within half a period of a time.
     """
+    import av
+
     missing = np.ones(len(times), bool)
     try:
         with av.open(str(path)) as container:

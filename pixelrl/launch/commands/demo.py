@@ -20,6 +20,7 @@ from pixelrl.launch.options import worker_count
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.extras import require_extras
 from pixelrl.runtime.files import exclusive_directory, write_json
 from pixelrl.runtime.seeding import derive
 from pixelrl.version import __version__
@@ -82,6 +83,7 @@ class Demo:
         Raises:
             PixelrlError: no such task or recipe, or `out` holds a demo of another seed, size, recipe or version.
         """
+        require_extras("sim", "export")
         size = check(self)
         stages = Stages(options=self, size=size, workers=worker_count(self.workers), console=plain_console())
         with exclusive_directory(self.out):

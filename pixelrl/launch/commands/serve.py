@@ -48,13 +48,10 @@ class Serve:
             PixelrlError: no such policy, or options that would leave it open to everybody.
         """
         from pixelrl.export.runtime import ExportedPolicy
+        from pixelrl.serving.access import read_token, tls
+        from pixelrl.serving.metrics import Log
+        from pixelrl.serving.server import Limits, PolicyServer
 
-        try:
-            from pixelrl.serving.access import read_token, tls
-            from pixelrl.serving.metrics import Log
-            from pixelrl.serving.server import Limits, PolicyServer
-        except ModuleNotFoundError as error:
-            raise PixelrlError(f"serve needs {error.name}: pip install 'pixelrl[serve]'") from error
         if self.connections < 1 or not self.idle > 0 or not 0 <= self.port < 2**16:
             raise PixelrlError("--connections is at least 1, --idle above 0, --port from 0 to 65535")
         log = Log()

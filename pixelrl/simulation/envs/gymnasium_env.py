@@ -12,6 +12,7 @@ from PIL import Image
 
 from pixelrl.runtime.actions import ActionDim, to_units
 from pixelrl.runtime.errors import SimulationError
+from pixelrl.runtime.extras import missing_extra
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.opengl import before_drawing
 from pixelrl.simulation.envs.user_modules import import_allowed
@@ -190,7 +191,7 @@ def _reason(error: Exception) -> str:
     """Return one line on why an environment could not be made, and what would help."""
     text = " ".join(str(error).split())[:300]
     if isinstance(error, ModuleNotFoundError):
-        return f"{text}; install the package that has it"
+        return missing_extra(error) or f"{text}; install the package that has it"
     if isinstance(error, gymnasium.error.UnregisteredEnv):
         return f"{text} Name the package that registers it: gym:PACKAGE:ID"
     if any(word in text.lower() for word in SCREENLESS):

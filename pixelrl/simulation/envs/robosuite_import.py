@@ -7,6 +7,7 @@ from typing import Any
 
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
+from pixelrl.runtime.extras import missing_extra
 from pixelrl.simulation.envs.opengl import cannot_draw
 from pixelrl.simulation.envs.user_modules import import_allowed
 
@@ -51,6 +52,8 @@ def task_class(name: str, allow_import: Collection[str] = ()) -> Any:
 
 def cannot_import(error: Exception) -> SimulationError:
     """Return the error that tells a user what keeps robosuite from being imported."""
+    if extra := missing_extra(error):
+        return SimulationError(extra)
     text = f"{type(error).__name__}: {error}"
     if "cannot cache function" in text:  # numba's words
         advice = "numba can write its cache neither beside robosuite nor in HOME: set NUMBA_CACHE_DIR to another folder"

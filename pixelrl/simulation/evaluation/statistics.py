@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,9 @@ from scipy.special import betaln
 from scipy.stats import binomtest, trim_mean
 
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.evaluation.rollout import Outcome
+
+if TYPE_CHECKING:
+    from pixelrl.simulation.evaluation.rollout import Outcome
 
 Verdict = Literal["better", "worse", "undetermined"]
 RESAMPLES = 10_000
@@ -124,7 +126,7 @@ def percentiles(samples: NDArray[np.float64], confidence: float = 0.95) -> tuple
     return float(low), float(high)
 
 
-def summarise(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def summarise(outcomes: Iterable["Outcome"]) -> dict[str, Any]:
     """Return the success rate with its 95 % interval, means, and every episode by index, ready for JSON.
 
     Raises:

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pixelrl.runtime.errors import PixelrlError, SimulationError
+from pixelrl.runtime.extras import missing_extra
 from pixelrl.simulation.envs.opengl import draw_on
 from pixelrl.simulation.workers.jobs import Heartbeat
 from pixelrl.version import __version__
@@ -40,7 +41,7 @@ class Failure:
     def of(cls, error: Exception) -> "Failure":
         """Describe an exception."""
         kind = "" if isinstance(error, PixelrlError) else f"{type(error).__name__}: "
-        return cls(f"{kind}{error}", traceback.format_exc())
+        return cls(missing_extra(error) or f"{kind}{error}", traceback.format_exc())
 
     def error(self, where: str) -> SimulationError:
         """Return an error that names the job; the worker's traceback is a note on it."""

@@ -50,7 +50,7 @@ def connect(address: str, workers: int | None, describe: Callable[[], Facts]) ->
     try:
         ray = _ray()
     except ImportError as error:
-        raise SimulationError("the engine ray needs Ray: pip install '.[ray]' here and on every node") from error
+        raise SimulationError("the engine ray needs Ray: pip install 'pixelrl[ray]' here and on every node") from error
     try:
         if address != AUTO:
             _check_listening(address)

@@ -504,7 +504,9 @@ def test_what_lerobot_cannot_hold_is_counted(tmp_path: Path) -> None:
 
 def test_without_pyarrow_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(PixelrlError, match=r"LeRobot's format needs pyarrow .*: pip install 'pixelrl\[lerobot\]'"):
+    with pytest.raises(
+        PixelrlError, match=r"LeRobot's format: this needs pyarrow, .*: pip install 'pixelrl\[lerobot\]'"
+    ):
         read(root)
 
 

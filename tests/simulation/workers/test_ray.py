@@ -27,7 +27,9 @@ from pixelrl.simulation.workers.ray import RayPool
 from tests.simulation.evaluation.test_rollout import Crash, Fail, Walk, play
 
 QUIET = Console(quiet=True)
-needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is missing: pip install '.[ray]'")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is missing: pip install 'pixelrl[ray]'"
+)
 
 PATIENCE = 180
 """Longer than any of these tests takes, with all that Ray starts for it. [s]"""
@@ -208,7 +210,7 @@ def test_cluster_that_cannot_be_joined_is_named(cluster: RayPool) -> None:
 
 def test_error_without_ray_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SimulationError, match=r"pip install '\.\[ray\]'"), WorkerOptions(engine="ray").pool(QUIET):
+    with pytest.raises(SimulationError, match=r"pip install 'pixelrl\[ray\]'"), WorkerOptions(engine="ray").pool(QUIET):
         pass
     with WorkerOptions(workers=2).pool(QUIET) as here:
         assert here == WorkerPool(2) and nodes_of(here) == {}
