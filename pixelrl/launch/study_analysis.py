@@ -49,6 +49,7 @@ def analyse(study: Study, records: Records) -> dict[str, Any]:
         "done": len(records),
         "arms": arms,
         "comparisons": comparisons,
+        "pooled_sd": pooled_sd(comparisons),
         "claims": claims,
         "failed": failed,
         "mechanism": mechanism(study, records),
@@ -118,6 +119,12 @@ def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[st
     if not asked.confirmatory:
         found["p"] = None
     return found
+
+
+def pooled_sd(comparisons: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the SD of paired differences over the confirmatory comparisons, which tells of no direction."""
+    known = [each["sd"] for each in comparisons if each["confirmatory"] and each["sd"] is not None]
+    return float(np.sqrt(np.square(known).mean())) if known else None
 
 
 def judge(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:

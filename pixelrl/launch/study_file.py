@@ -3,8 +3,6 @@
 See docs/study.md for every key.
 """
 
-import contextlib
-import io
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -279,7 +277,7 @@ def read_claims(top: TomlTable, names: set[str]) -> tuple[Claim, ...]:
 def check_options(path: Path, study: Study, arm: Arm) -> None:
     """Raise a `PixelrlError` unless an arm's recipe and options can be, and train long enough."""
     from pixelrl.launch.recipes import RECIPES
-    from pixelrl.launch.train_options import parse
+    from pixelrl.launch.train_options import parse_or_refuse
 
     where = f"{path}: arms.{arm.name}"
     if arm.recipe not in RECIPES:
@@ -287,13 +285,11 @@ def check_options(path: Path, study: Study, arm: Arm) -> None:
     for word in arm.train:
         if word.startswith("--") and word[2:].replace("_", "-") in OURS:
             raise PixelrlError(f"{where}.train: {word[2:]} is set by the study itself; leave it away")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            options = parse(arm.recipe, ["--task", "x", "--out", "x", *arm.train])
-    except SystemExit as error:
-        letters = " ".join(said.getvalue().translate({ord(each): " " for each in "╭╮╰╯│─"}).split())
-        raise PixelrlError(f"{where}.train: {letters[:300]}") from error
+    options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *arm.train], f"{where}.train")
+    if study.held_out and not options.held_out:
+        raise PixelrlError(
+            f"{path}: probe.held_out is true, and arms.{arm.name} holds nothing out; expected train.held-out"
+        )
     if options.recipe.steps < study.steps[-1]:
         raise PixelrlError(
             f"{where}.train: steps is {options.recipe.steps}; expected at least evaluate.steps' {study.steps[-1]}"

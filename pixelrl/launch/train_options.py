@@ -1,5 +1,7 @@
 """From the words behind `pixelrl train` to what they ask for: a training, several side by side, or a profile."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +76,21 @@ def parse(name: str, words: list[str]) -> TrainOptions:
         registry=recipe_registry(),
         console_outputs=speaking(),
     )
+
+
+def parse_or_refuse(name: str, words: list[str], where: str) -> TrainOptions:
+    """Return what `parse` returns.
+
+    Raises:
+        PixelrlError: in one line, where the options stand and what is wrong with them.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return parse(name, words)
+    except SystemExit as error:
+        plain = said.getvalue().translate({ord(each): " " for each in "╭╮╰╯│─"})
+        raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error
 
 
 def train_seeds(name: str, words: Sequence[str], options: TrainOptions) -> None:

@@ -126,6 +126,9 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
     assert result["arms"]["small"]["outcomes"] == {3: 0.0}
     code, said = pixelrl("study", tiny, "--out", tiny.parent / "out", "--records", place.records, "--report-only")
     assert code == 0 and "critic/td is nan; counts as 0" in said, said
+    words = ("--out", tiny.parent / "blind", "--records", place.records, "--report-only", "--blind")
+    code, said = pixelrl("study", tiny, *words)
+    assert code == 0 and "SD of paired differences, pooled: unknown" in said and "small" not in said, said
 
     def fill_disk(*words: Any) -> Any:
         raise OSError(28, "No space left on device", "disk")
@@ -147,6 +150,7 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("[data]", "[collect]", r"collect\.environment is missing"),
         ("batch-size = 16", "batch-sise = 16", r"arms\.large\.train: .*batch-sise"),
         ("batch-size = 16", "seed = 16", r"arms\.large\.train: seed is set by the study itself"),
+        ("rows = 8", "held_out = true", r"probe\.held_out is true, and arms\.small has no train\.held-out"),
         ("steps = 8", "steps = 6", r"arms\.small\.train: steps is 6; expected at least evaluate\.steps' 8"),
         ("quick_bc", "quik_bc", r"arms\.small: there is no recipe 'quik_bc', but: "),
         (
@@ -249,6 +253,9 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     assert result["mechanism"]["features/dot"]["within"] is not None
     last = {key: value for key, value in found.items() if key != (6, "c")}
     assert analyse(study, last)["claims"] == []  # the plan is not done
+    # the SDs of a - b and of c - a: three replicates of seven differ by 0.05
+    spread = 0.05 * (3 * 4 / (7 * 6)) ** 0.5
+    assert result["pooled_sd"] == pytest.approx((spread**2 / 2) ** 0.5)
     few = analyse(study, {key: value for key, value in found.items() if key[0] < 5})
     assert few["comparisons"][0]["words"] == ["too few"] and not few["claims"]
 

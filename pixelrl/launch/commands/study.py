@@ -43,6 +43,9 @@ class StudyCommand:
     """keep collected data when all arms of a replicate are done"""
     report_only: bool = False
     """make no run; make tables, figures and page from the records that are there"""
+    blind: bool = False
+    """print how much paired differences vary, for choosing the number of replicates, and nothing about their direction;
+    write no tables, figures and page"""
     run: Annotated[tuple[int, str] | None, arg(metavar="REPLICATE ARM")] = None
     """make this one run alone, in this process"""
     slurm: tuple[str, ...] = ()
@@ -96,14 +99,14 @@ class StudyCommand:
                     elif waiting:
                         run_trainings(waiting, workers=jobs, console=console, stop_at_failure=False)
             finally:  # what is done is worth a look, whatever happened to the rest
-                report(place, provenance, console)
+                report(place, provenance, console, blind=self.blind)
 
     def _chosen(self, replicate: int, arm: "Arm") -> bool:
         """Tell whether `--arms` and `--replicates` ask for a run; without them all are."""
         return (not self.arms or arm.name in self.arms) and (not self.replicates or replicate in self.replicates)
 
 
-def report(place: "Workplace", provenance: Provenance, console: "Console") -> None:
+def report(place: "Workplace", provenance: Provenance, console: "Console", *, blind: bool) -> None:
     """Write `study.json`, figures and `study.html` from the records, and print the tables."""
     from pixelrl.launch.reports.study_page import print_study, write_study
     from pixelrl.launch.study_analysis import analyse
@@ -113,6 +116,10 @@ def report(place: "Workplace", provenance: Provenance, console: "Console") -> No
         console.print(f"{place.records}: no record of this study")
         return
     result = analyse(place.study, records)
+    if blind:
+        spread = "unknown" if result["pooled_sd"] is None else f"{100 * result['pooled_sd']:.0f} points"
+        console.print(f"{len(records)} of {result['planned']} runs; SD of paired differences, pooled: {spread}")
+        return
     write_json(place.out / "study.json", result | provenance.record())
     write_study(place.out, result, place.study.text, provenance.record())
     print_study(result, console)
