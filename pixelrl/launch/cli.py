@@ -17,6 +17,7 @@ from pixelrl.launch.commands.export import Export
 from pixelrl.launch.commands.inspect import Inspect
 from pixelrl.launch.commands.probe import Probe
 from pixelrl.launch.commands.render import Render
+from pixelrl.launch.commands.report import Report
 from pixelrl.launch.commands.serve import Serve
 from pixelrl.launch.commands.starts import Starts
 from pixelrl.launch.commands.study import StudyCommand
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "sweep": Sweep,
     "compare": Compare,
+    "report": Report,
     "probe": Probe,
     "study": StudyCommand,
     "export": Export,

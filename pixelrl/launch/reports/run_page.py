@@ -1,0 +1,189 @@
+"""Trainings as one HTML page: curves with what they mean, data, evaluations, command and machine."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pixelrl.launch.reports.pages import write_page
+from pixelrl.launch.reports.run_curves import Curve, colour_of, draw_curves, legend, over_runs
+from pixelrl.runtime.errors import PixelrlError
+
+MEANING = {
+    "q/data": "Q of recorded actions: what the critic thinks of the data. Bounded by the returns, if all is well.",
+    "q/policy_minus_data": "Q of the policy's actions minus Q of recorded ones: far above 0, it dreams of unseen ones.",
+    "q/td_error": "Distance of Q from its target. Rising late: the critic is losing what it knew.",
+    "q/cql_gap": "Soft maximum of Q over actions minus Q of the data: how conservative the critic is.",
+    "q/random": "Q of random actions. Near Q of the data: the critic hardly looks at actions.",
+    "features/dot": "phi(s, a) . phi(s', a'), DR3's penalty. Rising for ever: features of consecutive steps align.",
+    "features/cosine": "The same without the length of features: 1 means one direction for both.",
+    "features/norm": "|phi|, the length of features; it trades against the last layer's weights.",
+    "features/last_layer": "The norm of the weights that multiply phi.",
+    "features/srank": "Effective rank of the features of a batch: falling, they use fewer directions.",
+    "features/dead": "Share of units that are 0 for the whole batch.",
+    "time/data_wait": "Share of the time in which the learner waited for its batches.",
+}
+"""What a figure says, for who reads it for the first time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedRun:
+    """One training as it lies on the disk.
+
+    Attributes:
+        path: of its directory.
+        config: `config.json`.
+        curves: figure -> step -> value, of `metrics.csv`.
+        successes: step -> share of successes, of its evaluations.
+        evaluations: what each evaluation says in one line.
+        training: `training.json`; empty while it runs.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    curves: Mapping[str, Mapping[int, float]]
+    successes: Mapping[int, float]
+    evaluations: tuple[str, ...]
+    training: Mapping[str, Any]
+
+
+def read_run(path: Path) -> LoggedRun:
+    """Read what a training has logged, also while it runs.
+
+    Raises:
+        PixelrlError: it is no run, or its files are damaged.
+    """
+    if not (path / "config.json").is_file():
+        raise PixelrlError(f"{path}: not a training run: it has no config.json")
+    try:
+        config = json.loads((path / "config.json").read_text())
+        curves = read_curves(path / "metrics.csv")
+        training = json.loads((path / "training.json").read_text()) if (path / "training.json").is_file() else {}
+        found = [json.loads(file.read_text()) for file in sorted(path.glob("**/evaluation.json"))]
+        successes = {int(each["policy"].get("step") or 0): float(each["success_rate"]) for each in found}
+        lines = tuple(evaluation_line(each) for each in found)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PixelrlError(f"{path}: its record is damaged ({error!r})") from error
+    return LoggedRun(path=path, config=config, curves=curves, successes=successes, evaluations=lines, training=training)
+
+
+def read_curves(path: Path) -> dict[str, dict[int, float]]:
+    """Return figure -> step -> value of a `metrics.csv`, nothing if there is none yet."""
+    curves: dict[str, dict[int, float]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                for name, text in row.items():
+                    if name not in ("step", "seconds") and text:
+                        curves.setdefault(name, {})[int(row["step"])] = float(text)
+    return curves
+
+
+def evaluation_line(result: Mapping[str, Any]) -> str:
+    """Return an evaluation in one line."""
+    low, high = result["success_interval_95"]
+    where = f"step {result['policy'].get('step')}: " if result["policy"].get("step") else ""
+    share = f"{result['successes']} of {result['episodes']} succeed"
+    return f"{where}{share}, 95 % interval {low:.0%} to {high:.0%}"
+
+
+def write_run_page(path: Path, methods: Mapping[str, Sequence[LoggedRun]], record: Mapping[str, Any]) -> None:
+    """Write the page, atomically.
+
+    Args:
+        path: of the page.
+        methods: name -> runs that differ in their seeds.
+        record: where the page comes from; see `Provenance`.
+    """
+    names = list(methods)
+    title = f"Training of {names[0]}" if len(names) == 1 else f"{len(names)} methods"
+    groups = [(head, figures) for head, wanted in groups_of(methods) if (figures := draw_group(methods, wanted))]
+    runs = [(name, run) for name, runs in methods.items() for run in runs]
+    write_page(
+        path,
+        "run.html.j2",
+        title=title,
+        names=names,
+        legend=legend(names),
+        groups=groups,
+        success=draw_success(methods),
+        evaluations=[(name, run.path.name, line) for name, run in runs for line in run.evaluations],
+        data=[
+            (name, run.path.name, source, str(len(files)), rule_of(run, source))
+            for name, run in runs
+            for source, files in run.config.get("data", {}).items()
+        ],
+        trainings=[
+            (name, run.path.name, str(run.training.get("steps", "running")), " ".join(run.training.get("command", [])))
+            for name, run in runs
+        ],
+        differences=differences(methods),
+        record=record,
+    )
+
+
+def groups_of(methods: Mapping[str, Sequence[LoggedRun]]) -> list[tuple[str, list[str]]]:
+    """Return the headings of figures, and the figures under each."""
+    every = list(dict.fromkeys(name for runs in methods.values() for run in runs for name in run.curves))
+    plain = [name for name in every if "@" not in name]
+    known = [name for name in MEANING if name in plain]
+    sources = [name for name in every if "@" in name and name.split("@")[0] in ("q/data", "q/td_error", "features/dot")]
+    terms = [name for name in plain if name.split("/")[0] in ("critic", "value", "actor")]
+    rest = [name for name in plain if name not in (*known, *terms)]
+    heads = ("What the critic thinks", "By source of the data", "Terms of the losses", "More")
+    return list(zip(heads, (known, sources, terms, rest), strict=True))
+
+
+def draw_group(methods: Mapping[str, Sequence[LoggedRun]], wanted: Sequence[str]) -> list[tuple[str, Any, str]]:
+    """Return each figure's name, drawing and meaning, where some run has it."""
+    figures = []
+    for name in wanted:
+        curves = [
+            curve
+            for place, runs in enumerate(methods.values())
+            if (curve := over_runs([run.curves.get(name, {}) for run in runs], colour_of(place))) is not None
+        ]
+        if curves:
+            figures.append((name, draw_curves(curves), MEANING.get(name, "")))
+    return figures
+
+
+def draw_success(methods: Mapping[str, Sequence[LoggedRun]]) -> Any:
+    """Return the drawing of successes against steps, None where no run was evaluated."""
+    curves: list[Curve] = [
+        curve
+        for place, runs in enumerate(methods.values())
+        if (curve := over_runs([run.successes for run in runs], colour_of(place))) is not None
+    ]
+    return draw_curves(curves) if curves else None
+
+
+def rule_of(run: LoggedRun, source: str) -> str:
+    """Return what is said of a source of a run."""
+    rules = run.config.get("sources", {}).get(source, {})
+    return ", ".join(f"{key} {value}" for key, value in rules.items() if value not in (None, ""))
+
+
+def differences(methods: Mapping[str, Sequence[LoggedRun]]) -> list[tuple[str, ...]]:
+    """Return the recipe's options in which the first runs of methods differ: option, and each method's value."""
+    recipes = [flat(runs[0].config.get("recipe", {})) for runs in methods.values()]
+    keys = list(dict.fromkeys(key for recipe in recipes for key in recipe if key != "seed"))
+    rows = [(key, *(recipe.get(key, "-") for recipe in recipes)) for key in keys]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def flat(value: Any, name: str = "") -> dict[str, str]:
+    """Return the leaves of nested JSON values by their paths; terms of a loss under their classes."""
+    if isinstance(value, dict):
+        parts = [flat(item, f"{name}.{key}" if name else key) for key, item in value.items() if key != "is"]
+        leaves = {key: text for part in parts for key, text in part.items()}
+        return ({name: str(value["is"])} if "is" in value and name else {}) | leaves
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "is" in item for item in value):
+        parts = [flat(item, f"{name}.{item['is'].lower()}") for item in value]
+        return {key: text for part in parts for key, text in part.items()}
+    if isinstance(value, float) and math.isfinite(value):
+        return {name: f"{value:g}"}
+    return {name: json.dumps(value)}
