@@ -287,9 +287,7 @@ def check_options(path: Path, study: Study, arm: Arm) -> None:
             raise PixelrlError(f"{where}.train: {word[2:]} is set by the study itself; leave it away")
     options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *arm.train], f"{where}.train")
     if study.held_out and not options.held_out:
-        raise PixelrlError(
-            f"{path}: probe.held_out is true, and arms.{arm.name} holds nothing out; expected train.held-out"
-        )
+        raise PixelrlError(f"{path}: probe.held_out is true, and arms.{arm.name} has no train.held-out")
     if options.recipe.steps < study.steps[-1]:
         raise PixelrlError(
             f"{where}.train: steps is {options.recipe.steps}; expected at least evaluate.steps' {study.steps[-1]}"
