@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.study_analysis import analyse
 from pixelrl.launch.study_file import Study, read_study
-from pixelrl.launch.study_runs import Workplace, make_run
+from pixelrl.launch.study_runs import StudyRun, Workplace, make_run, waiting_runs
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
@@ -110,8 +112,6 @@ def test_killed_study_goes_on_and_ends_with_the_same_table(tiny: Path, pixelrl: 
 
 
 def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch, pixelrl: Pixelrl) -> None:
-    from rich.console import Console
-
     from pixelrl.launch import study_runs
 
     def diverge(*words: Any) -> Any:
@@ -274,3 +274,25 @@ def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:
     assert code == 0 and "1 runs submitted" in said, said
     code, said = pixelrl("study", tiny, "--out", out, "--slurm", "cluster=local", "no_such=5")
     assert code == 1 and "--slurm: " in said and "no_such" in said, said
+
+
+def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY)
+    study = read_study(file)
+    place = Workplace(study=study, file=file, out=tmp_path / "out", records=tmp_path / "records")
+    one, two = waiting_runs(place, study.runs(), keep_data=False, console=Console(quiet=True))
+    one.log.parent.mkdir(parents=True)
+    one.log.write_text("something\npixelrl: data.hdf5: no such\nfile\n")
+    place.data(3).mkdir(parents=True)
+
+    def ended(run: StudyRun, code: int) -> str | None:
+        return run.failure(SimpleNamespace(returncode=code))  # type: ignore[arg-type]
+
+    assert ended(one, 1) == "data.hdf5: no such file"
+    assert "was stopped" in (ended(one, -signal.SIGKILL) or "") and not place.records.exists()
+    assert ended(one, -signal.SIGSEGV) is None
+    assert place.read_records()[3, one.arm.name]["failed"] == "crashed: SIGSEGV"
+    assert place.data(3).exists()  # the other arm needs it
+    assert ended(two, -signal.SIGABRT) is None and not place.data(3).exists()
+    assert waiting_runs(place, study.runs(), keep_data=False, console=Console(quiet=True)) == []
