@@ -19,6 +19,8 @@ EXTRAS = {
     "slurm": ["submitit>=1.5,<2"],
     "serve": ["mcap>=1.1", "msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
 }
+# The tests have stand-ins for these.
+TRACKERS = {"wandb": ["wandb>=0.18"], "mlflow": ["mlflow>=2.16"], "trackio": ["trackio>=0.27"]}
 # What the tests and benchmarks compare with; with pip it compiles a package in C++.
 ROBOMIMIC = ["robomimic==0.3.0", "six>=1.16"]
 TEST = [
@@ -65,5 +67,5 @@ setup(
         "torch>=2.11",
         "tyro>=0.9.20",
     ],
-    extras_require=EXTRAS | {"robomimic": ROBOMIMIC, "all": ALL, "test": [*ALL, *TEST]},
+    extras_require=EXTRAS | TRACKERS | {"robomimic": ROBOMIMIC, "all": ALL, "test": [*ALL, *TEST]},
 )

@@ -1,13 +1,16 @@
 """Where figures go: a CSV and TensorBoard, both continued when a run is resumed."""
 
 import csv
+import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pixelrl.runtime.files import atomic_path, naming
 from pixelrl.training.loop import Report
+from pixelrl.training.trackers import Tracker, TrackerName, open_tracker
 
 
 class CSVLog:
@@ -81,16 +84,19 @@ class TensorBoardLog:
 
 
 class Log:
-    """Write reports to `metrics.csv` and to `tensorboard/` in a run's directory."""
+    """Write reports to `metrics.csv` and to `tensorboard/` in a run's directory, and to the trackers that are asked."""
 
-    def __init__(self, directory: Path, step: int) -> None:
+    def __init__(self, directory: Path, step: int, trackers: Sequence[TrackerName] = ()) -> None:
         self.csv = CSVLog(directory / "metrics.csv", step)
         self.board = TensorBoardLog(directory / "tensorboard", step)
+        config = json.loads((directory / "config.json").read_text()) if trackers else {}
+        self.trackers: list[Tracker] = [self.board, *(open_tracker(name, directory, config) for name in trackers)]
 
     def write(self, report: Report) -> None:
         """Write one report."""
         self.csv.write(report)
-        self.board.write(report)
+        for tracker in self.trackers:
+            tracker.write(report)
 
     def __enter__(self) -> "Log":
         """Return the log itself."""
@@ -98,7 +104,8 @@ class Log:
 
     def __exit__(self, *error: object) -> None:
         """Close the files."""
-        self.board.close()
+        for tracker in self.trackers:
+            tracker.close()
 
 
 def read_metrics(directory: Path) -> list[dict[str, str]]:

@@ -36,6 +36,7 @@ from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import Log
 from pixelrl.training.resume import find_previous_run, resume_run
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device
+from pixelrl.training.trackers import TrackerName, check_trackers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ class Train:
     whole step as a CUDA graph, for one rank"""
     log_every: int = 100
     """steps between reports"""
+    track: tuple[TrackerName, ...] = ()
+    """trackers beside metrics.csv and TensorBoard; each takes pip install 'pixelrl[NAME]'"""
     checkpoint_every: int = 1_000
     """steps between checkpoints"""
     snapshot_every: int = 0
@@ -144,6 +147,7 @@ def train(options: Train, device: torch.device, distributed: Distributed, consol
     loaders = int(device.type == "cuda") if options.loader_threads is None else options.loader_threads
     if options.log_every < 1 or options.checkpoint_every < 1 or loaders < 0:
         raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
+    check_trackers(options.track)
     with ExitStack() as stack:
         distributed.run_on_all_ranks(
             lambda: stack.enter_context(exclusive_directory(out)) if distributed.is_main else None
@@ -203,7 +207,7 @@ def take_steps(
     saved = learner.step
     with (
         checkpoint.naming_last_good(path),
-        Log(out, saved) if distributed.is_main else nullcontext() as log,
+        Log(out, saved, options.track) if distributed.is_main else nullcontext() as log,
         progress_bar(console) as bar,
         deferred_interrupt() as interrupted,
         outliving(learner, path, seconds),
