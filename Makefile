@@ -9,7 +9,7 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint bench setup clean help
+.PHONY: demo test lint docs bench setup clean help
 
 demo: setup ## set up, then run `pixelrl demo $(ARGS)`: data, training, rollouts and export in miniature
 	@.venv/bin/pixelrl demo $(ARGS)
@@ -22,6 +22,10 @@ lint: setup ## ruff, mypy --strict, and the direction of imports
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest tests/test_imports.py
+
+docs: setup ## build the documentation, without a network too: build/docs/index.html
+	@.venv/bin/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs $(ARGS)
+	@echo build/docs/index.html
 
 bench: setup ## time the learner against its bare arithmetic: `python -m benchmarks.learner $(ARGS)`
 	@.venv/bin/python -m benchmarks.learner $(ARGS)

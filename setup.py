@@ -33,6 +33,7 @@ TEST = [
     "ruff>=0.12",
     "setuptools>=70",
 ]
+DOCS = ["furo>=2025.7", "myst-parser>=4", "sphinx>=8.1", "sphinx-copybutton>=0.5.2"]
 ALL = sorted({package for packages in EXTRAS.values() for package in packages})
 
 setup(
@@ -67,5 +68,7 @@ setup(
         "torch>=2.11",
         "tyro>=0.9.20",
     ],
-    extras_require=EXTRAS | TRACKERS | {"robomimic": ROBOMIMIC, "all": ALL, "test": [*ALL, *TEST]},
+    extras_require=EXTRAS
+    | TRACKERS
+    | {"robomimic": ROBOMIMIC, "all": ALL, "docs": DOCS, "test": [*ALL, *DOCS, *TEST]},
 )

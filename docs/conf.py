@@ -1,0 +1,91 @@
+"""Sphinx's configuration: `make docs`, without a network too."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from sphinx.util.logging import getLogger
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+
+from pixelrl.version import __version__  # noqa: E402
+
+logger = getLogger(__name__)
+project, release = "pixelrl", __version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "command_help",
+]
+exclude_patterns = ["_build"]
+suppress_warnings = ["ref.python"]  # words in a Literal are taken for names
+
+html_theme = "furo"
+html_title = f"pixelrl {release}"
+html_theme_options = {"navigation_with_keys": True}
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+copybutton_prompt_text = "$ "
+highlight_language = "console"
+
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 80
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
+
+INVENTORIES = {
+    "python": "https://docs.python.org/3/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "gymnasium": "https://gymnasium.farama.org/",
+}
+
+
+def reachable(address: str) -> bool:
+    """Tell whether a site's inventory can be had: without a network the build goes on without links to it."""
+    try:
+        with urlopen(address + "objects.inv", timeout=3) as answer:
+            return bool(answer.read(10) == b"# Sphinx i")
+    except (OSError, ValueError):
+        return False
+
+
+intersphinx_mapping = {name: (address, None) for name, address in INVENTORIES.items() if reachable(address)}
+
+
+def name_files(app: Any, docname: str, source: list[str]) -> None:
+    """Turn links to files of the repository, which no page is made of, into their paths; they must exist."""
+
+    def shown(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        if not (HERE / target).exists():
+            logger.warning(f"{docname}: there is no {target}")
+        path = target.removeprefix("../")
+        return f"`{path}`" if text.strip("`") in path else f"{text} (`{path}`)"
+
+    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", shown, source[0])
+
+
+def as_rst(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep docstrings' |x|, x_ and * as they are: outside of backticks they are no markup."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(`+[^`]+`+)", line)
+        parts[::2] = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+        lines[number] = "".join(parts)
+
+
+def setup(app: Any) -> None:
+    """Add what is above to the build."""
+    app.connect("source-read", name_files)
+    app.connect("autodoc-process-docstring", as_rst, priority=400)
