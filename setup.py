@@ -68,7 +68,5 @@ setup(
         "torch>=2.11",
         "tyro>=0.9.20",
     ],
-    extras_require=EXTRAS
-    | TRACKERS
-    | {"robomimic": ROBOMIMIC, "all": ALL, "docs": DOCS, "test": [*ALL, *DOCS, *TEST]},
+    extras_require=EXTRAS | TRACKERS | {"robomimic": ROBOMIMIC, "all": ALL, "docs": DOCS, "test": [*ALL, *DOCS, *TEST]},
 )
