@@ -17,10 +17,13 @@ from pixelrl.learning.context import Term, UpdateContext
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
-from pixelrl.training.diagnostics import measure_rows, summarise_rows
+from pixelrl.training.diagnostics import by_source, measure_rows, summarise_rows
 
 CHUNK = 256
 """Rows that are looked at together: the memory that a probe takes does not grow with its rows."""
+
+PAIRS = ("features/dot", "features/dot_recorded", "features/cosine", "encoding/dot")
+"""What is measured of the pairs of a backup: rows that truly end have none."""
 
 DORMANT = 0.025
 """A unit is dormant if its mean activation is at most this part of its layer's mean (ReDo, arXiv 2302.12902)."""
@@ -37,8 +40,7 @@ def probe(networks: Networks, recipe: Recipe, batch: Batch, sources: tuple[str, 
         seed: of the actions that are drawn.
 
     Returns:
-        Everything that `diagnose` measures, where `features/dot` and `features/cosine` are of the pairs of a backup
-        (rows that truly end have none), and beside it
+        Everything that `diagnose` measures, those in `PAIRS` of the pairs of a backup alone, and beside it
         `features/dot_recorded` with the action that was recorded in s' in place of the backup's a',
         `features/dot_random` and `encoding/dot_random` of pairs (s_i, s'_j) drawn at random,
         `features/dormant`, `features/self_excitation` (see `self_excitation`),
@@ -114,8 +116,9 @@ def judge_features(
     rows["encoding/dot_random"] = both.sum(-1).expand(len(here), -1)
     metrics = summarise_rows(rows, here, batch.source, networks, sources)
     paired = batch.discount > 0
-    for name in ("features/dot", "features/dot_recorded", "features/cosine", "encoding/dot"):
-        metrics[name] = rows[name][:, paired].mean()
+    pairs = {name: rows[name][:, paired] for name in PAIRS}
+    metrics |= {name: value.mean() for name, value in pairs.items()}
+    metrics |= by_source(pairs, batch.source[paired], sources)
     metrics["features/dormant"] = torch.stack([dormant_share(member) for member in here]).mean()
     excited = [self_excitation(one, two, batch.discount) for one, two in zip(here, there, strict=True)]
     metrics["features/self_excitation"] = torch.stack(excited).mean()

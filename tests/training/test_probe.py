@@ -59,6 +59,10 @@ def test_pairs_are_those_of_a_backup() -> None:
     with torch.no_grad():
         squared = context.q_data.features.square().sum(-1)[:, same.discount > 0].mean()
     assert figures["features/dot_recorded"].item() == pytest.approx(squared.item(), rel=1e-4)
+    task = same.source == 0
+    with torch.no_grad():
+        squared = context.q_data.features.square().sum(-1)[:, (same.discount > 0) & task].mean()
+    assert figures["features/dot_recorded@task"].item() == pytest.approx(squared.item(), rel=1e-4)
     assert figures["encoding/dot"] > figures["encoding/dot_random"]  # with itself, and with another row
     assert {"gradient/head/td", "gradient/encoder/td.cql", "gradient/head/td.dr3", "q/td_error@prior"} <= figures.keys()
 
