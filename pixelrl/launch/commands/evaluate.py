@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import Drawing, WorkerOptions, key_values, nodes_of
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.selection import Select, select_step
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
@@ -49,6 +50,9 @@ class Evaluate(WorkerOptions):
     """how many of them with --video"""
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
+    select: Select = "last"
+    """the checkpoint to use: the last; the snapshot where Q of recorded actions peaks; that of the least TD error on
+    held-out episodes"""
     env: str | None = None
     """environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID; MODULE:TASK or gym:MODULE:ID, where
     importing the module registers it; default: the one that the data came from"""
@@ -126,9 +130,11 @@ class Evaluate(WorkerOptions):
 
         name = str(self.run)
         if not name.startswith(("ws://", "wss://")):
-            return load_policy(Path(name), self.step)
-        if self.out is None or self.step is not None:
-            raise PixelrlError(f"{name}: give --out DIRECTORY, where to write; a server has no --step")
+            loaded = load_policy(Path(name), select_step(Path(name), self.select, self.step))
+            rule = {} if self.select == "last" else {"selected_by": self.select}
+            return replace(loaded, origin={**loaded.origin, **rule})
+        if self.out is None or self.step is not None or self.select != "last":
+            raise PixelrlError(f"{name}: give --out DIRECTORY, where to write; a server has no --step and no --select")
         try:
             from pixelrl.serving.access import read_token
             from pixelrl.serving.remote_policy import load_served

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.selection import Select, select_step
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
@@ -32,11 +33,13 @@ class Export:
     """directory to write: policy.onnx, policy.json (the contract), export.json"""
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
+    select: Select = "last"
+    """the checkpoint to use: the last; the snapshot where Q of recorded actions peaks; that of the least TD error on
+    held-out episodes"""
     camera_size: tuple[int, int] | None = None
     """height and width of the robot's pictures [px]; default: those of the data"""
     data: tuple[Path, ...] = ()
     """recorded data to prove it on; default: those it was trained on"""
-
     task: str | None = None
     """what the robot is to do, in words, for whoever reads the contract"""
 
@@ -51,8 +54,9 @@ class Export:
         from pixelrl.training.run_directory import checkpoint_path, read_networks
 
         provenance = Provenance()
-        run, networks, step = read_networks(self.run, self.step)
-        checkpoint = checkpoint_path(self.run, self.step)
+        chosen = select_step(self.run, self.select, self.step)
+        run, networks, step = read_networks(self.run, chosen)
+        checkpoint = checkpoint_path(self.run, chosen)
         result = export_policy(
             networks,
             run.spec,
@@ -63,7 +67,7 @@ class Export:
             checkpoint=checkpoint,
             step=step,
             camera_sizes=None if self.camera_size is None else dict.fromkeys(run.spec.images, self.camera_size),
-            provenance={**provenance.record(), "actions": run.actions},
+            provenance={**provenance.record(), "actions": run.actions, "selected_by": self.rule},
             recorded=self._recorded(run, checkpoint),
         )
         (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
@@ -74,6 +78,11 @@ class Export:
             f"{parity['data']['frames']} recorded frames, {parity['random']['normalised']:.1e} on random ones "
             f"(at most {parity['limit']:.0e})"
         )
+
+    @property
+    def rule(self) -> str:
+        """Return by which rule the checkpoint was chosen."""
+        return self.select if self.step is None else "step"
 
     def _recorded(self, run: "Run", checkpoint: Path) -> "Recorded":
         """Return what the contract tells of the recorded actions and of the last evaluation of this checkpoint."""
