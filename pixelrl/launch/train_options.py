@@ -11,8 +11,8 @@ import tyro
 from pixelrl.launch.commands.train import Train
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import cores
-from pixelrl.launch.recipe_options import choose_parts, recipe_registry
-from pixelrl.launch.recipes import ENCODERS, RECIPES
+from pixelrl.launch.recipe_options import PARTS, choose_parts, recipe_registry
+from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.torchrun import SCRIPTS, joined, require_one_rank, set_threads, speaking
 from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.errors import PixelrlError
@@ -21,7 +21,8 @@ from pixelrl.training.run_directory import pick_device
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
---encoder {{{",".join(ENCODERS)}}} replaces the recipe's encoder; --encoder.OPTION sets its options.
+These replace a part of the recipe, whose own options follow it, as in --encoder drq --encoder.features 64:
+{"; ".join(f"--{part} " + "|".join(kinds) for part, kinds in PARTS.items())}.
 torchrun -m pixelrl.launch.cli train ... uses several GPUs; scripts for that: {SCRIPTS}/"""
 
 

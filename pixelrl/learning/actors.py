@@ -143,7 +143,7 @@ class FlowActions(ActionDistribution):
             PixelrlError: the policy has no such network.
         """
         if self.actor.one_step is None:
-            raise PixelrlError("recipe: a term wants the flow's one-step policy; give --policy.one-step True")
+            raise PixelrlError("recipe: a term wants the flow's one-step policy; give --policy.one-step")
         moved: Tensor = self.actor.one_step(self.actor.one_step.embed_state(self.features), noise)
         return moved
 

@@ -208,6 +208,6 @@ class Recipe:
 WANTED: dict[Need, str] = {
     "density": "a policy with a density: --policy gaussian",
     "flow": "--policy flow",
-    "one-step flow": "--policy flow with --policy.one-step True",
+    "one-step flow": "--policy flow with --policy.one-step",
     "value": "a value network: terms in Recipe.value",
 }

@@ -71,12 +71,11 @@ def load_dataset(
     for file in (file for files in opened for file in files) if plan.place == "cache" else ():
         file.keep_numbers()
     table = read_transitions(sources, used, index, pictures, actions=actions)
-    task = next((number for number, source in enumerate(sources) if source.reward_scale), 0)
     return Mixture(
         table,
         sources,
         spec=replace(_spec(table, opened[0][0].contents, sources), history=history, chunk=chunk),
-        env_args=opened[task][0].contents.env_args,
+        env_args=opened[_task(sources)][0].contents.env_args,
         plan=plan,
         ignored=opened[0][0].contents.ignored,
         seed=seed,
@@ -84,6 +83,11 @@ def load_dataset(
         pin=device.type == "cuda",
         **sampling,
     )
+
+
+def _task(sources: Sequence[Source]) -> int:
+    """Return which source's environment counts: the first one whose rewards do."""
+    return next((number for number, source in enumerate(sources) if source.reward_scale), 0)
 
 
 def _open(
