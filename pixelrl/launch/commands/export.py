@@ -12,7 +12,7 @@ from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.selection import Select, select_step
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import write_json
+from pixelrl.runtime.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from pixelrl.export.description import Recorded
@@ -30,7 +30,7 @@ class Export:
     run: Positional[Path]
     """directory of a training run"""
     out: Path
-    """directory to write: policy.onnx, policy.json (the contract), export.json"""
+    """directory to write: policy.onnx, policy.json (the contract), export.json, README.md (the model card)"""
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
     select: Select = "last"
@@ -67,10 +67,12 @@ class Export:
             checkpoint=checkpoint,
             step=step,
             camera_sizes=None if self.camera_size is None else dict.fromkeys(run.spec.images, self.camera_size),
-            provenance={**provenance.record(), "actions": run.actions, "selected_by": self.rule},
+            provenance=provenance.record()
+            | {"actions": run.actions, "selected_by": self.rule, "fingerprint": run.fingerprint},
             recorded=self._recorded(run, checkpoint),
         )
         (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
+        self._write_card(run, step)
         write_json(self.out / "export.json", {**result, "run": str(self.run), "step": step, **provenance.record()})
         parity = result["parity"]
         plain_console().print(
@@ -78,6 +80,21 @@ class Export:
             f"{parity['data']['frames']} recorded frames, {parity['random']['normalised']:.1e} on random ones "
             f"(at most {parity['limit']:.0e})"
         )
+
+    def _write_card(self, run: "Run", step: int) -> None:
+        """Write the model card."""
+        from pixelrl.export.model_card import MODEL_CARD, model_card
+        from pixelrl.export.contract import CONTRACT
+        from pixelrl.learning.objective import term_name
+
+        recipe = run.recipe
+        sides = {"critic": recipe.critic, "value": recipe.value, "actor": recipe.actor}
+        terms = "; ".join(f"{side}: {', '.join(map(term_name, each))}" for side, each in sides.items() if each)
+        data = {source: [Path(file).name for file in files] for source, files in run.data.items()}
+        contract = json.loads((self.out / CONTRACT).read_text(encoding="utf-8"))
+        text = model_card(contract, recipe=f"Terms of its losses: {terms}", steps=step, data=data)
+        with atomic_path(self.out / MODEL_CARD) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     @property
     def rule(self) -> str:
