@@ -83,8 +83,8 @@ class Export:
 
     def _write_card(self, run: "Run", step: int) -> None:
         """Write the model card."""
-        from pixelrl.export.model_card import MODEL_CARD, model_card
         from pixelrl.export.contract import CONTRACT
+        from pixelrl.export.model_card import MODEL_CARD, model_card
         from pixelrl.learning.objective import term_name
 
         recipe = run.recipe
