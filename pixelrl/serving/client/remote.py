@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from .wire import WireError, one_line, pack, unpack
 
 PATIENCE = 5.0
-"""How long connecting, or a reply that nobody waits for any more, may take before the connection is given up [s]."""
+"""How long connecting may take [s]."""
 
 SLOWEST = 2.0
 """The longest pause between two attempts to connect; the first one is a twentieth of a second. [s]"""
@@ -40,13 +40,14 @@ class RefusedError(RemoteError):
 
 
 class RemotePolicy:
-    """A policy at `ws://HOST:PORT`; a thread of its own sends and receives, so that a call ends at its deadline.
+    """A policy at `ws://HOST:PORT`; a call ends at its deadline, with an action or with an error.
 
-    After an error it connects again by itself, at most every two seconds. What the policy had seen before is then
-    forgotten, and a server whose policy is another one is refused for good.
+    After an error it connects again by itself in a thread, at most every two seconds. What the policy had seen before
+    is then forgotten, and a server whose policy is another one is refused for good. One thread at a time may ask.
 
     Attributes:
         contract: what the server says of its policy.
+        deadline: how long an action may take [s].
         timing: how long the last action took on the server, and here [ms].
         reconnects: how often the connection was lost and made again.
     """
@@ -81,22 +82,19 @@ class RemotePolicy:
         self.url, self.reconnects = url, 0
         self.timing: dict[str, float] = {}
         self._token, self._tls, self._timeout, self._hash = token, tls, connect_timeout, expect
-        self._seq, self._fresh, self._closed = 0, True, False
-        self._request: tuple[int, bytes] | None = None
-        self._answer: tuple[int, Any] | None = None
+        self._seq, self._fresh = 0, True
         self._refusal: RefusedError | None = None
-        self._change = threading.Condition()
+        self._closed = threading.Event()
         self._socket: ClientConnection | None = self._connect()
         self.deadline = 1.0 / (self.contract.get("control_freq") or 10.0) if deadline is None else deadline
-        self._thread = threading.Thread(target=self._work, name="remote policy", daemon=True)
-        self._thread.start()
+        self._bound_sending(self._socket)
 
     def act(self, sensors: Mapping[str, Any], stamp: float | None = None) -> Any:
         """Return actions in the robot's units, float32 `[H, A]`: the first one is for now.
 
         Args:
             sensors: observation key -> array, as the contract says, without a batch; others are not sent.
-            stamp: when they were taken, by your own clock [s]; the server repeats it in its recording.
+            stamp: when they were taken, by your own clock [s]; the server repeats it in its reply.
 
         Raises:
             LateError: no action came before the deadline.
@@ -107,57 +105,64 @@ class RemotePolicy:
     def infer(self, sensors: Mapping[str, Any], stamp: float | None = None) -> dict[str, Any]:
         """Return the server's whole reply, as `act`."""
         begin = time.perf_counter()
+        if self._refusal is not None:
+            raise self._refusal
+        connection = self._socket
+        if connection is None:
+            raise RemoteError(f"{self.url}: no connection at present")
         names = self.contract["inputs"]
         message: dict[str, Any] = {key: np.ascontiguousarray(sensors[key]) for key in names if key in sensors}
-        with self._change:
-            self._seq += 1
-            seq, reset = self._seq, self._fresh
-            self._fresh = False
-        if reset:
+        self._seq += 1
+        message["pixelrl/seq"] = self._seq
+        if self._fresh:
             message["pixelrl/reset"] = True
         if stamp is not None:
             message["pixelrl/stamp_ns"] = int(stamp * 1e9)
         try:
-            packed = pack({**message, "pixelrl/seq": seq})
+            packed = pack(message)
         except WireError as error:
             raise RemoteError(f"{error}") from None
-        reply = self._exchange(seq, packed, begin, reset)
+        try:
+            reply = self._ask(connection, packed, begin)
+        except (WireError, OSError, WebSocketException) as error:
+            self._drop(connection)
+            said = one_line(error) or type(error).__name__
+            raise RemoteError(one_line(f"{self.url}: the connection is lost: {said}")) from None
+        self._fresh = False  # only now: of a late observation nobody knows whether the server has heard
         self.timing = {**reply["server_timing"], "total_ms": (time.perf_counter() - begin) * 1e3}
         return reply
 
     def reset(self) -> None:
         """Say that an episode begins with the next observation."""
-        with self._change:
-            self._fresh = True
+        self._fresh = True
 
     def close(self) -> None:
         """Leave the server."""
-        with self._change:
-            self._closed = True
-            self._change.notify_all()
+        self._closed.set()
         if self._socket is not None:
             self._socket.close()
-        self._thread.join(PATIENCE)
 
-    def _exchange(self, seq: int, packed: bytes, begin: float, reset: bool) -> dict[str, Any]:
-        """Hand a message to the thread and wait for its answer until the deadline."""
-        with self._change:
-            if self._refusal is not None:
-                raise self._refusal
-            self._request = (seq, packed)
-            self._change.notify_all()
-            while self._answer is None or self._answer[0] != seq:
-                left = begin + self.deadline - time.perf_counter()
-                if left <= 0 or self._closed:
-                    self._fresh = self._fresh or reset  # nobody knows whether the server has heard of it
-                    raise LateError(f"no action within {self.deadline * 1e3:.0f} ms")
-                self._change.wait(left)
-            answer, self._answer = self._answer[1], None
-        if isinstance(answer, RemoteError):
-            with self._change:
-                self._fresh = self._fresh or reset
-            raise answer
-        return self._checked(answer)
+    def _ask(self, connection: ClientConnection, packed: bytes, begin: float) -> dict[str, Any]:
+        """Send a message and return its reply, leaving out answers to earlier ones."""
+        mine = f"seq {self._seq}"
+        connection.send(packed)
+        while True:
+            left = begin + self.deadline - time.perf_counter()
+            try:
+                if left <= 0:
+                    raise TimeoutError
+                message = connection.recv(timeout=left)
+            except TimeoutError:
+                raise LateError(f"no action within {self.deadline * 1e3:.0f} ms") from None
+            if isinstance(message, str):
+                number, separator, text = message.partition(": ")
+                if separator and number.startswith("seq ") and number != mine:
+                    continue
+                raise RemoteError(one_line(text if number == mine else message))
+            reply = unpack(message, flat=False)
+            about = reply.get("pixelrl")
+            if not isinstance(about, dict) or about.get("seq") in (self._seq, None):
+                return self._checked(reply)
 
     def _checked(self, reply: dict[str, Any]) -> dict[str, Any]:
         """Return a reply that is what was agreed on; whether its numbers are sensible, the guard decides."""
@@ -168,79 +173,38 @@ class RemotePolicy:
             raise RemoteError("the server's reply tells no timing")
         return reply
 
-    def _work(self) -> None:
-        """Send what is asked for and take the answers, in a thread; connect again after errors."""
+    def _drop(self, connection: ClientConnection) -> None:
+        """Give the connection up, and let a thread make another one."""
+        self._socket = None
+        threading.Thread(target=self._connect_again, args=(connection,), name="reconnect", daemon=True).start()
+
+    def _connect_again(self, lost: ClientConnection) -> None:
+        """Try to connect until it works, the server refuses us, or we leave."""
+        with contextlib.suppress(OSError):  # a server that hangs would be waited for otherwise
+            lost.socket.shutdown(socket.SHUT_RDWR)
+        lost.close()
         pause = 0.05
-        while True:
-            with self._change:
-                while self._request is None and self._socket is not None and not self._closed:
-                    self._change.wait()
-                if self._closed:
-                    return
-                request, self._request = self._request, None
-            if self._socket is None:
-                pause = self._again(pause, request)
-                continue
-            assert request is not None
-            seq, packed = request
+        while not self._closed.wait(pause):
             try:
-                answer: Any = self._ask(self._socket, seq, packed)
-                pause = 0.05
-            except (WireError, OSError, WebSocketException, TimeoutError) as error:
-                answer = RemoteError(one_line(f"{self.url}: the connection is lost: {error or type(error).__name__}"))
-                self._drop()
-            except RemoteError as error:
-                answer = error
-            self._tell(seq, answer)
-
-    def _again(self, pause: float, request: tuple[int, bytes] | None) -> float:
-        """Try to connect again, and return how long to wait after the next failure."""
-        if request is not None:
-            self._tell(request[0], RemoteError(f"{self.url}: no connection at present"))
-        try:
-            connection = self._connect()
-        except RefusedError as error:
-            with self._change:
+                connection = self._connect()
+            except RefusedError as error:
                 self._refusal = error
-                self._closed = True
-                self._change.notify_all()
-        except RemoteError:
-            with self._change:
-                self._change.wait_for(lambda: self._closed, pause)
-            return min(2 * pause, SLOWEST)
-        else:
-            with self._change:
-                self._socket, self._fresh = connection, True
-                self.reconnects += 1
-        return 0.05
+                return
+            except RemoteError:
+                pause = min(2 * pause, SLOWEST)
+                continue
+            self._bound_sending(connection)
+            self.reconnects += 1
+            self._fresh = True
+            self._socket = connection
+            return
 
-    def _ask(self, connection: ClientConnection, seq: int, packed: bytes) -> Any:
-        """Send one message and return its reply, leaving out answers to earlier ones."""
-        connection.send(packed)
-        while True:
-            message = connection.recv(timeout=PATIENCE)
-            if isinstance(message, str):
-                number, separator, text = message.partition(": ")
-                if separator and number.startswith("seq ") and number != f"seq {seq}":
-                    continue
-                raise RemoteError(one_line(text if number == f"seq {seq}" else message))
-            reply = unpack(message, flat=False)
-            about = reply.get("pixelrl")
-            if not isinstance(about, dict) or about.get("seq") in (seq, None):
-                return reply
-
-    def _tell(self, seq: int, answer: Any) -> None:
-        with self._change:
-            self._answer = (seq, answer)
-            self._change.notify_all()
-
-    def _drop(self) -> None:
-        """Give the connection up."""
-        connection, self._socket = self._socket, None
-        if connection is not None:
-            with contextlib.suppress(OSError):  # a server that hangs would be waited for otherwise
-                connection.socket.shutdown(socket.SHUT_RDWR)
-            connection.close()
+    def _bound_sending(self, connection: ClientConnection) -> None:
+        """Let sending to a server that stopped reading fail at the deadline."""
+        seconds = max(self.deadline, 0.001)
+        bound = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        with contextlib.suppress(OSError):
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
 
     def _connect(self) -> ClientConnection:
         """Connect, and see that the policy is the one that it was.
@@ -256,8 +220,6 @@ class RemotePolicy:
         try:
             raw = socket.create_connection((host, port), self._timeout)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with contextlib.suppress(OSError):  # a server that stopped reading must not block the thread for ever
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(PATIENCE), 0))
             connection = connect(
                 self.url,
                 sock=raw,
