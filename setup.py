@@ -17,7 +17,7 @@ EXTRAS = {
     "zarr": ["imagecodecs>=2023.1", "numcodecs>=0.12"],
     "ray": ["ray>=2.49,<2.61"],
     "slurm": ["submitit>=1.5,<2"],
-    "serve": ["mcap>=1.1", "msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
+    "serve": ["msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
 }
 # The tests have stand-ins for these.
 TRACKERS = {"wandb": ["wandb>=0.18"], "mlflow": ["mlflow>=2.16"], "trackio": ["trackio>=0.27"]}

@@ -1,13 +1,14 @@
 """Serve an exported policy: openpi's wire, for peers that nobody vouches for.
 
 A connection holds one history of pictures and at most one observation that waits: a newer one takes its place. One
-thread computes; the event loop never waits for it. Nothing that a peer sends is executed, opened as a file, or told in
-more than one line.
+thread computes, and the event loop waits for no action that takes longer than going to that thread and back. Nothing
+that a peer sends is executed, opened as a file, or told in more than one line.
 """
 
 import asyncio
 import http
 import logging
+import math
 import signal
 import ssl
 import threading
@@ -15,21 +16,19 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
 from pixelrl.export.runtime import ExportedPolicy
-from pixelrl.runtime.actions import ActionDim, action_limits
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.frame_stack import History
 from pixelrl.serving.access import check_host, has_token
 from pixelrl.serving.client.wire import WireError, one_line, pack
+from pixelrl.serving.inference import Inference, Reply
 from pixelrl.serving.metrics import Log, Metrics
 from pixelrl.serving.protocol import Request, labelled, largest_message, metadata, read_request
 
@@ -39,8 +38,8 @@ REFUSALS = 32
 PENDING = 64
 """Connections beyond the allowed ones that may be open at a time while they introduce themselves."""
 
-ROUNDING = 1e-6
-"""Of a dimension's range: what is beyond it by less is a rounding and is not told as clipped."""
+AT_ONCE = 0.001
+"""An action that takes less is computed where messages are read: going to another thread and back takes as long. [s]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,25 +59,16 @@ class Limits:
     drain: float = 5.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """An action, and what it was made of.
+class Recorder(Protocol):
+    """Takes what is answered, as fast as it can."""
 
-    Attributes:
-        action, normalised: float32 `[H, A]`, in the robot's units and in [-1, 1].
-        clipped: names of the dimensions that were beyond their range.
-        infer, queue: how long it took, and had waited [s].
-    """
+    def __call__(self, connection: int, step: int, request: Request, reply: Reply) -> bool:
+        """Take a step, of an episode that begins with step 1; tell whether there was time for it."""
+        ...
 
-    action: NDArray[np.float32]
-    normalised: NDArray[np.float32]
-    clipped: tuple[str, ...]
-    infer: float
-    queue: float
-
-
-Recorder = Callable[[int, int, Request, Reply], bool]
-"""Takes connection, step, observation and reply; tells whether it had time for it."""
+    def end(self, connection: int) -> None:
+        """Note that a peer has left."""
+        ...
 
 
 @dataclass(kw_only=True, eq=False)
@@ -130,12 +120,9 @@ class PolicyServer:
         self.names, self.limits, self.log, self.record = names or {}, limits or Limits(), log or Log(), record
         self.metrics = Metrics()
         self._token, self._metadata = token, pack(metadata(policy, self.names))
-        dims = [ActionDim(**dim) for dim in policy.contract["outputs"]["action"]["dims"]]
-        self._dims, (low, high) = dims, action_limits(dims)
-        self._low, self._high = low.astype(np.float32), high.astype(np.float32)
-        self._margin = ROUNDING * (self._high - self._low) + 1e-6 * np.maximum(abs(self._low), abs(self._high))
+        self._inference = Inference(policy)
         self._peers: set[Peer] = set()
-        self._count, self._open = 0, 0
+        self._count, self._open, self._took = 0, 0, math.inf
         self._draining = False
         self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
@@ -252,6 +239,8 @@ class PolicyServer:
             socket.transport.abort()
         finally:
             answering.cancel()
+            if self.record is not None:
+                self.record.end(peer.number)
             self._peers.discard(peer)
             self.metrics.connections.set(len(self._peers))
             self.log("gone", connection=peer.number, steps=peer.step, reason=reason)
@@ -283,7 +272,11 @@ class PolicyServer:
                 assert peer.waiting is not None
                 (request, since), peer.waiting, peer.busy = peer.waiting, None, True
                 try:
-                    await self._send(peer, await loop.run_in_executor(self._thread, self._reply, peer, request, since))
+                    if self._took < AT_ONCE:
+                        answer = self._reply(peer, request, since)
+                    else:
+                        answer = await loop.run_in_executor(self._thread, self._reply, peer, request, since)
+                    await self._send(peer, answer)
                     peer.refusals = 0
                 except PixelrlError as error:
                     await self._refuse(peer, "observation", labelled(request.seq, error))
@@ -298,24 +291,13 @@ class PolicyServer:
             peer.socket.transport.abort()  # which ends the reading, too
 
     def _reply(self, peer: Peer, request: Request, since: float) -> bytes | str:
-        """Return the answer to an observation; this runs in the thread that computes."""
+        """Return the answer to an observation; all of this may take long."""
         if request.reset:
             peer.history.reset()
         if request.only_reset:
             return "reset successful"
-        begin = time.perf_counter()
-        both = self.policy.both(self._seen(peer, request))
-        action, normalised = (each.reshape(-1, each.shape[-1]) for each in both)
-        if not np.isfinite(action).all():
-            raise PixelrlError("the policy's action is not finite")
-        beyond = ((action < self._low - self._margin) | (action > self._high + self._margin)).any(0)
-        reply = Reply(
-            action=np.clip(action, self._low, self._high),
-            normalised=normalised,
-            clipped=tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far),
-            infer=time.perf_counter() - begin,
-            queue=begin - since,
-        )
+        reply = self._inference(request, peer.history, since)
+        self._took = reply.infer
         self._note(peer, request, reply)
         about = {"seq": request.seq, "stamp_ns": request.stamp_ns, "step": peer.step, "clipped": reply.clipped}
         return pack(
@@ -325,22 +307,6 @@ class PolicyServer:
                 "pixelrl": {**about, "normalised": reply.normalised},
             }
         )
-
-    def _seen(self, peer: Peer, request: Request) -> dict[str, NDArray[Any]]:
-        """Return what the policy sees: pictures with their history, the peer's own if it sends one.
-
-        Raises:
-            PixelrlError: a key is missing.
-        """
-        rows = {key: request.sensors[key][np.newaxis] for key in self.policy.inputs if key in request.sensors}
-        own = all(key in rows and rows[key].shape[1:] == spec.shape for key, spec in self.policy.inputs.items())
-        if own:
-            return rows
-        for key, spec in self.policy.instant.items():
-            if key in rows and rows[key].shape[1:] != spec.shape:
-                shape = list(rows[key].shape[1:])
-                raise PixelrlError(f"{key} is {rows[key].dtype} {shape}; expected {spec.dtype} {list(spec.shape)}")
-        return dict(peer.history(rows))
 
     def _note(self, peer: Peer, request: Request, reply: Reply) -> None:
         """Count a reply, and record it."""

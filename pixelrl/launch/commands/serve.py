@@ -1,13 +1,20 @@
 """`pixelrl serve`: an exported policy over the network, for robots whose own computer is too small."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from pixelrl.launch.options import key_values
 from pixelrl.runtime.errors import PixelrlError
+
+if TYPE_CHECKING:
+    from pixelrl.export.runtime import ExportedPolicy
+    from pixelrl.launch.recording import Recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,9 @@ class Serve:
     providers: tuple[str, ...] = ("cpu",)
     """what computes, the first choice first: cpu, cuda, tensorrt, openvino, coreml, as far as onnxruntime has them"""
 
+    record: Path | None = None
+    """HDF5 file to write: what the policy saw and said, one demo an episode, once the server ends"""
+
     def __call__(self) -> None:
         """Serve until told to stop.
 
@@ -58,14 +68,43 @@ class Serve:
         token = None if self.token_file is None else read_token(self.token_file)
         if token is not None and self.cert is None:
             log("warning", message="without --cert the token can be read on the way; use TLS or an SSH tunnel")
-        server = PolicyServer(
-            ExportedPolicy(self.artefact, threads=self.threads, providers=self.providers),
-            host=self.host,
-            port=self.port,
-            token=token,
-            tls=tls(self.cert, self.key),
-            names={theirs: str(ours) for theirs, ours in key_values("--rename", self.rename).items()},
-            limits=Limits(connections=self.connections, idle=self.idle),
-            log=log,
-        )
-        asyncio.run(server.run())
+        policy = ExportedPolicy(self.artefact, threads=self.threads, providers=self.providers)
+        options: dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "token": token,
+            "tls": tls(self.cert, self.key),
+            "names": {theirs: str(ours) for theirs, ours in key_values("--rename", self.rename).items()},
+            "limits": Limits(connections=self.connections, idle=self.idle),
+            "log": log,
+        }
+        if self.record is None:
+            asyncio.run(PolicyServer(policy, **options).run())
+            return
+        if policy.contract.get("chunk", 1) > 1:
+            raise PixelrlError(f"--record {self.record}: only single actions are recorded; this policy gives chunks")
+        with recording_of(policy, self.record) as record:
+            asyncio.run(PolicyServer(policy, **options, record=record).run())
+
+
+@contextmanager
+def recording_of(policy: "ExportedPolicy", path: Path) -> Iterator["Recording"]:
+    """Yield what records a policy's episodes into a file.
+
+    Raises:
+        PixelrlError: the file is there already, or no episodes of two steps or more came.
+    """
+    from pixelrl.datasets.hdf5.writer import EpisodeWriter
+    from pixelrl.launch.recording import Recording
+    from pixelrl.runtime.actions import ActionDim
+
+    if path.exists():
+        raise PixelrlError(f"--record {path}: exists already; choose another name")
+    contract = policy.contract
+    dims = [ActionDim(**dim) for dim in contract["outputs"]["action"]["dims"]]
+    inputs = {key: spec.shape for key, spec in policy.instant.items()}
+    with (
+        EpisodeWriter(path, env_args=contract["env_args"], action_dims=dims, resume="pixelrl serve") as writer,
+        Recording(writer, inputs) as record,
+    ):
+        yield record

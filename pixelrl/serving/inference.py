@@ -1,0 +1,80 @@
+"""From an observation to an action: histories, ranges, and how long it took."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.runtime.actions import ActionDim, action_limits
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.frame_stack import History
+from pixelrl.serving.protocol import Request
+
+ROUNDING = 1e-6
+"""Of a dimension's range: what is beyond it by less is a rounding and is not told as clipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An action, and what it was made of.
+
+    Attributes:
+        action, normalised: float32 `[H, A]`, in the robot's units and in [-1, 1].
+        clipped: names of the dimensions that were beyond their range.
+        infer, queue: how long it took, and had waited [s].
+    """
+
+    action: NDArray[np.float32]
+    normalised: NDArray[np.float32]
+    clipped: tuple[str, ...]
+    infer: float
+    queue: float
+
+
+class Inference:
+    """A policy with its ranges."""
+
+    def __init__(self, policy: ExportedPolicy) -> None:
+        self.policy = policy
+        dims = [ActionDim(**dim) for dim in policy.contract["outputs"]["action"]["dims"]]
+        self._dims, (low, high) = dims, action_limits(dims)
+        self._low, self._high = low.astype(np.float32), high.astype(np.float32)
+        self._margin = ROUNDING * (high - low) + ROUNDING * np.maximum(abs(low), abs(high))
+
+    def __call__(self, request: Request, history: History, since: float) -> Reply:
+        """Return the action for an observation that came at `since`; it becomes the newest of the history.
+
+        Raises:
+            PixelrlError: the observation is not what the policy takes, or its action is not finite.
+        """
+        begin = time.perf_counter()
+        both = self.policy.both(self._seen(request, history))
+        action, normalised = (each.reshape(-1, each.shape[-1]) for each in both)
+        if not np.isfinite(action).all():
+            raise PixelrlError("the policy's action is not finite")
+        beyond = ((action < self._low - self._margin) | (action > self._high + self._margin)).any(0)
+        return Reply(
+            action=np.clip(action, self._low, self._high),
+            normalised=normalised,
+            clipped=tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far),
+            infer=time.perf_counter() - begin,
+            queue=begin - since,
+        )
+
+    def _seen(self, request: Request, history: History) -> dict[str, NDArray[Any]]:
+        """Return what the policy sees: pictures with their history, the peer's own if it sends one.
+
+        Raises:
+            PixelrlError: an array has another shape than one instant or a whole history.
+        """
+        rows = {key: request.sensors[key][np.newaxis] for key in self.policy.inputs if key in request.sensors}
+        if all(key in rows and rows[key].shape[1:] == spec.shape for key, spec in self.policy.inputs.items()):
+            return rows
+        for key, spec in self.policy.instant.items():
+            if key in rows and rows[key].shape[1:] != spec.shape:
+                shape = list(rows[key].shape[1:])
+                raise PixelrlError(f"{key} is {rows[key].dtype} {shape}; expected {spec.dtype} {list(spec.shape)}")
+        return dict(history(rows))
