@@ -12,7 +12,7 @@ MODULES = {
     "zarr": ("imagecodecs", "numcodecs"),
     "ray": ("ray",),
     "slurm": ("submitit",),
-    "serve": ("mcap", "msgpack", "prometheus_client", "websockets"),
+    "serve": ("msgpack", "prometheus_client", "websockets"),
 }
 """Extra of setup.py -> the modules that are imported from its packages."""
 

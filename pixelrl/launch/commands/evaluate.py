@@ -135,11 +135,9 @@ class Evaluate(WorkerOptions):
             return replace(loaded, origin={**loaded.origin, **rule})
         if self.out is None or self.step is not None or self.select != "last":
             raise PixelrlError(f"{name}: give --out DIRECTORY, where to write; a server has no --step and no --select")
-        try:
-            from pixelrl.serving.access import read_token
-            from pixelrl.serving.remote_policy import load_served
-        except ModuleNotFoundError as error:
-            raise PixelrlError(f"{name}: needs {error.name}: pip install 'pixelrl[serve]'") from error
+        from pixelrl.serving.access import read_token
+        from pixelrl.serving.remote_policy import load_served
+
         return load_served(name, None if self.token_file is None else read_token(self.token_file))
 
     def _initial_states(self) -> InitialStates | None:
