@@ -11,7 +11,7 @@ from unittest.mock import patch
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-WIDTH = "92"
+WIDTH = "84"
 
 
 def printed_help(words: list[str]) -> str:
@@ -19,7 +19,7 @@ def printed_help(words: list[str]) -> str:
     from pixelrl.launch.cli import main
 
     out = io.StringIO()
-    surroundings = {"COLUMNS": WIDTH, "NO_COLOR": "1", "TERM": "dumb"}
+    surroundings = {"COLUMNS": WIDTH, "NO_COLOR": "1", "TERM": "xterm"}
     with patch.dict(os.environ, surroundings), patch.object(sys, "argv", ["pixelrl", *words, "--help"]):
         try:
             with redirect_stdout(out):
@@ -27,7 +27,12 @@ def printed_help(words: list[str]) -> str:
         except SystemExit as end:
             if end.code:
                 raise RuntimeError(f"pixelrl {' '.join(words)} --help ends with {end.code}") from end
-    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).strip()
+    return re.sub(r"\x1b\[[0-9;]*m| +$", "", out.getvalue(), flags=re.MULTILINE).strip()
+
+
+def help_block(text: str) -> nodes.literal_block:
+    """Return a block whose lines are broken where they are too long."""
+    return nodes.literal_block(text, text, language="none", classes=["help"])
 
 
 class CommandHelp(Directive):
@@ -38,7 +43,7 @@ class CommandHelp(Directive):
     def run(self) -> list[nodes.Node]:
         """Return the block."""
         text = printed_help("".join(self.arguments).split())
-        return [nodes.literal_block(text, text, language="none", classes=["help"])]
+        return [help_block(text)]
 
 
 class AllCommands(Directive):
@@ -52,7 +57,7 @@ class AllCommands(Directive):
         for name in COMMANDS:
             section = nodes.section(ids=[name], names=[name])
             text = printed_help([name])
-            section += [nodes.title(text=f"pixelrl {name}"), nodes.literal_block(text, text, language="none")]
+            section += [nodes.title(text=f"pixelrl {name}"), help_block(text)]
             found.append(section)
         return found
 

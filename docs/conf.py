@@ -20,10 +20,10 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "command_help",
+    "mathml",
 ]
 exclude_patterns = ["_build"]
 suppress_warnings = ["ref.python"]  # words in a Literal are taken for names
@@ -31,8 +31,12 @@ suppress_warnings = ["ref.python"]  # words in a Literal are taken for names
 html_theme = "furo"
 html_title = f"pixelrl {release}"
 html_theme_options = {"navigation_with_keys": True}
+html_show_copyright = False
+html_static_path = ["pages.css"]
+html_css_files = ["pages.css"]
+html_math_renderer = "mathml"
 
-myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_prompt_text = "$ "
 highlight_language = "console"
@@ -52,16 +56,22 @@ INVENTORIES = {
 }
 
 
-def reachable(address: str) -> bool:
-    """Tell whether a site's inventory can be had: without a network the build goes on without links to it."""
+def inventory(name: str, address: str) -> str | None:
+    """Return the file with a site's names, fetched now or before; without a network and it, there are no such links."""
+    path = HERE.parent / "build/inventories" / f"{name}.inv"
     try:
         with urlopen(address + "objects.inv", timeout=3) as answer:
-            return bool(answer.read(10) == b"# Sphinx i")
+            content = answer.read()
+        if content.startswith(b"# Sphinx inventory"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
     except (OSError, ValueError):
-        return False
+        pass
+    return str(path) if path.exists() else None
 
 
-intersphinx_mapping = {name: (address, None) for name, address in INVENTORIES.items() if reachable(address)}
+found = {name: inventory(name, address) for name, address in INVENTORIES.items()}
+intersphinx_mapping = {name: (INVENTORIES[name], path) for name, path in found.items() if path}
 
 
 def name_files(app: Any, docname: str, source: list[str]) -> None:
@@ -77,15 +87,36 @@ def name_files(app: Any, docname: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", shown, source[0])
 
 
+FIELDS: dict[str, list[str]] = {}
+"""Docstrings of fields as they are: Napoleon takes what stands before a colon in them for a type."""
+
+
 def as_rst(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Keep docstrings' |x|, x_ and * as they are: outside of backticks they are no markup."""
     for number, line in enumerate(lines):
         parts = re.split(r"(`+[^`]+`+)", line)
         parts[::2] = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
         lines[number] = "".join(parts)
+    if what in ("attribute", "property"):
+        FIELDS[name] = [*lines]
+
+
+def restore_fields(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Undo what Napoleon did to fields."""
+    lines[:] = FIELDS.pop(name, lines)
+
+
+def short_signature(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Leave out a signature that is a page of its own, since the fields follow; make others such that Sphinx reads."""
+    long = signature is not None and signature.count(":") > 15
+    return ("" if long else (signature or "").replace("<factory>", "...") or signature), returns
 
 
 def setup(app: Any) -> None:
     """Add what is above to the build."""
     app.connect("source-read", name_files)
     app.connect("autodoc-process-docstring", as_rst, priority=400)
+    app.connect("autodoc-process-docstring", restore_fields, priority=600)
+    app.connect("autodoc-process-signature", short_signature)
