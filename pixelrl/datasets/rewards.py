@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ RULE = "recorded, last:K, success, success:ATTRIBUTE, or labels:FILE.json"
 - success:ATTRIBUTE: 1 in the last step of the demos whose attribute (or note) of this name is true, else 0.
 - labels:FILE.json: an object with a member for each demo: a list with the reward of each step, or the last step's.
 """
+
+
+def reaches_goal(rewards: NDArray[Any], free: float) -> NDArray[np.bool_]:
+    """Return the steps that reach the goal, as far as rewards tell, `[T]`: above 0; among costs, those that are free.
+
+    Args:
+        rewards: as recorded, `[T]`.
+        free: what a step in the goal is paid where all others cost: the highest reward of a source; 0 where only one
+            episode is known, the highest of which may be a step on the way.
+    """
+    costs = len(rewards) > 0 and bool(rewards.max() <= 0 and rewards.min() < free)
+    return (rewards > 0) | (rewards == free) if costs else rewards > 0
 
 
 def check_rule(rule: str) -> bool:
@@ -88,11 +101,9 @@ def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDAr
         DataError: no such file, no JSON object, a demo without a label, or one of another length.
     """
     try:
-        told = json.loads(labels.read_text(encoding="utf-8"))
+        told = _read_object(labels, labels.stat().st_mtime_ns)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{labels}: no JSON that can be read ({error})") from error
-    if not isinstance(told, dict):
-        raise DataError(f"{labels}: holds a {type(told).__name__}; expected an object, a member for each demo")
     rewards = []
     for name, steps in demos.items():
         label = told.get(f"{path.name}/{name}", told.get(name))
@@ -107,3 +118,12 @@ def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDAr
             raise DataError(f"{labels}: {name} is {came}; expected a number, or a list of {steps} numbers, one a step")
         rewards.append(values.astype(np.float32))
     return rewards
+
+
+@lru_cache(maxsize=1)
+def _read_object(labels: Path, changed: int) -> dict[str, Any]:
+    """Return what a file of labels holds, which is asked for once an episode; `changed` is when it was written."""
+    told = json.loads(labels.read_text(encoding="utf-8"))
+    if not isinstance(told, dict):
+        raise DataError(f"{labels}: holds a {type(told).__name__}; expected an object, a member for each demo")
+    return told

@@ -16,6 +16,7 @@ from pixelrl.datasets.buffer.corrupted import corrupted_rewards
 from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
+from pixelrl.datasets.rewards import reaches_goal
 from pixelrl.runtime.seeding import derive
 
 AFTER_END, NO_NEXT = "after the end of their episode", "time-outs without a frame after them"
@@ -129,12 +130,11 @@ def _held_out(episode: Tensor, source: Tensor, sources: Sequence[Source], seed: 
 
 def _paid(table: TransitionTable, sources: int) -> Tensor:
     """Return the steps that reach the goal, as far as rewards tell, `[T]`: above 0; among costs, the highest."""
-    paid = table.reward > 0
+    paid = torch.zeros_like(table.done)
     for source in range(sources):
         mine = table.source == source
-        rewards = table.reward[mine]
-        if len(rewards) and rewards.max() <= 0 and rewards.min() < rewards.max():
-            paid = paid | (mine & (table.reward == rewards.max()))
+        rewards = table.reward[mine].numpy()
+        paid[mine] = torch.from_numpy(reaches_goal(rewards, free=rewards.max(initial=-np.inf)))
     return paid
 
 

@@ -26,6 +26,7 @@ STD_FLOOR = 1e-3
 def load_dataset(
     sources: Sequence[Source],
     *,
+    batch_size: int,
     seed: int,
     history: int = 1,
     chunk: int = 1,
@@ -44,6 +45,7 @@ def load_dataset(
 
     Args:
         sources: what to mix.
+        batch_size: B, of all ranks together.
         seed: of the batches, and of sources' random fractions.
         history: frames that an observation shows; before an episode's first frame that one is repeated.
         chunk: successive actions that count as one.
@@ -56,7 +58,7 @@ def load_dataset(
         workers: how many processes may build a cache.
         progress: watches the frames come in.
         copies: how many processes on this machine open the same.
-        sampling: `batch_size`, `gamma`, and whatever else `Mixture` takes.
+        sampling: `gamma`, and whatever else `Mixture` takes.
 
     Raises:
         DataError: sources that cannot be mixed, or files that cannot be read.
@@ -66,8 +68,15 @@ def load_dataset(
     check_alike([file.contents for files in opened for file in files])
     used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
     index = FrameIndex(file for files in used for file in files)
-    where: dict[str, Any] = {"memory": memory, "device": device, "copies": copies, "batch_size": sampling["batch_size"]}
-    plan, pictures = place_frames(index, workers=workers, progress=progress, **where)
+    plan, pictures = place_frames(
+        index,
+        memory=memory,
+        device=device,
+        copies=copies,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+    )
     for file in (file for files in opened for file in files) if plan.place == "cache" else ():
         file.keep_numbers()
     table = read_transitions(sources, used, index, pictures, actions=actions)
@@ -78,6 +87,7 @@ def load_dataset(
         env_args=opened[_task(sources)][0].contents.env_args,
         plan=plan,
         ignored=opened[0][0].contents.ignored,
+        batch_size=batch_size,
         seed=seed,
         home=device if plan.place == "gpu" else CPU,
         pin=device.type == "cuda",

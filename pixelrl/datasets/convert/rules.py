@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.rewards import reward_episodes
+from pixelrl.datasets.rewards import reaches_goal, reward_episodes
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 REPEATED = "the picture after the last step: it was not recorded, and the last one is repeated"
@@ -50,7 +50,7 @@ def apply_rules(
             episode = _checked(recorded, place)
             sums.recorded += total(episode)
             episode = _rewarded(_chosen(episode, options, place), options, index, source)
-            in_the_goal = _ends_in_the_goal(episode)
+            in_the_goal = bool(episode.dones[-1] or reaches_goal(episode.rewards, free=0)[-1])
             if shift:
                 episode = replace(episode, rewards=(episode.rewards + shift).astype(np.float32))
             sums.ruled += total(episode)
@@ -100,12 +100,6 @@ def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path
     if options.dones == "last":
         dones = np.arange(len(episode)) == len(episode) - 1
     return replace(episode, rewards=rewards, dones=dones)
-
-
-def _ends_in_the_goal(episode: Episode) -> bool:
-    """Tell whether the last step is paid, done, or the free one of an episode whose steps cost."""
-    last, free = episode.rewards[-1], episode.rewards.max() == 0 > episode.rewards.min()
-    return bool(last > 0 or episode.dones[-1] or (free and last == 0))
 
 
 def total(episode: Episode) -> float:

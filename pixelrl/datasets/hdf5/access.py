@@ -48,6 +48,13 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"{path}: not an HDF5 file, or a damaged one ({what})") from error
 
 
+def overclaim(claimed: int, held: int) -> str | None:
+    """Return what is wrong where arrays claim more bytes than a file of so many can hold: one under many names."""
+    if claimed <= max(SMALL, DEFLATED * held):
+        return None
+    return f"claims {claimed} bytes; a file of {held} cannot hold them"
+
+
 def parts_folder(path: Path) -> Path:
     """Return where the finished episodes of a file lie, one file each, until all of them are there."""
     return path.with_name(f"{path.name}.parts")

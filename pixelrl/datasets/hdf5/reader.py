@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import (
-    DEFLATED,
     child,
     dataset,
     expect,
@@ -25,6 +24,7 @@ from pixelrl.datasets.hdf5.access import (
     json_attribute,
     members,
     open_file,
+    overclaim,
     text_array,
     where,
 )
@@ -230,10 +230,8 @@ def _check_written(item: h5py.Dataset) -> None:
 def _check_size(contents: FileContents) -> None:
     """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
     row = sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()) + len(contents.action)
-    claimed = contents.frames * row
-    held = contents.path.stat().st_size
-    if claimed > DEFLATED * held:
-        raise DataError(f"{contents.path}: claims {claimed} bytes; a file of {held} cannot hold them")
+    if wrong := overclaim(contents.frames * row, contents.path.stat().st_size):
+        raise DataError(f"{contents.path}: {wrong}")
 
 
 def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:

@@ -6,7 +6,7 @@ from shlex import quote
 
 import numpy as np
 
-from pixelrl.datasets.hdf5.access import CHANNELS, DEFLATED, LEAVE_OUT, SMALL
+from pixelrl.datasets.hdf5.access import CHANNELS, LEAVE_OUT, overclaim
 from pixelrl.datasets.inspect.file_structure import GROUPS, NUMBERS, ArrayLayout, DemoStructure, FileStructure
 from pixelrl.datasets.inspect.issues import Issue, Level, Occurrence
 
@@ -124,8 +124,8 @@ def check_size(structure: FileStructure) -> Iterator[Issue]:
     used = {*NUMBERS, *(f"{group}/{key}" for group in GROUPS for key in (*structure.cameras, *structure.vectors))}
     arrays = (array for demo in structure.demos.values() for place, array in demo.arrays.items() if place in used)
     claimed = sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
-    if claimed > max(SMALL, DEFLATED * structure.bytes):
-        message = f"claims {claimed} bytes; a file of {structure.bytes} cannot hold them: nothing is read"
+    if wrong := overclaim(claimed, structure.bytes):
+        message = f"{wrong}: nothing is read"
         yield Issue(check="structure", level="error", where="data", message=message, file=str(structure.path))
 
 
