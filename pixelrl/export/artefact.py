@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.contract import CONTRACT, MODEL
 from pixelrl.export.description import Recorded, Sizes, describe, measure_latency
-from pixelrl.export.parity import check_parity
+from pixelrl.export.parity import at_size, check_parity
+from pixelrl.export.precision import Precision, check_precision, halves, reduce_precision
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
@@ -117,6 +118,7 @@ def export_policy(
     camera_sizes: Sizes | None = None,
     provenance: Mapping[str, Any] | None = None,
     recorded: Recorded | None = None,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Write `policy.onnx` and `policy.json` into `out`, if they act as the networks do.
 
@@ -134,6 +136,7 @@ def export_policy(
         camera_sizes: of the robot's pictures, for the cameras that differ from the data.
         provenance: whatever else the contract should tell, as JSON values.
         recorded: what else is known of the data and of the policy.
+        precision: of the network's inner layers; fp32 is proved first, then how far this one is from it.
 
     Returns:
         `parity` (see `check_parity`), `sha256` of the network, `seconds` that the export took.
@@ -161,12 +164,32 @@ def export_policy(
         parity = check_parity(
             ExportedPolicy(staging), policy, dict(zip(spec.images, artefact.resize, strict=True)), sizes, frames
         )
-        contract |= {"parity": parity, "latency": measure_latency(staging, frames, sizes, provenance or {})}
+        contract |= {"parity": parity}
+        if precision != "fp32":
+            exact, inputs = ExportedPolicy(staging), at_cameras(frames, spec, sizes)
+            ranges, rest = halves(inputs)
+            reduce_precision(staging / MODEL, precision, ranges)
+            contract |= {"precision": precision, "sha256": {MODEL: sha256_of(staging / MODEL)}}
+            write_json(staging / CONTRACT, contract)
+            contract |= {"precision_check": check_precision(ExportedPolicy(staging), exact, rest)}
+        contract |= {"latency": measure_latency(staging, frames, sizes, provenance or {})}
         write_json(staging / CONTRACT, contract)
         out.mkdir(exist_ok=True)
         for file in (MODEL, CONTRACT):  # a crash in between leaves a hash that does not fit: the runtime refuses it
             os.replace(staging / file, out / file)  # noqa: PTH105 (the one call that is known to be atomic)
-    return {"parity": parity, "sha256": contract["sha256"][MODEL], "seconds": round(time.perf_counter() - start, 2)}
+    told = {name: contract[name] for name in ("precision", "precision_check") if name in contract}
+    return {
+        **told,
+        "parity": parity,
+        "sha256": contract["sha256"][MODEL],
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def at_cameras(frames: Sensors, spec: Spec, sizes: Sizes) -> Sensors:
+    """Return recorded frames as the robot's cameras give them."""
+    pictures = {key: at_size(frames[key], sizes[key]) for key in spec.images}
+    return pictures | {key: frames[key] for key in spec.proprio}
 
 
 def write_onnx(path: Path, artefact: Artefact) -> None:

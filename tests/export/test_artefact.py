@@ -404,6 +404,33 @@ def test_policy_of_the_first_format_still_runs(exported: Exported, tmp_path: Pat
     np.testing.assert_array_equal(ExportedPolicy(tmp_path).act(frames), ExportedPolicy(exported.directory).act(frames))
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_smaller_numbers_act_nearly_alike_or_are_not_written(
+    precision: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = make_networks()
+    nn.init.normal_(networks.actor.last.weight, std=0.02)
+    out = tmp_path / "small"
+    result = go(networks, out, precision=precision)
+    contract = ExportedPolicy(out).contract
+    check = contract["precision_check"]
+    assert contract["precision"] == result["precision"] == precision and check == result["precision_check"]
+    assert (
+        check["frames"] == 10 and 0 < check["p50"] <= check["p99"] <= check["max"] < 0.04 and check["sign_flips"] == 0
+    )
+    kinds = {node.op_type for node in onnx.load(out / "policy.onnx").graph.node}
+    assert ("QuantizeLinear" in kinds) == (precision == "int8")
+    go(networks, tmp_path / "exact")
+    size, exact = ((tmp_path / name / "policy.onnx").stat().st_size for name in ("small", "exact"))
+    assert size < {"fp16": 0.7, "int8": 0.6}[precision] * exact
+    frames = make_frames(4, CAMERA, seed=9)
+    np.testing.assert_allclose(ExportedPolicy(out)(frames), ExportedPolicy(tmp_path / "exact")(frames), atol=0.06)
+    monkeypatch.setattr("pixelrl.export.precision.LIMIT", 1e-9)
+    with pytest.raises(PixelrlError, match="in this precision 1 of 100 actions differs by more than"):
+        go(networks, tmp_path / "new", precision=precision)
+    assert not (tmp_path / "new").exists()
+
+
 def test_contract_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text("[" * 100_000)
     with pytest.raises(PixelrlError, match=r"policy.json: not the contract of an exported policy, or damaged"):

@@ -1,10 +1,11 @@
 """`pixelrl export`: one directory that a robot can run, proved against the checkpoint."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
@@ -40,6 +41,8 @@ class Export:
     """height and width of the robot's pictures [px]; default: those of the data"""
     data: tuple[Path, ...] = ()
     """recorded data to prove it on; default: those it was trained on"""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """of the network's inner layers; int8 takes its ranges from half of the recorded frames, the others judge it"""
     task: str | None = None
     """what the robot is to do, in words, for whoever reads the contract"""
 
@@ -70,6 +73,7 @@ class Export:
             provenance=provenance.record()
             | {"actions": run.actions, "selected_by": self.rule, "fingerprint": run.fingerprint},
             recorded=self._recorded(run, checkpoint),
+            precision=self.precision,
         )
         (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
         self._write_card(run, step)
@@ -78,7 +82,7 @@ class Export:
         plain_console().print(
             f"{self.out}: acts as {self.run} at step {step}: largest difference {parity['data']['normalised']:.1e} on "
             f"{parity['data']['frames']} recorded frames, {parity['random']['normalised']:.1e} on random ones "
-            f"(at most {parity['limit']:.0e})"
+            f"(at most {parity['limit']:.0e})" + precision_line(result)
         )
 
     def _write_card(self, run: "Run", step: int) -> None:
@@ -112,6 +116,14 @@ class Export:
         step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
         evaluation = evaluation_of(self.run / "evaluation.json", checkpoint)
         return Recorded(largest_step=step, largest_change=change, task=self.task, evaluation=evaluation)
+
+
+def precision_line(result: Mapping[str, Any]) -> str:
+    """Return what a smaller precision does to the actions, to be added to a line; nothing of fp32."""
+    if (check := result.get("precision_check")) is None:
+        return ""
+    of = f"of half the range on {check['frames']} recorded frames that it was not fitted to"
+    return f"; {result['precision']} moves actions by {check['p99']:.4f} (99 of 100), {check['max']:.4f} at most, {of}"
 
 
 def evaluation_of(path: Path, checkpoint: Path) -> dict[str, Any] | None:
