@@ -13,16 +13,16 @@ from pixelrl import Term, Train, UpdateContext, quick_cog
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment(Term):
-    """The mean dot product of the features of consecutive state-actions; it logs as `critic/alignment`."""
-
-    power: int = 1
-    """of the dot product"""
+    """Features of consecutive state-actions; it logs as `critic/alignment`."""
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, summed over the critics, and what else to log: `critic/alignment/norm`."""
-        here, there = context.q_data.features.float(), context.q_next.features.float()  # [E, B, F] each
-        dot = (here * there).sum(-1) * (context.batch.discount > 0)  # a step that truly ends has no next one
-        return dot.pow(self.power).mean(-1).sum(), {"norm": here.norm(dim=-1).mean()}
+        """Return the mean dot product, summed over the critics, and a norm."""
+        here = context.q_data.features.float()  # [E, B, F]
+        there = context.q_next.features.float()
+        dot = (here * there).sum(-1)
+        dot = dot * (context.batch.discount > 0)  # a true end has no next
+        norm = here.detach().norm(dim=-1).mean()
+        return dot.mean(-1).sum(), {"norm": norm}
 
 
 def main(steps: int = 60, recorded: int = 40) -> None:

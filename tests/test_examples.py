@@ -1,10 +1,15 @@
 """The examples, run as people run them, but smaller."""
 
+import importlib
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from pixelrl import DR3, UpdateContext
+from tests.tiny import make_networks, seeded, transitions
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = {
@@ -35,3 +40,12 @@ def test_example(
     monkeypatch.setattr(sys, "argv", [name, *options.split()])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert expected in capsys.readouterr().out
+
+
+def test_term_of_the_example_is_dr3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    context = UpdateContext(make_networks(), transitions(), seeded())
+    written_anew, _ = importlib.import_module("own_term").Alignment()(context)
+    expected, _ = DR3()(context)
+    torch.testing.assert_close(written_anew, expected)
+    assert expected != 0
