@@ -1,8 +1,8 @@
 """Smaller numbers: a network in fp16, or in int8 by static quantisation, and how far its actions move.
 
-int8 (QDQ, activations uint8, weights int8 per channel; Nagel et al., 2106.08295): convolutions and inner layers only.
-Resizing, normalisation, the last layer and the way into the robot's units stay as they are. Ranges come from every
-other recorded frame; the rest judges the result, so that no frame does both.
+int8 (QDQ, activations uint8, weights int8 per channel; Nagel et al., 2106.08295): the encoder's convolutions and layers
+only. Resizing, normalisation, the actor's layers and the way into the robot's units stay as they are. Ranges come from
+every other recorded frame; the rest judges the result, so that no frame does both.
 """
 
 import tempfile
@@ -63,7 +63,6 @@ def reduce_precision(path: Path, precision: Precision, frames: Sensors) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-        gemms = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Gemm"]
         quantize_static(
             str(prepared),
             str(path),
@@ -74,8 +73,15 @@ def reduce_precision(path: Path, precision: Precision, frames: Sensors) -> None:
             reduce_range=True,  # or sums of products saturate on x86 without VNNI
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=gemms[-1:],
+            nodes_to_exclude=head(onnx.load(prepared)),
         )
+
+
+def head(model: onnx.ModelProto) -> list[str]:
+    """Return the layers behind the encoder, and the last one in any case: they are small, and errors there act."""
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
+    of_actor = [node for node in gemms if any("actor." in name and "encoder" not in name for name in node.input)]
+    return [node.name for node in gemms if node in of_actor or node is gemms[-1]]
 
 
 class _Frames(CalibrationDataReader):  # type: ignore[misc]
