@@ -42,13 +42,16 @@ class LoadedPolicy:
     values: Callable[[Sensors], NDArray[np.float32]] | None = None
 
 
-def load_policy(directory: Path, step: int | None = None, device: str = "cpu") -> LoadedPolicy:
+def load_policy(
+    directory: Path, step: int | None = None, device: str = "cpu", acting: str | None = None
+) -> LoadedPolicy:
     """Load an exported policy, or the policy of a run.
 
     Args:
         directory: of a training run, or of an exported policy.
         step: load the snapshot of this step, not the last checkpoint.
         device: where a run's networks compute, also in the workers of an evaluation.
+        acting: how a run's policy acts, mode, sample or best; None: as its recipe says.
 
     Raises:
         PixelrlError: no policy there, or a step is asked of an exported one.
@@ -56,7 +59,9 @@ def load_policy(directory: Path, step: int | None = None, device: str = "cpu") -
     from pixelrl.export.contract import CONTRACT
 
     if not (directory / CONTRACT).is_file():
-        return _load_trained(directory, step, device)
+        return _load_trained(directory, step, device, acting)
+    if acting is not None:
+        raise PixelrlError(f"{directory}: an exported policy acts as it was exported; export the run with --acting")
     if step is not None:
         raise PixelrlError(f"{directory}: an exported policy has no snapshots; export the run with --step {step}")
     return _load_exported(directory)
@@ -89,7 +94,7 @@ def under_contract(
     )
 
 
-def _load_trained(directory: Path, step: int | None, device: str) -> LoadedPolicy:
+def _load_trained(directory: Path, step: int | None, device: str, acting: str | None) -> LoadedPolicy:
     """Load the policy of a run."""
     import torch
 
@@ -97,15 +102,18 @@ def _load_trained(directory: Path, step: int | None, device: str) -> LoadedPolic
     from pixelrl.training.run_directory import checkpoint_path, read_networks
 
     run, networks, found = read_networks(directory, step)
+    networks.set_acting(acting)
     policy = CheckpointPolicy(networks, run.spec, torch.device(device))
     with checkpoint_path(directory, step).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    origin = {"run": str(directory), "step": found, "sha256": digest, "training_seed": run.recipe.seed}
     return LoadedPolicy(
         policy=policy,
         env_args=run.env_args,
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
-        origin={"run": str(directory), "step": found, "sha256": digest, "training_seed": run.recipe.seed},
+        origin=origin | ({} if acting is None else {"acting": acting}),
+        | ({"acting": acting} if acting else {}),
         rescaled=run.actions == "min-max",
         history=run.spec.history,
         control_freq=control_freq_of(run.env_args),

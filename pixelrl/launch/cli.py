@@ -22,6 +22,7 @@ from pixelrl.launch.commands.serve import Serve
 from pixelrl.launch.commands.starts import Starts
 from pixelrl.launch.commands.study import StudyCommand
 from pixelrl.launch.commands.sweep import Sweep
+from pixelrl.launch.commands.view import View
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.extras import missing_extra
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "collect": Collect,
     "render": Render,
     "inspect": Inspect,
+    "view": View,
     "convert": Convert,
     "train": train,
     "starts": Starts,

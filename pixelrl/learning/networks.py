@@ -6,7 +6,8 @@ whose first layer is split into a part for the state (`Critic.embed_state`, comp
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Protocol, Unpack
+from dataclasses import replace
+from typing import Protocol, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
 from pixelrl.learning.backup import aggregated
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead
-from pixelrl.learning.policies import NOISE_ROWS, Acting, GaussianPolicy, PolicyForm
+from pixelrl.learning.policies import NOISE_ROWS, Acting, ActingKind, GaussianPolicy, PolicyForm
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -166,9 +167,8 @@ class Networks(nn.Module):
         self.value = ValueNetwork(features, critic_hidden, layer_norm, own) if value else None
         self.target_actor = deepcopy(self.actor).requires_grad_(False) if target_actor else None
         self.average = Average(self.critic, self.actor) if keeps_average else None
-        if self.acting.kind != "mode":
-            rows = torch.randn(NOISE_ROWS, spec.action_width, generator=torch.Generator().manual_seed(0), device="cpu")
-            self.register_buffer("noise", rows)
+        rows = torch.randn(NOISE_ROWS, spec.action_width, generator=torch.Generator().manual_seed(0), device="cpu")
+        self.register_buffer("noise", rows, persistent=False)  # the same for all: no checkpoint holds it
 
     def follow(self, tau: float) -> None:
         """Move the slow copies towards what they are copies of: target <- (1 - tau) target + tau critic."""
@@ -206,6 +206,21 @@ class Networks(nn.Module):
     def _shared(self, obs: Observation, encoding: Tensor | None) -> Tensor:
         """Return the critic's features `[B, D]`, which all networks share."""
         return (self.critic.encode(obs) if encoding is None else encoding)[0]
+
+    def set_acting(self, kind: str | None) -> None:
+        """Let the policy act in another way than its recipe says; None: as it says.
+
+        Raises:
+            PixelrlError: there is no such way, or it takes critics that are not there.
+        """
+        if kind is None:
+            return
+        kinds = get_args(ActingKind)
+        if kind not in kinds:
+            raise PixelrlError(f"--acting {kind}: there is {', '.join(kinds)}")
+        if kind == "best" and not self.critic.encoders:
+            raise PixelrlError("--acting best: this run has no critics to choose by")
+        self.acting = replace(self.acting, kind=kind)  # type: ignore[arg-type]
 
     def act(self, obs: Observation) -> Tensor:
         """Return the action for the world in B states, `[B, A]`, as `Acting` says: nothing is drawn."""

@@ -62,6 +62,9 @@ PolicyForm = GaussianPolicy
 """What a policy is."""
 
 
+ActingKind = Literal["mode", "sample", "best"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Acting:
     """How a policy acts in the world, in evaluation and on the robot: a function of what it sees, and of nothing else.
@@ -69,7 +72,7 @@ class Acting:
     Noise comes from a table that belongs to the policy, so that an episode can be repeated and an artefact be proven.
     """
 
-    kind: Literal["mode", "sample", "best"] = "mode"
+    kind: ActingKind = "mode"
     """mode: the action that stands for all. sample: the noise of a row of the table that the pictures choose.
     best: of the table's first `samples` actions, the one that the critics value most (arXiv 2304.10573)"""
     samples: int = 32

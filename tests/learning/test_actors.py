@@ -99,7 +99,7 @@ def test_acting_by_samples_is_a_function_of_what_is_seen(form: PolicyForm) -> No
 def test_noise_for_acting_is_the_same_in_every_run() -> None:
     one, other = (make_networks(acting=Acting(kind="sample"), seed=seed) for seed in (0, 1))
     assert torch.equal(one.noise, other.noise)
-    assert "noise" not in make_networks().state_dict()
+    assert "noise" not in one.state_dict()
 
 
 @pytest.mark.parametrize("samples", [0, NOISE_ROWS + 1])
@@ -137,3 +137,13 @@ def test_slow_actor_follows_and_gives_the_backups_actions() -> None:
     assert not torch.equal(before, networks.policy(obs).mode)
     networks.follow(1.0)
     torch.testing.assert_close(networks.policy(obs, target=True).mode, networks.policy(obs).mode)
+
+
+def test_way_to_act_may_be_changed_after_training() -> None:
+    networks, obs = make_networks(), observation()
+    networks.set_acting(None)
+    assert torch.equal(networks.act(obs), networks.policy(obs).mode)
+    networks.set_acting("best")
+    assert not torch.equal(networks.act(obs), networks.policy(obs).mode)
+    with pytest.raises(PixelrlError, match="--acting worst: there is mode, sample, best"):
+        networks.set_acting("worst")

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -50,6 +50,8 @@ class Evaluate(WorkerOptions):
     """how many of them with --video"""
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
+    acting: Literal["mode", "sample", "best"] | None = None
+    """how the policy acts: by its mode, a sample, or the best of several by Q; default: as its recipe says"""
     select: Select = "last"
     """the checkpoint to use: the last; the snapshot where Q of recorded actions peaks; that of the least TD error on
     held-out episodes"""
@@ -130,7 +132,7 @@ class Evaluate(WorkerOptions):
 
         name = str(self.run)
         if not name.startswith(("ws://", "wss://")):
-            loaded = load_policy(Path(name), select_step(Path(name), self.select, self.step))
+            loaded = load_policy(Path(name), select_step(Path(name), self.select, self.step), acting=self.acting)
             rule = {} if self.select == "last" else {"selected_by": self.select}
             return replace(loaded, origin={**loaded.origin, **rule})
         if self.out is None or self.step is not None or self.select != "last":

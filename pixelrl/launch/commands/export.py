@@ -34,6 +34,8 @@ class Export:
     """directory to write: policy.onnx, policy.json (the contract), export.json, README.md (the model card)"""
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
+    acting: Literal["mode", "sample", "best"] | None = None
+    """how the policy acts: by its mode, a sample, or the best of several by Q; default: as its recipe says"""
     select: Select = "last"
     """the checkpoint to use: the last; the snapshot where Q of recorded actions peaks; that of the least TD error on
     held-out episodes"""
@@ -59,6 +61,7 @@ class Export:
         provenance = Provenance()
         chosen = select_step(self.run, self.select, self.step)
         run, networks, step = read_networks(self.run, chosen)
+        networks.set_acting(self.acting)
         checkpoint = checkpoint_path(self.run, chosen)
         result = export_policy(
             networks,

@@ -1,0 +1,96 @@
+"""`pixelrl view`: look at recorded episodes, and at what a run's critics think of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from pixelrl.launch.console import plain_console
+from pixelrl.launch.provenance import Provenance
+from pixelrl.runtime.errors import PixelrlError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pixelrl.datasets.hdf5.reader import Demo
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Show recorded episodes on one HTML page: pictures, actions, rewards; with a run, Q and phi.phi' along them."""
+
+    file: Positional[Path]
+    """recorded data, in robomimic's format"""
+    demos: tuple[str, ...] = ()
+    """which ones, by name; default: the first `count`"""
+    count: int = 4
+    """how many, unless they are named"""
+    run: Path | None = None
+    """a training run, whose critics judge each recorded step"""
+    step: int | None = None
+    """use the run's snapshot of this step, not its last checkpoint"""
+    out: Path = Path("view.html")
+    """HTML file to write"""
+
+    def __call__(self) -> None:
+        """Write the page.
+
+        Raises:
+            PixelrlError: no such file, demo or run, or a run that is for other data.
+        """
+        from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+        from pixelrl.launch.reports.view_page import write_view_page
+
+        provenance = Provenance()
+        contents = read_contents(self.file, required=())
+        if missing := [name for name in self.demos if name not in contents.demos]:
+            some = ", ".join(islice(contents.demos, 3))
+            raise PixelrlError(f"{self.file}: has no demo {missing[0]!r}; it has {len(contents.demos)}: {some}, ...")
+        if self.count < 1 or (self.step is not None and self.run is None):
+            raise PixelrlError("--count must be at least 1, and --step goes with --run")
+        demos = [*read_demos(contents, self.demos or islice(contents.demos, self.count))]
+        judged = {} if self.run is None else {demo.name: judge(self.run, self.step, demo) for demo in demos}
+        write_view_page(self.out, self.file, demos, contents.action, judged, provenance.record())
+        plain_console().print(f"{self.out}: {len(demos)} of {len(contents.demos)} demos", soft_wrap=True)
+
+
+def judge(run: Path, step: int | None, demo: "Demo") -> Mapping[str, "NDArray[np.float32]"]:
+    """Return what a run's critics think of each step of a demo, `[N]` each, as means over the critics.
+
+    Raises:
+        PixelrlError: the run has no critics, looks at several frames or chunks, or at what the demo does not have.
+    """
+    import torch
+    from einops import rearrange
+
+    from pixelrl.learning.batch import Observation
+    from pixelrl.training.run_directory import read_networks
+
+    found, networks, _ = read_networks(run, step)
+    spec = found.spec
+    if not found.recipe.critic or spec.history > 1 or spec.chunk > 1 or found.actions != "unit":
+        raise PixelrlError(
+            f"{run}: cannot judge single recorded steps: that takes critics, history 1, chunk 1, actions unit"
+        )
+    if missing := [key for key in (*spec.images, *spec.proprio) if key not in demo.sensors]:
+        raise PixelrlError(f"{run}: looks at {missing[0]!r}, which {demo.name} does not have")
+    images = {key: torch.from_numpy(rearrange(demo.sensors[key], "n h w c -> n c h w").copy()) for key in spec.images}
+    vectors = [torch.from_numpy(demo.sensors[key]) for key in spec.proprio]
+    proprio = torch.cat([torch.empty(len(demo.actions) + 1, 0), *vectors], -1)
+    with torch.inference_mode():
+        obs, critic = Observation(images=images, proprio=proprio), networks.critic
+        state = critic.embed_state(critic.encode(obs))
+        own = critic.q_values(state, networks.policy(obs).mode).value
+        action = torch.from_numpy(demo.actions).clamp(-1, 1)
+        recorded = critic.q_values(state[:, :-1], action)
+        following = torch.cat([recorded.features[:, 1:], recorded.features[:, -1:]], 1)
+        product = (recorded.features.float() * following.float()).sum(-1)
+    return {
+        "Q of the recorded action": recorded.value.mean(0).numpy(),
+        "Q of the policy's action": own[:, :-1].mean(0).numpy(),
+        "phi.phi' of successive steps": product[:, :-1].mean(0).numpy(),
+    }

@@ -1,0 +1,53 @@
+"""The page about recorded episodes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelrl.launch.reports.view_page import HEIGHT, SHOWN, strip
+from tests.dots import SMALL, write_dots
+
+Pixelrl = Callable[..., tuple[int, str]]
+
+
+def test_page_shows_pictures_actions_rewards_and_what_critics_think(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    task, prior = (write_dots(tmp_path / f"{part}.hdf5", part, 6, size=32) for part in ("task", "prior"))  # type: ignore[arg-type]
+    options = ("--task", task, "--prior", prior, "--out", tmp_path / "run", *SMALL, "--steps", 3)
+    assert pixelrl("train", "quick_cog", *options)[0] == 0
+    code, printed = pixelrl("view", task, "--run", tmp_path / "run", "--count", 2, "--out", tmp_path / "v.html")
+    assert (code, "2 of 6 demos" in printed) == (0, True)
+    page = (tmp_path / "v.html").read_text()
+    assert page.count("Q of the recorded action") == 2 and page.count("data:image/png") == 2
+    assert "agentview_image" in page and "demo_1" in page and "demo_2" not in page and "<script" not in page
+    code, _ = pixelrl("view", task, "--demos", "demo_4", "--out", tmp_path / "w.html")
+    page = (tmp_path / "w.html").read_text()
+    assert code == 0 and "demo_4" in page and "Q of the" not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--demos", "demo_9"), "has no demo 'demo_9'; it has 2: demo_0, demo_1"),
+        (("--count", 0), "--count must be at least 1"),
+        (("--step", 3), "--step goes with --run"),
+        (("--run", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(
+    tmp_path: Path, pixelrl: Pixelrl, options: tuple[object, ...], message: str
+) -> None:
+    path = write_dots(tmp_path / "task.hdf5", "task", 2)
+    code, printed = pixelrl("view", path, *options, "--out", tmp_path / "v.html")
+    assert code == 1 and message in printed and not (tmp_path / "v.html").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_strip_shows_the_whole_episode(tmp_path: Path, channels: int) -> None:
+    pictures = np.repeat(np.arange(50, dtype=np.uint8), 8 * 8 * channels).reshape(50, 8, 8, channels)
+    (tmp_path / "a.png").write_bytes(strip(pictures))
+    with Image.open(tmp_path / "a.png") as shown:
+        assert shown.size == (SHOWN * HEIGHT, HEIGHT)
+        assert shown.getpixel((0, 0))[0] == 0 and shown.getpixel((shown.width - 1, 0))[0] == 49
