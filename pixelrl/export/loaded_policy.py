@@ -113,7 +113,6 @@ def _load_trained(directory: Path, step: int | None, device: str, acting: str | 
         pictures={key: shape[1:] for key, shape in run.spec.images.items()},
         action=run.spec.action,
         origin=origin | ({} if acting is None else {"acting": acting}),
-        | ({"acting": acting} if acting else {}),
         rescaled=run.actions == "min-max",
         history=run.spec.history,
         control_freq=control_freq_of(run.env_args),
