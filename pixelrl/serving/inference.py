@@ -55,7 +55,7 @@ class Inference:
         action, normalised = (each.reshape(-1, each.shape[-1]) for each in both)
         if not np.isfinite(action).all():
             raise PixelrlError("the policy's action is not finite")
-        beyond = ((action < self._low - self._margin) | (action > self._high + self._margin)).any(0)
+        beyond = np.any((action < self._low - self._margin) | (action > self._high + self._margin), axis=0).tolist()
         return Reply(
             action=np.clip(action, self._low, self._high),
             normalised=normalised,

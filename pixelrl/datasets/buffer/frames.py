@@ -153,7 +153,7 @@ class CachedFrames:
             for descriptor, offset in places:
                 os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
         for target, (descriptor, offset) in zip(out.reshape(len(out), -1), places, strict=True):
-            if os.preadv(descriptor, [target], offset) != size:
+            if os.preadv(descriptor, [target.data], offset) != size:
                 raise DataError(CUT_SHORT)
 
 

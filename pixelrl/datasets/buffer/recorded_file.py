@@ -131,7 +131,9 @@ def _kept_numbers(contents: FileContents, unit: Unit) -> Numbers:
     lengths, used = np.array([*demos.values()]), np.array([name in contents.demos for name in demos])
     steps, frames = np.repeat(used, lengths), np.repeat(used, lengths + 1)
     width, vectors = len(contents.action), sum(contents.vectors.values())
-    arrays = {name: np.fromfile(unit.folder / f"{name}.bin", dtype) for name, dtype in ARRAYS.items()}
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.fromfile(unit.folder / f"{name}.bin", dtype) for name, dtype in ARRAYS.items()
+    }
     arrays["actions"] = arrays["actions"].reshape(len(steps), width)
     arrays["proprio"] = arrays["proprio"].reshape(len(frames), vectors)
     chosen: dict[str, Any] = {name: array[frames if name == "proprio" else steps] for name, array in arrays.items()}

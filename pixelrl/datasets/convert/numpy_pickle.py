@@ -55,7 +55,8 @@ class _Array(np.ndarray[Any, Any]):
                     raise ValueError(f"an array of shape {str(shape)[:40]} without the numbers or objects of its shape")
                 if kind.value.kind == "b" and not set(raw) <= {0, 1}:
                     raise ValueError("truth values other than 0 and 1")
-                super().__setstate__((1, shape, kind.value, columns, raw))
+                checked: Any = (1, shape, kind.value, columns, raw)
+                super().__setstate__(checked)
             case _:
                 raise ValueError("an array as numpy writes none")
 

@@ -66,7 +66,7 @@ def not_finite(numbers: DemoNumbers) -> Iterator[Occurrence]:
 def action_range(numbers: DemoNumbers, actions: ActionRange) -> Iterator[Occurrence]:
     """Find actions outside [-1, 1]; no error if they are to be normalised."""
     size = np.where(np.isfinite(numbers.actions), np.abs(numbers.actions), 0)
-    outside = (size > 1 + ROUNDING).any(axis=1)
+    outside: NDArray[np.bool_] = np.asarray((size > 1 + ROUNDING).any(axis=1))
     if outside.any():
         row = int(outside.argmax())
         dim = int(size[row].argmax())

@@ -88,7 +88,7 @@ def check_files(thumbnails: Sequence[Thumbnails], files: Sequence[str]) -> Itera
         yield Issue(check=check, level="warning", where=where, message=said, file=files[index])
     for key, each in usual.items():
         light = each.mean(axis=(1, 2, 3))
-        for index in np.flatnonzero(np.abs(light - light[0]) > BRIGHTNESS):
+        for index in np.flatnonzero(np.abs(light - light[0]) > BRIGHTNESS).tolist():
             message = f"mean brightness {light[index]:.0f} of 255, but {light[0]:.0f} in {files[0]}: other light, "
             message += "exposure or camera?"
             yield Issue(check="brightness", level="warning", where=f"obs/{key}", message=message, file=files[index])

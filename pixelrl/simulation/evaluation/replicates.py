@@ -52,7 +52,8 @@ def sign_flip(differences: ArrayLike, seed: int = 0) -> float:
 def _signs(random: np.random.Generator, count: int) -> Iterable[NDArray[np.float64]]:
     """Yield `DRAWS` rows of signs, a thousand at a time."""
     for _ in range(DRAWS // 1000):
-        yield random.integers(2, size=(1000, count)) * 2.0 - 1
+        signs: NDArray[np.float64] = random.integers(2, size=(1000, count)) * np.float64(2) - 1
+        yield signs
 
 
 def permutation(first: Sequence[ArrayLike], second: Sequence[ArrayLike], seed: int = 0) -> float:
