@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelrl.launch.commands.demo import Demo, DemoSize
+from pixelrl.launch.commands.demo import Demo, DemoSize, Stages
 
 Pixelrl = Callable[..., tuple[int, str]]
 
@@ -58,3 +58,20 @@ def test_demo_with_wrong_options_is_refused(
     code, said = pixelrl("demo", "--out", tmp_path / "demo", *words)
     assert code == 1 and re.search(message, said), said
     assert not list(tmp_path.iterdir())
+
+
+def test_demo_with_a_distractor_ends_with_a_policy_that_can_hold_two_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: dict[bool, tuple[str, ...]] = {}
+    monkeypatch.setattr(
+        Stages, "run", lambda stages: planned.update({stages.options.distractor: stages.options.recipes})
+    )
+    for distractor in (False, True):
+        Demo(out=tmp_path, distractor=distractor)()
+    assert planned == {
+        False: ("quick_bc", "quick_cog", "quick_cog_dr3"),
+        True: ("quick_bc", "quick_cog_dr3", "quick_fql"),
+    }
+    Demo(out=tmp_path, distractor=True, recipes=("quick_bc",))()
+    assert planned[True] == ("quick_bc",)

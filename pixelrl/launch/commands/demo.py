@@ -32,6 +32,11 @@ EVALUATED = ("episodes", "successes", "success_rate", "success_interval_95")
 """What the summary repeats of an evaluation."""
 
 
+USUAL = ("quick_bc", "quick_cog", "quick_cog_dr3")
+WITH_DISTRACTOR = ("quick_bc", "quick_cog_dr3", "quick_fql")
+"""What is trained unless it is said; one Gaussian would aim between two cubes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DemoSize:
     """How large a demo is.
@@ -68,8 +73,9 @@ class Demo:
     """the harder version: a second cube on the table, which half of the prior picks go for"""
     task: str = "pick-place-tray"
     """pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object"""
-    recipes: tuple[str, ...] = ("quick_bc", "quick_cog", "quick_cog_dr3")
-    """what to train, the baseline first; the last one is filmed and exported"""
+    recipes: tuple[str, ...] = ()
+    """what to train, the baseline first; the last one is filmed and exported; default: quick_bc quick_cog
+    quick_cog_dr3, and with --distractor quick_bc quick_cog_dr3 quick_fql, whose policy can hold two modes"""
     steps: int | None = None
     """gradient steps of each; default: the recipe's own"""
     curve: int = 0
@@ -84,8 +90,9 @@ class Demo:
             PixelrlError: no such task or recipe, or `out` holds a demo of another seed, size, recipe or version.
         """
         require_extras("sim", "export")
-        size = check(self)
-        stages = Stages(options=self, size=size, workers=worker_count(self.workers), console=plain_console())
+        options = replace(self, recipes=self.recipes or (WITH_DISTRACTOR if self.distractor else USUAL))
+        size = check(options)
+        stages = Stages(options=options, size=size, workers=worker_count(self.workers), console=plain_console())
         with exclusive_directory(self.out):
             stages.run()
 
@@ -102,8 +109,8 @@ def check(options: Demo) -> DemoSize:
         raise PixelrlError(f"--task: there is no task {options.task!r}, but: {', '.join(TASK_NAMES)}")
     if unknown := [name for name in options.recipes if name not in RECIPES]:
         raise PixelrlError(f"--recipes: there is no recipe {unknown[0]!r}, but: {', '.join(RECIPES)}")
-    if not options.recipes or options.curve < 0 or (options.steps is not None and options.steps < 1):
-        raise PixelrlError("--recipes wants one at least, --steps 1 at least, and --curve 0 at least")
+    if options.curve < 0 or (options.steps is not None and options.steps < 1):
+        raise PixelrlError("expected --steps 1 at least and --curve 0 at least")
     if options.distractor and options.task != Demo.task:
         raise PixelrlError(f"--distractor: only {Demo.task} has one")
     usual = {"prior": 600, "task": 300} if options.task == Demo.task else {"prior": 1000, "task": 500}
