@@ -166,12 +166,7 @@ def export_policy(
         )
         contract |= {"parity": parity}
         if precision != "fp32":
-            exact, inputs = ExportedPolicy(staging), at_cameras(frames, spec, sizes)
-            ranges, rest = halves(inputs)
-            reduce_precision(staging / MODEL, precision, ranges)
-            contract |= {"precision": precision, "sha256": {MODEL: sha256_of(staging / MODEL)}}
-            write_json(staging / CONTRACT, contract)
-            contract |= {"precision_check": check_precision(ExportedPolicy(staging), exact, rest)}
+            contract = reduced(staging, contract, precision, at_cameras(frames, spec, sizes))
         contract |= {"latency": measure_latency(staging, frames, sizes, provenance or {})}
         write_json(staging / CONTRACT, contract)
         out.mkdir(exist_ok=True)
@@ -184,6 +179,15 @@ def export_policy(
         "sha256": contract["sha256"][MODEL],
         "seconds": round(time.perf_counter() - start, 2),
     }
+
+
+def reduced(staging: Path, contract: dict[str, Any], precision: Precision, frames: Sensors) -> dict[str, Any]:
+    """Bring the network in `staging` to a precision, see how far that is from fp32, and return the new contract."""
+    exact, (ranges, rest) = ExportedPolicy(staging), halves(frames)
+    reduce_precision(staging / MODEL, precision, ranges)
+    contract = contract | {"precision": precision, "sha256": {MODEL: sha256_of(staging / MODEL)}}
+    write_json(staging / CONTRACT, contract)
+    return contract | {"precision_check": check_precision(ExportedPolicy(staging), exact, rest)}
 
 
 def at_cameras(frames: Sensors, spec: Spec, sizes: Sizes) -> Sensors:
