@@ -146,13 +146,16 @@ class Learner:
 
     def site(self, batch: Batch) -> Site:
         """Return what an intervention after this step may look at and change."""
-        seed = derive(self.recipe.seed, "weights", self.step)
         return Site(
             networks=self.networks,
             objectives=self.learned,
-            fresh=lambda: fresh_networks(self.recipe, self.spec, self.device, seed),
+            fresh=self.fresh_networks,
             context=lambda: UpdateContext(self.networks, batch, self.generator),
         )
+
+    def fresh_networks(self) -> Networks:
+        """Return networks as they may be at the start of a run, others at each step."""
+        return fresh_networks(self.recipe, self.spec, self.device, derive(self.recipe.seed, "weights", self.step))
 
     def add_noise(self, gradients: list[Tensor]) -> None:
         """Add the recipe's noise to gradients, the same on all ranks."""
