@@ -16,6 +16,7 @@ from pixelrl.encoders.resnet import RobomimicResNet18 as RobomimicResNet18
 from pixelrl.export.loaded_policy import LoadedPolicy as LoadedPolicy
 from pixelrl.export.loaded_policy import load_policy as load_policy
 from pixelrl.launch.commands.train import Train as Train
+from pixelrl.launch.recipes import RECIPES as RECIPES
 from pixelrl.launch.recipes import bc as bc
 from pixelrl.launch.recipes import cog as cog
 from pixelrl.launch.recipes import cog_dr3 as cog_dr3
@@ -30,7 +31,13 @@ from pixelrl.learning.batch import Spec as Spec
 from pixelrl.learning.context import Term as Term
 from pixelrl.learning.context import UpdateContext as UpdateContext
 from pixelrl.learning.critic_forms import HLGauss as HLGauss
+from pixelrl.learning.critic_forms import Quantile as Quantile
+from pixelrl.learning.critic_forms import Scalar as Scalar
 from pixelrl.learning.learner import Learner as Learner
+from pixelrl.learning.policies import Acting as Acting
+from pixelrl.learning.policies import DeterministicPolicy as DeterministicPolicy
+from pixelrl.learning.policies import FlowPolicy as FlowPolicy
+from pixelrl.learning.policies import GaussianPolicy as GaussianPolicy
 from pixelrl.learning.recipe import Recipe as Recipe
 from pixelrl.learning.weights import AtMost as AtMost
 from pixelrl.runtime.actions import ActionDim as ActionDim
@@ -39,11 +46,15 @@ from pixelrl.terms.awr import AdvantageWeighted as AdvantageWeighted
 from pixelrl.terms.bc import BC as BC
 from pixelrl.terms.cql import CQL as CQL
 from pixelrl.terms.dr3 import DR3 as DR3
+from pixelrl.terms.expectile import Expectile as Expectile
+from pixelrl.terms.flow import FlowDistillation as FlowDistillation
+from pixelrl.terms.flow import FlowMatching as FlowMatching
 from pixelrl.terms.penalties import NormPenalty as NormPenalty
 from pixelrl.terms.penalties import RankPenalty as RankPenalty
 from pixelrl.terms.sac import Entropy as Entropy
 from pixelrl.terms.sac import MaximizeQ as MaximizeQ
 from pixelrl.terms.td import TD as TD
+from pixelrl.terms.td import FunctionalRegularization as FunctionalRegularization
 
 if TYPE_CHECKING:  # these need extras: `pixelrl.__getattr__` imports them one by one
     from pixelrl.export.artefact import export_policy as export_policy

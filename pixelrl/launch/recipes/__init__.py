@@ -50,6 +50,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         *(iql, riql, rebrac, fql, ifql, qc),
     )
 }
+"""Every recipe by its name, as `pixelrl train` knows it."""
 
 ENCODERS: dict[str, Callable[[], PixelEncoder]] = {
     "small": SmallCNN,
