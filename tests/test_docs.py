@@ -26,7 +26,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 
 def test_every_public_name_is_documented_once() -> None:
-    listed = re.findall(r"^\.\. auto\w+:: pixelrl\.(\w+)", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^\.\. (?:auto|py:)\w+:: pixelrl\.(\w+)", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
     assert sorted([*listed, "__version__"]) == sorted(pixelrl.__all__)
 
 
