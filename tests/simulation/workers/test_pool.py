@@ -189,7 +189,10 @@ def test_workers_die_with_their_parent(end: signal.Signals, beats: bool, tmp_pat
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    parent = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    # a suite in the background has SIGINT ignored, and its children inherit that
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options: dict[str, Any] = {"stderr": subprocess.DEVNULL, "start_new_session": True, "preexec_fn": heard}
+    parent = subprocess.Popen(command, env=environment, **options)
     wait_until(lambda: len(list(tmp_path.glob("*.begun"))) == 2)
     workers = [int(path.stem) for path in tmp_path.glob("*.begun")]
     parent.send_signal(end)
