@@ -19,6 +19,10 @@ FORMAT, FORMATS = 2, (1, 2)
 MODES = ("absolute", "delta", "velocity", "torque")
 """What a number of an action is: a position or a setting, a step from where the robot is, a speed, a torque."""
 
+MOVES = ("dx", "dy", "dz", "drx", "dry", "drz")
+PLACES = ("x", "y", "z", "rx", "ry", "rz")
+"""Ends of the names of dimensions that step a hand, or say where it is to be."""
+
 PRECISIONS = ("fp32", "fp16", "int8")
 
 

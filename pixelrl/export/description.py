@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.export.contract import FORMAT
+from pixelrl.export.contract import FORMAT, MOVES, PLACES
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
 from pixelrl.runtime.actions import ActionDim, action_limits, to_units
@@ -23,8 +23,6 @@ Sizes = Mapping[str, tuple[int, int]]
 CALLS = 200
 """How often an action is timed, after a tenth as many that are not."""
 
-MOVES = ("dx", "dy", "dz", "drx", "dry", "drz")
-PLACES = ("x", "y", "z", "rx", "ry", "rz")
 CONTROLLERS = {"JOINT_VELOCITY": "velocity", "JOINT_TORQUE": "torque"}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from pixelrl.launch.commands.collect import Collect
+from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import probe_run
 from pixelrl.launch.parallel_runs import Process, Training
@@ -165,8 +165,8 @@ def data_files(place: Workplace, replicate: int, part: str) -> list[str]:
         return []
     path = folder / f"{part}.hdf5"
     with file_lock(place.out / f".{replicate}.lock"):  # another run of this replicate may be collecting
-        if not path.with_suffix(".collection.json").exists():
-            path.unlink(missing_ok=True)  # whole, but its record was cut off; the same seed makes the same file
+        if not record_of(path).exists():
+            forget_unrecorded(path)
             size = study.collect[part]
             Collect(task=study.environment, part=part, out=path, episodes=size, seed=replicate, workers=1)()
     return [str(path)]

@@ -195,6 +195,11 @@ class UpdateContext:
         return self.networks.state_value(self.obs, self.encoding if self.networks.shared_encoder else None)
 
     @shared
+    def advantage(self) -> Tensor:
+        """By how much what counts of the target critics' Q(s, a) exceeds V(s), float32 `[B]`; its gradient is V's."""
+        return self.backup.of_critics(self.target_q_data, self.generator) - self.state_value
+
+    @shared
     def next_value(self) -> Tensor:
         """What the backup says of s', float32 `[B]`, without gradient; see `Backup`."""
         backup = self.backup

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pixelrl.export.contract import MOVES, PLACES
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
@@ -111,7 +112,7 @@ def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]
 def action_space(contract: Mapping[str, Any]) -> str:
     """Return RoboArena's word for what an action moves, as far as the names of its dimensions tell."""
     names = [dim["name"] for dim in contract["outputs"]["action"]["dims"]]
-    pose = {"x", "y", "z", "rx", "ry", "rz", "dx", "dy", "dz", "drx", "dry", "drz"}
-    space = "cartesian" if any(name.rpartition("_")[2] in pose for name in names) else "joint"
+    hand = any(name.rpartition("_")[2] in (*MOVES, *PLACES) for name in names)
+    space = "cartesian" if hand else "joint"
     moves = any(name.rpartition("_")[2].startswith("d") or "vel" in name for name in names)
     return f"{space}_{'velocity' if moves else 'position'}"

@@ -41,7 +41,7 @@ class AdvantageWeighted(Term):
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the weighted loss of imitation."""
         with torch.no_grad():
-            advantage = self.over_value(context) if self.advantage == "value" else self.over_policy(context)
+            advantage = context.advantage if self.advantage == "value" else self.over_policy(context)
             weight = (advantage / self.temperature).exp().clamp(max=self.limit)
         if self.loss == "squared_error":
             each = (context.policy.mode - context.batch.action).square().sum(-1)
@@ -53,7 +53,3 @@ class AdvantageWeighted(Term):
         """Return by how much Q of the recorded action exceeds that of the policy's, `[B]`."""
         own = context.policy.actions(self.samples, context.generator)
         return context.q_data.value.amin(0) - context.q_values(own).value.amin(0).mean(0)
-
-    def over_value(self, context: UpdateContext) -> Tensor:
-        """Return by how much Q of the recorded action exceeds V, `[B]`."""
-        return context.backup.of_critics(context.target_q_data, context.generator) - context.state_value

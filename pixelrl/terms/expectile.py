@@ -34,7 +34,6 @@ class Expectile(Term):
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the asymmetric squared error."""
-        value = context.state_value
-        above = context.backup.of_critics(context.target_q_data, context.generator) - value
+        value, above = context.state_value, context.advantage
         share = (self.expectile - (above.detach() < 0).float()).abs()
         return (share * above.square()).mean(), {"value": value.detach().mean(), "advantage": above.detach().mean()}

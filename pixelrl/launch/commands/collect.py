@@ -89,7 +89,7 @@ class Collect(WorkerOptions):
                 raise
         result = {"file": self.out.name, "task": self.task, "part": self.part, **counts}
         result |= {"transitions": writer.transitions, "env_args": env_args, "resumed_behind": start}
-        write_json(self.out.with_suffix(".collection.json"), result | nodes_of(pool) | provenance.record())
+        write_json(record_of(self.out), result | nodes_of(pool) | provenance.record())
         console.print(
             f"{self.out}: {counts['episodes']} episodes, {writer.transitions} transitions, "
             f"{counts['successes']} successes"
@@ -106,6 +106,17 @@ class Collect(WorkerOptions):
             raise PixelrlError(
                 f"{parts}: holds {len(kept)} episodes already; expected at most --episodes {self.episodes}"
             )
+
+
+def record_of(path: Path) -> Path:
+    """Return where the record of a collection is, which is written when its file is whole."""
+    return path.with_suffix(".collection.json")
+
+
+def forget_unrecorded(path: Path) -> None:
+    """Remove a file that is whole, but whose record was cut off; the same seed makes the same file."""
+    if not record_of(path).exists():
+        path.unlink(missing_ok=True)
 
 
 def count_episode(counts: dict[str, int], notes: Mapping[str, Any], rewards: "NDArray[Any]") -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from tyro.conf import Suppress
 
-from pixelrl.launch.commands.collect import Collect
+from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.export import Export
 from pixelrl.launch.console import plain_console
@@ -184,9 +184,7 @@ class Stages:
     def collect(self, part: str) -> dict[str, Any]:
         """Collect one part of the data."""
         path, options = self.data(part), self.options
-        record = path.with_suffix(".collection.json")
-        if not record.exists():
-            path.unlink(missing_ok=True)  # whole, but its record was cut off; the same seed makes the same file
+        forget_unrecorded(path)
         work = Collect(
             task=options.task,
             part=part,
@@ -196,7 +194,7 @@ class Stages:
             workers=self.workers,
             distractor=options.distractor,
         )
-        result = self.stage(f"collect {part}", record, work)
+        result = self.stage(f"collect {part}", record_of(path), work)
         kept = ("episodes", "successes", "held_at_start", "rewarded", "whole_task", "seconds")
         return {key: result[key] for key in kept}
 
