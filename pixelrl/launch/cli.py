@@ -32,6 +32,10 @@ def train(recipe: Positional[str], /) -> None:
     """Train a recipe on data; `pixelrl train --help` lists the recipes, `pixelrl train RECIPE --help` its options."""
 
 
+def distill(run: Positional[str], /) -> None:
+    """Train a small policy that imitates a run's; `pixelrl distill --help` tells the options."""
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "collect": Collect,
@@ -40,6 +44,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "view": View,
     "convert": Convert,
     "train": train,
+    "distill": distill,
     "starts": Starts,
     "evaluate": Evaluate,
     "sweep": Sweep,
@@ -63,6 +68,10 @@ def main() -> None:
             from pixelrl.launch.train_options import train_command
 
             train_command(arguments[1:])
+        elif arguments[:1] == ["distill"]:
+            from pixelrl.launch.commands.distill import distill_command
+
+            distill_command(arguments[1:])
         else:
             command = tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="pixelrl", args=arguments, description=__doc__

@@ -4,11 +4,12 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import tyro
 
-from pixelrl.launch.commands.train import Train
+from pixelrl.launch.commands.train import Train, Training
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import cores
 from pixelrl.launch.recipe_options import PARTS, choose_parts, recipe_registry
@@ -18,6 +19,8 @@ from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training.resume import find_previous_run
 from pixelrl.training.run_directory import pick_device
+
+Options = TypeVar("Options", bound=Training)
 
 DESCRIPTION = f"""Train a policy on recorded data by a recipe.
 
@@ -68,12 +71,18 @@ def parse(name: str, words: list[str]) -> TrainOptions:
         PixelrlError: an unknown encoder.
     """
     recipe, words = choose_parts(RECIPES[name](), words)
+    default = TrainOptions(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING)
+    return parse_options(default, words, f"pixelrl train {name}", RECIPES[name].__doc__)
+
+
+def parse_options(default: Options, words: Sequence[str], prog: str, description: str | None) -> Options:
+    """Return a training as options say, those of its recipe among them."""
     return tyro.cli(
-        TrainOptions,
-        default=TrainOptions(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING),
+        type(default),
+        default=default,
         args=words,
-        prog=f"pixelrl train {name}",
-        description=RECIPES[name].__doc__,
+        prog=prog,
+        description=description,
         registry=recipe_registry(),
         console_outputs=speaking(),
     )

@@ -54,6 +54,7 @@ class UpdateContext:
         shift_alike: move s and s' alike.
         shift_chance: that pictures are shifted at all.
         backup: what Q is fitted to.
+        teacher: networks that are imitated.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class UpdateContext:
         shift_alike: bool = False,
         shift_chance: float = 1.0,
         backup: Backup | None = None,
+        teacher: Networks | None = None,
     ) -> None:
-        self.networks, self.batch, self.generator = networks, batch, generator
+        self.networks, self.batch, self.generator, self.teacher = networks, batch, generator, teacher
         self.shift, self.shift_alike, self.shift_chance = shift, shift_alike, shift_chance
         self.backup = Backup() if backup is None else backup
 

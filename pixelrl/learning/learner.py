@@ -17,6 +17,7 @@ from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import Noise, SharedGenerator
 from pixelrl.learning.objective import Gradients, Objective, term_name
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.rounding import rounding
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import LostRankError, PixelrlError
 from pixelrl.runtime.seeding import derive
@@ -49,16 +50,23 @@ class Learner:
         spec: shapes and scales, read from the data.
         device: where to compute.
         distributed: our place among the ranks that learn together; every batch is our share of one.
+        teacher: networks for `Distillation` to imitate; they never change, and no checkpoint holds them.
 
     Raises:
         PixelrlError: an encoder whose numbers depend on the other rows of a batch, on several ranks.
     """
 
     def __init__(
-        self, recipe: Recipe, spec: Spec, device: torch.device, distributed: Distributed = SINGLE_PROCESS
+        self,
+        recipe: Recipe,
+        spec: Spec,
+        device: torch.device,
+        distributed: Distributed = SINGLE_PROCESS,
+        teacher: Networks | None = None,
     ) -> None:
         self.recipe, self.spec, self.device, self.distributed = recipe, spec, device, distributed
         self.networks = fresh_networks(recipe, spec, device, derive(recipe.seed, "weights"))
+        self.teacher = None if teacher is None else teacher.to(device).eval().requires_grad_(False)
         check_independent_rows(self.networks, distributed.world_size)
         self.generator = SharedGenerator(device)
         self.generator.manual_seed(derive(recipe.seed, "noise"))
@@ -91,7 +99,7 @@ class Learner:
         Raises:
             LostRankError: another rank is gone; the step is not taken.
         """
-        with self.restoring_noise():
+        with self.restoring_noise(), rounding(self.networks.actor, self.recipe.weight_bits):
             direction = (differentiate or self.differentiate)(batch, self.generator)  # before anything moves
             self.distributed.all_reduce_mean(direction.tensors)
             self.add_noise(direction.tensors)
@@ -126,6 +134,7 @@ class Learner:
             shift_alike=recipe.shift_alike,
             shift_chance=recipe.shift_chance,
             backup=recipe.backup,
+            teacher=self.teacher,
         )
 
     def move(self, direction: Direction) -> None:

@@ -49,6 +49,8 @@ class Recipe:
     """divide the critic's last hidden layer by its length (arXiv 2211.15144)"""
     form: CriticForm = field(default_factory=Scalar)
     """what a critic puts out: `scalar`, `hl_gauss`, a histogram (arXiv 2403.03950), or `quantile`"""
+    weight_bits: int = 0
+    """the actor computes with inner weights that take 2^bits values in each 256 of them (arXiv 1802.05668); 0: any"""
     policy: PolicyForm = field(default_factory=GaussianPolicy)
     """what the actor is: `gaussian`, `deterministic`, or `flow`"""
     acting: Acting = field(default_factory=Acting)
@@ -141,6 +143,7 @@ class Recipe:
             ("gradient_noise", 0 <= self.gradient_noise < math.inf, "at least 0"),
             ("chunk", self.chunk >= 1, "at least 1 action"),
             ("n_step", self.chunk == 1 or self.n_step == self.chunk, f"{self.chunk}, as chunk is"),
+            ("weight_bits", 0 <= self.weight_bits <= 16, "between 1 and 16, or 0"),
             ("tau", 0 <= self.tau <= 1, "between 0 and 1"),
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),

@@ -10,6 +10,7 @@ import pixelrl.encoders.resnet
 import pixelrl.terms.awr
 import pixelrl.terms.bc
 import pixelrl.terms.cql
+import pixelrl.terms.distillation
 import pixelrl.terms.dr3
 import pixelrl.terms.expectile
 import pixelrl.terms.flow

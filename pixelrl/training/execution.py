@@ -43,6 +43,8 @@ def check_execution(learner: Learner, execution: Execution) -> None:
         raise PixelrlError(f"--execution graph, on {learner.device} with {ranks} ranks: it needs CUDA, and one rank")
     if execution == "graph" and learner.recipe.gradient_noise:
         raise PixelrlError("--execution graph: gradient_noise changes with the step; use --execution eager or compile")
+    if execution == "graph" and learner.recipe.weight_bits:
+        raise PixelrlError("--execution graph: weight_bits rounds outside of it; use --execution eager or compile")
 
 
 class CompiledDifferentiate:

@@ -1,7 +1,10 @@
 """Go on with a run: find it, refuse what would make it another one, and read its checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
@@ -11,11 +14,13 @@ from pixelrl.training.configuration import to_json
 from pixelrl.training.run_directory import Run, checkpoint_path, read_run
 
 
-def find_previous_run(out: Path, recipe: Recipe, *, resume: bool) -> Run | None:
+def find_previous_run(
+    out: Path, recipe: Recipe, *, resume: bool, teacher: Mapping[str, Any] = MappingProxyType({})
+) -> Run | None:
     """Return the run to go on with, if there is one; what was trained is never overwritten unasked.
 
     Raises:
-        PixelrlError: the directory holds a run and `resume` was not given, or its recipe is another one.
+        PixelrlError: the directory holds a run and `resume` was not given, or its recipe or teacher is another one.
     """
     if not checkpoint_path(out).exists():
         return None  # with --resume too: a job that is started again and again begins like this
@@ -28,6 +33,9 @@ def find_previous_run(out: Path, recipe: Recipe, *, resume: bool) -> Run | None:
             raise PixelrlError(
                 f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps"
             )
+    old, new = ({key: each.get(key) for key in ("sha256", "dagger")} for each in (previous.teacher, teacher))
+    if old != new:
+        raise PixelrlError(f"{out}: was taught by {dict(previous.teacher)}, not by {dict(teacher)}")
     return previous
 
 

@@ -19,6 +19,7 @@ from pixelrl.learning.batch import Spec
 from pixelrl.learning.learner import build_networks
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.rounding import round_weights
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 from pixelrl.training.checkpoint import load_networks
@@ -38,6 +39,7 @@ class Run:
         actions: how recorded actions were normalised.
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
         threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU.
+        teacher: of a student, its teacher's directory, and the step and hash of the checkpoint; else empty.
     """
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class Run:
     sources: Mapping[str, Any] = field(default_factory=dict)
     env_args: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+    teacher: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""
@@ -83,7 +86,9 @@ def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networ
     """Read a run and its trained networks on the CPU, and the step that they are from."""
     run = read_run(directory)
     make = partial(build_networks, run.recipe, run.spec)
-    return run, *load_networks(checkpoint_path(directory, step), make)
+    networks, found = load_networks(checkpoint_path(directory, step), make)
+    round_weights(networks.actor, run.recipe.weight_bits)
+    return run, networks, found
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,12 +3,12 @@
 files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, checkpoints, a run's directory
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from rich.console import Console
@@ -40,32 +40,11 @@ from pixelrl.training.trackers import TrackerName, check_trackers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train a policy on recorded data by a recipe."""
+class Training:
+    """What all trainings have in common, wherever their data and their teachers come from."""
 
     recipe: Annotated[Recipe, arg(name="")]
     """what is learned, and how: each of its values is an option, and each of its terms a group of options"""
-    task: tuple[Path, ...]
-    """HDF5 files of the task, or globs of them: their rewards count"""
-    prior: tuple[Path, ...] = ()
-    """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
-    source: UseAppendAction[tuple[str, ...]] = ()
-    """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
-    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones; what is left out is as for the task data; may be
-    given several times"""
-    task_mask: str | None = None
-    """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
-    task_fraction: float = 1.0
-    """part of the task's demos to use, drawn by the seed; a smaller part lies within a larger one"""
-    task_reward: str = "recorded"
-    """the task's rewards: recorded; last:K, 1 in the last K steps of each episode; success:ATTRIBUTE, 1 in the last
-    step of the demos whose attribute is true; labels:FILE.json, a member for each demo"""
-    task_dones: Dones = "recorded"
-    """which steps of the task have done set: as recorded, or the last one of each episode"""
-    held_out: float = 0.0
-    """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
-    corrupt: str = ""
-    """harm all sources on purpose (RIQL): KIND:RATE joined by +, KIND one of observation, action, reward, dynamics"""
     actions: Literal["unit", "min-max"] = "unit"
     """recorded actions are in [-1, 1]; min-max: bring them there by their range in the data"""
     memory: Memory = "auto"
@@ -95,6 +74,63 @@ class Train:
     snapshot_every: int = 0
     """steps between snapshots of the networks, for `evaluate --step`; 0: none"""
 
+    def sources(self) -> list[Source]:
+        """Return the sources of the data."""
+        raise NotImplementedError
+
+    def load(self, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
+        """Read the data as the recipe wants them."""
+        return self.read(self.recipe, device, distributed, console)
+
+    def read(self, recipe: Recipe, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
+        """Read the data as a recipe wants them."""
+        return load_training_data(
+            device,
+            recipe,
+            self.sources(),
+            actions=self.actions,
+            memory=self.memory,
+            cache_dir=self.cache_dir,
+            distributed=distributed,
+            console=console,
+        )
+
+    def learner(self, mixture: Mixture, device: torch.device, distributed: Distributed) -> Learner:
+        """Return a fresh learner on the data."""
+        return Learner(self.recipe, mixture.spec, device, distributed)
+
+    @property
+    def taught_by(self) -> Mapping[str, Any]:
+        """What to write of a teacher; nothing if there is none."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Training):
+    """Train a policy on recorded data by a recipe."""
+
+    task: tuple[Path, ...]
+    """HDF5 files of the task, or globs of them: their rewards count"""
+    prior: tuple[Path, ...] = ()
+    """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
+    source: UseAppendAction[tuple[str, ...]] = ()
+    """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
+    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones; what is left out is as for the task data; may be
+    given several times"""
+    task_mask: str | None = None
+    """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
+    task_fraction: float = 1.0
+    """part of the task's demos to use, drawn by the seed; a smaller part lies within a larger one"""
+    task_reward: str = "recorded"
+    """the task's rewards: recorded; last:K, 1 in the last K steps of each episode; success:ATTRIBUTE, 1 in the last
+    step of the demos whose attribute is true; labels:FILE.json, a member for each demo"""
+    task_dones: Dones = "recorded"
+    """which steps of the task have done set: as recorded, or the last one of each episode"""
+    held_out: float = 0.0
+    """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
+    corrupt: str = ""
+    """harm all sources on purpose (RIQL): KIND:RATE joined by +, KIND one of observation, action, reward, dynamics"""
+
     def __call__(self) -> None:
         """Train; as one of several ranks, if torchrun has started us."""
         with joined(self.device) as (distributed, device):
@@ -123,21 +159,8 @@ class Train:
         held_out, corrupt = self.held_out, self.corrupt
         return [replace(each, held_out=each.held_out or held_out, corrupt=each.corrupt or corrupt) for each in sources]
 
-    def load(self, device: torch.device, distributed: Distributed, console: Console) -> Mixture:
-        """Read the data as the recipe wants them."""
-        return load_training_data(
-            device,
-            self.recipe,
-            self.sources(),
-            actions=self.actions,
-            memory=self.memory,
-            cache_dir=self.cache_dir,
-            distributed=distributed,
-            console=console,
-        )
 
-
-def train(options: Train, device: torch.device, distributed: Distributed, console: Console) -> None:
+def train(options: Training, device: torch.device, distributed: Distributed, console: Console) -> None:
     """Train a policy and keep everything about it in the run's directory; of several ranks, the first one writes.
 
     Raises:
@@ -169,7 +192,7 @@ def train(options: Train, device: torch.device, distributed: Distributed, consol
 
 
 def prepare(
-    options: Train, device: torch.device, distributed: Distributed, console: Console
+    options: Training, device: torch.device, distributed: Distributed, console: Console
 ) -> tuple[Mixture, Learner, Run, float]:
     """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken.
 
@@ -177,26 +200,27 @@ def prepare(
         PixelrlError: as `train` says.
     """
     recipe, out = options.recipe, options.out
-    previous = find_previous_run(out, recipe, resume=options.resume)
+    previous = find_previous_run(out, recipe, resume=options.resume, teacher=options.taught_by)
     mixture = options.load(device, distributed, console)
     threads = set_threads(options.threads, device, previous.threads if previous else None)
-    learner = Learner(recipe, mixture.spec, device, distributed)
+    learner = options.learner(mixture, device, distributed)
     learner.monitor.limit = largest_q(recipe.gamma, mixture.largest_reward)
     run = Run(
         recipe=recipe,
-        spec=mixture.spec,
+        spec=learner.spec,
         data={source.name: tuple(str(path.resolve()) for path in source.paths()) for source in mixture.sources},
         sources={source.name: source.rule() for source in mixture.sources},
         fingerprint=mixture.table.fingerprint(),
         actions=mixture.table.actions,
         env_args=mixture.env_args,
         threads=threads,
+        teacher=options.taught_by,
     )
     return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
 
 
 def take_steps(
-    options: Train, learner: Learner, batch_at: Callable[[int], Batch], seconds: float, console: Console
+    options: Training, learner: Learner, batch_at: Callable[[int], Batch], seconds: float, console: Console
 ) -> float:
     """Take all steps that are left, with reports and checkpoints, and return the seconds that the run has taken.
 
@@ -231,7 +255,7 @@ def take_steps(
     return seconds
 
 
-def should_checkpoint(report: Report, saved: int, options: Train) -> bool:
+def should_checkpoint(report: Report, saved: int, options: Training) -> bool:
     """Tell whether to keep a checkpoint: at the end, and every so many steps, once losses were seen to be finite."""
     due = bool(report.metrics) and report.step - saved >= options.checkpoint_every
     return due or report.step == options.recipe.steps

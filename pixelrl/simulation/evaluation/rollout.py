@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Dict
 from numpy.typing import NDArray
 
+from pixelrl.datasets.episode import Episode
 from pixelrl.export.loaded_policy import LoadedPolicy, load_policy
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.frame_stack import History
@@ -43,12 +44,14 @@ class EpisodeJob:
         seed: what its environment is reset with.
         initial_state: the state that it begins in, if not in one that the seed decides.
         video_size: height and width of the pictures that are kept of it for people [px]; 0: none.
+        keep: whether to keep what was sensed and done.
     """
 
     index: int
     seed: int
     initial_state: State | None = None
     video_size: int = 0
+    keep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class Outcome:
         length: its steps.
         frames: uint8 `[length + 1, S, S, 3]`, from the start to the end, if a video of it was wanted.
         values: float32 `[length, E]`, the Q values of E critics before each step, if they were wanted.
+        episode: what was sensed and done, if that was to be kept; its rewards are those of the environment.
         restarts: how often its worker was lost, and it was begun anew; that changes nothing else.
     """
 
@@ -73,6 +77,7 @@ class Outcome:
     length: int
     frames: NDArray[np.uint8] | None = None
     values: NDArray[np.float32] | None = None
+    episode: Episode | None = field(default=None, compare=False)
     restarts: int = field(default=0, compare=False)
 
 
@@ -127,6 +132,7 @@ def rollout(
     videos: int = 0,
     video_size: int = 256,
     only: Sequence[int] | None = None,
+    keep: bool = False,
     critics: Critics | None = None,
     initial_states: Sequence[State] = (),
     time_limit: float = TIME_LIMIT,
@@ -147,6 +153,7 @@ def rollout(
         videos: keep frames of the first so many episodes, by the environment's `picture(video_size)`.
         video_size: height and width of these frames [px].
         only: play these of the episodes again, and no others.
+        keep: keep what was sensed and done.
         critics: also note their Q values before each step; the actions do not depend on them.
         initial_states: to begin in, one an episode, of a `RobosuiteEnv`; their seeds are then the episodes'.
         time_limit: how long a step or a reset may take before its worker is replaced [s].
@@ -168,7 +175,7 @@ def rollout(
         state = initial_states[index] if initial_states else None
         begun_with = state.seed if state else derive(seed, "evaluate", index)
         size = video_size if index < videos else 0
-        jobs.append(EpisodeJob(index=index, seed=begun_with, initial_state=state, video_size=size))
+        jobs.append(EpisodeJob(index=index, seed=begun_with, initial_state=state, video_size=size, keep=keep))
     named = ((f"episode {job.index} (seed {job.seed})", job) for job in jobs)
     open_worker = partial(open_player, policy, critics, make, history)
     with closing((pool or WorkerPool(workers)).run(open_worker, named, time_limit=time_limit)) as played:
@@ -217,6 +224,7 @@ class EpisodePlayer:
             length=episode.length,
             frames=np.stack(episode.frames) if job.video_size else None,
             values=np.concatenate(episode.values) if self._critics else None,
+            episode=episode.whole() if job.keep else None,
         )
 
     def _play(self, job: EpisodeJob, episode: "_Episode", heartbeat: Heartbeat) -> None:
@@ -230,15 +238,20 @@ class EpisodePlayer:
             heartbeat()
             if job.video_size:
                 episode.frames.append(self._env.get_wrapper_attr("picture")(job.video_size))
+            if job.keep:
+                episode.sensors.append({key: np.array(value) for key, value in sensors.items()})
             if over:
                 return
             seen = self._history({key: value[np.newaxis] for key, value in sensors.items()})
             if self._critics is not None:
                 episode.values.append(np.asarray(self._critics(seen)))
-            sensors, reward, terminated, truncated, info = self._env.step(self._action(seen))
+            action = self._action(seen)
+            sensors, reward, terminated, truncated, info = self._env.step(action)
             self._check_sensors(sensors)
             if not math.isfinite(reward):
                 raise SimulationError(f"the environment's reward is {reward}; expected a finite number")
+            if job.keep:
+                episode.steps.append((np.array(action), float(reward), bool(terminated)))
             episode.return_ += float(reward)
             episode.length += 1
             episode.success, over = bool(info["success"]), bool(terminated or truncated)
@@ -275,3 +288,12 @@ class _Episode:
     success: bool = False
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     values: list[NDArray[np.float32]] = field(default_factory=list)
+    sensors: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    steps: list[tuple[NDArray[np.float32], float, bool]] = field(default_factory=list)
+
+    def whole(self) -> Episode:
+        """Return what was sensed and done."""
+        actions, rewards, dones = zip(*self.steps, strict=True)
+        sensors = {key: np.stack([each[key] for each in self.sensors]) for key in self.sensors[0]}
+        numbers = np.array(rewards, np.float32)
+        return Episode(sensors=sensors, actions=np.stack(actions), rewards=numbers, dones=np.array(dones))
