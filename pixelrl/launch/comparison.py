@@ -23,6 +23,7 @@ from pixelrl.simulation.evaluation.statistics import (
     interquartile_mean,
     mcnemar,
     paired_bootstrap,
+    paired_score_interval,
     percentiles,
     stratified_bootstrap,
     verdict_on,
@@ -94,7 +95,7 @@ def compare_methods(names: Sequence[str], *, alpha: float = 0.05, margin: float 
         names: two or more, each a directory with an `evaluation.json`, such a file, or a glob of them: the runs of one
             method.
         alpha: how often a verdict may be wrong where there is no difference.
-        margin: largest difference of success rates that does not matter, for runs that share seeds.
+        margin: largest difference of success rates that does not matter, for runs that share seeds or starts.
 
     Returns:
         `alpha`; `methods`, with what each reached by itself; and `comparisons`, with the verdicts.
@@ -195,8 +196,11 @@ def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
             )
         one, two = first.successes, second.successes
         difference = (sum(one) - sum(two)) / len(one)
-        interval = paired_bootstrap(one, two)
-        return body | {"test": PAIRED, "difference": difference, "interval_95": interval, **mcnemar(one, two)}
+        interval, counts = paired_bootstrap(one, two), mcnemar(one, two)
+        low, high = paired_score_interval(int(counts["won"]), int(counts["lost"]), len(one))
+        body |= {"test": PAIRED, "difference": difference, "interval_95": interval, **counts, "margin": margin}
+        bounds = {"score_interval_90": (low, high), "non_inferior": high < margin}
+        return body | bounds | {"equivalent": -margin < low and high < margin}
     paired, other = first.by_seed, second.by_seed
     if paired and paired.keys() == other.keys():
         rates = [paired[key] for key in paired], [other[key] for key in paired]

@@ -28,7 +28,8 @@ class Compare:
     alpha: float = 0.05
     """how often a verdict may be wrong where there is no difference"""
     margin: float = 0.1
-    """largest difference of success rates that does not matter; tells equivalence, for runs that share seeds"""
+    """largest difference of success rates that does not matter; tells equivalence, for runs that share seeds, and of
+    single runs also whether the others are not worse than the first by more (Tango's score interval, one-sided 5 %)"""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """JSON file to write"""
 
@@ -67,6 +68,10 @@ def print_comparison(result: Mapping[str, Any], console: Console) -> None:
     console.print(alone, against)
     for each in result["comparisons"]:
         console.print(f"{each['second']}: {each['test']}", soft_wrap=True)
+        if "non_inferior" in each:
+            word, least = "not worse" if each["non_inferior"] else "perhaps worse", each["score_interval_90"][1]
+            says = f"{word} than {each['first']} by more than {each['margin']:.0%}: at most {least:.1%}"
+            console.print(f"{each['second']}: {says}, with 95 % confidence (score interval)", soft_wrap=True)
         if each["p"] is None:
             few = f"no verdict from {each['n']} runs of a method; it takes six"
             console.print(f"{each['second']}: {few}", soft_wrap=True)
