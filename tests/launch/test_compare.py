@@ -40,6 +40,22 @@ def test_two_policies_are_compared_on_the_same_starts(tmp_path: Path) -> None:
     assert written["methods"][0]["successes"] == 13 and written["comparisons"][0]["verdict"] == "better"
 
 
+def test_policy_is_shown_to_be_not_worse_than_the_first_by_more_than_the_margin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [evaluation(tmp_path / name, [True] * 198 + [False] * 2) for name in "ab"]
+    names.append(evaluation(tmp_path / "c", [True] * 180 + [False] * 20))
+    same, worse = compare_methods(names, margin=0.05)["comparisons"]
+    assert (
+        same["non_inferior"] and same["equivalent"] and same["score_interval_90"][1] == pytest.approx(0.0133, abs=1e-4)
+    )
+    assert not worse["non_inferior"] and worse["difference"] == pytest.approx(0.09)
+    assert not compare_methods(names, margin=0.01)["comparisons"][0]["non_inferior"]
+    Compare(methods=tuple(names), margin=0.05)()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "by more than 5%: at most 1.3%, with 95 % confidence" in said and "perhaps worse" in said
+
+
 def runs(folder: Path, name: str, wins: Sequence[int], *, trained: bool = True) -> str:
     for run, count in enumerate(wins):
         evaluation(folder / f"{name}{run}", [i < count for i in range(10)], trained=run if trained else None)

@@ -6,6 +6,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from scipy.special import xlogy
 
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.evaluation.rollout import Outcome
@@ -15,6 +16,7 @@ from pixelrl.simulation.evaluation.statistics import (
     interquartile_mean,
     mcnemar,
     paired_bootstrap,
+    paired_score_interval,
     percentiles,
     stratified_bootstrap,
     summarise,
@@ -79,6 +81,31 @@ def test_mcnemar_counts_only_the_starts_that_differ() -> None:
     assert mcnemar(first, first) == {"won": 0, "lost": 0, "p": 1.0}
     with pytest.raises(ValueError, match="shorter"):
         mcnemar(first, second[:3])
+
+
+def test_score_interval_where_no_start_tells_two_policies_apart() -> None:
+    # z^2 / (n + z^2) with z = 1.6449 and n = 200
+    low, high = paired_score_interval(0, 0, 200)
+    assert (low, high) == pytest.approx((-0.013348, 0.013348), abs=1e-5)
+    assert paired_score_interval(0, 0, 20)[1] > 0.1  # few starts leave room for a difference
+
+
+@pytest.mark.parametrize(("won", "lost", "pairs"), [(8, 1, 20), (1, 1, 200), (0, 9, 30), (20, 0, 20)])
+def test_score_interval_holds_what_the_likelihood_does_not_refute(won: int, lost: int, pairs: int) -> None:
+    def score(gap: float) -> float:
+        rates = np.linspace(0, 1, 200_001)  # of `lost`; that of `won` is larger by the gap
+        rest = 1 - 2 * rates - gap
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chances = [xlogy(won, rates + gap), xlogy(lost, rates), xlogy(pairs - won - lost, rest)]
+        likelihood = np.where((rest >= 0) & (rates + gap >= 0), sum(chances), -np.inf)
+        best = rates[np.nanargmax(likelihood)]
+        return float((won - lost - pairs * gap) / np.sqrt(pairs * (2 * best + gap - gap * gap)))
+
+    low, high = paired_score_interval(won, lost, pairs)
+    assert -1 <= low < (won - lost) / pairs <= high <= 1
+    assert score(low) == pytest.approx(1.6449, abs=2e-3)
+    assert high == 1 or score(high) == pytest.approx(-1.6449, abs=2e-3)
+    assert paired_score_interval(lost, won, pairs) == pytest.approx((-high, -low), abs=1e-6)
 
 
 def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order() -> None:
