@@ -187,7 +187,7 @@ def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
     Raises:
         PixelrlError: they were evaluated on other starts or environments.
     """
-    body = {"first": first.name, "second": second.name}
+    body: dict[str, Any] = {"first": first.name, "second": second.name}
     if len(first.evaluations) == len(second.evaluations) == 1:
         if first.starts != second.starts:
             raise PixelrlError(
