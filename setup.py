@@ -33,7 +33,7 @@ TEST = [
     "ruff>=0.12",
     "setuptools>=70",
 ]
-DOCS = ["furo>=2025.7", "myst-parser>=4", "sphinx>=8.1", "sphinx-copybutton>=0.5.2"]
+DOCS = ["furo>=2025.7", "ipykernel>=6.29", "myst-nb>=1.3,<2", "sphinx>=8.1", "sphinx-copybutton>=0.5.2"]
 ALL = sorted({package for packages in EXTRAS.values() for package in packages})
 
 setup(

@@ -17,7 +17,7 @@ from pixelrl.version import __version__  # noqa: E402
 logger = getLogger(__name__)
 project, release = "pixelrl", __version__
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
@@ -38,6 +38,11 @@ html_math_renderer = "mathml"
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "cache"  # a notebook is run again when it has changed
+nb_execution_cache_path = str(HERE.parent / "build/notebooks")
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 copybutton_prompt_text = "$ "
 highlight_language = "console"
 
@@ -84,7 +89,8 @@ def name_files(app: Any, docname: str, source: list[str]) -> None:
         path = target.removeprefix("../")
         return f"`{path}`" if text.strip("`") in path else f"{text} (`{path}`)"
 
-    source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", shown, source[0])
+    if not docname.startswith("notebooks/"):  # those are JSON, and link to pages only
+        source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+)\)", shown, source[0])
 
 
 FIELDS: dict[str, list[str]] = {}

@@ -1,6 +1,7 @@
 """What a person watches and presses: progress bars with a rate and the time left, and Ctrl-C."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +34,12 @@ class RateColumn(ProgressColumn):
 
 
 def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is: a path may hold `[bold]` or `:smile:`."""
-    return Console(quiet=quiet, stderr=stderr, markup=False, emoji=False)
+    """Return a console that prints text as it is: a path may hold `[bold]` or `:smile:`.
+
+    A terminal is what is one: notebooks ask for colours and are none.
+    """
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(quiet=quiet, stderr=stderr, markup=False, emoji=False, force_terminal=terminal, force_jupyter=False)
 
 
 class LoggedProgress(Progress):

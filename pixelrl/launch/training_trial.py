@@ -46,7 +46,7 @@ def try_training(
         text = StringIO()
         issue = partial(Issue, check="training", where="data", file=str(paths[0]))
         try:
-            read(Console(file=text, width=10_000))
+            read(Console(file=text, width=10_000, force_jupyter=False))
         except PixelrlError as error:
             issues.append(issue(level="error", message=str(error)))
         for line in text.getvalue().splitlines():
