@@ -6,7 +6,8 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
-from pixelrl.export.contract import CONTRACT, MODEL
+from pixelrl.export.contract import CONTRACT, MODEL, PROGRAM
 from pixelrl.export.description import Recorded, Sizes, describe, measure_latency
 from pixelrl.export.parity import at_size, check_parity
 from pixelrl.export.precision import Precision, check_precision, halves, reduce_precision
+from pixelrl.export.program import OUTPUTS, ProgramPolicy, write_program
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
@@ -49,7 +51,8 @@ class Resize(nn.Module):
         super().__init__()
         self.same = camera == trained
         self.register_buffer("rows", resampling(camera[0], trained[0]))
-        self.register_buffer("columns", rearrange(resampling(camera[1], trained[1]), "after before -> before after"))
+        columns = rearrange(resampling(camera[1], trained[1]), "after before -> before after")
+        self.register_buffer("columns", columns.contiguous())
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map uint8 `[B, C, H0, W0]` to uint8 `[B, C, H, W]`."""
@@ -119,6 +122,7 @@ def export_policy(
     provenance: Mapping[str, Any] | None = None,
     recorded: Recorded | None = None,
     precision: Precision = "fp32",
+    pt2: bool = False,
 ) -> dict[str, Any]:
     """Write `policy.onnx` and `policy.json` into `out`, if they act as the networks do.
 
@@ -137,6 +141,7 @@ def export_policy(
         provenance: whatever else the contract should tell, as JSON values.
         recorded: what else is known of the data and of the policy.
         precision: of the network's inner layers; fp32 is proved first, then how far this one is from it.
+        pt2: also write `policy.pt2`, the fp32 policy as a program of torch.export, proved alike.
 
     Returns:
         `parity` (see `check_parity`), `sha256` of the network, `seconds` that the export took.
@@ -161,31 +166,45 @@ def export_policy(
             "sha256": {MODEL: sha256_of(staging / MODEL)},
         }
         write_json(staging / CONTRACT, contract)
-        parity = check_parity(
-            ExportedPolicy(staging), policy, dict(zip(spec.images, artefact.resize, strict=True)), sizes, frames
-        )
-        contract |= {"parity": parity}
+        resize = dict(zip(spec.images, artefact.resize, strict=True))
+        prove = partial(check_parity, checkpoint=policy, resize=resize, sizes=sizes, frames=frames)
+        contract |= {"parity": prove(ExportedPolicy(staging))}
+        if pt2:
+            contract = with_program(staging, contract, artefact, prove)
         if precision != "fp32":
             contract = reduced(staging, contract, precision, at_cameras(frames, spec, sizes))
         contract |= {"latency": measure_latency(staging, frames, sizes, provenance or {})}
         write_json(staging / CONTRACT, contract)
         out.mkdir(exist_ok=True)
-        for file in (MODEL, CONTRACT):  # a crash in between leaves a hash that does not fit: the runtime refuses it
+        (out / PROGRAM).unlink(missing_ok=True)  # of an earlier export in the same place
+        # a crash in between leaves a hash that does not fit: the runtime refuses it
+        for file in (MODEL, *([PROGRAM] if pt2 else []), CONTRACT):
             os.replace(staging / file, out / file)  # noqa: PTH105 (the one call that is known to be atomic)
-    told = {name: contract[name] for name in ("precision", "precision_check") if name in contract}
+    told = {name: contract[name] for name in ("precision", "precision_check", "pt2") if name in contract}
     return {
         **told,
-        "parity": parity,
+        "parity": contract["parity"],
         "sha256": contract["sha256"][MODEL],
         "seconds": round(time.perf_counter() - start, 2),
     }
+
+
+def with_program(
+    staging: Path, contract: dict[str, Any], artefact: Artefact, prove: Callable[[ExportedPolicy], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write `policy.pt2` beside the network in `staging`, prove it alike, and return the new contract."""
+    exact, path = ExportedPolicy(staging), staging / PROGRAM
+    write_program(path, artefact, example_of(artefact))
+    about = {"inputs": list(exact.inputs), "outputs": list(OUTPUTS), "precision": "fp32", "torch": torch.__version__}
+    proof = {"parity": prove(ProgramPolicy(exact, path))}
+    return contract | {"sha256": contract["sha256"] | {PROGRAM: sha256_of(path)}, "pt2": about | proof}
 
 
 def reduced(staging: Path, contract: dict[str, Any], precision: Precision, frames: Sensors) -> dict[str, Any]:
     """Bring the network in `staging` to a precision, see how far that is from fp32, and return the new contract."""
     exact, (ranges, rest) = ExportedPolicy(staging), halves(frames)
     reduce_precision(staging / MODEL, precision, ranges)
-    contract = contract | {"precision": precision, "sha256": {MODEL: sha256_of(staging / MODEL)}}
+    contract = contract | {"precision": precision, "sha256": contract["sha256"] | {MODEL: sha256_of(staging / MODEL)}}
     write_json(staging / CONTRACT, contract)
     return contract | {"precision_check": check_precision(ExportedPolicy(staging), exact, rest)}
 
@@ -198,9 +217,7 @@ def at_cameras(frames: Sensors, spec: Spec, sizes: Sizes) -> Sensors:
 
 def write_onnx(path: Path, artefact: Artefact) -> None:
     """Write the artefact as one ONNX file: inputs under their observation keys, any batch size, weights inside."""
-    spec, sizes = artefact.spec, artefact.sizes
-    example = [torch.zeros(2, *sizes[key], c, dtype=torch.uint8) for key, (c, _, _) in spec.stacks.items()]
-    example += [torch.zeros(2, size) for size in spec.proprio.values()]
+    spec, example = artefact.spec, example_of(artefact)
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)  # all inputs share one batch
@@ -209,12 +226,19 @@ def write_onnx(path: Path, artefact: Artefact) -> None:
             tuple(example),
             path,
             input_names=[*spec.images, *spec.proprio],
-            output_names=["action", "normalised"],
+            output_names=[*OUTPUTS],
             dynamic_shapes=(tuple({0: batch} for _ in example),),
             dynamo=True,
             external_data=False,
             verbose=False,
         )
+
+
+def example_of(artefact: Artefact) -> list[Tensor]:
+    """Return two empty readings, as an artefact takes them."""
+    stacks, sizes = artefact.spec.stacks, artefact.sizes
+    pictures = [torch.zeros(2, *sizes[key], c, dtype=torch.uint8) for key, (c, _, _) in stacks.items()]
+    return [*pictures, *(torch.zeros(2, size) for size in artefact.spec.proprio.values())]
 
 
 def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes) -> None:

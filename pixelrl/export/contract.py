@@ -1,7 +1,8 @@
 """The contract of an exported policy, `policy.json`: read and checked without torch or onnxruntime.
 
 Format 2 adds how actions move the robot (`outputs.action.control`), `chunk`, `precision`, `task`, `evaluation` (the
-last one), and `latency` (as measured); cameras have `encoding` and `mount`. Policies of format 1 still run.
+last one), and `latency` (as measured); cameras have `encoding` and `mount`; `pt2` tells inputs, outputs and parity of
+`policy.pt2`, where there is one. Policies of format 1 still run.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 from pixelrl.runtime.errors import PixelrlError
 
-MODEL, CONTRACT = "policy.onnx", "policy.json"
+MODEL, CONTRACT, PROGRAM = "policy.onnx", "policy.json", "policy.pt2"
 FORMAT, FORMATS = 2, (1, 2)
 """The version of `policy.json` that is written, and those that are read."""
 
@@ -117,10 +118,16 @@ def _is_evaluation(value: Any) -> bool:
     return counts and 0 <= value["successes"] <= value["episodes"] and 0 <= low <= high <= 1
 
 
+def _is_program(value: Any) -> bool:
+    names = all(isinstance(name, str) for name in (*value["inputs"], *value["outputs"], value["torch"]))
+    return names and isinstance(value["parity"], dict) and value["precision"] in PRECISIONS
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "precision": lambda value: value in PRECISIONS,
     "task": lambda value: isinstance(value, str),
     "latency": _is_latency,
     "evaluation": _is_evaluation,
+    "pt2": _is_program,
 }
 """What contracts of format 2 say beyond the first one; None where nobody knows."""

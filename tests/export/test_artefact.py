@@ -373,6 +373,8 @@ def test_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
         {"latency": dict.fromkeys(["p50_ms", "p95_ms", "p99_ms", "calls", "threads", "provider", "machine"], 1)},
         {"evaluation": {"episodes": 3, "successes": 4, "success_interval_95": [0.1, 0.9]}},
         {"evaluation": {"episodes": 3, "successes": 2, "success_interval_95": [0.9]}},
+        {"pt2": {"inputs": ["front_image"]}},
+        {"pt2": {"inputs": [], "outputs": [], "torch": 2, "parity": {}, "precision": "fp32"}},
         {"control": {"mode": ["delta"]}},
         {"control": {"mode": ["delta", "sideways", None]}},
         {"control": {"hold": [0.0, 0.0, 7.0]}},

@@ -45,6 +45,8 @@ class Export:
     """recorded data to prove it on; default: those it was trained on"""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """of the network's inner layers; int8 takes its ranges from half of the recorded frames, the others judge it"""
+    pt2: bool = False
+    """also write policy.pt2, the fp32 policy as a program of torch.export, for robots that run torch"""
     task: str | None = None
     """what the robot is to do, in words, for whoever reads the contract"""
 
@@ -77,6 +79,7 @@ class Export:
             | {"actions": run.actions, "selected_by": self.rule, "fingerprint": run.fingerprint},
             recorded=self._recorded(run, checkpoint),
             precision=self.precision,
+            pt2=self.pt2,
         )
         (self.out / "evaluation.json").unlink(missing_ok=True)  # of an earlier export in the same place
         self._write_card(run, step)
