@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from pixelrl.datasets.buffer.sources import Source
+from pixelrl.datasets.renames import parse_renames
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 
-def with_prior(task: Source, prior: Sequence[Path], others: Sequence[Source]) -> list[Source]:
-    """Return all sources: prior rewards are zero by rule, whatever the files say.
+def with_prior(
+    task: Source, prior: Sequence[Path], others: Sequence[Source], rename: Sequence[str] = ()
+) -> list[Source]:
+    """Return all sources: prior rewards are zero by rule, whatever the files say; `rename` is of the prior's keys.
 
     With shares, the prior data get what the task data and the others leave.
 
     Raises:
-        PixelrlError: nothing is left.
+        PixelrlError: nothing is left for the prior data, or nothing of theirs to rename.
     """
+    names = parse_renames(rename, "--prior-rename")
+    if names and not prior:
+        raise PixelrlError(f"--prior-rename {rename[0]}: there are no prior data; expected --prior FILES")
     if not prior:
         return [task if others else replace(task, share=None), *others]
-    source = Source(name="prior", files=tuple(prior), reward_scale=0.0)
+    source = Source(name="prior", files=tuple(prior), reward_scale=0.0, rename=names)
     if task.share is not None:
         left = 1 - task.share - sum(other.share or 0 for other in others)
         if left < 0.001:
@@ -31,7 +37,7 @@ def with_prior(task: Source, prior: Sequence[Path], others: Sequence[Source]) ->
 def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
     """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
 
-    Keys are those of `Source`; `defaults` stand for what is not said.
+    Keys are those of `Source`; `rename=OLD=NEW` may come several times; `defaults` stand for what is not said.
 
     Raises:
         DataError: an unknown key, a value that is no number, or no name or files.
@@ -47,9 +53,11 @@ def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
         words.setdefault(key, []).append(value.strip())
     values: dict[str, Any] = dict(defaults)
     for key, found in words.items():
-        if len(found) > 1 and key != "files":
+        if len(found) > 1 and key not in ("files", "rename"):
             raise DataError(f"--source {text}: {key} is given {len(found)} times; expected one")
         values[key] = tuple(map(Path, found)) if key == "files" else found[0]
+        if key == "rename":
+            values[key] = parse_renames(found, "--source: rename =")
         if kinds[key] in (float, float | None):
             try:
                 values[key] = float(found[0])

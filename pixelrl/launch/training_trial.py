@@ -13,10 +13,11 @@ from rich.text import Text
 
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.value_checks import check_range, target_range_of
-from pixelrl.datasets.inspect.issues import Issue, ordered
+from pixelrl.datasets.inspect.file_structure import Selection
+from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.report import InspectionReport
 from pixelrl.launch.recipes import RECIPES
-from pixelrl.launch.train_options import TrainOptions, parse
+from pixelrl.launch.train_options import TrainOptions, parse_or_refuse
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -25,24 +26,56 @@ Reading = tuple[Sequence[Path], Callable[[Console], object]]
 """Files, and what reads them and prints their ledger."""
 
 
+def training_options(recipe: str, actions: ActionRange, **rename: Sequence[str]) -> TrainOptions:
+    """Return the options of a training on data that are not named yet.
+
+    Args:
+        recipe: a recipe's name, and further options of `train`.
+        actions: whether they are to be normalised.
+        rename: `task_rename` and `prior_rename` of `train`, where `recipe` does not say them.
+
+    Raises:
+        PixelrlError: there is no such recipe, or an option that cannot be.
+    """
+    name, *words = shlex.split(recipe) or [""]
+    if name not in RECIPES:
+        raise PixelrlError(f"--recipe {recipe}: begins with no recipe; there are {', '.join(RECIPES)}")
+    for option, texts in rename.items():
+        words = [f"--{option.replace('_', '-')}", *texts, *words] if texts else words
+    words = ["--task", "none", "--out", "none", "--actions", actions, *words]
+    return replace(parse_or_refuse(name, words, f"--recipe {recipe}"), memory="file")
+
+
+def selections(options: TrainOptions) -> dict[Role, Selection]:
+    """Return how a training reads the files of its task and its prior data, and files by themselves: as of the task."""
+    recipe = options.recipe
+    task, *_, prior = replace(options, prior=(Path("none"),), source=()).sources()
+    of_task, of_prior = (
+        Selection(
+            images=recipe.images,
+            proprio=recipe.proprio,
+            required=source.required(recipe.ends),
+            rename=source.rename,
+        )
+        for source in (task, prior)
+    )
+    return {"task": of_task, "prior": of_prior, "data": of_task}
+
+
 def try_training(
-    task: Sequence[Path], prior: Sequence[Path], files: Sequence[Path], *, recipe: str, actions: ActionRange
+    task: Sequence[Path], prior: Sequence[Path], files: Sequence[Path], options: TrainOptions
 ) -> tuple[list[Issue], list[str]]:
-    """Read task and prior data for a recipe, and other files each by itself; return what is wrong, and the ledger.
+    """Read task and prior data as a training does, and others each by itself; return what is wrong, and the ledger.
 
     Args:
         task: as `train --task` takes them.
         prior: as `train --prior` takes them; without a task they are read by themselves.
         files: others.
-        recipe: a recipe's name, and further options of `train`.
-        actions: whether they are to be normalised.
-
-    Raises:
-        PixelrlError: there is no such recipe.
+        options: of the training.
     """
     issues: list[Issue] = []
     ledger: list[str] = []
-    for paths, read in _readings(task, prior, files, recipe, actions):
+    for paths, read in _readings(task, prior, files, options):
         text = StringIO()
         issue = partial(Issue, check="training", where="data", file=str(paths[0]))
         try:
@@ -65,30 +98,30 @@ def with_training(report: InspectionReport, issues: Sequence[Issue], ledger: Seq
 
 
 def _readings(
-    task: Sequence[Path], prior: Sequence[Path], files: Sequence[Path], recipe: str, actions: ActionRange
+    task: Sequence[Path], prior: Sequence[Path], files: Sequence[Path], options: TrainOptions
 ) -> Iterator[Reading]:
     """Yield what to read."""
-    name, *words = shlex.split(recipe) or [""]
-    if name not in RECIPES:
-        raise PixelrlError(f"--recipe {recipe}: begins with no recipe; there are {', '.join(RECIPES)}")
-    options = parse(name, ["--task", "none", "--out", "none", "--actions", actions, *words])
-    options = replace(options, memory="file")
     if task:
         both = replace(options, task=tuple(task), prior=tuple(prior))
         yield (*task, *prior), partial(both.load, torch.device("cpu"), SINGLE_PROCESS)
-    for path in files if task else (*prior, *files):
+    else:
+        as_prior = replace(options, task_rename=options.prior_rename)
+        yield from (((path,), partial(_read_alone, replace(as_prior, task=(path,)))) for path in prior)
+    for path in files:
         yield (path,), partial(_read_alone, replace(options, task=(path,)))
 
 
 def _read_alone(options: TrainOptions, console: Console) -> None:
     """Read a file as a training on nothing else would; whether the recipe could learn from it is only a warning."""
-    recipe, (source, *_) = options.recipe, options.sources()
+    recipe, (source, *_) = options.recipe, replace(options, prior_rename=()).sources()
     mixture = load_dataset(
         [replace(source, name=options.task[0].name)],
         seed=0,
         batch_size=1,
         gamma=recipe.gamma,
         ends=recipe.ends,
+        images=recipe.images,
+        proprio=recipe.proprio,
         actions=options.actions,
         memory=options.memory,
     )

@@ -67,29 +67,34 @@ class FrameIndex:
 
     def __init__(self, files: Iterable[RecordedFile]) -> None:
         """Number the frames of all demos, file by file."""
-        used: dict[Path, RecordedFile] = {}
+        used: dict[object, RecordedFile] = {}
         for each in files:
-            path = each.contents.path.resolve()
-            demos = {**(used[path].contents.demos if path in used else {}), **each.contents.demos}
-            used[path] = replace(each, contents=replace(each.contents, demos=demos))
+            place = _place(each.contents)
+            demos = {**(used[place].contents.demos if place in used else {}), **each.contents.demos}
+            used[place] = replace(each, contents=replace(each.contents, demos=demos))
         self.files = [*used.values()]
         self.file = np.repeat(np.arange(len(used)), [len(file.contents.demos) for file in self.files])
         self.names = [name for file in self.files for name in file.contents.demos]
         self.count = sum(file.contents.frames for file in self.files)
         lengths = np.array([steps + 1 for file in self.files for steps in file.contents.demos.values()])
         self._starts = lengths.cumsum() - lengths
-        demos_of = ((path, name) for path, file in used.items() for name in file.contents.demos)
+        demos_of = ((place, name) for place, file in used.items() for name in file.contents.demos)
         self._start_of = dict(zip(demos_of, self._starts.tolist(), strict=True))
 
     def first_frames(self, contents: FileContents) -> NDArray[np.int64]:
         """Return the number of the first frame of each demo."""
-        path = contents.path.resolve()
-        return np.array([self._start_of[path, name] for name in contents.demos])
+        place = _place(contents)
+        return np.array([self._start_of[place, name] for name in contents.demos])
 
     def find(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the demo of each frame, counting over all of them, and its place in it."""
         demo = np.searchsorted(self._starts, index, side="right") - 1
         return demo, index - self._starts[demo]
+
+
+def _place(contents: FileContents) -> tuple[Path, frozenset[tuple[str, str]]]:
+    """Return what tells a file from others: a source may see the same one under other names."""
+    return contents.path.resolve(), frozenset(contents.stored.items())
 
 
 class MemoryFrames:
@@ -161,7 +166,8 @@ class FileFrames:
     """Frames where they were recorded: the last resort, since HDF5 takes a fraction of a millisecond for each."""
 
     def __init__(self, index: FrameIndex, key: str, *, pin: bool) -> None:
-        self._index, self._key, self._pin = index, key, pin
+        self._index, self._pin = index, pin
+        self._keys = [file.contents.name_in_file(key) for file in index.files]
         self._shape = index.files[0].contents.pictures[key]
         self._paths = [file.contents.path for file in index.files]
         self._raw = [CheckedFile(path) for path in self._paths]
@@ -183,7 +189,7 @@ class FileFrames:
             file, name = self._index.file[demo[run[0]]], self._index.names[demo[run[0]]]
             start, stop = int(place[run[0]]), int(place[run[-1]]) + 1
             try:
-                block = picture_rows(self._files[file]["data"][name], self._key, start, stop)
+                block = picture_rows(self._files[file]["data"][name], self._keys[file], start, stop)
             except (OSError, RuntimeError, KeyError) as error:
                 raise DataError(f"{self._paths[file]}: /data/{name}: damaged ({error})") from error
             pictures[run[0] : run[-1] + 1] = block

@@ -1,7 +1,7 @@
 """What a mixture learns from, and what it does not: `train` and `inspect` show the same account."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class SourceLedger:
         returns: the lowest, the mean and the highest discounted return of an episode, scaled and shifted.
         bounds: the lowest and the highest return to go of a step that is learned from.
         corrupt: what is corrupted on purpose.
+        rename: old -> new, names of observation keys.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SourceLedger:
     returns: tuple[float, float, float]
     bounds: tuple[float, float]
     corrupt: str = ""
+    rename: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """Yield what to show."""
@@ -56,6 +58,8 @@ class SourceLedger:
         parts += [f"{self.repeated} without a frame after them: theirs is repeated"] if self.repeated else []
         parts += [f"corrupted on purpose: {self.corrupt}"] if self.corrupt else []
         yield "; ".join(parts)
+        if self.rename:
+            yield f"{self.name}: renamed: {', '.join(f'{old} is {new}' for old, new in self.rename.items())}"
         rule = "" if self.recorded == self.rewards else f", {self.rewards:.6g} by its rule"
         low, mean, high = self.returns
         yield (
@@ -131,4 +135,5 @@ def _account_source(table: TransitionTable, transitions: Transitions, source: So
         returns=(float(returns.min()), float(returns.mean()), float(returns.max())),
         bounds=(float(togo.min()), float(togo.max())),
         corrupt=source.corrupt,
+        rename=source.rename,
     )

@@ -12,7 +12,7 @@ from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import CPU, Mixture
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
-from pixelrl.datasets.buffer.sources import Source, check_together
+from pixelrl.datasets.buffer.sources import Ends, Source, check_together
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
 from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.learning.batch import Spec
@@ -64,7 +64,8 @@ def load_dataset(
         DataError: sources that cannot be mixed, or files that cannot be read.
     """
     check_together(sources)
-    opened = [_open(source, images, proprio, cache_dir) for source in sources]
+    request = Request(mask=None, images=images, proprio=proprio, required=())
+    opened = [_open(source, request, sampling.get("ends", "never"), cache_dir) for source in sources]
     check_alike([file.contents for files in opened for file in files])
     used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
     index = FrameIndex(file for files in used for file in files)
@@ -86,7 +87,7 @@ def load_dataset(
         spec=replace(_spec(table, opened[0][0].contents, sources), history=history, chunk=chunk),
         env_args=opened[_task(sources)][0].contents.env_args,
         plan=plan,
-        ignored=opened[0][0].contents.ignored,
+        ignored=_ignored(sources, opened),
         batch_size=batch_size,
         seed=seed,
         home=device if plan.place == "gpu" else CPU,
@@ -100,12 +101,24 @@ def _task(sources: Sequence[Source]) -> int:
     return next((number for number, source in enumerate(sources) if source.reward_scale), 0)
 
 
-def _open(
-    source: Source, images: Sequence[str] | None, proprio: Sequence[str] | None, cache_dir: Path | None
-) -> list[RecordedFile]:
+def _open(source: Source, request: Request, ends: Ends, cache_dir: Path | None) -> list[RecordedFile]:
     """Open the files of a source."""
-    request = Request(mask=source.mask, images=images, proprio=proprio, required=source.required())
+    request = {**request, "mask": source.mask, "required": source.required(ends)}
+    if source.rename:
+        request["rename"] = dict(source.rename)
     return [open_recorded_file(path, request, cache_dir) for path in source.paths()]
+
+
+def _ignored(sources: Sequence[Source], opened: Sequence[Sequence[RecordedFile]]) -> dict[str, str]:
+    """Return the observation keys that are not learned from, and why; with the sources, where not all have it."""
+    found: dict[str, dict[str, str]] = {}
+    for source, files in zip(sources, opened, strict=True):
+        for key, why in (item for file in files for item in file.contents.ignored.items()):
+            found.setdefault(key, {}).setdefault(source.name, why)
+    return {
+        key if len(some) == len(sources) else f"{key} of {', '.join(some)}": next(iter(some.values()))
+        for key, some in found.items()
+    }
 
 
 def choose_demos(files: Sequence[RecordedFile], source: Source, seed: int) -> list[RecordedFile]:
@@ -136,9 +149,10 @@ def check_alike(files: Sequence[FileContents]) -> None:
         came = _traits(other)
         for key in expected | came:
             if expected.get(key) != came.get(key):
+                hint = " (--task-rename or --prior-rename OLD=NEW where it is called otherwise)"
                 raise DataError(
-                    f"{other.path}: {key} is {came.get(key, 'missing')}; "
-                    f"expected {expected.get(key, 'no such key')}, as in {first.path}"
+                    f"{other.path}: {key} is {came.get(key, 'missing')}; expected {expected.get(key, 'no such key')}, "
+                    f"as in {first.path}{'' if key in expected and key in came else hint}"
                 )
 
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class Request(TypedDict):
     images: Sequence[str] | None
     proprio: Sequence[str] | None
     required: Sequence[str]
+    rename: NotRequired[Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +80,13 @@ class RecordedFile:
 
     def kept_pictures(self, key: str) -> Unit | None:
         """Return a camera's pictures of all demos of the file, if they are kept: uint8 `[F, H, W, C]`."""
-        return self.cache.get(_unit_name("pictures", key))
+        return self.cache.get(_unit_name("pictures", self.contents.name_in_file(key)))
 
     def not_kept(self) -> FileContents | None:
         """Return all demos of the file with the cameras that the cache lacks, or None if it lacks none."""
         keys = [key for key in self.contents.pictures if self.kept_pictures(key) is None]
-        return read_contents(self.contents.path, images=keys, proprio=(), required=()) if keys else None
+        stored = [self.contents.name_in_file(key) for key in keys]
+        return read_contents(self.contents.path, images=stored, proprio=(), required=()) if keys else None
 
     def keep_pictures(self, lacking: FileContents, workers: int, progress: Callable[[int], None]) -> None:
         """Keep the pictures that `not_kept` returned; `progress` gets how many were copied since its last call.

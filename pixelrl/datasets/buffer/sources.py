@@ -1,8 +1,8 @@
 """Sources of data: which files, which of their demos, how they are rewarded, what ends their episodes."""
 
 import glob
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -51,6 +51,7 @@ class Source:
         ends: what ends its episodes; None: as the mixture says.
         held_out: the part of its episodes that is never sampled, drawn by the seed, so that it can be measured on.
         corrupt: what is corrupted on purpose, drawn by the seed; see `corruption.RULE`.
+        rename: old -> new, other names for observation keys, by which all else calls them; every file has the old ones.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Source:
     ends: Ends | None = None
     held_out: float = 0.0
     corrupt: str = ""
+    rename: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise a `DataError` that names the source, the option, what came, and what would be right."""
@@ -103,13 +105,18 @@ class Source:
                 found.setdefault(path.resolve(), path)
         return tuple(found.values())
 
-    def required(self) -> tuple[str, ...]:
-        """Return what its files must hold beside actions and observations."""
-        return tuple(name for name, rule in (("rewards", self.reward), ("dones", self.dones)) if rule == "recorded")
+    def required(self, ends: Ends) -> tuple[str, ...]:
+        """Return what its files must hold beside actions and observations; `ends` holds where it does not say it."""
+        counts = self.reward_scale != 0
+        wanted = {
+            "rewards": counts and self.reward == "recorded",
+            "dones": self.dones == "recorded" and (counts or (self.ends or ends) == "dones"),
+        }
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     def rule(self) -> dict[str, Any]:
-        """Return everything but the name and the files, as JSON values; two rules only where they say something."""
-        left = {"name", "files", *(rule for rule in ("held_out", "corrupt") if not getattr(self, rule))}
+        """Return everything but the name and the files, as JSON values; three rules only where they say something."""
+        left = {"name", "files", *(rule for rule in ("held_out", "corrupt", "rename") if not getattr(self, rule))}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left}
 
 

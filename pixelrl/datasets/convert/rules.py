@@ -4,7 +4,6 @@ A reader yields an episode as it was recorded. Where no frame was recorded after
 N steps; here they get N + 1: the last step is kept with its own frame repeated where it ends in the goal, or goes.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.renames import rename_keys
 from pixelrl.datasets.rewards import reaches_goal, reward_episodes
 from pixelrl.runtime.errors import DataError, PixelrlError
 
@@ -80,13 +80,11 @@ def _checked(episode: Episode, place: str) -> Episode:
 
 def _chosen(episode: Episode, options: FormatOptions, place: str) -> Episode:
     """Return an episode with the sensors that are wanted, under the names that are wanted."""
-    keys, names = options.keys or tuple(episode.sensors), options.rename
-    for key in (*keys, *names):
+    for key in options.keys:
         if key not in episode.sensors:
             raise DataError(f"{place}: no {key!r} among {', '.join(episode.sensors)}")
-    sensors = {names.get(key, key): episode.sensors[key] for key in keys}
-    if len(sensors) < len(keys) or any(not name or "/" in name for name in sensors):
-        raise DataError(f"{place}: --rename gives {', '.join(names.values())}; expected new names without '/'")
+    stored = rename_keys(options.keys or episode.sensors, options.rename, place)
+    sensors = {key: episode.sensors[old] for key, old in stored.items()}
     if options.bgr:
         sensors = {key: v[..., ::-1] if v.ndim == 4 and v.shape[3] == 3 else v for key, v in sensors.items()}
     return replace(episode, sensors=sensors)
@@ -105,20 +103,6 @@ def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path
 def total(episode: Episode) -> float:
     """Return the sum of an episode's rewards."""
     return float(episode.rewards.sum(dtype=np.float64))
-
-
-def parse_renames(said: tuple[str, ...]) -> dict[str, str]:
-    """Return old -> new of texts OLD=NEW.
-
-    Raises:
-        PixelrlError: a text that is none, or says twice what becomes of a key.
-    """
-    names = {}
-    for text in said:
-        if not (found := re.fullmatch(r"([^=]+)=([^=]+)", text)) or found[1] in names:
-            raise PixelrlError(f"--rename {text}: expected OLD=NEW, once for a key")
-        names[found[1]] = found[2]
-    return names
 
 
 def completed(episode: Episode, rule: str, in_the_goal: bool, place: str, dropped: DroppedFields) -> Episode:

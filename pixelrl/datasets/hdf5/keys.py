@@ -1,11 +1,12 @@
 """Which observation keys of a file are learned from, and why not the others."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import h5py
 
 from pixelrl.datasets.hdf5.access import child, has, is_array, members, where
+from pixelrl.datasets.renames import rename_keys
 from pixelrl.runtime.errors import DataError
 
 DEPTH, PRIVILEGED, UNWANTED = (
@@ -23,13 +24,18 @@ def is_no_camera(key: str) -> bool:
 
 
 def select_keys(
-    demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None
+    demo: h5py.Group, images: Sequence[str] | None, proprio: Sequence[str] | None, rename: Mapping[str, str]
 ) -> tuple[dict[str, tuple[int, int, int]], dict[str, int], dict[str, str]]:
-    """Choose the observation keys by a demo: the shapes of the pictures and of the vectors, and why not the others."""
+    """Choose the observation keys by a demo: the shapes of the pictures and of the vectors, and why not the others.
+
+    All keys are those that `rename`, old -> new, makes of the file's; unless they are asked for, in the order of names.
+    """
     home = next((name for name in ("frames", "obs") if has(demo, name)), None)
     group = child(demo, home) if home else None
     names = members(group) if group is not None else []
-    held = {key: child(group, key) for key in names if is_array(group, key)}
+    stored = rename_keys(names, rename, where(group if group is not None else demo))
+    names = sorted(stored)
+    held = {key: child(group, stored[key]) for key in names if is_array(group, stored[key])}
     pictures = [key for key, item in held.items() if item.ndim == 4]
     vectors = [key for key, item in held.items() if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f"]
     if not pictures:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -51,6 +52,7 @@ class FileContents:
         action: what each dimension of the action means.
         env_args: robomimic's description of the environment; empty if the file has none.
         ignored: observation key -> why nothing is learned from it.
+        stored: observation key -> its name in the file, where that is another one; all keys above are the new ones.
     """
 
     path: Path
@@ -60,6 +62,11 @@ class FileContents:
     action: tuple[ActionDim, ...]
     env_args: Mapping[str, Any]
     ignored: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, str] = field(default_factory=dict)
+
+    def name_in_file(self, key: str) -> str:
+        """Return the name that an observation key has in the file."""
+        return self.stored.get(key, key)
 
     @property
     def frames(self) -> int:
@@ -100,6 +107,7 @@ def read_contents(
     images: Sequence[str] | None = None,
     proprio: Sequence[str] | None = None,
     required: Sequence[str] = ("rewards", "dones"),
+    rename: Mapping[str, str] = MappingProxyType({}),
 ) -> FileContents:
     """Read and check all shapes of a file, and none of its pixels.
 
@@ -109,6 +117,7 @@ def read_contents(
         images: observation keys of the cameras, in their order; None: all pictures but depth.
         proprio: those of the proprioception; None: all float vectors but `object...`, what the simulator knows and no
             robot senses.
+        rename: old -> new, names of observation keys; `images` and `proprio` are new ones.
         required: what every demo must hold beside its actions; of `rewards` and `dones` that are not, zeros are read.
 
     Raises:
@@ -118,19 +127,23 @@ def read_contents(
         data = child(file, "data")
         names = _demo_names(file, mask)
         first = child(data, names[0])
-        pictures, vectors, ignored = select_keys(first, images, proprio)
+        pictures, vectors, ignored = select_keys(first, images, proprio, rename)
+        stored = {new: old for old, new in rename.items()}
+        places: dict[str, tuple[int, ...]] = {stored.get(key, key): shape for key, shape in pictures.items()}
+        places |= {stored.get(key, key): (size,) for key, size in vectors.items()}
         actions = dataset(first, "actions")
         if actions.ndim != 2 or not actions.shape[1]:
             raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
         env_args = json_attribute(data, "env_args", {})
         contents = FileContents(
             path=path,
-            demos={name: _check_demo(child(data, name), pictures, vectors, actions, required) for name in names},
+            demos={name: _check_demo(child(data, name), places, actions, required) for name in names},
             pictures=pictures,
             vectors=vectors,
             action=read_action_dims(data, env_args, actions.shape[1]),
             env_args=env_args,
             ignored=ignored,
+            stored=stored,
         )
     _check_size(contents)
     return contents
@@ -154,7 +167,7 @@ def read_pictures(contents: FileContents, key: str) -> Iterator[NDArray[np.uint8
     with open_file(contents.path) as file:
         for name, steps in contents.demos.items():
             for start in range(0, steps + 1, rows):
-                yield picture_rows(file["data"][name], key, start, min(start + rows, steps + 1))
+                yield picture_rows(file["data"][name], contents.name_in_file(key), start, min(start + rows, steps + 1))
 
 
 def picture_rows(demo: h5py.Group, key: str, start: int, stop: int) -> NDArray[np.uint8]:
@@ -192,13 +205,9 @@ def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
 
 
 def _check_demo(
-    demo: h5py.Group,
-    pictures: Mapping[str, tuple[int, int, int]],
-    vectors: Mapping[str, int],
-    actions: h5py.Dataset,
-    required: Sequence[str],
+    demo: h5py.Group, places: Mapping[str, tuple[int, ...]], actions: h5py.Dataset, required: Sequence[str]
 ) -> int:
-    """Check the shapes and types of a demo, and return its number of steps."""
+    """Check a demo, `places` of observations by the shapes of their rows, and return its number of steps."""
     taken = dataset(demo, "actions")
     steps = len(taken)
     expect(taken, (steps, *actions.shape[1:]), "f")
@@ -212,11 +221,11 @@ def _check_demo(
         raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
     if steps < 1:
         raise DataError(f"{where(demo)}: no actions; expected one or more")
-    for key, shape in {**pictures, **{key: (size,) for key, size in vectors.items()}}.items():
+    for key, shape in places.items():
         held, last = sensor(demo, key)
         for part, rows in ((held, steps + (last is None)), (last, steps)):
             if part is not None:
-                expect(part, (rows, *shape), "u" if key in pictures else "f")
+                expect(part, (rows, *shape), "u" if len(shape) == 3 else "f")
                 _check_written(part)
     return steps
 
@@ -237,9 +246,9 @@ def _check_size(contents: FileContents) -> None:
 def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
     """Read one demo and check its numbers."""
     steps = contents.demos[name]
-    sensors, clocks = {}, []
-    for key in (*contents.pictures, *contents.vectors):
-        held, last = sensor(demo, key)
+    sensors, clocks, keys = {}, [], (*contents.pictures, *contents.vectors)
+    for key in keys:
+        held, last = sensor(demo, contents.name_in_file(key))
         frames = held[()] if last is None else np.concatenate([held[()], last[-1:]])
         sensors[key] = frames if key in contents.pictures else finite(frames, where(held))
         if key in contents.vectors and steps > 1 and (np.diff(frames[:steps], axis=0) > 0).all():
@@ -253,7 +262,7 @@ def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
         actions=finite(dataset(demo, "actions")[()], f"{where(demo)}/actions"),
         rewards=finite(rewards, f"{where(demo)}/rewards"),
         dones=dones,
-        next_missing=find_next_missing(demo, (*contents.pictures, *contents.vectors), dones),
+        next_missing=find_next_missing(demo, [contents.name_in_file(key) for key in keys], dones),
         clocks=tuple(clocks),
         notes=json_attribute(demo, "notes", {}),
     )

@@ -26,6 +26,8 @@ AGREEMENT = 0.5
 """A file must open or close its gripper so surely with positive actions before signs are compared; see
 `RunningStatistics.gripper`."""
 
+RENAMING = "--task-rename or --prior-rename OLD=NEW"
+
 UNITS = ("robots", "control_freq", "controller_configs")
 """What in `env_kwargs` decides what an action does."""
 
@@ -64,7 +66,9 @@ def mismatch(first: FileInspection, other: FileInspection) -> Iterator[Issue]:
             if expected.get(key) != came.get(key):
                 message = f"{key} is {came.get(key, 'missing')}; expected {expected.get(key, 'missing')}"
                 issue = _issue(other, "mismatch", f"obs/{key}", f"{message}, as in {first.path}", level="error")
-                yield replace(issue, fix=f"train with {option} {' '.join(shared)}" if shared else "")
+                ways = [f"train with {option} {' '.join(shared)}"] if shared else []
+                ways += [] if key in expected and key in came else [f"{RENAMING} where it is called otherwise"]
+                yield replace(issue, fix=", or ".join(ways))
     if len(first.dims) != len(other.dims):
         message = f"{len(other.dims)} dimensions; expected {len(first.dims)}, as in {first.path}"
         yield _issue(other, "mismatch", "actions", message, level="error")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import open_file
 from pixelrl.datasets.hdf5.reader import sensor
-from pixelrl.datasets.inspect.demo_summary import notes_of
+from pixelrl.datasets.inspect.demo_summary import column, notes_of
 from pixelrl.datasets.inspect.file_inspection import evenly_spaced
-from pixelrl.datasets.inspect.file_structure import DAMAGE, read_structure
+from pixelrl.datasets.inspect.file_structure import DAMAGE, Selection, read_structure
 from pixelrl.datasets.inspect.structure_checks import check_demos, readable_demos
 from pixelrl.runtime.video import Row
 
@@ -30,7 +30,7 @@ def contact_rows(path: Path, demos: int = 6) -> list[Row]:
     Raises:
         DataError: the file cannot be read.
     """
-    structure = read_structure(path)
+    structure = read_structure(path, Selection(required=()))
     names = evenly_spaced(readable_demos(structure, check_demos(structure)), demos)
     rows = []
     with open_file(path) as file:
@@ -42,7 +42,7 @@ def contact_rows(path: Path, demos: int = 6) -> list[Row]:
 
 def _row(demo: h5py.Group, name: str, cameras: Iterable[str]) -> Row:
     """Read the pictures of a demo."""
-    rewards = demo["rewards"][()]
+    rewards = column(demo, "rewards")
     success = notes_of(demo).get("success", True if (rewards > 0).any() else None)
     held, last = sensor(demo, next(iter(cameras)))
     last_step = len(held) - (last is None)

@@ -129,11 +129,16 @@ def _numbers(demo: h5py.Group, name: str, structure: FileStructure) -> DemoNumbe
     return DemoNumbers(
         name=name,
         actions=demo["actions"][()],
-        rewards=demo["rewards"][()],
-        dones=demo["dones"][()].astype(bool),
-        vectors={key: _vector(demo, key) for key in structure.vectors},
+        rewards=column(demo, "rewards"),
+        dones=column(demo, "dones").astype(bool),
+        vectors={key: _vector(demo, structure.name_in_file(key)) for key in structure.vectors},
         notes=notes_of(demo),
     )
+
+
+def column(demo: h5py.Group, name: str) -> NDArray[Any]:
+    """Return one number a step, `[N]`: zeros where a member is missing that training does not ask for."""
+    return np.asarray(demo[name][()]) if name in demo else np.zeros(len(demo["actions"]), np.float32)
 
 
 def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
@@ -146,14 +151,14 @@ def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
 def _summary(demo: h5py.Group, name: str, structure: FileStructure, progress: Callable[[int], None]) -> DemoSummary:
     """Read one demo."""
     numbers = _numbers(demo, name, structure)
-    pictures = {key: _camera(demo, key, progress) for key in structure.cameras}
+    pictures = {key: _camera(demo, structure.name_in_file(key), progress) for key in structure.cameras}
     summary = DemoSummary(numbers=numbers, pictures=pictures, obs={}, next_obs={})
     held = structure.demos[name]
     windows: dict[str, dict[str, NDArray[Any]]] = {"obs": {}, "next_obs": {}}
     for group in windows if held.home == "frames" else ("next_obs",):
         for key in (*structure.cameras, *structure.vectors):
             if f"{group}/{key}" in held.arrays:
-                windows[group][key] = _window(demo, group, key, summary.frames(key))
+                windows[group][key] = _window(demo, group, structure.name_in_file(key), summary.frames(key))
     return DemoSummary(numbers=numbers, pictures=pictures, obs=windows["obs"], next_obs=windows["next_obs"])
 
 

@@ -12,7 +12,7 @@ from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.datasets.inspect import image_checks, structure_checks
 from pixelrl.datasets.inspect.demo_checks import check_numbers, check_statistics, check_summary, constant_cameras
 from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary, read_numbers, read_summaries
-from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure, read_structure
+from pixelrl.datasets.inspect.file_structure import DAMAGE, NUMBERS, FileStructure, Selection, read_structure
 from pixelrl.datasets.inspect.issues import Issue, Occurrence, Role
 from pixelrl.datasets.inspect.quality import pair_hashes
 from pixelrl.datasets.inspect.running_statistics import Range, RunningStatistics, digest_demo
@@ -60,13 +60,13 @@ class FileInspection:
     visits: NDArray[np.int64] = field(default_factory=lambda: np.zeros((MAP, MAP), np.int64))
 
     @classmethod
-    def begin(cls, path: Path, role: Role, unsafe: str | None) -> "FileInspection":
+    def begin(cls, path: Path, role: Role, unsafe: str | None, selection: Selection | None = None) -> "FileInspection":
         """Read the structure of a file and check it; `unsafe` tells why it must not be opened."""
         inspection = cls(path=path, role=role, structure=FileStructure(path=path))
         try:
             if unsafe is not None:
                 raise DataError(f"{path}: {unsafe}")
-            structure = inspection.structure = read_structure(path)
+            structure = inspection.structure = read_structure(path, selection)
         except DAMAGE as error:
             inspection._cannot_be_read(error)
             return inspection
@@ -79,7 +79,7 @@ class FileInspection:
         try:
             with warnings.catch_warnings():  # what the reader warns of is an issue already
                 warnings.simplefilter("ignore")
-                inspection.dims, inspection.dims_known = read_contents(path).action, True
+                inspection.dims, inspection.dims_known = read_contents(path, **vars(structure.selection)).action, True
         except DAMAGE as error:  # training would refuse what was not found here
             if not any(each.level == "error" for each in inspection.occurrences):
                 inspection._cannot_be_read(error)
@@ -90,16 +90,17 @@ class FileInspection:
         return inspection
 
     def read_numbers(self, actions: ActionRange, progress: Progress) -> None:
-        """Read all numbers and check them."""
+        """Read all numbers and check them; rewards and dones that a rule replaces tell nothing."""
+        paid = set(NUMBERS) <= {"actions", *self.structure.selection.required}
         for done, numbers in enumerate(read_numbers(self.structure, self.names), start=1):
             if isinstance(numbers, Occurrence):
                 self.occurrences.append(numbers)
             else:
-                self.occurrences += check_numbers(numbers, actions)
+                self.occurrences += check_numbers(numbers, actions, paid=paid)
                 self.statistics.add(numbers)
             progress("numbers", done, len(self.names))
         self.names = [record.name for record in self.statistics.records]
-        self.issues += check_statistics(self.statistics, self.role, str(self.path))
+        self.issues += check_statistics(self.statistics, self.role if paid else "prior", str(self.path))
 
     def read_pictures(
         self, sample: int | None, cameras: Sequence[str], ranges: Mapping[str, Range], progress: Progress

@@ -5,7 +5,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from pixelrl.datasets.hdf5.access import child, dataset, is_array, json_attribute, members, open_file, where
+from pixelrl.datasets.hdf5.access import child, dataset, has, is_array, json_attribute, members, open_file, where
 from pixelrl.datasets.hdf5.keys import is_no_camera
+from pixelrl.datasets.renames import rename_keys
 from pixelrl.runtime.errors import DataError
 
 GROUPS = ("obs", "next_obs", "frames")
@@ -25,6 +26,16 @@ DAMAGE = (DataError, AttributeError, KeyError, OSError, RuntimeError, TypeError,
 
 RowForm = tuple[tuple[int, ...], str]
 """The shape of a row, and its type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How training reads the files of a source, as `read_contents` takes it; `rename` is old -> new."""
+
+    images: Sequence[str] | None = None
+    proprio: Sequence[str] | None = None
+    required: Sequence[str] = ("rewards", "dones")
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 class ArrayLayout(NamedTuple):
@@ -69,7 +80,7 @@ class FileStructure:
     """What a file holds, as far as it can be told; without demos, a file that cannot be read.
 
     Demos are in the order of their numbers; `strangers` are the other members of /data, `total` is its attribute;
-    `masks` are filters, with the demos that they name.
+    `masks` are filters, with the demos that they name; `selection` tells how it is read.
     """
 
     path: Path
@@ -78,7 +89,12 @@ class FileStructure:
     strangers: tuple[str, ...] = ()
     total: int | None = None
     masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    selection: Selection = field(default_factory=Selection)
     env_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def name_in_file(self, key: str) -> str:
+        """Return the name that an observation key has in the file."""
+        return next((old for old, new in self.selection.rename.items() if new == key), key)
 
     @cached_property
     def usual(self) -> dict[str, RowForm]:
@@ -93,25 +109,36 @@ class FileStructure:
     @cached_property
     def cameras(self) -> dict[str, tuple[int, ...]]:
         """The observation keys whose pictures training reads -> (H, W, C)."""
-        return {k: row for k, (row, _) in self._observed().items() if len(row) == 3 and not is_no_camera(k)}
+        asked, held = self.selection.images, self._observed().items()
+        return {
+            k: row
+            for k, (row, _) in held
+            if len(row) == 3 and (k in asked if asked is not None else not is_no_camera(k))
+        }
 
     @cached_property
     def vectors(self) -> dict[str, int]:
         """The observation keys whose numbers training reads, float vectors but `object...` -> their length."""
+        asked = self.selection.proprio
         floats = {k: row for k, (row, dtype) in self._observed().items() if len(row) == 1 and dtype.startswith("float")}
-        return {key: row[0] for key, row in floats.items() if not key.startswith("object")}
+        return {
+            key: row[0]
+            for key, row in floats.items()
+            if (key in asked if asked is not None else not key.startswith("object"))
+        }
 
     def _observed(self) -> dict[str, RowForm]:
         home = "frames/" if any(name.startswith("frames/") for name in self.usual) else "obs/"
         return {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
 
 
-def read_structure(path: Path) -> FileStructure:
-    """Read the structure of a file.
+def read_structure(path: Path, selection: Selection | None = None) -> FileStructure:
+    """Read the structure of a file; its observation keys are the new names of those that are renamed.
 
     Raises:
-        DataError: there is no such file, it is no HDF5 file, or it has no /data with demos in it.
+        DataError: there is no such file, it is no HDF5 file, it has no /data with demos in it, or not what to rename.
     """
+    selection = selection or Selection()
     with open_file(path) as file:
         data = child(file, "data")
         if not isinstance(data, h5py.Group):
@@ -119,18 +146,25 @@ def read_structure(path: Path) -> FileStructure:
         names = [name for name in data if re.fullmatch(r"demo_[0-9]+", name)]
         if not names:
             raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+        if selection.rename:
+            demo = child(data, min(names, key=lambda name: int(name[5:])))
+            home = child(demo, "frames" if has(demo, "frames") else "obs")
+            rename_keys(members(home), selection.rename, where(home))
         return FileStructure(
             path=path,
             bytes=path.stat().st_size,
-            demos={name: _read_demo(data, name) for name in sorted(names, key=lambda name: int(name[5:]))},
+            demos={
+                name: _read_demo(data, name, selection.rename) for name in sorted(names, key=lambda name: int(name[5:]))
+            },
             strangers=tuple(sorted(set(data) - set(names))),
             total=_integer(data.attrs.get("total")),
             masks=dict(_read_masks(file)),
+            selection=selection,
             env_args=_read_env_args(data),
         )
 
 
-def _read_demo(data: h5py.Group, name: str) -> DemoStructure:
+def _read_demo(data: h5py.Group, name: str, rename: Mapping[str, str]) -> DemoStructure:
     """Look at everything in a demo that training might read."""
     arrays: dict[str, ArrayLayout] = {}
     refused: dict[str, str] = {}
@@ -148,7 +182,7 @@ def _read_demo(data: h5py.Group, name: str) -> DemoStructure:
             refused[group] = str(error)
             continue
         for key in names:
-            place = f"{group}/{key}".strip("/")
+            place = f"{group}/{rename.get(key, key)}" if group else key
             try:
                 arrays[place] = _layout(dataset(home, key))
             except DAMAGE as error:

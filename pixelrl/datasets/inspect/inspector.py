@@ -13,6 +13,7 @@ from pixelrl.datasets.inspect import image_checks
 from pixelrl.datasets.inspect.comparison import compare
 from pixelrl.datasets.inspect.demo_checks import duplicates
 from pixelrl.datasets.inspect.file_inspection import FileInspection, Progress
+from pixelrl.datasets.inspect.file_structure import Selection
 from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.quality import state_keys
 from pixelrl.datasets.inspect.report import FileReport, InspectionReport, report_on
@@ -29,6 +30,7 @@ def inspect_files(
     reference: Path | None = None,
     return_range: tuple[float, float] | None = None,
     unsafe: Mapping[Path, str] = MappingProxyType({}),
+    selections: Mapping[Role, Selection] = MappingProxyType({}),
     progress: Progress = lambda what, done, total: None,
 ) -> InspectionReport:
     """Inspect files, and compare them if they are given as task and prior data.
@@ -40,12 +42,13 @@ def inspect_files(
         reference: a file that TQ and SACo are relative to; see `quality`.
         return_range: the mean returns of a random policy and of an expert, for TQ.
         unsafe: files that must not be opened, with the reason; see `crash_probe`.
+        selections: what files are given as -> how training reads them.
         progress: told of what is being read.
 
     Raises:
         DataError: the reference cannot be read.
     """
-    inspections = [FileInspection.begin(path, role, unsafe.get(path)) for path, role in files]
+    inspections = [FileInspection.begin(path, role, unsafe.get(path), selections.get(role)) for path, role in files]
     expert = None if reference is None else FileInspection.begin(reference, "data", unsafe.get(reference))
     if expert is not None and not expert.names:
         raise DataError(f"{reference}: no reference: {expert.issues[0].message}")

@@ -49,6 +49,8 @@ def check_members(structure: FileStructure) -> Iterator[Occurrence]:
 def _missing(structure: FileStructure, demo: DemoStructure, name: str, key: str) -> Iterator[Occurrence]:
     """Say what a missing array means: some are read for training, some only by other programs."""
     group, _, sensor = key.partition("/")
+    if key in {"rewards", "dones"} - {*structure.selection.required}:
+        return
     if key in NUMBERS:
         yield _error("structure", key, "missing", name)
     elif (group == "frames" and demo.home == "obs") or (group == "next_obs" and not demo.has_last_frame):

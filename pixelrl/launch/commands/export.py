@@ -168,7 +168,13 @@ def recorded_frames(run: "Run", data: tuple[Path, ...]) -> "Sensors":
     files = recorded_files(run, data)
     parts: dict[str, list[np.ndarray[Any, Any]]] = {key: [] for key in (*run.spec.images, *run.spec.proprio)}
     for path in files:
-        contents = read_contents(path, images=tuple(run.spec.images), proprio=tuple(run.spec.proprio))
+        contents = read_contents(
+            path,
+            images=tuple(run.spec.images),
+            proprio=tuple(run.spec.proprio),
+            required=(),
+            rename=run.rename_of(path),
+        )
         for demo in read_demos(contents, islice(contents.demos, DEMOS)):
             stride = max(1, len(demo.actions) * DEMOS * len(files) // FRAMES)
             instants = np.arange(0, len(demo.actions) + 1, stride)

@@ -45,6 +45,10 @@ class Inspect:
     """files as `train --task` takes them; with --prior they are compared with each other"""
     prior: tuple[Path, ...] = ()
     """files as `train --prior` takes them"""
+    task_rename: tuple[str, ...] = ()
+    """OLD=NEW ..., as `train --task-rename` takes them, also for files that are given by themselves"""
+    prior_rename: tuple[str, ...] = ()
+    """OLD=NEW ..., as `train --prior-rename` takes them"""
     recipe: str = "quick_cog_dr3"
     """what the data are for: a recipe, and other options of `train`, say "cog --reward-shift 1" """
     reference: Path | None = None
@@ -71,9 +75,11 @@ class Inspect:
         """
         from pixelrl.datasets.inspect.crash_probe import crashing_files
         from pixelrl.datasets.inspect.inspector import inspect_files
-        from pixelrl.launch.training_trial import try_training, with_training
+        from pixelrl.launch.training_trial import selections, training_options, try_training, with_training
 
         given = self._given()
+        rename = {"task_rename": self.task_rename, "prior_rename": self.prior_rename}
+        options = training_options(self.recipe, self.actions, **rename)
         provenance, console = Provenance(), plain_console()
         paths = [path for path, _ in given] + ([self.reference] if self.reference is not None else [])
         with _progress(plain_console(stderr=True) if self.json else console) as progress:
@@ -84,9 +90,10 @@ class Inspect:
                 reference=self.reference,
                 return_range=self.return_range,
                 unsafe=crashing_files([path for path in paths if path.is_file()]),
+                selections=selections(options),
                 progress=progress,
             )
-        issues, ledger = try_training(self.task, self.prior, self.files, recipe=self.recipe, actions=self.actions)
+        issues, ledger = try_training(self.task, self.prior, self.files, options)
         report = with_training(report, issues, ledger)
         record = provenance.record()
         if self.json:

@@ -18,6 +18,7 @@ from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Dones, Source
+from pixelrl.datasets.renames import parse_renames
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.source_options import parse_source, with_prior
@@ -115,8 +116,8 @@ class Train(Training):
     """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
     source: UseAppendAction[tuple[str, ...]] = ()
     """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
-    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones; what is left out is as for the task data; may be
-    given several times"""
+    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones,rename=OLD=NEW (again for each key); what is left
+    out is as for the task data; may be given several times"""
     task_mask: str | None = None
     """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
     task_fraction: float = 1.0
@@ -126,6 +127,11 @@ class Train(Training):
     step of the demos whose attribute is true; labels:FILE.json, a member for each demo"""
     task_dones: Dones = "recorded"
     """which steps of the task have done set: as recorded, or the last one of each episode"""
+    task_rename: tuple[str, ...] = ()
+    """OLD=NEW ...: other names for observations of the task, say agentview_rgb=agentview_image, by which all sources
+    and options, the run and what is exported of it call them; all at once, so two may be exchanged"""
+    prior_rename: tuple[str, ...] = ()
+    """the same for the prior data"""
     held_out: float = 0.0
     """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
     corrupt: str = ""
@@ -153,9 +159,11 @@ class Train(Training):
             reward_scale=scale,
             reward_shift=shift,
             dones=self.task_dones,
+            rename=parse_renames(self.task_rename, "--task-rename"),
         )
         as_task = {"reward_scale": scale, "reward_shift": shift}
-        sources = with_prior(task, self.prior, [parse_source(text, as_task) for text in self.source])
+        others = [parse_source(text, as_task) for text in self.source]
+        sources = with_prior(task, self.prior, others, self.prior_rename)
         held_out, corrupt = self.held_out, self.corrupt
         return [replace(each, held_out=each.held_out or held_out, corrupt=each.corrupt or corrupt) for each in sources]
 

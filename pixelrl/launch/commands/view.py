@@ -31,6 +31,8 @@ class View:
     """how many, unless they are named"""
     run: Path | None = None
     """a training run, whose critics judge each recorded step"""
+    rename: tuple[str, ...] = ()
+    """OLD=NEW ...: other names for observations; default: as the run renamed those of this file"""
     step: int | None = None
     """use the run's snapshot of this step, not its last checkpoint"""
     out: Path = Path("view.html")
@@ -43,10 +45,14 @@ class View:
             PixelrlError: no such file, demo or run, or a run that is for other data.
         """
         from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+        from pixelrl.datasets.renames import parse_renames
         from pixelrl.launch.reports.view_page import write_view_page
+        from pixelrl.training.run_directory import read_run
 
-        provenance = Provenance()
-        contents = read_contents(self.file, required=())
+        provenance, rename = Provenance(), parse_renames(self.rename)
+        if self.run is not None and not rename:
+            rename = dict(read_run(self.run).rename_of(self.file))
+        contents = read_contents(self.file, required=(), rename=rename)
         if missing := [name for name in self.demos if name not in contents.demos]:
             some = ", ".join(islice(contents.demos, 3))
             raise PixelrlError(f"{self.file}: has no demo {missing[0]!r}; it has {len(contents.demos)}: {some}, ...")

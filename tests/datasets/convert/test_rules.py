@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from pixelrl.datasets.convert.conversion import convert_dataset
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
-from pixelrl.datasets.convert.rules import REPEATED, RewardSums, apply_rules, parse_renames
+from pixelrl.datasets.convert.rules import REPEATED, RewardSums, apply_rules
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.renames import parse_renames
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
 
@@ -130,13 +131,17 @@ def test_keys_are_chosen_renamed_and_turned() -> None:
     (came,), _, _ = ruled(held, keys=("image",), rename=parse_renames(("image=agentview_image",)), bgr=True)
     assert list(came.sensors) == ["agentview_image"]
     assert came.sensors["agentview_image"][1, 0, 0].tolist() == [1, 1, 9]
-    for options in ({"keys": ("nothing",)}, {"rename": {"nothing": "a"}}):
-        with pytest.raises(DataError, match="no 'nothing' among image, pos"):
-            ruled(held, **options)
+    exchanged = ruled(held, rename=parse_renames(("image=pos", "pos=image")))[0][0].sensors
+    assert exchanged["pos"].shape == held.sensors["image"].shape
+    with pytest.raises(DataError, match="no 'nothing' among image, pos"):
+        ruled(held, keys=("nothing",))
+    for rename in ({"nothing": "a"}, {"pos": "b"}):
+        with pytest.raises(DataError, match="to rename; expected one of image"):
+            ruled(held, keys=("image",), rename=rename)
     for names in ({"image": "pos"}, {"image": "a/b"}):
-        with pytest.raises(DataError, match="expected new names without '/'"):
+        with pytest.raises(DataError, match="expected another name"):
             ruled(held, rename=names)
-    for said in (("a",), ("a=b", "a=c"), ("=b",)):
+    for said in (("a",), ("a=b", "a=c"), ("a=c", "b=c"), ("=b",), ("a=a",), ("a=b/c",)):
         with pytest.raises(PixelrlError, match="expected OLD=NEW"):
             parse_renames(said)
 
