@@ -3,19 +3,24 @@
     python examples/serve_and_drive_mujoco.py demo/export
     python examples/serve_and_drive_mujoco.py demo/export --fault kill      # the server dies in the middle
     python examples/serve_and_drive_mujoco.py demo/export --fault pause     # it hangs for a second
+    python examples/serve_and_drive_mujoco.py demo/export --fault late      # or: lossy, silent, cut, of the network
 
 On a robot the second half is all there is: sensors in, `guard(policy, sensors)`, action out.
 """
 
 import json
 import os
+import random
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,8 +47,9 @@ class Drive:
     """how many"""
     seed: int = 0
     """of the first episode"""
-    fault: Literal["none", "kill", "pause"] = "none"
-    """what happens to the server in the last episode"""
+    fault: Literal["none", "kill", "pause", "late", "lossy", "silent", "cut"] = "none"
+    """what happens in the last episode: to the server (kill, pause), or on the way to it: late, messages come after
+    0.6 s; lossy, a third of them wait for a packet to be sent again; silent, nothing arrives any more; cut, once"""
     at: int = 6
     """step at which it happens"""
     deviations: float = 4.0
@@ -52,13 +58,13 @@ class Drive:
     def __call__(self) -> list[dict[str, Any]]:
         """Print a line an episode, and return what they say."""
         results = []
-        with server(self.artefact) as (process, url), closing(RemotePolicy(url)) as policy:
+        with server(self.artefact) as (process, port), Link(port) as link, closing(RemotePolicy(link.url)) as policy:
             contract = policy.contract
             pictures = {k: tuple(v["shape"][1:3]) for k, v in contract["inputs"].items() if v["dtype"] == "uint8"}
             with closing(make_env(with_cameras(contract["env_args"], pictures, {}))) as env:
                 for episode in range(self.episodes):
                     last = episode == self.episodes - 1
-                    fault = (lambda: None) if not last or self.fault == "none" else lambda: harm(process, self.fault)
+                    fault = (lambda: harm(process, link, self.fault)) if last else lambda: None
                     results.append(self.drive(env, policy, self.seed + episode, fault))
                     print(json.dumps({"episode": episode, "fault": self.fault if last else "none", **results[-1]}))
         return results
@@ -73,7 +79,7 @@ class Drive:
         limits = Limits.of_contract(policy.contract, box_low=tuple(low), box_high=tuple(high), ramp=0.0, stop_after=5)
         guard, (sensors, _) = Guard(limits), env.reset(seed=seed)
         policy.reset()
-        modes, beyond, speed, moved, over, steps = Counter[str](), 0.0, 0.0, 0, False, 0
+        modes, beyond, speed, moved, bad, over, steps = Counter[str](), 0.0, 0.0, 0, 0, False, 0
         last = {"is_success": False, "success": False}
         while not over:
             if steps == self.at:
@@ -81,6 +87,7 @@ class Drive:
             where = [*sensors[POSITION], *[0.0] * len(others)]
             action, report = guard(policy, sensors, measured=where)
             modes[report.mode] += 1
+            bad = bad + 1 if steps >= self.at and report.mode != "act" and bad == steps - self.at else bad
             moved = moved + 1 if report.mode != "act" and np.abs(action[:3]).max() > 1e-6 else moved
             units = from_units(action, np.array(limits.low), np.array(limits.high))
             sensors, _, ended, stopped, last = env.step(np.asarray(units, np.float32))
@@ -93,6 +100,7 @@ class Drive:
             "modes": dict(modes),
             "stopped": guard.state.stopped,
             "ticks_until_rest": moved,
+            "bad_ticks_after_fault": bad,
             "metres_beyond_box": round(beyond, 4),
             "largest_joint_speed": round(speed, 3),
         }
@@ -105,19 +113,87 @@ def joint_speed(env: Any) -> float:
     return float(np.abs(robosuite.sim.data.qvel[indexes]).max())
 
 
-def harm(process: "subprocess.Popen[str]", fault: str) -> None:
-    """Kill the server, or let it hang for a second."""
+def harm(process: "subprocess.Popen[str]", link: "Link", fault: str) -> None:
+    """Do something to the server or to the network."""
     if fault == "kill":
         process.kill()
         process.wait()
-    else:
+    elif fault == "pause":
         process.send_signal(signal.SIGSTOP)
         threading.Timer(1.0, process.send_signal, (signal.SIGCONT,)).start()
+    elif fault == "late":
+        link.delay = 0.6
+    elif fault == "lossy":
+        link.loss = 0.3
+    elif fault == "silent":
+        link.open.clear()
+    elif fault == "cut":
+        link.cut()
+
+
+class Link:
+    """A TCP connection to a server that delays, stalls and cuts; `with` ends it.
+
+    Bytes are never lost: to TCP a lost packet is one that comes late, with all behind it.
+
+    Attributes:
+        url: where clients connect.
+        delay: of every piece that passes, each way [s].
+        loss: chance that a piece waits for `RESEND` seconds more.
+        open: cleared: nothing passes, and nobody is told.
+    """
+
+    RESEND = 0.3
+
+    def __init__(self, port: int) -> None:
+        self.delay, self.loss, self.open = 0.0, 0.0, threading.Event()
+        self.open.set()
+        self._server, self._random, self._ends = port, random.Random(0), list[socket.socket]()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Link":
+        """Return the link."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End it."""
+        self._listener.close()
+        self.open.set()
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset every connection; new ones may be made."""
+        ends, self._ends = self._ends, []
+        for end in ends:
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # the end of the listener, or no server
+            while True:
+                client, _ = self._listener.accept()
+                self._ends.append(client)
+                server = socket.create_connection(("127.0.0.1", self._server))
+                self._ends.append(server)
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(2**20):
+                time.sleep(self.delay + (self.RESEND if self._random.random() < self.loss else 0))
+                self.open.wait()
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
-def server(artefact: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run `pixelrl serve` on a free port."""
+def server(artefact: Path) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """Run `pixelrl serve` on a free port, and yield both."""
     command = [sys.executable, "-m", "pixelrl.launch.cli", "serve", str(artefact), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -126,7 +202,7 @@ def server(artefact: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         if not first.startswith("{"):
             sys.exit(first + process.stderr.read())
         threading.Thread(target=process.stderr.read, daemon=True).start()  # or its log would fill the pipe
-        yield process, f"ws://127.0.0.1:{json.loads(first)['port']}"
+        yield process, json.loads(first)["port"]
     finally:
         process.terminate()
         process.wait()

@@ -49,6 +49,8 @@ def export_of(
     dims: Sequence[ActionDim],
     *,
     history: int,
+    mean: Sequence[float] = (),
+    std: float = 0.2,
     **options: Any,
 ) -> Path:
     """Export a fresh policy whose actions depend on what it sees."""
@@ -58,8 +60,8 @@ def export_of(
         proprio=proprio,
         action=tuple(dims),
         sources=("task",),
-        proprio_mean=(0.1,) * size,
-        proprio_std=(0.2,) * size,
+        proprio_mean=tuple(mean) or (0.1,) * size,
+        proprio_std=(std,) * size,
         history=history,
     )
     torch.manual_seed(0)

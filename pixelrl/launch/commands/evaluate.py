@@ -15,6 +15,7 @@ from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import Drawing, WorkerOptions, key_values, nodes_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.selection import Select, select_step
+from pixelrl.launch.served import is_url, load_from_server
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
@@ -130,17 +131,13 @@ class Evaluate(WorkerOptions):
         """
         from pixelrl.export.loaded_policy import load_policy
 
-        name = str(self.run)
-        if not name.startswith(("ws://", "wss://")):
-            loaded = load_policy(Path(name), select_step(Path(name), self.select, self.step), acting=self.acting)
-            rule = {} if self.select == "last" else {"selected_by": self.select}
-            return replace(loaded, origin={**loaded.origin, **rule})
-        if self.out is None or self.step is not None or self.select != "last":
-            raise PixelrlError(f"{name}: give --out DIRECTORY, where to write; a server has no --step and no --select")
-        from pixelrl.serving.access import read_token
-        from pixelrl.serving.remote_policy import load_served
-
-        return load_served(name, None if self.token_file is None else read_token(self.token_file))
+        if is_url(self.run):
+            chosen = self.step is not None or self.select != "last"
+            return load_from_server(self.run, self.token_file, self.out, chosen=chosen)
+        run = Path(self.run)
+        loaded = load_policy(run, select_step(run, self.select, self.step), acting=self.acting)
+        rule = {} if self.select == "last" else {"selected_by": self.select}
+        return replace(loaded, origin={**loaded.origin, **rule})
 
     def _initial_states(self) -> InitialStates | None:
         """Return the initial states of `--starts`.

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.options import WorkerOptions, nodes_of
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.served import is_url, load_from_server
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
@@ -23,8 +24,10 @@ class Sweep(WorkerOptions):
     After an interruption the same command goes on; cells that are done are kept.
     """
 
-    run: Positional[Path]
-    """directory of a training run, or of an exported policy"""
+    run: Annotated[Positional[str | Path], arg(metavar="DIRECTORY|URL")]
+    """directory of a training run, or of an exported policy; or ws://HOST:PORT, where `pixelrl serve` serves one"""
+    token_file: Path | None = None
+    """with ws://: a file with the server's token"""
     only: tuple[str, ...] = ()
     """perturbations to try, say camera-moved light; default: all that the environment allows"""
     levels: tuple[float, ...] = ()
@@ -59,7 +62,10 @@ class Sweep(WorkerOptions):
         kinds = choose_kinds(self.only)
         if self.levels and len(kinds) != 1:
             raise PixelrlError(f"--levels are of one perturbation; name it, say --only {kinds[0].name}")
-        loaded = load_policy(self.run, self.step)
+        if is_url(self.run):
+            loaded = load_from_server(self.run, self.token_file, self.out, chosen=self.step is not None)
+        else:
+            loaded = load_policy(Path(self.run), self.step)
         env_args, allowed = environment_for(loaded, self.env), (*self.allow_import, *modules_of(self.env))
         with closing(make_env(env_args, allow_import=allowed)) as env:
             policy = fitted_policy(loaded, env, env_args)
@@ -69,7 +75,7 @@ class Sweep(WorkerOptions):
                 raise PixelrlError(f"--only {name}: {env_args['env_name']} cannot have it; it takes {lack}")
             console.print(f"{name}: left out; it takes {lack}")
         kinds = [kind for kind in kinds if kind.name not in left_out]
-        directory = self.run if self.out is None else self.out
+        directory = self.out or Path(self.run)
         asked = {"sha256": loaded.origin["sha256"], "env_args": env_args}
         asked |= {"episodes": self.episodes, "seed": self.seed}
         cells, path = read_cells(directory / "sweep.json", asked), directory / "sweep.json"
