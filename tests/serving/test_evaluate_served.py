@@ -81,8 +81,9 @@ def test_outcomes_and_actions_are_bit_equal_to_those_in_process(reach: Path, tmp
         assert results[0]["outcomes"] == results[1]["outcomes"]
         assert results[1]["policy"] == {"server": server.url, "sha256": contract["sha256"]}
         cell = ("--only", "action-delay", "--levels", 1, "--episodes", 2, "--workers", 1, "--allow-import", *ALLOWED)
-        assert pixelrl("sweep", server.url, "--token-file", file, "--out", tmp_path / "there", *cell)[0] == 0
-        assert pixelrl("sweep", reach, "--out", tmp_path / "here", *cell)[0] == 0
+        for name, words in (("there", (server.url, "--token-file", file)), ("here", (reach,))):
+            code, said = pixelrl("sweep", *words, "--out", tmp_path / name, *cell)
+            assert code == 0, said
         swept = [json.loads((tmp_path / name / "sweep.json").read_text()) for name in ("here", "there")]
         assert swept[0]["cells"] == swept[1]["cells"] and len(swept[1]["cells"]) == 2
         for words, says in (

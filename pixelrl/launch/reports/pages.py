@@ -44,4 +44,4 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 def policy_name(result: Mapping[str, Any]) -> str:
     """Return the name of the policy that a result is about: that of its directory."""
     policy = result["policy"]
-    return Path(policy.get("run") or policy["export"]).resolve().name
+    return str(policy["server"]) if "server" in policy else Path(policy.get("run") or policy["export"]).resolve().name
