@@ -26,7 +26,7 @@ SMALL = {
 
 
 def test_every_example_is_run() -> None:
-    helpers = {"dots.py", "serve_and_drive_mujoco.py"}  # the examples' world, and one that is tested with the server
+    helpers = {"dots.py", "serve_and_drive_mujoco.py", "ros2_node.py"}  # a world, and two that tests/serving runs
     assert {path.name for path in EXAMPLES.glob("*.py")} - helpers == set(SMALL)
 
 
