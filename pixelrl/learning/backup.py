@@ -33,8 +33,9 @@ class Backup:
     """which, interpolated linearly between critics"""
     subset: int = 2
     """how many"""
-    network: Literal["target", "online"] = "target"
-    """whose Q'(s', a') it is: the slow copy's, or the critics' own, held fixed, for `FunctionalRegularization`"""
+    network: Literal["target", "online", "last_layer"] = "target"
+    """whose Q'(s', a') it is: the slow copy's; the critics' own, held fixed, for `FunctionalRegularization`; or that of
+    the critics' own trunk below the slow copy's last layer (arXiv 2506.04398, with one Bellman step at a time)"""
     penalty: float = 0.0
     """what |a' - recorded a'|^2 costs, subtracted from Q'(s', a') (ReBRAC, arXiv 2305.09836); for `policy`"""
 

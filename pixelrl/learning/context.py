@@ -14,7 +14,7 @@ from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics, Observation
 from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
-from pixelrl.learning.networks import Critic, Networks
+from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import Noise
 from pixelrl.learning.weights import Weight
 
@@ -146,7 +146,7 @@ class UpdateContext:
         if self.backup.samples == 1 or self.backup.of_samples == "mean":
             return sampled[0]
         with torch.no_grad():
-            value = self.backup.of_critics(self.next_target_q(sampled), self.generator)
+            value = self.backup.of_critics(self.next_target(sampled).value, self.generator)
             best = value.argmax(0).view(1, -1, 1).expand(1, -1, sampled.shape[-1])
             return sampled.gather(0, best)[0]
 
@@ -170,26 +170,32 @@ class UpdateContext:
     def next_target_state(self) -> Tensor:
         """What all actions in s' share in the critic of the backup, `[E, B, H]`, without gradient."""
         with torch.no_grad():
-            critic = self.backup_critic
-            online = self.backup.network == "online"
-            return critic.embed_state(self.next_encoding if online else critic.encode(self.next_obs))
+            critic, slow = self.networks.critic, self.networks.target
+            if self.backup.network == "target":
+                return slow.embed_state(slow.encode(self.next_obs))
+            return critic.embed_state(self.next_encoding)
+
+    def next_target(self, action: Tensor) -> CriticOutput:
+        """Return what the backup's critics say of actions `[N, B, A]` or `[B, A]` in s', without gradient."""
+        with torch.no_grad():
+            critic, slow = self.networks.critic, self.networks.target
+            if self.backup.network == "target":
+                return slow.q_values(self.next_target_state, action)
+            return critic.q_values(self.next_target_state, action, slow if self.shares_trunk else None)
 
     @property
-    def backup_critic(self) -> Critic:
-        """The critics that value s'; see `Backup`."""
-        return self.networks.critic if self.backup.network == "online" else self.networks.target
-
-    def next_target_q(self, action: Tensor) -> Tensor:
-        """Return the backup's critics' Q(s', a), `[E, ...]`, of actions `[N, B, A]` or `[B, A]`, without gradient."""
-        with torch.no_grad():
-            return self.backup_critic.q_values(self.next_target_state, action).value
+    def shares_trunk(self) -> bool:
+        """Whether the slow critics are the critics' own trunk below a slow last layer."""
+        return self.backup.network == "last_layer"
 
     @shared
     def target_q_data(self) -> Tensor:
         """The target critics' Q(s, a) of the recorded action, `[E, B]`, without gradient."""
         with torch.no_grad():
-            target = self.networks.target
-            return target.q_values(target.embed_state(target.encode(self.obs)), self.batch.action).value
+            target, action = self.networks.target, self.batch.action
+            if self.shares_trunk:
+                return self.networks.critic.q_values(self.state_embedding, action, target).value
+            return target.q_values(target.embed_state(target.encode(self.obs)), action).value
 
     @shared
     def state_value(self) -> Tensor:
@@ -211,7 +217,7 @@ class UpdateContext:
                 return self.networks.state_value(self.next_obs, encoding)
             every = backup.action == "policy" and backup.of_samples == "mean" and backup.samples > 1
             action = self.next_policy_actions if every else self.next_action
-            value = backup.of_critics(self.next_target_q(action), self.generator)
+            value = backup.of_critics(self.next_target(action).value, self.generator)
             return (value.mean(0) if every else value) - self.next_penalty
 
     @property
@@ -234,7 +240,7 @@ class UpdateContext:
         if self.backup.action in ("returns", "value"):
             return self.td_target.unsqueeze(-1)
         with torch.no_grad():
-            outputs = self.backup_critic.q_values(self.next_target_state, self.next_action).outputs
+            outputs = self.next_target(self.next_action).outputs
             assert outputs is not None
             following = self.backup.of_critics(outputs.movedim(-1, 1), self.generator) - self.next_penalty  # [M, B]
             return (self.batch.reward + self.batch.discount * following).T

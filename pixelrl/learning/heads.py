@@ -68,6 +68,7 @@ class HeadOptions(TypedDict, total=False):
 
     layer_norm_place: Place
     feature_norm: bool
+    last_layer_start: float | None
     form: CriticForm | None
 
 
@@ -81,8 +82,9 @@ class CriticHead(nn.Module):
         ensemble: E.
         layer_norm: normalise each hidden layer.
         layer_norm_place: before its non-linearity (SEEM, RLPD) or after it (ReBRAC, FQL): then phi has mean 0.
-        feature_norm: divide phi by its length (arXiv 2211.15144), after which the last layer starts a thousand times
-            larger, or Q could hardly grow.
+        feature_norm: divide phi by its length (arXiv 2211.15144).
+        last_layer_start: the last layer starts uniform in +- this. None: 1e-4, and a thousand times that with
+            `feature_norm`, or Q could hardly grow.
         form: what is put out.
     """
 
@@ -96,6 +98,7 @@ class CriticHead(nn.Module):
         *,
         layer_norm_place: Place = "before",
         feature_norm: bool = False,
+        last_layer_start: float | None = None,
         form: CriticForm | None = None,
     ) -> None:
         super().__init__()
@@ -106,20 +109,21 @@ class CriticHead(nn.Module):
         self.from_action = EnsembleLinear(ensemble, actions, hidden[0], bias=False, bound=bound)
         self.layers = nn.ModuleList(EnsembleLinear(ensemble, below, above) for below, above in pairwise(hidden))
         self.norms = nn.ModuleList(EnsembleNorm(ensemble, width) if layer_norm else nn.Identity() for width in hidden)
-        bound = FINAL_LAYER * (1000 if feature_norm else 1)
+        bound = FINAL_LAYER * (1000 if feature_norm else 1) if last_layer_start is None else last_layer_start
         self.last = EnsembleLinear(ensemble, hidden[-1], self.form.outputs, bound=bound)
         if (start := self.form.start()) is not None and self.last.bias is not None:
             with torch.no_grad():
                 self.last.bias.copy_(start.expand_as(self.last.bias))
 
-    def forward(self, state: Tensor, action: Tensor) -> CriticOutput:
+    def forward(self, state: Tensor, action: Tensor, slow: "CriticHead | None" = None) -> CriticOutput:
         """Judge N actions of each state.
 
         Args:
             state: the state's part of the first layer, `[E, B, H]`.
             action: `[N, B, A]`.
+            slow: a head whose last layer stands for this one's.
         """
-        outputs, features = self.outputs(state, action)
+        outputs, features = self.outputs(state, action, slow)
         return CriticOutput(self.form.value(outputs), features, outputs if self.form.outputs > 1 else None)
 
     def embed_state(self, encoding: Tensor) -> Tensor:
@@ -127,14 +131,14 @@ class CriticHead(nn.Module):
         state: Tensor = self.from_state(encoding)
         return state
 
-    def outputs(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, state: Tensor, action: Tensor, slow: "CriticHead | None" = None) -> tuple[Tensor, Tensor]:
         """Return what the last layer puts out, float32 `[E, N, B, K]`, and phi, `[E, N, B, F]`; see `forward`."""
         sizes, x = action.shape[:2], self.hidden(state, action)[-1]
         with torch.autocast(x.device.type, enabled=False):  # bf16 has 8 bits: too few for values near 60
             if self.feature_norm:
                 x = x.float()
                 x = x / x.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-            outputs: Tensor = self.last(x.float()).view(len(x), *sizes, -1)
+            outputs: Tensor = (slow or self).last(x.float()).view(len(x), *sizes, -1)
         return outputs, x.view(len(x), *sizes, -1)
 
     def hidden(self, state: Tensor, action: Tensor) -> list[Tensor]:
@@ -203,11 +207,13 @@ class InjectedHead(nn.Module):
         """Return the hidden layers of what learns; see `CriticHead.hidden`."""
         return self.trained.hidden(state.chunk(3, -1)[0] if self.active else state, action)
 
-    def forward(self, state: Tensor, action: Tensor) -> CriticOutput:
+    def forward(self, state: Tensor, action: Tensor, slow: "InjectedHead | None" = None) -> CriticOutput:
         """Judge N actions of each state; see `CriticHead.forward`."""
         if not self.active:
-            return self.trained(state, action)  # type: ignore[no-any-return]
-        heads = zip((self.trained, self.old, self.start), state.chunk(3, -1), strict=True)
-        (new, features), (old, _), (start, _) = (head.outputs(part, action) for head, part in heads)
+            return self.trained(state, action, slow and slow.trained)  # type: ignore[no-any-return]
+        lasts = slow or self
+        heads = (self.trained, lasts.trained), (self.old, lasts.old), (self.start, lasts.start)
+        parts = zip(heads, state.chunk(3, -1), strict=True)
+        (new, features), (old, _), (start, _) = (head.outputs(part, action, last) for (head, last), part in parts)
         outputs = old + (new - start)  # the difference first: it is exactly 0 at first, and Q to the bit what it was
         return CriticOutput(self.form.value(outputs), features, outputs if self.form.outputs > 1 else None)

@@ -262,6 +262,7 @@ def build_networks(recipe: Recipe, spec: Spec) -> Networks:
         layer_norm=recipe.layer_norm,
         layer_norm_place=recipe.layer_norm_place,
         feature_norm=recipe.feature_norm,
+        last_layer_start=recipe.last_layer_start,
         form=recipe.form,
         policy=recipe.policy,
         acting=recipe.acting,

@@ -67,11 +67,12 @@ class Critic(nn.Module):
         """Return what all actions in a state share: its part of the head's first layer, `[E, B, H]`."""
         return self.head.embed_state(encoding)
 
-    def q_values(self, state: Tensor, action: Tensor) -> CriticOutput:
-        """Judge `[N, B, A]` or `[B, A]` actions in states from `embed_state`."""
+    def q_values(self, state: Tensor, action: Tensor, slow: "Critic | None" = None) -> CriticOutput:
+        """Judge `[N, B, A]` or `[B, A]` actions in states from `embed_state`, by the last layer of `slow`, if given."""
+        head = None if slow is None else slow.head
         if action.dim() == 3:
-            return CriticOutput(*self.head(state, action))
-        value, features, outputs = self.head(state, action.unsqueeze(0))
+            return CriticOutput(*self.head(state, action, head))
+        value, features, outputs = self.head(state, action.unsqueeze(0), head)
         return CriticOutput(value.squeeze(1), features.squeeze(1), None if outputs is None else outputs.squeeze(1))
 
 

@@ -47,6 +47,8 @@ class Recipe:
     """before the non-linearity (SEEM, RLPD) or after it (ReBRAC, FQL)"""
     feature_norm: bool = False
     """divide the critic's last hidden layer by its length (arXiv 2211.15144)"""
+    last_layer_start: float | None = None
+    """the critic's last layer starts uniform in +- this; None: 1e-4, as COG, and 0.1 with `feature_norm`"""
     form: CriticForm = field(default_factory=Scalar)
     """what a critic puts out: `scalar`, `hl_gauss`, a histogram (arXiv 2403.03950), or `quantile`"""
     weight_bits: int = 0
@@ -133,6 +135,11 @@ class Recipe:
             ("history", self.history >= 1, "at least 1 frame"),
             ("critic_hidden", min(self.critic_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
             ("actor_hidden", min(self.actor_hidden, default=0) >= 1, "at least one layer, each at least 1 wide"),
+            (
+                "last_layer_start",
+                self.last_layer_start is None or 0 <= self.last_layer_start < math.inf,
+                "at least 0, or None",
+            ),
             ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),
             ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
             ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),

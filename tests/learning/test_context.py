@@ -195,3 +195,40 @@ def test_encoding_once_is_what_the_naive_form_computes(shared: bool) -> None:
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("injected", [False, True])
+def test_slow_last_layer_stands_on_the_critics_own_trunk(injected: bool) -> None:
+    networks = make_networks(may_inject=injected)
+    if injected:
+        for critic in (networks.critic, networks.target):
+            critic.head.inject(make_networks(seed=1).critic.learning_head)  # type: ignore[operator]
+    last = networks.target.learning_head.last
+    torch.nn.init.normal_(last.weight)
+    backup = Backup(network="last_layer", aggregate="mean")
+
+    def update() -> UpdateContext:
+        return UpdateContext(networks, transitions(), seeded(), backup=backup)
+
+    critic, batch = networks.critic, transitions()
+    if not injected:
+        for obs, mine in ((batch.next_obs, update().next_value), (batch.obs, update().target_q_data.mean(0))):
+            action = update().next_action if obs is batch.next_obs else batch.action
+            phi = critic.q_values(critic.embed_state(critic.encode(obs)), action).features
+            torch.testing.assert_close(mine, last(phi).squeeze(-1).mean(0))
+    value = update().next_value
+    for name, parameter in networks.target.named_parameters():
+        if "last" not in name:
+            parameter.data.normal_()  # nobody looks at the slow copy's trunk
+    assert torch.equal(update().next_value, value) and not update().td_target.requires_grad
+    for each in networks.target.parameters():
+        each.data.zero_()
+    assert not update().next_value.any()
+
+
+def test_slow_last_layer_that_equals_the_critics_is_no_target_network() -> None:
+    networks, values = make_networks(), []
+    for network in ("last_layer", "online"):
+        backup = Backup(network=network)  # type: ignore[arg-type]
+        values.append(UpdateContext(networks, transitions(), seeded(), backup=backup).td_target)
+    assert torch.equal(*values)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from pixelrl.launch.recipes import quick_cog
 from pixelrl.learning.critic_forms import HLGauss, Scalar
 from pixelrl.learning.heads import CriticHead
 from pixelrl.runtime.errors import PixelrlError
+from tests.tiny import shrink
 
 
 class Bare(HLGauss):
@@ -109,3 +111,14 @@ def test_layer_norm_after_the_activation_has_mean_zero_and_length_of_its_width()
     torch.testing.assert_close(phi.square().sum(-1), torch.full((2, 3, 5), 16.0), atol=0.1, rtol=0)
     phi = before(state, action).features
     assert bool((phi >= 0).all()) and not bool((after(state, action).features >= 0).all())
+
+
+@pytest.mark.parametrize(("normed", "start", "bound"), [(False, None, 1e-4), (True, None, 0.1), (True, 0.5, 0.5)])
+def test_last_layer_starts_as_large_as_it_is_told(normed: bool, start: float | None, bound: float) -> None:
+    last = CriticHead(4, 2, (8, 200), 2, False, feature_norm=normed, last_layer_start=start).last
+    assert last.weight.abs().max().item() == pytest.approx(bound, rel=0.05)
+
+
+def test_last_layer_that_starts_at_zero_is_refused_below_it() -> None:
+    with pytest.raises(PixelrlError, match=r"last_layer_start is -1.0; it must be at least 0, or None"):
+        shrink(quick_cog(), last_layer_start=-1.0)

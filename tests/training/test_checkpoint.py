@@ -66,6 +66,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "returns": {"backup": Backup(action="returns"), "actor": (MaximizeQ(normalize=True), BC(loss="squared_error"))},
     "histogram": {"form": HLGauss(bins=21), "critic": (TD(), CQL(weight=0.1), DR3(weight=1e-3))},
     "norms": {"layer_norm": True, "layer_norm_place": "after", "feature_norm": True},
+    "slow last layer": {"backup": Backup(network="last_layer"), "feature_norm": True, "last_layer_start": 0.3},
     "best of four": {"backup": Backup(samples=4), "precision": "bf16"},
     "value network, quantile of five": {
         "value": (Expectile(),),
