@@ -9,6 +9,7 @@ from pixelrl.learning.batch import Observation
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Critic
+from pixelrl.learning.noise import EncoderNoise
 
 
 class TiledCritic(Critic):
@@ -20,9 +21,9 @@ class TiledCritic(Critic):
     def __init__(self, critic: Critic) -> None:
         super().__init__(list(critic.encoders), critic.head)
 
-    def encode(self, obs: Observation) -> Tensor:
+    def encode(self, obs: Observation, noise: EncoderNoise | None = None) -> Tensor:
         """Encode, and remember what was encoded."""
-        encoding: Any = super().encode(obs)
+        encoding: Any = super().encode(obs, noise)
         encoding.obs = obs
         return encoding  # type: ignore[no-any-return]
 
@@ -32,15 +33,15 @@ class TiledCritic(Critic):
         state.obs, state.spent = encoding.obs, False
         return state  # type: ignore[no-any-return]
 
-    def q_values(self, state: Any, action: Tensor) -> CriticOutput:
+    def q_values(self, state: Any, action: Tensor, slow: Critic | None = None) -> CriticOutput:
         """Judge `[N, B, A]` or `[B, A]` actions, with N B pictures to encode."""
         if action.dim() == 2 and not state.spent:
             state.spent = True
-            return super().q_values(state, action)
+            return super().q_values(state, action, slow)
         actions = action if action.dim() == 3 else action.unsqueeze(0)
         count = len(actions)
         again = super().embed_state(super().encode(tile(state.obs, count)))
-        value, features, _ = super().q_values(again, actions.flatten(0, 1))
+        value, features, _ = super().q_values(again, actions.flatten(0, 1), slow)
         if action.dim() == 2:
             return CriticOutput(value, features)
         return CriticOutput(

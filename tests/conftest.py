@@ -16,14 +16,18 @@ torch.set_num_threads(1)  # two workers share two cores; threads that wait for e
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--slow`."""
-    parser.addoption("--slow", action="store_true", help="also run what asks the package registry, for minutes")
+    parser.addoption(
+        "--slow", action="store_true", help="also run what compiles or asks the package registry, for minutes"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none, and what takes minutes unless it is asked for."""
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="asks the package registry, for minutes: --slow runs it"))
+            item.add_marker(
+                pytest.mark.skip(reason="compiles or asks the package registry, for minutes: --slow runs it")
+            )
         if "cuda" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))
 

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
 from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.encoders.layers import Flatten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,6 @@ class CogCNN(PixelEncoder):
             nn.ReLU(inplace=True),
             Flatten(),
         )
-
-
-class Flatten(nn.Module):
-    """Lay all places one behind the other, `[B, C, H, W] -> [B, H W C]`: as they lie, with channels last in memory."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Flatten."""
-        return rearrange(x, "b c h w -> b (h w c)")
 
 
 @dataclass(frozen=True, kw_only=True)

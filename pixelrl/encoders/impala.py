@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pixelrl.encoders.cameras import PixelEncoder
-from pixelrl.encoders.conv import Flatten
+from pixelrl.encoders.layers import Flatten
 
 
 @dataclass(frozen=True, kw_only=True)

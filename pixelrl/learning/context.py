@@ -15,7 +15,7 @@ from pixelrl.learning.batch import Batch, Metrics, Observation
 from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.networks import Networks
-from pixelrl.learning.noise import Noise
+from pixelrl.learning.noise import EncoderNoise, Noise
 from pixelrl.learning.weights import Weight
 
 Result = TypeVar("Result")
@@ -55,6 +55,10 @@ class UpdateContext:
         shift_chance: that pictures are shifted at all.
         backup: what Q is fitted to.
         teacher: networks that are imitated.
+        learning: encoders add the noise that they learn with, if they have any.
+
+    Attributes:
+        information: what bottlenecks let through of s, in nats, `[B]` each, once `encoding` was asked for.
     """
 
     def __init__(
@@ -68,10 +72,17 @@ class UpdateContext:
         shift_chance: float = 1.0,
         backup: Backup | None = None,
         teacher: Networks | None = None,
+        learning: bool = False,
     ) -> None:
         self.networks, self.batch, self.generator, self.teacher = networks, batch, generator, teacher
         self.shift, self.shift_alike, self.shift_chance = shift, shift_alike, shift_chance
         self.backup = Backup() if backup is None else backup
+        self.learning = learning
+        self.information: list[Tensor] = []
+
+    def encoder_noise(self) -> EncoderNoise:
+        """Return what a pass through encoders is given."""
+        return EncoderNoise(self.generator if self.learning else None)
 
     @shared
     def both_obs(self) -> tuple[Observation, Observation]:
@@ -96,12 +107,15 @@ class UpdateContext:
     @shared
     def encoding(self) -> Tensor:
         """The critic's encoding of s, `[E | 1, B, D]`."""
-        return self.networks.critic.encode(self.obs)
+        noise = self.encoder_noise()
+        encoding = self.networks.critic.encode(self.obs, noise)
+        self.information = noise.information
+        return encoding
 
     @shared
     def next_encoding(self) -> Tensor:
         """The critic's encoding of s', `[E | 1, B, D]`, with gradient."""
-        return self.networks.critic.encode(self.next_obs)
+        return self.networks.critic.encode(self.next_obs, self.encoder_noise())
 
     @shared
     def state_embedding(self) -> Tensor:
@@ -112,7 +126,7 @@ class UpdateContext:
     def policy(self) -> ActionDistribution:
         """The policy in s."""
         shared = self.networks.actor.encoder is None
-        return self.networks.policy(self.obs, self.encoding if shared else None)
+        return self.networks.policy(self.obs, self.encoding if shared else None, noise=self.encoder_noise())
 
     @shared
     def log_prob(self) -> Tensor:
@@ -125,7 +139,7 @@ class UpdateContext:
         shared = self.networks.actor.encoder is None
         encoding = self.next_encoding.detach() if shared else None
         with torch.no_grad():
-            return self.networks.policy(self.next_obs, encoding, target=True)
+            return self.networks.policy(self.next_obs, encoding, target=True, noise=self.encoder_noise())
 
     @shared
     def policy_action(self) -> tuple[Tensor, Tensor | None]:
@@ -172,7 +186,7 @@ class UpdateContext:
         with torch.no_grad():
             critic, slow = self.networks.critic, self.networks.target
             if self.backup.network == "target":
-                return slow.embed_state(slow.encode(self.next_obs))
+                return slow.embed_state(slow.encode(self.next_obs, self.encoder_noise()))
             return critic.embed_state(self.next_encoding)
 
     def next_target(self, action: Tensor) -> CriticOutput:
@@ -195,12 +209,14 @@ class UpdateContext:
             target, action = self.networks.target, self.batch.action
             if self.shares_trunk:
                 return self.networks.critic.q_values(self.state_embedding, action, target).value
-            return target.q_values(target.embed_state(target.encode(self.obs)), action).value
+            state = target.embed_state(target.encode(self.obs, self.encoder_noise()))
+            return target.q_values(state, action).value
 
     @shared
     def state_value(self) -> Tensor:
         """V(s), float32 `[B]`."""
-        return self.networks.state_value(self.obs, self.encoding if self.networks.shared_encoder else None)
+        encoding = self.encoding if self.networks.shared_encoder else None
+        return self.networks.state_value(self.obs, encoding, self.encoder_noise())
 
     @shared
     def advantage(self) -> Tensor:
@@ -214,7 +230,7 @@ class UpdateContext:
         with torch.no_grad():
             if backup.action == "value":
                 encoding = self.next_encoding if self.networks.shared_encoder else None
-                return self.networks.state_value(self.next_obs, encoding)
+                return self.networks.state_value(self.next_obs, encoding, self.encoder_noise())
             every = backup.action == "policy" and backup.of_samples == "mean" and backup.samples > 1
             action = self.next_policy_actions if every else self.next_action
             value = backup.of_critics(self.next_target(action).value, self.generator)
@@ -289,5 +305,6 @@ class Term:
         raise NotImplementedError
 
 
-Need = Literal["density", "flow", "one-step flow", "value"]
-"""What a term may need of a recipe: a policy with a density, a flow (with a one-step network), a value network."""
+Need = Literal["density", "flow", "one-step flow", "value", "bottleneck"]
+"""What a term may need of a recipe: a policy with a density, a flow (with a one-step network), a value network, an
+encoder with a bottleneck."""

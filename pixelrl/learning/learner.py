@@ -74,8 +74,7 @@ class Learner:
         nets, decay = self.networks, recipe.weight_decay
 
         def objective(name: str, terms: Iterable[Term], network: nn.Module | None, lr: float) -> Objective:
-            named = network.named_parameters() if network is not None else ()
-            return Objective(name, terms, named, lr, device, decay)
+            return Objective(name, terms, network, lr, device, decay)
 
         critic_terms = chain(recipe.critic_warmup, recipe.critic)
         self.critic = objective("critic", critic_terms, nets.critic, recipe.critic_lr)
@@ -135,6 +134,7 @@ class Learner:
             shift_chance=recipe.shift_chance,
             backup=recipe.backup,
             teacher=self.teacher,
+            learning=True,
         )
 
     def move(self, direction: Direction) -> None:

@@ -17,12 +17,16 @@ from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
 from pixelrl.learning.backup import aggregated
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead
+from pixelrl.learning.noise import EncoderNoise
 from pixelrl.learning.policies import NOISE_ROWS, Acting, ActingKind, GaussianPolicy, PolicyForm
 from pixelrl.runtime.errors import PixelrlError
 
 
 class Encoder(Protocol):
-    """A module that turns an observation into features `[B, D]`; `features` is D."""
+    """A module that turns an observation into features `[B, D]`; `features` is D.
+
+    One that learns with noise has `noisy`, which is true, and takes an `EncoderNoise` beside the observation.
+    """
 
     features: int
 
@@ -39,6 +43,12 @@ class EncoderConfig(Protocol):
         ...
 
 
+def encode(encoder: nn.Module, obs: Observation, noise: EncoderNoise | None) -> Tensor:
+    """Encode, with noise if there is any and the encoder takes it."""
+    features: Tensor = encoder(obs, noise) if noise is not None and getattr(encoder, "noisy", False) else encoder(obs)
+    return features
+
+
 class Critic(nn.Module):
     """E Q-functions of pictures: either one encoder for all of them or one each (as COG)."""
 
@@ -47,15 +57,15 @@ class Critic(nn.Module):
         self.encoders = nn.ModuleList(encoders)
         self.head = head
 
-    def encode(self, obs: Observation) -> Tensor:
-        """Encode the pictures, once: `[E, B, D]`, or `[1, B, D]` if the encoder is shared.
+    def encode(self, obs: Observation, noise: EncoderNoise | None = None) -> Tensor:
+        """Encode the pictures, once: `[E, B, D]`, or `[1, B, D]` if the encoder is shared; with noise to learn with.
 
         Raises:
             PixelrlError: there are no critics.
         """
         if not self.encoders:
             raise PixelrlError("recipe: critic is (); a term of the actor that asks for Q needs terms that train one")
-        encodings = [encoder(obs) for encoder in self.encoders]
+        encodings = [encode(encoder, obs, noise) for encoder in self.encoders]
         return torch.stack(encodings) if len(encodings) > 1 else encodings[0].unsqueeze(0)  # a view copies nothing
 
     @property
@@ -179,20 +189,31 @@ class Networks(nn.Module):
                 if slow is not None:
                     torch._foreach_lerp_(list[Tensor](slow.parameters()), list[Tensor](fast.parameters()), tau)
 
-    def policy(self, obs: Observation, encoding: Tensor | None = None, *, target: bool = False) -> ActionDistribution:
+    def policy(
+        self,
+        obs: Observation,
+        encoding: Tensor | None = None,
+        *,
+        target: bool = False,
+        noise: EncoderNoise | None = None,
+    ) -> ActionDistribution:
         """Return the policy's distribution in B states.
 
         Args:
             obs: the states.
             encoding: the critic's encoding of them `[1, B, D]`, if it is at hand and the encoder is shared.
             target: that of the slow actor, where there is one.
+            noise: what its own encoder learns with.
         """
         actor = self.target_actor if target and self.target_actor is not None else self.actor
-        features = actor.encoder(obs) if actor.encoder is not None else self._shared(obs, encoding)
+        own = actor.encoder
+        features = encode(own, obs, noise) if own is not None else self._shared(obs, encoding)
         distribution: ActionDistribution = actor(features)
         return distribution
 
-    def state_value(self, obs: Observation, encoding: Tensor | None = None) -> Tensor:
+    def state_value(
+        self, obs: Observation, encoding: Tensor | None = None, noise: EncoderNoise | None = None
+    ) -> Tensor:
         """Return V of B states, float32 `[B]`; arguments as `policy`'s.
 
         Raises:
@@ -201,7 +222,7 @@ class Networks(nn.Module):
         if self.value is None:
             raise PixelrlError("recipe: value is (); what asks for V needs terms that train it")
         own = self.value.encoder
-        value: Tensor = self.value(own(obs) if own is not None else self._shared(obs, encoding))
+        value: Tensor = self.value(encode(own, obs, noise) if own is not None else self._shared(obs, encoding))
         return value
 
     def _shared(self, obs: Observation, encoding: Tensor | None) -> Tensor:

@@ -40,6 +40,19 @@ Noise = torch.Generator | DrawnNoise
 """Where noise comes from."""
 
 
+class EncoderNoise:
+    """What one pass through encoders is given while networks learn, and what it leaves to be read.
+
+    Attributes:
+        source: of the noise that they learn with; None: they add none.
+        information: what each bottleneck that was passed let through, in nats, `[B]`.
+    """
+
+    def __init__(self, source: Noise | None) -> None:
+        self.source = source
+        self.information: list[Tensor] = []
+
+
 def draw(
     kind: Callable[..., Tensor], shape: Sequence[int], noise: Noise, *, rows: int | None, **options: object
 ) -> Tensor:

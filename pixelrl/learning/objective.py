@@ -15,20 +15,41 @@ Gradients = tuple[Tensor | None, ...]
 """One gradient a tensor of `Objective.moved`; None for a multiplier whose term was not asked for."""
 
 
+class SelfTuned(nn.Module):
+    """A module that tunes a number of its own by what a gradient looks like, and not along a gradient.
+
+    Attributes:
+        amount: that number, between 0 and 1.
+        probe: zeros, added to what the gradient is looked at of; they stay zeros.
+        rate, betas: Adam's, of `amount`.
+    """
+
+    amount: nn.Parameter
+    probe: nn.Parameter
+    rate: float
+    betas: tuple[float, float]
+
+    def slope(self, gradient: Tensor) -> Tensor:
+        """Return what stands for the gradient of `amount`, a scalar, given that of `probe`, times any factor."""
+        raise NotImplementedError
+
+
 class Objective:
     """A weighted sum of terms, the parameters that it moves, and the optimiser that moves them.
 
     Args:
         name: prefix of its metrics.
         terms: every term that may be asked for.
-        parameters: what the gradient is taken for, by name, but for those that are frozen; nothing else ever changes.
+        network: whose parameters the gradient is taken for, but for those that are frozen; nothing else ever changes.
         lr: Adam's learning rate.
         device: of the learned multipliers.
         weight_decay: AdamW's, of matrices and filters, but not of biases, gains and last layers.
 
     Attributes:
         multipliers: the learned weights of terms, by the terms' names.
-        moved: the parameters, then the multipliers' logarithms: all that the optimiser moves.
+        tuned: the modules of the network that tune themselves.
+        moved: the parameters, the multipliers' logarithms and the probes of `tuned`: what gradients are taken for.
+        optimised: what moves along them, which has an `amount` in the place of each probe.
         optimiser: Adam; the multipliers are groups of their own, so that a step that fp16 skips moves none of them.
     """
 
@@ -36,19 +57,25 @@ class Objective:
         self,
         name: str,
         terms: Iterable[Term],
-        parameters: Iterable[tuple[str, nn.Parameter]],
+        network: nn.Module | None,
         lr: float,
         device: torch.device,
         weight_decay: float = 0.0,
     ) -> None:
         self.name, self.lr = name, lr
-        named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+        modules = () if network is None else network.modules()
+        self.tuned = [module for module in modules if isinstance(module, SelfTuned)]
+        apart = {id(parameter) for module in self.tuned for parameter in module.parameters()}
+        parameters = () if network is None else network.named_parameters()
+        named = [(name, each) for name, each in parameters if each.requires_grad and id(each) not in apart]
         decayed = [parameter for name, parameter in named if weight_decay and may_decay(name, parameter)]
         kept = [parameter for name, parameter in named if not weight_decay or not may_decay(name, parameter)]
         self.parameters = [*decayed, *kept]
         rules = {term_name(term): term.weight for term in terms if isinstance(term.weight, AtMost)}
         self.multipliers = {key: Multiplier(rule).to(device) for key, rule in rules.items()}
-        self.moved = [*self.parameters, *(multiplier.log for multiplier in self.multipliers.values())]
+        learned = [*self.parameters, *(multiplier.log for multiplier in self.multipliers.values())]
+        self.moved = [*learned, *(module.probe for module in self.tuned)]
+        self.optimised = [*learned, *(module.amount for module in self.tuned)]
         parts = [(part, lr, decay) for part, decay in ((decayed, weight_decay), (kept, 0.0))]
         self._followers = len(parts)
         parts += [([each.log], each.rule.rate, 0.0) for each in self.multipliers.values()]
@@ -57,6 +84,12 @@ class Objective:
             {"params": params, "lr": torch.tensor(rate, device=device), "weight_decay": decay}
             for params, rate, decay in parts
         ]
+        groups += [
+            {"params": [each.amount], "lr": torch.tensor(each.rate, device=device), "betas": each.betas}
+            for each in self.tuned
+        ]
+        for group in groups:
+            group.setdefault("weight_decay", 0.0)
         kind = torch.optim.AdamW if weight_decay else torch.optim.Adam
         self.optimiser = kind(groups, fused=True)
 
@@ -83,6 +116,8 @@ class Objective:
             metrics |= {f"{name}/{label}": item.detach() for label, item in extra.items()}
         total = sum(parts.values(), torch.zeros_like(dual))
         metrics[f"{self.name}/loss"] = total.detach()
+        for number, module in enumerate(self.tuned):
+            metrics[f"{self.name}/mixing/{number}"] = module.amount.detach().clone()
         return Loss(objective=self, total=total, dual=dual, parts=parts, metrics=metrics)
 
     def set_learning_rate(self, factor: float) -> None:
@@ -101,7 +136,14 @@ class Objective:
                 if gradient is not None and gradient.stride() != tensor.stride():
                     gradient = torch.empty_like(tensor).copy_(gradient)
                 tensor.grad = gradient
+            for module in self.tuned:
+                if (found := module.probe.grad) is not None:
+                    module.amount.grad = scaler.scale(module.slope(found))
+                module.probe.grad = None
             scaler.step(self.optimiser)
+            with torch.no_grad():
+                for module in self.tuned:
+                    module.amount.clamp_(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -210,6 +210,8 @@ class Recipe:
         """Tell whether the recipe has what a term needs."""
         if need == "value":
             return bool(self.value)
+        if need == "bottleneck":
+            return getattr(self.encoder, "bottleneck", 0) > 0
         flow = isinstance(self.policy, FlowPolicy)
         one_step = isinstance(self.policy, FlowPolicy) and self.policy.one_step
         return {"density": self.policy.has_density, "flow": flow, "one-step flow": one_step}[need]
@@ -220,4 +222,5 @@ WANTED: dict[Need, str] = {
     "flow": "--policy flow",
     "one-step flow": "--policy flow with --policy.one-step",
     "value": "a value network: terms in Recipe.value",
+    "bottleneck": "an encoder with a bottleneck: --encoder.bottleneck 16",
 }

@@ -243,7 +243,7 @@ def moments(objective: Objective) -> dict[str, Tensor]:
 def check_moments(path: Path, objective: Objective, found: dict[str, Tensor]) -> None:
     """Raise a `PixelrlError` unless Adam's state is of the tensors that the objective moves."""
     wanted: dict[str, Tensor] = {}
-    for index, tensor in enumerate(objective.moved):
+    for index, tensor in enumerate(objective.optimised):
         if f"{index}.step" in found:
             moment = {f"{index}.exp_avg": tensor, f"{index}.exp_avg_sq": tensor}
             wanted |= moment | {f"{index}.step": torch.zeros((), dtype=torch.float32)}

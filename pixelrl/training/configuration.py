@@ -14,6 +14,7 @@ import pixelrl.terms.distillation
 import pixelrl.terms.dr3
 import pixelrl.terms.expectile
 import pixelrl.terms.flow
+import pixelrl.terms.information
 import pixelrl.terms.penalties
 import pixelrl.terms.sac
 import pixelrl.terms.td  # noqa: F401 (what is imported here can be read)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from pixelrl.encoders.cameras import PixelEncoder
-from pixelrl.encoders.conv import SmallCNN
+from pixelrl.encoders.conv import CogCNN, SmallCNN
 from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.export import artefact
@@ -208,7 +208,10 @@ def test_export_with_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> N
     np.testing.assert_allclose(ExportedPolicy(tmp_path / "export")(frames), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", [ImpalaCNN(), ResNet18(), RobomimicResNet18()])
+NOISY = CogCNN(mixing=0.5, experts=2, bottleneck=8)
+
+
+@pytest.mark.parametrize("encoder", [ImpalaCNN(), ResNet18(), RobomimicResNet18(), NOISY])
 def test_export_of_published_encoders_agrees_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
     spec = replace(SPEC, images={"front_image": (3, 48, 48)})
     torch.manual_seed(0)

@@ -28,10 +28,12 @@ from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.expectile import Expectile
 from pixelrl.terms.flow import FlowDistillation, FlowMatching
+from pixelrl.terms.information import InformationBottleneck
 from pixelrl.terms.penalties import NormPenalty, RankPenalty
 from pixelrl.terms.sac import Entropy, MaximizeQ
 from pixelrl.terms.td import TD
 from pixelrl.training import checkpoint
+from tests.encoders.test_layers import WideCNN
 from tests.tiny import SPEC, learn, make_learner, make_networks, same, shrink, transitions
 
 LEARNED = shrink(
@@ -67,6 +69,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "histogram": {"form": HLGauss(bins=21), "critic": (TD(), CQL(weight=0.1), DR3(weight=1e-3))},
     "norms": {"layer_norm": True, "layer_norm_place": "after", "feature_norm": True},
     "slow last layer": {"backup": Backup(network="last_layer"), "feature_norm": True, "last_layer_start": 0.3},
+    "bottleneck": {"encoder": WideCNN(bottleneck=3), "critic": (TD(), InformationBottleneck(weight=0.01), BC())},
+    "A-LIX, experts": {"encoder": WideCNN(mixing=0.5, experts=2), "shared_encoder": False, "precision": "fp16"},
     "best of four": {"backup": Backup(samples=4), "precision": "bf16"},
     "value network, quantile of five": {
         "value": (Expectile(),),
