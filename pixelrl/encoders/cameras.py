@@ -109,8 +109,9 @@ class Cameras(nn.Module):
         """Encode pictures, uint8 or already scaled to [0, 1], as `[B, D]`."""
         parts = []
         for key, trunk in zip(self.keys, self.trunks, strict=True):
+            assert isinstance(trunk, nn.Sequential)
             x = fractions(obs.images[key])
-            for layer in trunk:  # type: ignore[union-attr, operator]
+            for layer in trunk:
                 x = layer(x, noise) if isinstance(layer, NoisyLayer) else layer(x)
             parts.append(x)
         if len(self.mean):

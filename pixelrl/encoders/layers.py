@@ -47,7 +47,8 @@ class SoftMixture(nn.Module):
         slots = logits.softmax(1).mT.to(tokens.dtype) @ tokens
         shared = rearrange(slots, "b (n p) c -> n (b p) c", p=self.slots)
         said = rearrange(self.second(torch.relu(self.first(shared))), "n (b p) c -> b (n p) c", p=self.slots)
-        return rearrange(logits.softmax(2).to(said.dtype) @ said, "b m c -> b (m c)")
+        result: Tensor = logits.softmax(2).to(said.dtype) @ said
+        return result.flatten(1)
 
 
 class NoisyLayer(nn.Module):
@@ -81,7 +82,8 @@ class Bottleneck(NoisyLayer):
         noise.information.append(divergence_from_normal(mean.float(), log_std))
         if noise.source is None:
             return mean
-        return mean + log_std.exp() * draw(torch.randn, mean.shape, noise.source, rows=0)
+        sample: Tensor = mean + log_std.exp() * draw(torch.randn, mean.shape, noise.source, rows=0)
+        return sample
 
 
 def divergence_from_normal(mean: Tensor, log_std: Tensor) -> Tensor:
