@@ -29,7 +29,14 @@ DORMANT = 0.025
 """A unit is dormant if its mean activation is at most this part of its layer's mean (ReDo, arXiv 2302.12902)."""
 
 
-def probe(networks: Networks, recipe: Recipe, batch: Batch, sources: tuple[str, ...], seed: int = 0) -> Metrics:
+def probe(
+    networks: Networks,
+    recipe: Recipe,
+    batch: Batch,
+    sources: tuple[str, ...],
+    seed: int = 0,
+    stay: tuple[float, ...] = (),
+) -> Metrics:
     """Measure networks on fixed rows.
 
     Args:
@@ -38,36 +45,45 @@ def probe(networks: Networks, recipe: Recipe, batch: Batch, sources: tuple[str, 
         batch: the rows, on the CPU; augmentation is off.
         sources: their names, as `Spec.sources`.
         seed: of the actions that are drawn.
+        stay: an action in [-1, 1] to compare the recorded ones with, say that which moves nothing.
 
     Returns:
         Everything that `diagnose` measures, those in `PAIRS` of the pairs of a backup alone, and beside it
         `features/dot_recorded` with the action that was recorded in s' in place of the backup's a',
         `features/dot_random` and `encoding/dot_random` of pairs (s_i, s'_j) drawn at random,
         `features/dormant`, `features/self_excitation` (see `self_excitation`),
-        `q/return_error` |Q - return to go|,
+        `q/return_error` |Q - return to go|, with `stay` also `q/margin` Q(s, recorded) - Q(s, stay),
         `policy/distance` from mode to recorded action and, of Gaussians, `policy/log_std`, `policy/log_prob`; and
         `gradient/PART/TERM` norms and `gradient/PART/TERM.TERM` cosines of the terms' weighted gradients, PART being
-        the critic's encoder or head, the value network, or the actor. A learned weight counts as 1. Without critics,
-        only the policy's.
+        the critic's encoder or head, the value network, or the actor. A learned weight counts as 1. Of two sources
+        `gradient/PART/TERM@ONE.TERM@OTHER`, the cosine between their rows' gradients. Without critics, only the
+        policy's.
     """
     generator = torch.Generator().manual_seed(seed)
     rows: dict[str, list[Tensor]] = {}
     kept: dict[str, list[Tensor]] = {}
     gradients: dict[str, Tensor] = {}
+    apart: dict[str, Tensor] = {}
     for chunk in split(batch, CHUNK):
         context = UpdateContext(networks, chunk, generator, backup=recipe.backup)
-        found, features = look(context, has_critics=bool(recipe.critic))
+        found, features = look(context, has_critics=bool(recipe.critic), stay=stay)
         for store, new in ((rows, found), (kept, features)):
             for name, value in new.items():
                 store.setdefault(name, []).append(value)
         for name, value in term_gradients(context, recipe).items():
             gradients[name] = gradients.get(name, 0) + value * len(chunk) / len(batch)
+        for index, source in enumerate(sources if len(sources) > 1 else ()):
+            part = chunk.map(lambda tensor, kept=chunk.source == index: tensor[kept])  # type: ignore[misc]
+            if len(part):
+                context = UpdateContext(networks, part, generator, backup=recipe.backup)
+                for name, value in term_gradients(context, recipe).items():
+                    apart[f"{name}@{source}"] = apart.get(f"{name}@{source}", 0) + value * len(part)
     whole = {name: torch.cat(values, -1) for name, values in rows.items()}
     metrics = {name: value.mean() for name, value in whole.items() if name.startswith("policy/")}
     if recipe.critic:
         features = {name: torch.cat(values, 1) for name, values in kept.items()}
         metrics |= judge_features(whole, features, batch, networks, sources, generator)
-    return metrics | compare_gradients(gradients)
+    return metrics | compare_gradients(gradients) | compare_sources(apart)
 
 
 def split(batch: Batch, size: int) -> Iterator[Batch]:
@@ -76,7 +92,9 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
         yield batch.map(lambda tensor, start=start: tensor[start : start + size])  # type: ignore[misc]
 
 
-def look(context: UpdateContext, *, has_critics: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def look(
+    context: UpdateContext, *, has_critics: bool, stay: tuple[float, ...] = ()
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what is measured of each row, `[..., B]`, and the features `[E | 1, B, F]` at both sites in s and s'."""
     with torch.no_grad():
         policy, action = context.policy, context.batch.action
@@ -90,6 +108,9 @@ def look(context: UpdateContext, *, has_critics: bool) -> tuple[dict[str, Tensor
         recorded = critic.q_values(critic.embed_state(context.next_encoding), context.batch.next_action).features
         more["features/dot_recorded"] = (here * recorded.float()).sum(-1)
         more["q/return_error"] = (context.q_data.value - context.batch.return_to_go).abs()
+        if stay:
+            still = torch.tensor(stay).repeat(action.shape[1] // len(stay)).expand_as(action)
+            more["q/margin"] = context.q_data.value - context.q_values(still).value
         features = {
             "here": here,
             "there": context.q_next.features.float(),
@@ -182,6 +203,17 @@ def compare_gradients(gradients: dict[str, Tensor]) -> Metrics:
         size = gradients[one].norm() * gradients[two].norm() if part == other else torch.zeros(())
         if size > 0:
             metrics[f"gradient/{part}/{first}.{second}"] = gradients[one] @ gradients[two] / size
+    return metrics
+
+
+def compare_sources(gradients: dict[str, Tensor]) -> Metrics:
+    """Return the cosine between the gradients of each `PART/TERM@SOURCE` of two sources, unless one is zero."""
+    metrics: Metrics = {}
+    for one, two in combinations(gradients, 2):
+        (name, _), (other, source) = one.split("@"), two.split("@")
+        size = gradients[one].norm() * gradients[two].norm()
+        if name == other and size > 0:
+            metrics[f"gradient/{one}.{name.split('/')[1]}@{source}"] = gradients[one] @ gradients[two] / size
     return metrics
 
 

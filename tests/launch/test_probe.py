@@ -25,6 +25,14 @@ def test_probe_measures_snapshots_on_the_same_rows(tmp_path: Path, dots: tuple[P
     assert code == 0, said
     held = json.loads((tmp_path / "held.json").read_text())["steps"]["10"]
     assert held["q/td_error"] != found["10"]["q/td_error"]
+    told = ("--rows", 16, "--plasticity", 2, "--stay", 0, 0, "--out", tmp_path / "more.json")
+    code, said = pixelrl("probe", run, *told)
+    assert code == 0, said
+    more = json.loads((tmp_path / "more.json").read_text())["steps"]["10"]
+    new = {"plasticity/loss", "plasticity/fresh", "plasticity/lost", "q/margin", "q/margin@task", "q/margin@prior"}
+    assert more.keys() - found["10"].keys() == new and {key: more[key] for key in found["10"]} == found["10"]
+    code, said = pixelrl("probe", run, "--stay", 0)
+    assert code == 1 and "--stay has 1 numbers; an action of this run has 2" in said, said
     write_dots(prior, "prior", 6, size=32, seed=9)
     code, said = pixelrl("probe", run)
     assert code == 1 and "was trained on other data" in said, said

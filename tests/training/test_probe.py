@@ -8,7 +8,15 @@ import torch
 from pixelrl.launch.recipes import quick_bc, quick_cog_dr3
 from pixelrl.learning.context import UpdateContext
 from pixelrl.training import probe as probing
-from pixelrl.training.probe import compare_gradients, dormant_share, learnable, probe, self_excitation, term_gradients
+from pixelrl.training.probe import (
+    compare_gradients,
+    compare_sources,
+    dormant_share,
+    learnable,
+    probe,
+    self_excitation,
+    term_gradients,
+)
 from tests.tiny import SPEC, make_learner, make_networks, seeded, shrink, transitions
 
 RECIPE = shrink(quick_cog_dr3())
@@ -82,4 +90,26 @@ def test_gradients_are_those_of_the_learner() -> None:
 def test_policy_without_critics_has_a_probe() -> None:
     recipe = shrink(quick_bc())
     figures = probe(make_learner(recipe).networks, recipe, transitions(), SPEC.sources)
-    assert set(figures) == {"policy/log_std", "policy/log_prob", "policy/distance", "gradient/actor/bc"}
+    assert set(figures) == {
+        *("policy/log_std", "policy/log_prob", "policy/distance"),
+        *("gradient/actor/bc", "gradient/actor/bc@task.bc@prior"),
+    }
+
+
+def test_margin_compares_recorded_actions_with_one_that_stays() -> None:
+    networks, batch = learnable(make_networks(shared=True)), transitions(size=12)
+    same = replace(batch, action=torch.tensor([0.1, -0.2, 1.0]).expand(12, 3))
+    figures = [probe(networks, RECIPE, same, SPEC.sources, stay=stay) for stay in ((0.1, -0.2, 1.0), (0.0, 0.0, 0.0))]
+    assert figures[0]["q/margin"] == 0 != figures[1]["q/margin"]
+    context = UpdateContext(networks, same, seeded())
+    expected = (context.q_data.value - context.q_values(torch.zeros(12, 3)).value).mean()
+    torch.testing.assert_close(figures[1]["q/margin"], expected)
+    assert "q/margin" not in probe(networks, RECIPE, same, SPEC.sources)
+
+
+def test_gradients_of_two_sources_are_compared_term_by_term() -> None:
+    found = {"head/td@task": torch.tensor([1.0, 0.0]), "head/td@prior": torch.tensor([3.0, 4.0])}
+    found |= {"head/cql@task": torch.ones(2), "head/cql@prior": torch.zeros(2), "encoder/td@task": torch.ones(2)}
+    assert {key: value.item() for key, value in compare_sources(found).items()} == {
+        "gradient/head/td@task.td@prior": pytest.approx(0.6)
+    }

@@ -31,6 +31,10 @@ class Probe:
     """of the choice of rows and of the actions that are drawn"""
     held_out: bool = False
     """use the episodes that were held out of training (train --held-out 0.1)"""
+    plasticity: int = 0
+    """also regress copies of the critics, and fresh ones, on random targets for so many steps"""
+    stay: tuple[float, ...] = ()
+    """an action in [-1, 1], say that which moves nothing, to compare the Q of the recorded actions with"""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """JSON file to write; default: RUN/probe.json"""
 
@@ -42,7 +46,16 @@ class Probe:
         """
         provenance, console = Provenance(seed=self.seed), plain_console()
         steps = self.step or (None,)
-        found = probe_run(self.run, steps, self.rows, self.seed, console, held_out=self.held_out)
+        found = probe_run(
+            self.run,
+            steps,
+            self.rows,
+            self.seed,
+            console,
+            held_out=self.held_out,
+            plasticity_steps=self.plasticity,
+            stay=self.stay,
+        )
         result = {"run": str(self.run), "rows": self.rows, "held_out": self.held_out, "steps": found}
         write_json(self.out or self.run / "probe.json", result | provenance.record())
         table = Table("", *(f"step {step}" for step in found))
@@ -53,7 +66,15 @@ class Probe:
 
 
 def probe_run(
-    directory: Path, steps: Sequence[int | None], rows: int, seed: int, console: "Console", *, held_out: bool = False
+    directory: Path,
+    steps: Sequence[int | None],
+    rows: int,
+    seed: int,
+    console: "Console",
+    *,
+    held_out: bool = False,
+    plasticity_steps: int = 0,
+    stay: tuple[float, ...] = (),
 ) -> dict[int, dict[str, float | None]]:
     """Return step -> what was measured of a run's snapshot (None: its last checkpoint); None for what is not finite.
 
@@ -64,12 +85,17 @@ def probe_run(
 
     from pixelrl.datasets.buffer.sources import Source
     from pixelrl.launch.training_data import load_training_data
+    from pixelrl.training.plasticity import plasticity
     from pixelrl.training.probe import learnable, probe, with_recorded_actions
     from pixelrl.training.run_directory import read_networks, read_run
 
     if rows < 2:
         raise PixelrlError(f"--rows is {rows}; it must be at least 2")
     run = read_run(directory)
+    if stay and len(stay) != run.spec.action_dim:
+        raise PixelrlError(f"--stay has {len(stay)} numbers; an action of this run has {run.spec.action_dim}")
+    if plasticity_steps and not run.recipe.critic:
+        raise PixelrlError("--plasticity: this run has no critics")
     rules: Mapping[str, Any] = run.sources
     sources = [
         Source(name=name, files=tuple(map(Path, files)), **rules.get(name, {})) for name, files in run.data.items()
@@ -88,6 +114,8 @@ def probe_run(
     found: dict[int, dict[str, float | None]] = {}
     for step in steps:
         _, networks, done = read_networks(directory, step)
-        metrics = probe(learnable(networks), run.recipe, batch, run.spec.sources, seed)
+        metrics = probe(learnable(networks), run.recipe, batch, run.spec.sources, seed, stay)
+        if plasticity_steps:
+            metrics |= plasticity(networks, run.recipe, run.spec, batch, plasticity_steps, seed)
         found[done] = {key: value.item() if value.isfinite() else None for key, value in metrics.items()}
     return found
