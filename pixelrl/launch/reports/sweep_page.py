@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -55,11 +56,11 @@ def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
         axis.set(ylim=(-0.04, 1.04), xticks=[p["level"] for p in points])
         axis.set_xticks(axis.get_xticks(), [f"{p['level']:g}" for p in points], size=8)
         axis.spines[["top", "right"]].set_visible(False)
-    drawn.suptitle(
+    title = (
         f"Success of {base['episodes']} episodes, the same starts everywhere, with 95 % intervals; "
-        "red: worse than unperturbed (grey band)",
-        size=10,
+        "red: worse than unperturbed (grey band)"
     )
+    drawn.suptitle("\n".join(wrap(title, 46 * columns)), size=10)
     with atomic_path(path) as temporary:
         drawn.savefig(temporary, dpi=110)
 
