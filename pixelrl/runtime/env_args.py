@@ -1,5 +1,6 @@
 """What robomimic's `env_args` say of an environment, read without a simulator."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ TASK_NAMES = {
 ROBOSUITE_TYPE, GYMNASIUM_TYPE = 1, 2
 """robomimic's `type` of an environment of robosuite, and of one of Gymnasium."""
 
+FLAT_TYPES = ("JOINT_VELOCITY", "JOINT_TORQUE", "JOINT_POSITION", "OSC_POSITION", "OSC_POSE", "IK_POSE")
+"""The controllers of one arm: what robosuite 1.4 had, and 1.5 still has."""
+
 
 def drawing_of(env_args: Mapping[str, Any]) -> str:
     """Return how an environment is drawn: `env_args["drawing"]`, else `fast` for our tasks, `stock` for all others."""
@@ -25,3 +29,29 @@ def control_freq_of(env_args: Mapping[str, Any]) -> float | None:
     options = env_args.get("env_kwargs")
     frequency = env_args.get("control_freq", options.get("control_freq") if isinstance(options, Mapping) else None)
     return float(frequency) if isinstance(frequency, int | float) else None
+
+
+def is_before_1_5(env_args: Mapping[str, Any]) -> bool:
+    """Tell whether a recording is older than robosuite 1.5: by its version, else by the form of its controllers."""
+    version = re.match(r"(\d+)\.(\d+)", str(env_args.get("env_version") or ""))
+    if version is not None:
+        return (int(version[1]), int(version[2])) < (1, 5)
+    configs = (env_args.get("env_kwargs") or {}).get("controller_configs")
+    return any(is_flat(config) for config in (configs if isinstance(configs, list | tuple) else [configs]))
+
+
+def is_flat(config: Any) -> bool:
+    """Tell whether a controller's configuration is one arm's, as robosuite had it before 1.5."""
+    return isinstance(config, dict) and config.get("type") in FLAT_TYPES and "body_parts" not in config
+
+
+def order_of_arms(env_args: Mapping[str, Any]) -> str | None:
+    """Return in which order a robot of two arms takes its numbers, which robosuite 1.5 changed; None for other robots.
+
+    Before 1.5 there was one such robot; two robots of one arm each have kept their order.
+    """
+    options = env_args.get("env_kwargs")
+    robots = options.get("robots") if isinstance(options, Mapping) else None
+    if env_args.get("type") != ROBOSUITE_TYPE or not isinstance(robots, str | list) or "Baxter" not in robots:
+        return None
+    return "arm, gripper, arm, gripper" if is_before_1_5(env_args) else "arms, grippers"

@@ -145,3 +145,21 @@ def test_wrong_data_options_are_refused(dots: tuple[Path, Path], tmp_path: Path,
         code, said = pixelrl(*train, *words)
         assert code == 1 and expected in said and "Traceback" not in said, said
     assert not (tmp_path / "run").exists()
+
+
+def test_two_armed_recordings_of_both_orders_are_not_mixed(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    """robosuite 1.4 gave a two-armed robot's grippers their place after each arm, 1.5 at the end."""
+    data = ("--task", dots[0], "--prior", dots[1])
+    for version, robots in (("1.4.1", ["Baxter"]), ("1.5.2", ["Baxter"]), ("1.4.1", ["Panda", "Panda"])):
+        for path, each in zip(dots, (version, "1.5.2"), strict=True):
+            about = {"env_name": "TwoArmLift", "type": 1, "env_version": each, "env_kwargs": {"robots": robots}}
+            with h5py.File(path, "r+") as file:
+                file["data"].attrs["env_args"] = json.dumps(about)
+        mixed = version == "1.4.1" and robots == ["Baxter"]
+        words = ("quick_bc", *data, "--out", tmp_path / f"{version}{len(robots)}", "--steps", 1, *SMALL[:2])
+        code, said = pixelrl("train", *words)
+        assert (code, "a two-armed robot's actions are arms, grippers; expected arm, gripper" in said) == (mixed, mixed)
+        code, said = pixelrl("inspect", *data, "--no-sheet")
+        assert (code, "a two-armed robot's actions" in said) == (mixed, mixed)

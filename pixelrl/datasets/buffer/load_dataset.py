@@ -17,9 +17,11 @@ from pixelrl.datasets.buffer.transition_table import TransitionTable, read_trans
 from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.learning.batch import Spec
 from pixelrl.runtime.actions import ActionRange
+from pixelrl.runtime.env_args import order_of_arms
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 
+REORDER = ": robosuite 1.5 changed their order, and `pixelrl render` brings recordings of 1.4 into it"
 STD_FLOOR = 1e-3
 
 
@@ -138,11 +140,15 @@ def choose_demos(files: Sequence[RecordedFile], source: Source, seed: int) -> li
 
 
 def check_alike(files: Sequence[FileContents]) -> None:
-    """Raise unless files that are read together hold the same keys, shapes and actions.
+    """Raise unless files that are read together hold the same keys, shapes and actions, as far as these are known.
 
     Raises:
         DataError: names the first file that differs from the first one, and in what.
     """
+    orders = {order: file.path for file in files if (order := order_of_arms(file.env_args))}
+    if len(orders) > 1:
+        (one, path), (two, other), *_ = orders.items()
+        raise DataError(f"{other}: a two-armed robot's actions are {two}; expected {one}, as in {path}{REORDER}")
     first = files[0]
     expected = _traits(first)
     for other in files[1:]:

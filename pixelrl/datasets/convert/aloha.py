@@ -48,6 +48,8 @@ def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions | None
     options, files = options or FormatOptions(), _files(path)
     if not files:
         raise DataError(f"{path}: no episode_0.hdf5, episode_1.hdf5, ... in it")
+    if path.is_dir() and [int(each.stem[8:]) for each in files] != [*range(len(files))]:
+        dropped["the numbers of the episodes, which do not count from 0 without a gap: are all of them there?"] += 0
     with open_file(files[0]) as file:
         shape = dataset(file, "action").shape
     if len(shape) != 2 or not shape[1]:
@@ -85,13 +87,14 @@ def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: F
     images = child(observations, IMAGES)
     held = dict.fromkeys(members(images), images)
     held = {key: observations for key in members(observations) if key != IMAGES} | held
-    sensors = {}
+    sensors, turned = {}, False
     for key in filter(options.wants, held):
         rows = stored_rows(held[key], (key,), (steps, steps + 1), budget)
         sensors[key] = as_sensor(rows, f"{where(held[key])}/{key}", budget)
         if sensors[key].ndim == 4 and sensors[key].shape[3] == 3 and isinstance(rows, list):
             sensors[key] = np.ascontiguousarray(sensors[key][..., ::-1])
-            dropped[TURNED] += 1
+            turned = True
+    dropped.update([TURNED] if turned else [])
     for name in members(file):
         if name not in ("action", OBSERVATIONS, LENGTHS, options.reward_key):
             dropped[name] += 1

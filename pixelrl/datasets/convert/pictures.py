@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pixelrl.datasets.convert.dataset_stream import Budget
 from pixelrl.runtime.errors import DataError
@@ -56,7 +56,8 @@ def decode_picture(data: bytes, shape: tuple[int, ...], place: str) -> NDArray[n
                 raise DataError(f"{place}: a picture {came}; expected {MODES.get(channels)} {height} x {width}")
             return np.asarray(picture).reshape(shape)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{place}: a damaged picture ({str(error)[:80]}); expected PNG or JPEG") from error
+        what = "no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)[:80]
+        raise DataError(f"{place}: a damaged picture ({what}); expected PNG or JPEG") from error
 
 
 def encode_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:

@@ -58,6 +58,8 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
         for name, array in arrays.items():
             if array.shape[0] < ends[-1]:
                 raise DataError(f"{path}: data/{name} has {array.shape[0]} rows; {ENDS} promises {ends[-1]}")
+    if beyond := arrays[actions[0]].shape[0] - ends[-1]:
+        dropped[f"the last {beyond} rows, which lie beyond {ENDS}"] += 0
     if options.reward_key is None:
         dropped["rewards and dones, which are not there: 0 is written (--reward and --dones say more)"] += 0
     elif options.reward_key not in arrays:

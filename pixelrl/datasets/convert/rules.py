@@ -56,6 +56,9 @@ def apply_rules(
             sums.ruled += total(episode)
             whole = completed(episode, options.last_step, in_the_goal, place, dropped)
             sums.dropped += total(episode) - total(whole)
+            for key, values in whole.sensors.items():
+                if values.ndim == 2 and not np.isfinite(values).all():
+                    dropped[f"{key} holds NaN or infinities, which came along, and which training refuses"] += 1
             yield whole
 
     return replace(stream, episodes=episodes)

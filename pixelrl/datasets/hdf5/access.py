@@ -19,7 +19,7 @@ from pixelrl.runtime.errors import DataError, PixelrlError
 
 CHANNELS = (1, 3, 4)
 
-LEAVE_OUT = " (--images KEY ... names the cameras to learn from, and leaves out others)"
+LEAVE_OUT = " (--images KEY ... names the cameras to learn from, and leaves out others; --proprio the vectors)"
 
 DEFLATED = 1100
 """Bytes that one stored byte may stand for: gzip reaches 1032."""

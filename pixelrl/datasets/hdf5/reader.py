@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import (
+    LEAVE_OUT,
     child,
     dataset,
     expect,
@@ -213,7 +214,10 @@ def _check_demo(
     expect(taken, (steps, *actions.shape[1:]), "f")
     _check_written(taken)
     for key in ("rewards", "dones"):
-        if key in required or has(demo, key):
+        if key in required and not has(demo, key):
+            rule = {"rewards": "--task-reward last:1", "dones": "--task-dones last"}[key]
+            raise DataError(f"{where(demo)}: no {key!r} in it; expected one number a step, or a rule, say {rule}")
+        if has(demo, key):
             expect(recorded := dataset(demo, key), (steps,), "fiub")
             _check_written(recorded)
     noted = demo.attrs.get("num_samples", steps)
@@ -221,7 +225,10 @@ def _check_demo(
         raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
     if steps < 1:
         raise DataError(f"{where(demo)}: no actions; expected one or more")
+    home = child(demo, "frames" if has(demo, "frames") else "obs")
     for key, shape in places.items():
+        if not has(home, key):
+            raise DataError(f"{where(home)}: no {key!r}, which the first demo has; expected it in all{LEAVE_OUT}")
         held, last = sensor(demo, key)
         for part, rows in ((held, steps + (last is None)), (last, steps)):
             if part is not None:

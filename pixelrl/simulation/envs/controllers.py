@@ -20,29 +20,17 @@ for a recording, its replay shows.
 """
 
 import copy
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.runtime.env_args import is_before_1_5, is_flat
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.robosuite_import import robosuite
 
-FLAT_TYPES = ("JOINT_VELOCITY", "JOINT_TORQUE", "JOINT_POSITION", "OSC_POSITION", "OSC_POSE", "IK_POSE")
-"""The controllers of one arm: what robosuite 1.4 had, and 1.5 still has."""
-
 OLD_NAMES = {"damping": "damping_ratio", "damping_limits": "damping_ratio_limits"}
-
-
-def is_before_1_5(env_args: Mapping[str, Any]) -> bool:
-    """Tell whether a recording is older than robosuite 1.5: by its version, else by the form of its controllers."""
-    version = re.match(r"(\d+)\.(\d+)", str(env_args.get("env_version") or ""))
-    if version is not None:
-        return (int(version[1]), int(version[2])) < (1, 5)
-    configs = (env_args.get("env_kwargs") or {}).get("controller_configs")
-    return any(_is_flat(config) for config in (configs if isinstance(configs, list | tuple) else [configs]))
 
 
 def translated(env_args: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,19 +95,15 @@ def _robot(config: Any, name: str, arms: list[str], old: bool) -> Any:
 
 def _by_arm(config: Any, name: str, arms: list[str]) -> dict[str, dict[str, Any]] | None:
     """Return arm -> its flat controller; None where the configuration is not of the old form."""
-    if _is_flat(config):
+    if is_flat(config):
         return dict.fromkeys(arms, config)
     if isinstance(config, list | tuple):
-        if len(config) != len(arms) or not all(_is_flat(part) for part in config):
+        if len(config) != len(arms) or not all(is_flat(part) for part in config):
             raise SimulationError(f"{name} has the arms {', '.join(arms)}; its controllers are {config!r:.200}")
         return dict(zip(arms, config, strict=True))  # 1.4 and 1.5 name the right arm first
-    if isinstance(config, dict) and set(config) == set(arms) and all(_is_flat(part) for part in config.values()):
+    if isinstance(config, dict) and set(config) == set(arms) and all(is_flat(part) for part in config.values()):
         return {arm: config[arm] for arm in arms}
     return None
-
-
-def _is_flat(config: Any) -> bool:
-    return isinstance(config, dict) and config.get("type") in FLAT_TYPES and "body_parts" not in config
 
 
 def _arm(config: Mapping[str, Any]) -> dict[str, Any]:

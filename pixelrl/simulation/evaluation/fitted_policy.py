@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from pixelrl.export.loaded_policy import LoadedPolicy
 from pixelrl.runtime.actions import ActionDim, action_limits, from_units, to_units
-from pixelrl.runtime.env_args import ROBOSUITE_TYPE
+from pixelrl.runtime.env_args import ROBOSUITE_TYPE, is_before_1_5
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Policy, Sensors
-from pixelrl.simulation.envs.controllers import is_before_1_5, reorder
+from pixelrl.simulation.envs.controllers import reorder
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 

@@ -29,8 +29,8 @@ from pixelrl.datasets.hdf5.access import (
     text_array,
     where,
 )
+from pixelrl.runtime.env_args import is_before_1_5
 from pixelrl.runtime.errors import DataError
-from pixelrl.simulation.envs.controllers import is_before_1_5
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode
 from pixelrl.simulation.workers.jobs import Heartbeat, Pool

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.datasets.convert.recordings import (
     STEPS,
     pictures,
     write_aloha,
+    write_array,
     write_isaaclab,
     write_lerobot_old,
     write_libero,
@@ -113,11 +115,22 @@ def test_aloha_is_one_episode_a_file(tmp_path: Path, compress: bool) -> None:
         came = obs(contents, index, "cam_high")[:-1].astype(int)
         assert np.abs(came - pictures(index)).max() <= (16 if compress else 0)
     assert result["rewards"] == {"recorded": 0, "ruled": 2, "dropped": 0, "written": 2}
-    turned = {"colours: red and blue are swapped back, as act-plus-plus packs JPEG; --bgr if they come out wrong": 4}
+    turned = {"colours: red and blue are swapped back, as act-plus-plus packs JPEG; --bgr if they come out wrong": 2}
     missing = {f"rewards and dones, which are not there: {ZERO}": "all"}
     assert dropped == {REPEATED: 2} | missing | (turned if compress else {})
     result, _, contents = convert(source / "episode_1.hdf5", keys=("cam_high", "qpos"))
     assert contents.demos == {"demo_0": STEPS - 1} and list(contents.vectors) == ["qpos"]
+
+
+def test_aloha_with_a_gap_in_its_numbers_is_told(tmp_path: Path) -> None:
+    """A file that was lost on the way used to be missed by nobody."""
+    folder = write_aloha(tmp_path / "a", compress=True)
+    _, whole, _ = convert(folder)
+    assert not [what for what in whole if "the numbers of the episodes" in what]
+    (folder / "episode_1.hdf5").rename(folder / "episode_2.hdf5")
+    _, dropped, _ = convert(folder)
+    assert [what for what in dropped if "do not count from 0 without a gap" in what]
+    assert next(count for what, count in dropped.items() if "red and blue" in what) == 2  # episodes, not cameras
 
 
 def test_aloha_without_its_parts_is_refused(tmp_path: Path) -> None:
@@ -309,6 +322,14 @@ def test_a_replay_buffer_that_does_not_fit_is_refused(
         assert message in str(caught.value) and str(source) in str(caught.value)
     else:
         convert(source)  # what is promised beyond the ends of the episodes is not read
+
+
+def test_rows_beyond_the_last_episode_are_told(tmp_path: Path) -> None:
+    source = write_replay_buffer(tmp_path / "a.zarr")
+    shutil.rmtree(source / "meta/episode_ends")
+    write_array(source / "meta", "episode_ends", np.array([2, 5]), 2)
+    result, dropped, _ = convert(source)
+    assert result["episodes"] == 2 and "the last 3 rows, which lie beyond meta/episode_ends" in dropped
 
 
 def test_an_own_format_is_a_reader_as_the_docs_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,13 @@ def test_keys_are_chosen_renamed_and_turned() -> None:
             parse_renames(said)
 
 
+def test_numbers_that_training_refuses_are_told() -> None:
+    held = episode([0, 1], frames=1)
+    held.sensors["pos"][1, 1] = np.nan
+    _, dropped, _ = ruled(held)
+    assert dropped == {"pos holds NaN or infinities, which came along, and which training refuses": 1}
+
+
 @pytest.mark.parametrize("next_obs", [True, False])
 @pytest.mark.parametrize("target", ["o.hdf5", "o", "o-v0"])
 def test_a_file_without_next_obs_keeps_its_only_reward(tmp_path: Path, target: str, next_obs: bool) -> None:

@@ -109,6 +109,9 @@ def test_pictures_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     pictures[2] = pictures[2][:60]
     with pytest.raises(DataError, match=r"obs/odd\[2\]: a damaged picture"):
         read(write(tmp_path / "c.hdf5", "odd", padded(pictures)))
+    pictures[2] = b""
+    with pytest.raises(DataError, match=r"obs/odd\[2\]: a damaged picture \(no format that is known\)"):
+        read(write(tmp_path / "e.hdf5", "odd", padded(pictures)))
     pictures[2] = coded(np.zeros((1, 5, 5, 3), np.uint8), "PNG")[0]
     with pytest.raises(DataError, match=r"obs/odd\[2\]: a picture RGB 5 x 5; expected RGB 24 x 16"):
         read(write(tmp_path / "d.hdf5", "odd", padded(pictures)))

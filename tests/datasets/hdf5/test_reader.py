@@ -288,7 +288,7 @@ def corrupt(file: h5py.File, what: str) -> None:
     [
         ("no data", r"a\.h5: no 'data' in it; it holds episodes"),
         ("no demos", r"/data: no demos; expected groups demo_0, demo_1"),
-        ("no rewards", r"/data/demo_1: no 'rewards' in it; it holds actions, dones"),
+        ("no rewards", r"/data/demo_1: no 'rewards' in it; .* or a rule, say --task-reward last:1"),
         ("wrong count", r"/data/demo_1: num_samples is '99' beside \d actions"),
         ("short rewards", r"/data/demo_1/rewards: shape \(\d,\); expected \(\d,\)"),
         ("short obs", r"/data/demo_1/obs/agentview_image: shape .* expected"),
@@ -297,7 +297,7 @@ def corrupt(file: h5py.File, what: str) -> None:
         ("float pictures", r"/data/demo_1/obs/agentview_image: float64 .* expected uint8 \(N, H, W, C\)"),
         ("channels first", r"demo_1/obs/agentview_image: uint8 .* \(channels come first: transpose\); expected"),
         ("other size", r"/data/demo_1/next_obs/agentview_image: shape \(\d, 32, 32, 3\); expected \(\d, 24, 24, 3\)"),
-        ("missing key", r"/data/demo_1/obs: no 'agentview_image' in it; it holds robot0_eef_pos"),
+        ("missing key", r"/data/demo_1/obs: no 'agentview_image', which the first demo has; .*--images"),
         ("states only", r"/data/demo_0: no pictures, it holds states only; expected uint8 .*`pixelrl render`"),
         ("not a number", r"/data/demo_1/obs/robot0_eef_pos\[0, 0\] is nan; expected finite numbers"),
         ("link outwards", r"/data/demo_1/obs/agentview_image: a link; expected the data themselves"),

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelrl.runtime.env_args import is_before_1_5
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.controllers import composite, is_before_1_5, reorder, translated
+from pixelrl.simulation.envs.controllers import composite, reorder, translated
 
 OSC: dict[str, Any] = {
     "type": "OSC_POSE",
