@@ -147,8 +147,8 @@ def check_alike(files: Sequence[FileContents]) -> None:
     """
     orders = {order: file.path for file in files if (order := order_of_arms(file.env_args))}
     if len(orders) > 1:
-        (one, path), (two, other), *_ = orders.items()
-        raise DataError(f"{other}: a two-armed robot's actions are {two}; expected {one}, as in {path}{REORDER}")
+        (one, here), (two, there), *_ = orders.items()
+        raise DataError(f"{there}: a two-armed robot's actions are {two}; expected {one}, as in {here}{REORDER}")
     first = files[0]
     expected = _traits(first)
     for other in files[1:]:
