@@ -1,7 +1,7 @@
 """From an observation to features: one trunk a camera, and proprioception beside them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pixelrl.encoders.layers import Bottleneck, Flatten, LocalMixing, NoisyLayer, SoftMixture
 from pixelrl.learning.augment import fractions
 from pixelrl.learning.batch import Observation, Spec
+from pixelrl.learning.interventions import Filters
 from pixelrl.learning.noise import EncoderNoise
 from pixelrl.runtime.errors import PixelrlError
 
@@ -117,3 +118,30 @@ class Cameras(nn.Module):
         if len(self.mean):
             parts.append((obs.proprio - self.mean) / self.std)
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]  # a single part is not copied
+
+    def filters(self, obs: Observation) -> list[Filters]:
+        """Return the filters of all layers that another layer of the same trunk reads, rectified and perhaps pooled."""
+        found: list[Filters] = []
+        with torch.no_grad():
+            for key, trunk in zip(self.keys, self.trunks, strict=True):
+                assert isinstance(trunk, nn.Sequential)
+                found += filters_of(trunk, fractions(obs.images[key]))
+        return found
+
+
+def filters_of(trunk: nn.Sequential, x: Tensor) -> Iterator[Filters]:
+    """Yield the filters of the layers of a trunk that sees pictures `[B, C, H, W]`; see `Cameras.filters`."""
+    before: nn.Conv2d | nn.Linear | None = None
+    activity, places = None, 1
+    for layer in trunk:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if before is not None and activity is not None:
+                yield Filters(before, activity, layer, places)
+            before, activity, places = layer, None, 1
+        elif isinstance(layer, Flatten):
+            places = x.shape[2] * x.shape[3]
+        elif not isinstance(layer, nn.ReLU | nn.MaxPool2d | LocalMixing):
+            before = None
+        x = layer(x)
+        if isinstance(layer, nn.ReLU):
+            activity = x.flatten(2).mean(2) if x.dim() == 4 else x

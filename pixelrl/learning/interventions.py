@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pixelrl.learning.batch import Observation
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.heads import EnsembleLinear, EnsembleNorm, InjectedHead
 from pixelrl.learning.networks import Networks
@@ -124,20 +125,71 @@ class ShrinkPerturb(Periodic):
             torch._foreach_lerp_(list[Tensor](old.parameters()), list[Tensor](new.parameters()), 1 - self.keep)
 
 
+class Filters(NamedTuple):
+    """The W filters of a layer of an encoder.
+
+    Attributes:
+        before: what puts them out.
+        activity: of each, a mean over its places, `[B, W]`.
+        after: what reads them, each at so many `places`: once, or flattened with the W filters of a place together.
+    """
+
+    before: nn.Conv2d | nn.Linear
+    activity: Tensor
+    after: nn.Conv2d | nn.Linear
+    places: int
+
+
+@runtime_checkable
+class HasFilters(Protocol):
+    """An encoder that tells its filters."""
+
+    def filters(self, obs: Observation) -> list[Filters]:
+        """Return the filters of all layers but the last."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReDo(Periodic):
     """Recycle dormant units of the critics' hidden layers (arXiv 2302.12902).
 
     A unit is dormant where mean |h_i| over a batch is at most `threshold` times the mean over its layer. It gets fresh
-    weights before it, a bias of 0, and weights of 0 behind it; their moments are forgotten. Departures: encoders are
-    left alone, and Adam's one count of steps goes on.
+    weights before it, a bias of 0, and weights of 0 behind it; their moments are forgotten. Departures: Adam's one
+    count of steps goes on; with `encoders`, an encoder's last layer, whose readers are many, residual blocks, and the
+    encoder that an actor has for itself are left alone.
     """
 
     threshold: float = 0.1
     """at most this share of the layer's mean activity is dormant"""
+    encoders: bool = False
+    """also recycle filters of the critics' encoders, whose activity is a mean over all places"""
 
     def apply(self, site: Site) -> None:
         """Do it."""
+        self.recycle_heads(site)
+        if self.encoders:
+            self.recycle_filters(site)
+
+    def recycle_filters(self, site: Site) -> None:
+        """Recycle filters of encoders that know theirs."""
+        obs = site.context().obs
+        for encoder, new in zip(site.networks.critic.encoders, site.fresh().critic.encoders, strict=True):
+            if not isinstance(encoder, HasFilters) or not isinstance(new, HasFilters):
+                raise PixelrlError(
+                    f"intervention: encoders is True; {type(encoder).__name__} does not tell its filters"
+                )
+            for filters, fresh in zip(encoder.filters(obs), new.filters(obs), strict=True):
+                dormant = dormant_units(filters.activity.unsqueeze(0), self.threshold)[0]  # [W]
+                old, start = filters.before, fresh.before
+                overwrite(site, old.weight, dormant.view(-1, *[1] * (old.weight.dim() - 1)), start.weight)
+                if old.bias is not None:
+                    overwrite(site, old.bias, dormant, torch.zeros_like(old.bias))
+                behind = filters.after.weight
+                columns = dormant.repeat(filters.places).view(1, -1, *[1] * (behind.dim() - 2))
+                overwrite(site, behind, columns, torch.zeros_like(behind))
+
+    def recycle_heads(self, site: Site) -> None:
+        """Recycle hidden units of the critics' heads."""
         context, head, fresh = site.context(), site.networks.critic.learning_head, site.fresh().critic.learning_head
         hidden = head.hidden(context.state_embedding, context.batch.action.unsqueeze(0))
         before = [(head.from_state, fresh.from_state), *zip(head.layers, fresh.layers, strict=True)]

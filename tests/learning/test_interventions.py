@@ -1,11 +1,14 @@
 """Interventions: what is done to networks between steps, and what is not."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from pixelrl.encoders.cameras import PixelEncoder
+from pixelrl.encoders.layers import Flatten
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.learning.interventions import (
     HareTortoise,
@@ -19,6 +22,14 @@ from pixelrl.learning.interventions import (
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.errors import PixelrlError
 from tests.tiny import learn, make_learner, observation, same, shrink, transitions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoConvolutions(PixelEncoder):
+    def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
+        convolutions = (nn.Conv2d(shape[0], 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        linear = nn.Linear(4 * shape[1] * shape[2], 5)
+        return nn.Sequential(*convolutions, Flatten(), linear, nn.LayerNorm(5), nn.ReLU())
 
 
 def learner_with(intervention: Intervention, **changes: Any) -> Learner:
@@ -144,3 +155,42 @@ def test_interventions_are_the_same_in_every_run_of_a_seed() -> None:
     one, other = learn(make_learner(recipe), 4), learn(make_learner(recipe), 4)
     assert same(one.networks, other.networks)
     assert not same(one.networks, learn(make_learner(replace(recipe, seed=1)), 4).networks)
+
+
+def test_redo_recycles_a_dead_filter_without_a_change_of_q() -> None:
+    encoder = TwoConvolutions()
+    learner = learner_with(
+        ReDo(every=3, threshold=0.0, encoders=True), critic_lr=0.0, actor_lr=0.0, shift=0, encoder=encoder
+    )
+    plain = learner_with(Intervention(), critic_lr=0.0, actor_lr=0.0, shift=0, encoder=encoder)
+    for each in (learner, plain):
+        for trunk in each.networks.critic.encoders[0].trunks:  # type: ignore[union-attr]
+            with torch.no_grad():
+                trunk[0].weight[1], trunk[0].bias[1] = 0, -1  # filter 1 of 3 is dead, and so is 2 of the next 4
+                trunk[2].bias.fill_(1)
+                trunk[2].weight[2], trunk[2].bias[2] = 0, -1
+            assert trunk[2].weight[:, 1].any() and trunk[5].weight[:, 2::4].any()
+    learn(learner, 3)
+    learn(plain, 3)
+    for trunk, old in zip(
+        learner.networks.critic.encoders[0].trunks,  # type: ignore[union-attr]
+        plain.networks.critic.encoders[0].trunks,  # type: ignore[union-attr]
+        strict=True,
+    ):
+        assert trunk[0].weight[1].all() and trunk[2].weight[2].any() and trunk[0].bias[1] == trunk[2].bias[2] == 0
+        assert not trunk[2].weight[[0, 1, 3], 1].any() and not trunk[5].weight[:, 2::4].any()
+        for one, two in ((trunk[0].weight, old[0].weight), (trunk[5].weight.T, old[5].weight.T)):
+            kept = [0, 2] if len(one) == 3 else [i for i in range(len(one)) if i % 4 != 2]
+            assert torch.equal(one[kept], two[kept])
+        assert not moments_of(learner, trunk[0].weight)[1].any() and moments_of(learner, trunk[0].weight)[0].any()
+    batch = transitions(2)
+    before, after = (each.context(batch, each.generator).q_data.value for each in (plain, learner))
+    torch.testing.assert_close(after, before)
+
+
+def test_redo_wants_an_encoder_that_tells_its_filters() -> None:
+    learner = learner_with(ReDo(every=1, encoders=True))
+    del learner.networks.critic.encoders[0]
+    learner.networks.critic.encoders.append(torch.nn.Identity())
+    with pytest.raises(PixelrlError, match="Identity does not tell its filters"):
+        ReDo(every=1, encoders=True).recycle_filters(learner.site(transitions()))

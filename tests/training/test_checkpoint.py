@@ -107,6 +107,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "reset": {"intervention": Reset(every=4)},
     "ReDo": {"intervention": ReDo(every=4)},
+    "ReDo in encoders": {"intervention": ReDo(every=4, threshold=0.9, encoders=True)},
     "shrink and perturb": {"intervention": ShrinkPerturb(every=4)},
     "hare and tortoise": {"intervention": HareTortoise(every=4)},
     "injection": {"intervention": PlasticityInjection(at=4)},
