@@ -3,7 +3,6 @@
 import copy
 import math
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import action_limits, to_units
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import sha256_of, write_json
+from pixelrl.runtime.files import naming, sha256_of, staging_folder, write_json
 from pixelrl.runtime.interfaces import Sensors
 
 WEIGHT_STEPS = 2.0**22
@@ -154,9 +153,7 @@ def export_policy(
     sizes = {key: (h, w) for key, (_, h, w) in spec.images.items()} | dict(camera_sizes or {})
     policy = CheckpointPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
     artefact = Artefact(policy.networks, spec, sizes).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
-        staging = Path(name)
+    with naming(out), staging_folder(out) as staging:
         write_onnx(staging / MODEL, artefact)
         contract = describe(spec, sizes, env_args, recorded or Recorded()) | {
             "control_freq": control_freq,

@@ -24,7 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     If the block raises, nothing becomes of it. The parent folder is made if it is missing.
     """
-    with naming(path), _staging(path) as folder:
+    with naming(path), staging_folder(path) as folder:
         yield folder / path.name
         rename(folder / path.name, path)
 
@@ -49,7 +49,7 @@ def atomic_tree(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    with naming(path), _staging(path) as folder:
+    with naming(path), staging_folder(path) as folder:
         yield folder / path.name
         for part in (folder / path.name).rglob("*"):
             flush(part)
@@ -57,7 +57,7 @@ def atomic_tree(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _staging(path: Path) -> Iterator[Path]:
+def staging_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; those that killed processes left for the same `path` are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):

@@ -270,6 +270,17 @@ def test_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path: P
         ExportedPolicy(tmp_path)
 
 
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """A process that is killed cannot clean up; `policy.onnx` may be hundreds of megabytes."""
+    left = tmp_path / ".export.0badcafe.tmp"
+    left.mkdir()
+    (left / "policy.onnx").write_bytes(b"half")
+    with pytest.raises(PixelrlError, match=r"no recorded frames"):
+        go(make_networks(), tmp_path / "export", frames={})
+    go(make_networks(), tmp_path / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
 @pytest.mark.parametrize("exported", ["shared"], indirect=True)
 def test_artefact_with_other_weights_is_not_written(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
