@@ -55,9 +55,10 @@ class Inference:
         action, normalised = (each.reshape(-1, each.shape[-1]) for each in both)
         if not np.isfinite(action).all():
             raise PixelrlError("the policy's action is not finite")
-        beyond = np.any((action < self._low - self._margin) | (action > self._high + self._margin), axis=0).tolist()
+        allowed = np.clip(action, self._low, self._high)
+        beyond = (np.abs(action - allowed) > self._margin).any(axis=0).tolist()
         return Reply(
-            action=np.clip(action, self._low, self._high),
+            action=allowed,
             normalised=normalised,
             clipped=tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far),
             infer=time.perf_counter() - begin,

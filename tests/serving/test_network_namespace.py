@@ -42,6 +42,7 @@ def namespace() -> Iterator[None]:
         pytest.skip("there is no `ip` here")
     finally:
         if Path("/run/netns", NAME).exists():
+            subprocess.run(["ip", "link", "delete", OURS], check=False)
             subprocess.run(["ip", "netns", "delete", NAME], check=True)
 
 
