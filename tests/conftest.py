@@ -1,5 +1,6 @@
 """What every test stands on: no display, one thread each, and CUDA tests that say why they skip."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from pixelrl.launch.cli import main
+from pixelrl.simulation.workers import pool
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +32,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             )
         if "cuda" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))
+
+
+@pytest.fixture(autouse=True)
+def workers_share_their_imports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork workers from a process that has imported what takes four seconds, and has neither renderer nor threads.
+
+    Tests of the pool itself start workers as users' commands do.
+    """
+    if "workers" not in request.path.parts:
+        multiprocessing.set_forkserver_preload(["torch", "scipy.stats", "numba", "gymnasium"])
+        monkeypatch.setattr(pool, "START_METHOD", "forkserver")
 
 
 @pytest.fixture

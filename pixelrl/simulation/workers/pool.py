@@ -19,6 +19,9 @@ from typing import Any
 from pixelrl.simulation.workers.jobs import CLOSE_LIMIT, START_LIMIT, Members, Pool, Task, TaskQueue, Worker
 from pixelrl.simulation.workers.process import HEARTBEAT_INTERVAL, serve
 
+START_METHOD = "spawn"
+"""How a worker process comes to be: renderers and threads do not survive a fork, so it is a fresh one."""
+
 
 @dataclass(frozen=True)
 class WorkerPool(Pool):
@@ -43,8 +46,8 @@ class _Processes(Members[_Process]):
     """The worker processes of a pool at one `run`."""
 
     def spawn(self, number: int) -> None:
-        """Start a worker; renderers and threads do not survive a fork, so it is a fresh process."""
-        context = get_context("spawn")
+        """Start a worker."""
+        context: Any = get_context(START_METHOD)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self.sent, number, theirs), daemon=True)
         process.start()
