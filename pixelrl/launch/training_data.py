@@ -10,7 +10,7 @@ from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.datasets.buffer.value_checks import check_values, target_range_of
+from pixelrl.datasets.buffer.value_checks import check_calibration, check_values, target_range_of
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
 from pixelrl.learning.recipe import Recipe
@@ -71,4 +71,5 @@ def load_training_data(
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if recipe.critic:
         check_values(mixture, target_range_of(recipe))
+        check_calibration(mixture, recipe)
     return mixture

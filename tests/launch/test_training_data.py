@@ -22,6 +22,35 @@ def test_critic_refuses_data_without_reward(dots: tuple[Path, Path], tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+def test_calibrated_critic_refuses_costs_in_recordings_that_do_not_end(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    costs = ("--reward-scale", 1, "--reward-shift", -1, "--critic.td.target-range", -20, 0, "--steps", 2, *SMALL)
+    train = ("train", "quick_calql", "--task", dots[0], "--device", "cpu", *costs, "--ends", "never")
+    code, said = pixelrl(*train, "--out", tmp_path / "run")
+    assert code == 1 and "steps with costs lie in recordings that do not end (ends=never)" in said, said
+    assert not (tmp_path / "run").exists()
+    code, said = pixelrl(*train, "--out", tmp_path / "run", "--critic.cql.no-calibrated")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "expected"),
+    [
+        ("quick_qc", ("--chunk", 40, "--n-step", 40), "too close to the end of their episode for a chunk of actions"),
+        ("quick_cog", ("--chunk", 2), "n_step is 3; it must be 2, as chunk is"),
+        ("quick_hlgauss_cog", ("--form.high", 5), "returns reach from 0 to 10, but the recipe cuts every target to [0"),
+        ("quick_cog", ("--critic.td.target-range", 0, 5), "returns reach from 0 to 10, but the recipe cuts every"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused_before_anything_is_made(
+    recipe: str, options: tuple[object, ...], expected: str, dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    code, said = pixelrl("train", recipe, "--task", dots[0], "--out", tmp_path / "run", "--steps", 2, *options)
+    assert code == 1 and expected in said and "Traceback" not in said, said
+    assert not (tmp_path / "run").exists()
+
+
 def edited(edit: Callable[[h5py.File], None]) -> Callable[[Path], None]:
     def harm(path: Path) -> None:
         with h5py.File(path, "r+") as file:

@@ -63,8 +63,15 @@ def test_execution_is_eager_unless_told() -> None:
         next(train(learner, transitions, 2, measure_every=1, execution="graph"))
 
 
-def test_compiled_steps_give_the_same_numbers_but_for_rounding() -> None:
-    recipe = shrink(quick_cog_dr3(), warmup=(), warmup_steps=0)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=() if make is quick_cog_dr3 else pytest.mark.slow, id=name)
+        for name, make in RECIPES.items()
+    ],
+)
+def test_compiled_steps_give_the_same_numbers_but_for_rounding(make: Callable[[], Recipe]) -> None:
+    recipe = shrink(make(), warmup=(), critic_warmup=(), warmup_steps=0)
     eager, compiled = make_learner(recipe), make_learner(recipe)
     step = make_step(compiled, "compile")
     for number in range(4):

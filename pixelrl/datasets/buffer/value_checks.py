@@ -33,6 +33,20 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
         check_range(mixture, target_range)
 
 
+def check_calibration(mixture: Mixture, recipe: Recipe) -> None:
+    """Raise a `DataError` if Q is held above recorded returns that are no bound: later costs are missing."""
+    if not any(getattr(term, "calibrated", False) for term in (*recipe.critic, *recipe.critic_warmup)):
+        return
+    table = mixture.transitions
+    unbounded = table.sampled & (table.reward < 0) & (table.discount[table.final] > 0)
+    if count := int(unbounded.sum()):
+        raise DataError(
+            f"CQL is calibrated by recorded returns, but {count} steps with costs lie in recordings that do not end "
+            f"(ends={recipe.ends}), whose returns are no lower bound; give --critic.cql.no-calibrated, --ends goal or "
+            "dones and data that end, or rewards of at least 0 (--reward-shift)"
+        )
+
+
 def check_range(mixture: Mixture, target_range: tuple[float, float]) -> None:
     """Raise a `DataError` unless all returns lie in the range to which targets are cut."""
     low, high = target_range
