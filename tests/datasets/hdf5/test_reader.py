@@ -159,7 +159,7 @@ def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         demo = file["data/demo_1"]
         demo[f"next_obs/{POSITION}"][...] = demo[f"obs/{POSITION}"][()]
-    with pytest.raises(DataError, match=r"/data/demo_1/next_obs: not what obs holds one row later, at \d+ of \d+ rows"):
+    with pytest.raises(DataError, match=r"/data/demo_1/next_obs/robot0_eef_pos: not what obs holds one row later, at \d+ of \d+ rows"):
         list(read_demos(read_contents(path)))
 
 
@@ -397,3 +397,15 @@ def test_absolute_commands_are_not_taken_for_differences(tmp_path: Path) -> None
             file["data/demo_0/actions"] = wide
             data.attrs["env_args"] = json.dumps({"env_kwargs": {"controller_configs": controller | extra}})
         assert read_contents(path).action[0].name == expected
+
+
+def test_the_vector_that_next_obs_tells_otherwise_is_named(tmp_path: Path) -> None:
+    """Random features, computed twice, look as if everything was recorded off by one."""
+    write_plainly(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        demo, random = file["data/demo_0"], np.random.default_rng(0)
+        for group in ("obs", "next_obs"):
+            demo[f"{group}/latent"] = random.normal(size=(len(demo["actions"]), 4))
+    contents = read_contents(tmp_path / "a.h5", proprio=())
+    with pytest.raises(DataError, match=r"/data/demo_0/next_obs/latent: not what obs holds one row later"):
+        list(read_demos(contents, ["demo_0"]))
