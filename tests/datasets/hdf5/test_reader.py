@@ -159,7 +159,9 @@ def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         demo = file["data/demo_1"]
         demo[f"next_obs/{POSITION}"][...] = demo[f"obs/{POSITION}"][()]
-    with pytest.raises(DataError, match=r"/data/demo_1/next_obs/robot0_eef_pos: not what obs holds one row later, at \d+ of \d+ rows"):
+    with pytest.raises(
+        DataError, match=r"/data/demo_1/next_obs/robot0_eef_pos: not what obs holds one row later, at \d+ of \d+ rows"
+    ):
         list(read_demos(read_contents(path)))
 
 
