@@ -28,7 +28,6 @@ from pixelrl.learning.backup import Backup as Backup
 from pixelrl.learning.batch import Batch as Batch
 from pixelrl.learning.batch import Observation as Observation
 from pixelrl.learning.batch import Spec as Spec
-from pixelrl.learning.context import Term as Term
 from pixelrl.learning.context import UpdateContext as UpdateContext
 from pixelrl.learning.critic_forms import HLGauss as HLGauss
 from pixelrl.learning.critic_forms import Quantile as Quantile
@@ -39,6 +38,7 @@ from pixelrl.learning.policies import DeterministicPolicy as DeterministicPolicy
 from pixelrl.learning.policies import FlowPolicy as FlowPolicy
 from pixelrl.learning.policies import GaussianPolicy as GaussianPolicy
 from pixelrl.learning.recipe import Recipe as Recipe
+from pixelrl.learning.term import Term as Term
 from pixelrl.learning.weights import AtMost as AtMost
 from pixelrl.runtime.actions import ActionDim as ActionDim
 from pixelrl.runtime.errors import PixelrlError as PixelrlError

@@ -8,7 +8,6 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from pixelrl.launch.recipes import ENCODERS
-from pixelrl.learning.context import Term
 from pixelrl.learning.critic_forms import HLGauss, Quantile, Scalar
 from pixelrl.learning.interventions import (
     HareTortoise,
@@ -21,6 +20,7 @@ from pixelrl.learning.interventions import (
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.policies import DeterministicPolicy, FlowPolicy, GaussianPolicy
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.term import Term
 from pixelrl.learning.weights import Weight
 from pixelrl.runtime.errors import PixelrlError
 

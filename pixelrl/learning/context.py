@@ -1,8 +1,7 @@
-"""What the terms of one gradient step share, and what a term is."""
+"""What the terms of one gradient step share: encodings, Q and phi, the policy's actions, the TD target."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,12 +10,11 @@ from torch.profiler import record_function
 from pixelrl.learning.actors import ActionDistribution
 from pixelrl.learning.augment import augment
 from pixelrl.learning.backup import Backup
-from pixelrl.learning.batch import Batch, Metrics, Observation
+from pixelrl.learning.batch import Batch, Observation
 from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import EncoderNoise, Noise
-from pixelrl.learning.weights import Weight
 
 Result = TypeVar("Result")
 
@@ -280,31 +278,3 @@ def joined(one: Observation, other: Observation) -> Observation:
     """Return the rows of one, then those of the other."""
     images = {key: torch.cat([value, other.images[key]]) for key, value in one.images.items()}
     return Observation(images=images, proprio=torch.cat([one.proprio, other.proprio]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Term:
-    """One additive part of a loss.
-
-    A step may be compiled or captured: draw noise by `draw(..., context.generator)`, and
-    decide by `torch.where`, not `if`.
-
-    Attributes:
-        weight: a number, or `AtMost(bound=...)` for a learned multiplier.
-    """
-
-    weight: Weight = 1.0
-
-    @property
-    def needs(self) -> tuple["Need", ...]:
-        """What a recipe must have for this term to work."""
-        return ()
-
-    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
-        """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
-        raise NotImplementedError
-
-
-Need = Literal["density", "flow", "one-step flow", "value", "bottleneck"]
-"""What a term may need of a recipe: a policy with a density, a flow (with a one-step network), a value network, an
-encoder with a bottleneck."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.learning.batch import Batch, Metrics, Spec
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.divergence import DivergenceMonitor
 from pixelrl.learning.interventions import Site
 from pixelrl.learning.networks import Networks
@@ -18,6 +18,7 @@ from pixelrl.learning.noise import Noise, SharedGenerator
 from pixelrl.learning.objective import Gradients, Objective, term_name
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.rounding import rounding
+from pixelrl.learning.term import Term
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import LostRankError, PixelrlError
 from pixelrl.runtime.seeding import derive

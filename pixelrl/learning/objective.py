@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost, Multiplier
 
 Gradients = tuple[Tensor | None, ...]

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pixelrl.learning.backup import Backup
-from pixelrl.learning.context import Need, Term
 from pixelrl.learning.critic_forms import CriticForm, Quantile, Scalar
 from pixelrl.learning.interventions import Intervention
 from pixelrl.learning.networks import EncoderConfig
 from pixelrl.learning.policies import Acting, FlowPolicy, GaussianPolicy, PolicyForm
+from pixelrl.learning.term import Need, Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 

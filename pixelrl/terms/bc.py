@@ -6,7 +6,8 @@ from typing import Literal
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Need, Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.term import Need, Term
 
 
 @dataclass(frozen=True, kw_only=True)

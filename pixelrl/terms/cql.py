@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Need, Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.noise import draw
+from pixelrl.learning.term import Need, Term
 from pixelrl.runtime.errors import PixelrlError
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Need, Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.term import Need, Term
 from pixelrl.runtime.errors import PixelrlError
 
 

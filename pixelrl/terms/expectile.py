@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Need, Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.term import Need, Term
 from pixelrl.runtime.errors import PixelrlError
 
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from pixelrl.learning.actors import FlowActions
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Need, Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.noise import draw
+from pixelrl.learning.term import Need, Term
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Need, Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.term import Need, Term
 from pixelrl.learning.weights import Weight
 
 

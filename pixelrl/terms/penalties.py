@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.term import Term
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ from typing import Literal
 from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.critic_forms import Quantile
+from pixelrl.learning.term import Term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,8 @@ class TD(Term):
     """Fit Q(s, a) to r + discount min_e Q_target(s', a'), a' ~ pi(s'), or as `Recipe.backup` says.
 
     sum_e mean_i (Q_e(s_i, a_i) - y_i)^2: clipped double Q-learning as in SAC (arXiv 1812.05905, eq. 5) without the
-    entropy in the backup, which COG leaves out. Critics of another form than `Scalar` have a loss of their own.
+    entropy in the backup, which COG leaves out. y is `UpdateContext.td_target`. Critics of another form than `Scalar`
+    have a loss of their own.
 
     Attributes:
         target_range: bounds for y, where the task's rewards bound every return; None leaves y alone (as COG).

@@ -21,11 +21,11 @@ import pixelrl.terms.td  # noqa: F401 (what is imported here can be read)
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Spec
-from pixelrl.learning.context import Term
 from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.interventions import Intervention
 from pixelrl.learning.policies import Acting, PolicyForm
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError

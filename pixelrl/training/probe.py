@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Batch, Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.term import Term
 from pixelrl.training.diagnostics import by_source, measure_rows, summarise_rows
 
 CHUNK = 256

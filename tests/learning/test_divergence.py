@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from pixelrl.launch.recipes import quick_bc, quick_cog
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.divergence import DivergenceMonitor, largest_q
 from pixelrl.learning.heads import CriticOutput
+from pixelrl.learning.term import Term
 from pixelrl.runtime.errors import DivergenceError
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL

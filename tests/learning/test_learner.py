@@ -12,10 +12,11 @@ from torch import Tensor
 from pixelrl.launch.recipes import RECIPES, cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics
-from pixelrl.learning.context import Term, UpdateContext
+from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner, compute_dtype
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.awr import AdvantageWeighted

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pixelrl.launch.recipes import RECIPES, bc, cog, quick_cog
-from pixelrl.learning.context import Term
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from pixelrl.launch.checkpoint_selection import Select, select_step
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import Drawing, WorkerOptions, key_values, nodes_of
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.selection import Select, select_step
 from pixelrl.launch.served import is_url, load_from_server
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json

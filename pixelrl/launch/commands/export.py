@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from pixelrl.launch.checkpoint_selection import Select, select_step
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.selection import Select, select_step
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path, write_json
 

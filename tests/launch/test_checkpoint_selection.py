@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pixelrl.launch.checkpoint_selection import select_step
 from pixelrl.launch.commands import probe
-from pixelrl.launch.selection import select_step
 from pixelrl.runtime.errors import PixelrlError
 
 

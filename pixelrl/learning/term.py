@@ -1,0 +1,37 @@
+"""What a term is: one additive part of a loss."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from pixelrl.learning.batch import Metrics
+from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.weights import Weight
+
+Need = Literal["density", "flow", "one-step flow", "value", "bottleneck"]
+"""What a term may need of a recipe: a policy with a density, a flow (with a one-step network), a value network, an
+encoder with a bottleneck."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One additive part of a loss.
+
+    A step may be compiled or captured: draw noise by `draw(..., context.generator)`, and
+    decide by `torch.where`, not `if`.
+
+    Attributes:
+        weight: a number, or `AtMost(bound=...)` for a learned multiplier.
+    """
+
+    weight: Weight = 1.0
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What a recipe must have for this term to work."""
+        return ()
+
+    def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
+        """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
+        raise NotImplementedError
