@@ -190,7 +190,8 @@ def test_encoder_is_chosen_by_name(dots: tuple[Path, Path], tmp_path: Path, pixe
     )  # fmt: skip
     assert code == 0, said
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["recipe"]["encoder"] == {"is": "CogCNN", "channels": 4}
+    encoder = config["recipe"]["encoder"]
+    assert encoder["is"] == "CogCNN" and encoder["channels"] == 4
 
 
 def test_memory_and_loader_threads_change_no_weights(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
