@@ -144,16 +144,6 @@ def test_interrupted_run_keeps_no_weights_that_are_not_finite(
     assert not (tmp_path / "run/last.safetensors").exists()
 
 
-def test_profile_tells_where_time_goes_and_trains_nothing(
-    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
-) -> None:
-    run = tmp_path / "run"
-    code, said = pixelrl("train", "quick_cog_dr3", "--task", dots[0], "--out", run, *SMALL, "--profile")
-    assert code == 0, said
-    assert "CPU total" in said and "trace.json.gz opens in chrome://tracing" in said
-    assert sorted(path.name for path in run.iterdir()) == ["profile.json", "trace.json.gz"]
-
-
 def test_run_on_pictures_alone_knows_its_data_too(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
     run = tmp_path / "run"
     command = ["train", "quick_cog", "--out", run, *SMALL, "--proprio", "--steps"]
