@@ -10,6 +10,7 @@ from pixelrl.learning.learner import fresh_networks
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.seeding import derive
+from pixelrl.training.probe import split
 
 ROWS = 128
 """Rows of a step."""
@@ -54,5 +55,5 @@ def regress(networks: Networks, recipe: Recipe, batch: Batch, steps: int, seed: 
 def values(networks: Networks, batch: Batch) -> torch.Tensor:
     """Return Q of the recorded actions, `[E, B]`, without gradient."""
     with torch.no_grad():
-        parts = [batch.map(lambda each, at=at: each[at : at + ROWS]) for at in range(0, len(batch), ROWS)]  # type: ignore[misc]
-        return torch.cat([UpdateContext(networks, part, torch.Generator()).q_data.value for part in parts], 1)
+        contexts = (UpdateContext(networks, part, torch.Generator()) for part in split(batch, ROWS))
+        return torch.cat([context.q_data.value for context in contexts], 1)

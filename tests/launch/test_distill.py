@@ -1,15 +1,13 @@
 """`pixelrl distill` on a tiny world: what a student is, resume, cameras, DAgger, errors."""
 
 import json
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
@@ -17,10 +15,9 @@ from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.recipes.students import STUDENTS
 from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
-from pixelrl.training import loop
-from pixelrl.training.loop import Report
 from pixelrl.training.run_directory import read_networks
 from tests.dots import SMALL
+from tests.launch.interruption import check_resume
 from tests.launch.test_evaluate import ALLOWED, TOY, wander
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -60,27 +57,10 @@ def test_student_learns_what_its_teacher_does(teacher: Path, tmp_path: Path, pix
 
 
 def test_interrupted_student_resumes_to_the_same_weights_and_only_under_its_teacher(
-    teacher: Path, tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+    teacher: Path, tmp_path: Path, pixelrl: Pixelrl
 ) -> None:
     command = ["distill", teacher, "--steps", 8, "--weight-bits", 4, *TINY]
-    assert pixelrl(*command, "--out", tmp_path / "whole")[0] == 0
-    steps = loop.train
-
-    def interrupted(*args: Any, **options: Any) -> Iterator[Report]:
-        for report in steps(*args, **options):
-            if report.step == 5:
-                signal.raise_signal(signal.SIGINT)
-            yield report
-
-    monkeypatch.setattr(loop, "train", interrupted)
-    code, said = pixelrl(*command, "--out", tmp_path / "parts")
-    assert code == 130 and "kept at step 5" in said
-    monkeypatch.setattr(loop, "train", steps)
-    assert pixelrl(*command, "--out", tmp_path / "parts", "--resume")[0] == 0
-    whole, parts = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    for key, value in whole.items():
-        np.testing.assert_array_equal(value, parts[key], err_msg=key)
+    check_resume(pixelrl, command, tmp_path, 5)
     command[1] = tmp_path / "whole"
     code, said = pixelrl(*command, "--out", tmp_path / "parts", "--resume")
     assert code == 1 and "was taught by" in said and "whole" in said

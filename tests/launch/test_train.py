@@ -14,6 +14,7 @@ from pixelrl.runtime.files import exclusive_directory
 from pixelrl.training import loop
 from pixelrl.training.loop import Report
 from tests.dots import SMALL, write_dots
+from tests.launch.interruption import check_resume
 
 Pixelrl = Callable[..., tuple[int, str]]
 
@@ -69,28 +70,9 @@ def test_run_directory_takes_one_training_at_a_time(
     assert pixelrl(*command)[0] == 0
 
 
-def test_interrupted_run_resumes_to_the_same_weights(
-    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_run_resumes_to_the_same_weights(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
     command = ["train", "quick_cog_dr3", "--task", dots[0], "--prior", dots[1], *SMALL, "--steps", 12]
-    assert pixelrl(*command, "--out", tmp_path / "whole")[0] == 0
-    steps = loop.train
-
-    def interrupted(*args: object, **options: object) -> Iterator[Report]:
-        for report in steps(*args, **options):  # type: ignore[arg-type]
-            if report.step == 7:
-                signal.raise_signal(signal.SIGINT)  # as Ctrl-C does, in the middle of things
-            yield report
-
-    monkeypatch.setattr(loop, "train", interrupted)
-    code, said = pixelrl(*command, "--out", tmp_path / "parts")
-    assert code == 130 and "kept at step 7" in said
-    monkeypatch.setattr(loop, "train", steps)
-    assert pixelrl(*command, "--out", tmp_path / "parts", "--resume")[0] == 0
-    whole, parts = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    for key, value in whole.items():
-        np.testing.assert_array_equal(value, parts[key], err_msg=key)
+    check_resume(pixelrl, command, tmp_path, 7)
 
 
 def test_resumed_run_keeps_its_number_of_threads(
