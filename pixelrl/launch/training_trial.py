@@ -52,6 +52,7 @@ def selections(options: TrainOptions) -> dict[Role, Selection]:
     task, *_, prior = replace(options, prior=(Path("none"),), source=()).sources()
     of_task, of_prior = (
         Selection(
+            mask=source.mask,
             images=recipe.images,
             proprio=recipe.proprio,
             required=source.required(recipe.ends),

@@ -108,6 +108,19 @@ def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(
     assert code == 0 and "training may start" in out
 
 
+def test_demos_that_a_mask_leaves_out_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_dots(tmp_path / "a.h5", "task", 6)
+    with h5py.File(path, "a") as file:
+        file["data/demo_3/actions"][0] = float("nan")
+        file["mask/good"] = [f"demo_{number}".encode() for number in range(6) if number != 3]
+    assert pixelrl(monkeypatch, capsys, "--task", path)[0] == 1
+    code, out, error = pixelrl(monkeypatch, capsys, "--task", path, "--recipe", "quick_cog_dr3 --task-mask good")
+    assert (code, error) == (0, "")
+    assert "task: 5 demos" in out
+
+
 def test_json_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,8 +41,6 @@ def open_file(path: Path) -> Iterator[h5py.File]:
             yield file
     except PixelrlError:
         raise
-    except BlockingIOError as error:
-        raise DataError(f"{path}: another process is writing it; wait until that is done, or stop it") from error
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
         what = ascii(" ".join(str(error).split()))[1:-1]
         raise DataError(f"{path}: not an HDF5 file, or a damaged one ({what})") from error

@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import lock
 
 HEAP = re.compile(rb"GCOL\x01\0\0\0")
@@ -36,7 +37,7 @@ class CheckedFile(NamedFile):
     """A file open for reading; other processes cannot write it meanwhile, where the disk knows locks.
 
     Raises:
-        BlockingIOError: another process is writing it.
+        DataError: another process is writing it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,9 +45,9 @@ class CheckedFile(NamedFile):
         if os.environ.get("HDF5_USE_FILE_LOCKING") not in ("FALSE", "0"):  # as the library itself reads it
             try:
                 lock(self.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BaseException:
+            except BlockingIOError as error:
                 self.close()
-                raise
+                raise DataError(f"{path}: another process is writing it; wait until that is done, or stop it") from error
 
     def readinto(self, buffer: Any) -> int:
         """Read what is there, and zeros behind the end of the file.

@@ -126,7 +126,7 @@ def read_contents(
     """
     with open_file(path) as file:
         data = child(file, "data")
-        names = _demo_names(file, mask)
+        names = demo_names(file, mask)
         first = child(data, names[0])
         pictures, vectors, ignored = select_keys(first, images, proprio, rename)
         stored = {new: old for old, new in rename.items()}
@@ -190,7 +190,7 @@ def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | Non
     return obs, dataset(child(demo, "next_obs"), key) if recorded else obs
 
 
-def _demo_names(file: h5py.File, mask: str | None) -> list[str]:
+def demo_names(file: h5py.File, mask: str | None) -> list[str]:
     """Return the demos of a file, or of one of its filters, in the order of their numbers."""
     data = child(file, "data")
     names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]

@@ -3,7 +3,6 @@
 `read_contents` stops at the first thing that training cannot use; this goes on past it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import h5py
 
 from pixelrl.datasets.hdf5.access import child, dataset, has, is_array, json_attribute, members, open_file, where
 from pixelrl.datasets.hdf5.keys import is_no_camera
+from pixelrl.datasets.hdf5.reader import demo_names
 from pixelrl.datasets.renames import rename_keys
 from pixelrl.runtime.errors import DataError
 
@@ -32,6 +32,7 @@ RowForm = tuple[tuple[int, ...], str]
 class Selection:
     """How training reads the files of a source, as `read_contents` takes it; `rename` is old -> new."""
 
+    mask: str | None = None
     images: Sequence[str] | None = None
     proprio: Sequence[str] | None = None
     required: Sequence[str] = ("rewards", "dones")
@@ -80,7 +81,8 @@ class FileStructure:
     """What a file holds, as far as it can be told; without demos, a file that cannot be read.
 
     Demos are in the order of their numbers; `strangers` are the other members of /data, `total` is its attribute;
-    `masks` are filters, with the demos that they name; `selection` tells how it is read.
+    `masks` are filters, with the demos that they name; `selection` tells how it is read: where it leaves out demos,
+    `total` and `masks`, which speak of all, are not told.
     """
 
     path: Path
@@ -143,22 +145,18 @@ def read_structure(path: Path, selection: Selection | None = None) -> FileStruct
         data = child(file, "data")
         if not isinstance(data, h5py.Group):
             raise DataError(f"{where(data)}: expected a group of demos, came {data}")
-        names = [name for name in data if re.fullmatch(r"demo_[0-9]+", name)]
-        if not names:
-            raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+        names, all_names = demo_names(file, selection.mask), demo_names(file, None)
         if selection.rename:
-            demo = child(data, min(names, key=lambda name: int(name[5:])))
+            demo = child(data, names[0])
             home = child(demo, "frames" if has(demo, "frames") else "obs")
             rename_keys(members(home), selection.rename, where(home))
         return FileStructure(
             path=path,
             bytes=path.stat().st_size,
-            demos={
-                name: _read_demo(data, name, selection.rename) for name in sorted(names, key=lambda name: int(name[5:]))
-            },
-            strangers=tuple(sorted(set(data) - set(names))),
-            total=_integer(data.attrs.get("total")),
-            masks=dict(_read_masks(file)),
+            demos={name: _read_demo(data, name, selection.rename) for name in names},
+            strangers=tuple(sorted(set(data) - set(all_names))),
+            total=_integer(data.attrs.get("total")) if names == all_names else None,
+            masks=dict(_read_masks(file)) if names == all_names else {},
             selection=selection,
             env_args=_read_env_args(data),
         )
