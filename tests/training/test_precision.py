@@ -1,4 +1,4 @@
-"""Half precision learns what full precision does: 1,000 updates of COG + DR3 in each, on a world of dots."""
+"""Half precision learns what full precision does: 400 updates of COG + DR3 in each, on a world of dots."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from pixelrl.training.execution import make_step
 from tests.dots import CAMERA, GOAL, MIDDLE, POSITION, RADIUS, REACH, draw, write_dots
 from tests.tiny import CPU
 
-SIZE, STEPS, EVERY = 16, 1000, 100
+SIZE, STEPS, EVERY = 16, 400, 50
 RECIPE = replace(
     quick_cog_dr3(),
     encoder=CogCNN(channels=4),
@@ -30,7 +30,7 @@ RECIPE = replace(
     steps=STEPS,
     critic_lr=2e-3,
     actor_lr=2e-3,
-    warmup_steps=100,
+    warmup_steps=50,
     shift=0,
     gamma=0.9,
     tau=0.02,
@@ -40,7 +40,7 @@ RECIPE = replace(
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run shows: figures at every hundredth step, the state of its networks there, and success at the end."""
+    """What a run shows: figures at every fiftieth step, the state of its networks there, and success at the end."""
 
     loss: list[float]
     value: list[float]
@@ -134,18 +134,18 @@ class Bounds:
 
 
 BOUNDS = {
-    "bf16": Bounds(cosine=0.98, length=0.08, loss=0.06, value=0.2, skipped=range(1)),
-    "fp16": Bounds(cosine=0.999, length=0.06, loss=0.06, value=0.5, skipped=range(1, 20)),
+    "bf16": Bounds(cosine=0.999, length=0.06, loss=0.06, value=0.2, skipped=range(1)),
+    "fp16": Bounds(cosine=0.9999, length=0.03, loss=0.1, value=0.8, skipped=range(1, 20)),
 }
 
 
 @pytest.mark.parametrize("precision", BOUNDS)
-def test_a_thousand_updates_learn_the_same(
+def test_hundreds_of_updates_learn_the_same(
     mixture: Mixture, exact: Outcome, device: torch.device, precision: str
 ) -> None:
     bounds, rounded = BOUNDS[precision], run(mixture, precision, device)
-    assert exact.success > 0.7 and abs(rounded.success - exact.success) < 0.1
-    assert rounded.loss == pytest.approx(exact.loss, rel=bounds.loss)  # means over a hundred steps
+    assert exact.success > 0.6 and abs(rounded.success - exact.success) < 0.1
+    assert rounded.loss == pytest.approx(exact.loss, rel=bounds.loss)  # means over fifty steps
     assert rounded.value == pytest.approx(exact.value, abs=bounds.value)  # Q of one batch, between 0 and 10
     assert rounded.loss != exact.loss  # it was another arithmetic
     assert rounded.skipped in bounds.skipped  # fp16 finds its loss scale by overflowing
