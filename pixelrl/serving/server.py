@@ -6,7 +6,6 @@ that a peer sends is executed, opened as a file, or told in more than one line.
 """
 
 import asyncio
-import http
 import logging
 import math
 import signal
@@ -20,13 +19,12 @@ from typing import Any, Protocol
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request as HttpRequest
-from websockets.http11 import Response
 
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.frame_stack import History
-from pixelrl.serving.access import check_host, has_token
+from pixelrl.serving.access import check_host
+from pixelrl.serving.admission import Admission, Limits, address
 from pixelrl.serving.client.wire import WireError, one_line, pack
 from pixelrl.serving.inference import Inference, Reply
 from pixelrl.serving.metrics import Log, Metrics
@@ -35,28 +33,8 @@ from pixelrl.serving.protocol import Request, labelled, largest_message, metadat
 REFUSALS = 32
 """Messages in a row that are answered by an error before a peer is sent away."""
 
-PENDING = 64
-"""Connections beyond the allowed ones that may be open at a time while they introduce themselves."""
-
 AT_ONCE = 0.001
 """An action that takes less is computed where messages are read: going to another thread and back takes as long. [s]"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What peers may take.
-
-    Attributes:
-        connections: how many at a time.
-        idle: how long a peer may say nothing [s].
-        handshake: how long it may take to introduce itself, and to take what it is sent [s].
-        drain: how long peers are waited for when the server ends [s].
-    """
-
-    connections: int = 8
-    idle: float = 300.0
-    handshake: float = 5.0
-    drain: float = 5.0
 
 
 class Recorder(Protocol):
@@ -119,11 +97,13 @@ class PolicyServer:
         self.policy, self.host, self.port, self.tls = policy, host, port, tls
         self.names, self.limits, self.log, self.record = names or {}, limits or Limits(), log or Log(), record
         self.metrics = Metrics()
-        self._token, self._metadata = token, pack(metadata(policy, self.names))
+        self._metadata = pack(metadata(policy, self.names))
         self._inference = Inference(policy)
         self._peers: set[Peer] = set()
-        self._count, self._open, self._took = 0, 0, math.inf
-        self._draining = False
+        self._count, self._took = 0, math.inf
+        self._door = Admission(
+            token=token, limits=self.limits, metrics=self.metrics, log=self.log, connected=lambda: len(self._peers)
+        )
         self._stop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     async def run(self, ready: Callable[[int], None] | None = None) -> None:
@@ -146,8 +126,8 @@ class PolicyServer:
                 self._converse,
                 self.host,
                 self.port,
-                create_connection=self._connection_type(),
-                process_request=self._admit,
+                create_connection=self._door.connection_type(),
+                process_request=self._door.admit,
                 compression=None,
                 max_size=largest_message(self.policy),
                 max_queue=1,
@@ -159,7 +139,7 @@ class PolicyServer:
                 **options,
             ) as server:
                 self.port = next(iter(server.sockets)).getsockname()[1]
-                self.log("serving", host=self.host, port=self.port, tls=bool(self.tls), token=bool(self._token))
+                self.log("serving", host=self.host, port=self.port, tls=bool(self.tls), token=bool(self._door.token))
                 if ready is not None:
                     ready(self.port)
                 await stop.wait()
@@ -172,46 +152,6 @@ class PolicyServer:
         if self._stop is not None:
             self._stop[0].call_soon_threadsafe(self._stop[1].set)
 
-    def _connection_type(self) -> type[ServerConnection]:
-        """Return a connection that is cut at once where too many are open, before it could say anything."""
-        owner = self
-
-        class Connection(ServerConnection):
-            def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                owner._open += 1
-                super().connection_made(transport)
-                if owner._open > owner.limits.connections + PENDING:
-                    owner.metrics.rejected.labels("flood").inc()
-                    self.transport.abort()
-
-            def connection_lost(self, exc: Exception | None) -> None:
-                owner._open -= 1
-                super().connection_lost(exc)
-
-        return Connection
-
-    def _admit(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
-        """Answer requests for pages, and refuse peers without the token, from browsers, or beyond the limit."""
-
-        def refuse(status: http.HTTPStatus, reason: str, text: str) -> Response:
-            self.metrics.rejected.labels(reason).inc()
-            self.log("rejected", reason=reason, peer=_address(connection))
-            return connection.respond(status, text + "\n")
-
-        if request.path == "/healthz":
-            return connection.respond(http.HTTPStatus.OK, "OK\n")
-        if self._token is not None and not has_token(request.headers.get_all("Authorization"), self._token):
-            return refuse(http.HTTPStatus.UNAUTHORIZED, "token", "the token is missing or wrong")
-        if request.path == "/metrics":
-            return connection.respond(http.HTTPStatus.OK, self.metrics.text())
-        if request.path != "/":
-            return refuse(http.HTTPStatus.NOT_FOUND, "path", "there are /, /healthz and /metrics")
-        if "Origin" in request.headers:  # any page that its user visits could reach the server on this machine
-            return refuse(http.HTTPStatus.FORBIDDEN, "browser", "browsers are not served")
-        if len(self._peers) >= self.limits.connections or self._draining:
-            return refuse(http.HTTPStatus.SERVICE_UNAVAILABLE, "full", "too many are connected")
-        return None
-
     async def _converse(self, socket: ServerConnection) -> None:
         """Tell a peer of the policy, then answer it until it goes."""
         if len(self._peers) >= self.limits.connections:  # others came in since it was admitted
@@ -222,7 +162,7 @@ class PolicyServer:
         peer = Peer(number=self._count, socket=socket, history=history)
         self._peers.add(peer)
         self.metrics.connections.set(len(self._peers))
-        self.log("connected", connection=peer.number, peer=_address(socket))
+        self.log("connected", connection=peer.number, peer=address(socket))
         answering = asyncio.create_task(self._answer(peer))
         reason = "peer"
         try:
@@ -249,7 +189,7 @@ class PolicyServer:
         """Read a message, and let it wait for its answer in place of an older one."""
         try:
             request = read_request(message, self.names)
-            if self._draining:
+            if self._door.closed:
                 raise WireError(labelled(request.seq, "the server is about to stop"))
         except WireError as error:
             await self._refuse(peer, "message", error)
@@ -337,7 +277,7 @@ class PolicyServer:
 
     async def _drain(self, server: Server) -> None:
         """Take no more connections, let peers have their answers, and say goodbye."""
-        self._draining = True
+        self._door.closed = True
         server.close(close_connections=False)
         self.log("draining", connections=len(self._peers))
         end = time.monotonic() + self.limits.drain
@@ -351,9 +291,3 @@ def _silent() -> logging.Logger:
     logger = logging.Logger("pixelrl.serving", logging.CRITICAL + 1)
     logger.addHandler(logging.NullHandler())
     return logger
-
-
-def _address(connection: ServerConnection) -> str:
-    """Return where a peer is."""
-    host, port, *_ = connection.remote_address or ("?", 0)
-    return f"{host}:{port}"

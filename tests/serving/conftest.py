@@ -20,8 +20,9 @@ from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import ActionDim
+from pixelrl.serving.admission import Limits
 from pixelrl.serving.metrics import Log
-from pixelrl.serving.server import Limits, PolicyServer
+from pixelrl.serving.server import PolicyServer
 
 HISTORY = 2
 IMAGES = {"front_image": (3, 40, 48), "wrist_image": (3, 40, 48)}

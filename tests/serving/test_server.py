@@ -21,9 +21,10 @@ from websockets.sync.client import ClientConnection, connect
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.serving.access import read_token, tls
+from pixelrl.serving.admission import Limits
 from pixelrl.serving.client.wire import pack, unpack
 from pixelrl.serving.protocol import largest_message
-from pixelrl.serving.server import REFUSALS, Limits, PolicyServer
+from pixelrl.serving.server import REFUSALS, PolicyServer
 from tests.serving.conftest import Running, make_frames
 
 TOKEN = "0123456789abcdef-token"
@@ -263,7 +264,7 @@ def test_flood_of_half_open_connections_is_cut_and_the_server_lives(serve: Serve
         raw.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
             assert raw.recv(1) == b""
-        assert server.server._open <= 66
+        assert server.server._door.opened <= 66
         stack.close()
         with connected(server) as (connection, _):
             assert "actions" in ask(connection, make_frames(1)[0])

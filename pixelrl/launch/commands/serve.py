@@ -59,8 +59,9 @@ class Serve:
         """
         from pixelrl.export.runtime import ExportedPolicy
         from pixelrl.serving.access import read_token, tls
+        from pixelrl.serving.admission import Limits
         from pixelrl.serving.metrics import Log
-        from pixelrl.serving.server import Limits, PolicyServer
+        from pixelrl.serving.server import PolicyServer
 
         if self.connections < 1 or not self.idle > 0 or not 0 <= self.port < 2**16:
             raise PixelrlError("--connections is at least 1, --idle above 0, --port from 0 to 65535")

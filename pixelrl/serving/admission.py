@@ -1,0 +1,100 @@
+"""Who may speak with a served policy: what is decided before a connection is one."""
+
+import asyncio
+import http
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from pixelrl.serving.access import has_token
+from pixelrl.serving.metrics import Log, Metrics
+
+PENDING = 64
+"""Connections beyond the allowed ones that may be open at a time while they introduce themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What peers may take.
+
+    Attributes:
+        connections: how many at a time.
+        idle: how long a peer may say nothing [s].
+        handshake: how long it may take to introduce itself, and to take what it is sent [s].
+        drain: how long peers are waited for when the server ends [s].
+    """
+
+    connections: int = 8
+    idle: float = 300.0
+    handshake: float = 5.0
+    drain: float = 5.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Admission:
+    """Lets peers in, or refuses them.
+
+    Attributes:
+        token: what they must present; None: nothing.
+        limits: how many may come, among others.
+        metrics, log: what is told of those who are refused.
+        connected: returns how many are in.
+        closed: whether nobody else is let in.
+        opened: connections that are open, those that have not introduced themselves among them.
+    """
+
+    token: str | None
+    limits: Limits
+    metrics: Metrics
+    log: Log
+    connected: Callable[[], int]
+    closed: bool = False
+    opened: int = 0
+
+    def connection_type(self) -> type[ServerConnection]:
+        """Return a connection that is cut at once where too many are open, before it could say anything."""
+        door = self
+
+        class Connection(ServerConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                door.opened += 1
+                super().connection_made(transport)
+                if door.opened > door.limits.connections + PENDING:
+                    door.metrics.rejected.labels("flood").inc()
+                    self.transport.abort()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                door.opened -= 1
+                super().connection_lost(exc)
+
+        return Connection
+
+    def admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer requests for pages, and refuse peers without the token, from browsers, or beyond the limit."""
+
+        def refuse(status: http.HTTPStatus, reason: str, text: str) -> Response:
+            self.metrics.rejected.labels(reason).inc()
+            self.log("rejected", reason=reason, peer=address(connection))
+            return connection.respond(status, text + "\n")
+
+        if request.path == "/healthz":
+            return connection.respond(http.HTTPStatus.OK, "OK\n")
+        if self.token is not None and not has_token(request.headers.get_all("Authorization"), self.token):
+            return refuse(http.HTTPStatus.UNAUTHORIZED, "token", "the token is missing or wrong")
+        if request.path == "/metrics":
+            return connection.respond(http.HTTPStatus.OK, self.metrics.text())
+        if request.path != "/":
+            return refuse(http.HTTPStatus.NOT_FOUND, "path", "there are /, /healthz and /metrics")
+        if "Origin" in request.headers:  # any page that its user visits could reach the server on this machine
+            return refuse(http.HTTPStatus.FORBIDDEN, "browser", "browsers are not served")
+        if self.connected() >= self.limits.connections or self.closed:
+            return refuse(http.HTTPStatus.SERVICE_UNAVAILABLE, "full", "too many are connected")
+        return None
+
+
+def address(connection: ServerConnection) -> str:
+    """Return where a peer is."""
+    host, port, *_ = connection.remote_address or ("?", 0)
+    return f"{host}:{port}"
