@@ -47,9 +47,7 @@ class CheckedFile(NamedFile):
                 lock(self.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 self.close()
-                raise DataError(
-                    f"{path}: another process is writing it; wait for it, or stop it"
-                ) from error
+                raise DataError(f"{path}: another process is writing it; wait for it, or stop it") from error
 
     def readinto(self, buffer: Any) -> int:
         """Read what is there, and zeros behind the end of the file.
