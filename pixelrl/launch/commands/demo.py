@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from tyro.conf import Suppress
@@ -80,6 +80,8 @@ class Demo:
     """gradient steps of each; default: the recipe's own"""
     curve: int = 0
     """also try a snapshot every so many steps, for a learning curve"""
+    execution: Literal["eager", "compile"] | None = None
+    """how steps are executed; default: compiled, where there is a C++ compiler and no GPU"""
     size: Suppress[DemoSize | None] = None
     """how large it is; default: what the task wants, at two cores and twelve minutes for the first one"""
 
@@ -160,7 +162,7 @@ class Stages:
 
         options = self.options
         plan = {"env": options.task, "distractor": options.distractor, "recipes": options.recipes}
-        plan |= {"steps": options.steps, "curve": options.curve, **asdict(self.size)}
+        plan |= {"steps": options.steps, "curve": options.curve, "execution": options.execution, **asdict(self.size)}
         recipes = {name: self.recipe(name) for name in options.recipes}
         whole = {"seed": options.seed, "version": __version__, **plan, "recipes": to_json(recipes)}
         path, whole = options.out / "plan.json", json.loads(json.dumps(whole))
@@ -199,20 +201,23 @@ class Stages:
         return {key: result[key] for key in kept}
 
     def train(self) -> None:
-        """Train the recipes that are not trained yet, side by side."""
+        """Train what is not trained yet side by side, one more than there are workers, lest a core be left idle."""
         from pixelrl.launch.parallel_runs import Training, run_trainings
+        from pixelrl.training.execution import quickest
 
         common = [f"--{part}={self.data(part)}" for part in ("task", "prior")]
         common += [f"--seed={self.options.seed}", f"--snapshot-every={self.options.curve}"]
+        common += [f"--execution={self.options.execution or quickest()}"]
         trainings = []
-        for name in reversed(self.options.recipes):  # the baseline, the shortest, comes last
+        for name in self.options.recipes:
             steps, out = self.recipe(name).steps, self.run_directory(name)
             if not (out / "training.json").exists():
                 words = (*common, f"--steps={steps}")
                 trainings.append(Training(recipe=name, title=name, options=words, out=out, steps=steps))
         if trainings:
             self.console.rule("train", align="left")
-            run_trainings(trainings, workers=self.workers, console=self.console)
+            workers = self.workers + (len(trainings) > self.workers)
+            run_trainings(trainings, workers=workers, console=self.console)
 
     def evaluate_run(self, name: str) -> dict[str, Any]:
         """Evaluate a recipe's policy, and return its successes beside what was measured in training."""
