@@ -15,7 +15,7 @@ demo: setup ## set up, then run `pixelrl demo $(ARGS)`: data, training, rollouts
 	@.venv/bin/pixelrl demo $(ARGS)
 
 test: setup ## set up, then run the test suite: `pytest $(ARGS)`
-	@PATH="$(CURDIR)/.venv/bin:$(PATH)" .venv/bin/python -m pytest --numprocesses auto --maxprocesses 2 $(ARGS)
+	@PATH="$(CURDIR)/.venv/bin:$(PATH)" .venv/bin/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 lint: setup ## ruff, mypy --strict, and the direction of imports
 	@.venv/bin/ruff check .

@@ -19,8 +19,13 @@ EXTRAS = {
     "slurm": ["submitit>=1.5,<2"],
     "serve": ["msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
 }
-# The tests have stand-ins for these.
-TRACKERS = {"wandb": ["wandb>=0.18"], "mlflow": ["mlflow>=2.16"], "trackio": ["trackio>=0.27"]}
+# The tests skip the first where it is not installed, and have stand-ins for the others.
+WATCHING = {
+    "rerun": ["rerun-sdk>=0.26"],
+    "wandb": ["wandb>=0.18"],
+    "mlflow": ["mlflow>=2.16"],
+    "trackio": ["trackio>=0.27"],
+}
 # What the tests and benchmarks compare with; with pip it compiles a package in C++.
 ROBOMIMIC = ["robomimic==0.3.0", "six>=1.16"]
 TEST = [
@@ -68,5 +73,5 @@ setup(
         "torch>=2.11",
         "tyro>=0.9.20",
     ],
-    extras_require=EXTRAS | TRACKERS | {"robomimic": ROBOMIMIC, "all": ALL, "docs": DOCS, "test": [*ALL, *DOCS, *TEST]},
+    extras_require=EXTRAS | WATCHING | {"robomimic": ROBOMIMIC, "all": ALL, "docs": DOCS, "test": [*ALL, *DOCS, *TEST]},
 )

@@ -13,6 +13,7 @@ MODULES = {
     "ray": ("ray",),
     "slurm": ("submitit",),
     "serve": ("msgpack", "prometheus_client", "websockets"),
+    "rerun": ("rerun",),
 }
 """Extra of setup.py -> the modules that are imported from its packages."""
 

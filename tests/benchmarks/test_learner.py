@@ -146,6 +146,7 @@ def test_learner_benchmark_writes_a_ledger(tmp_path: Path, capsys: pytest.Captur
     assert case["case"]["recipe"]["batch_size"] == 4
 
 
+@pytest.mark.slow
 def test_learner_benchmark_beside_robomimic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("robomimic", reason="robomimic is not installed")
     path = tmp_path / "ledger.json"

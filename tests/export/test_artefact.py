@@ -493,15 +493,16 @@ def test_narrow_range_hides_no_difference(exported: Exported, tmp_path: Path, mo
         go(exported.networks, tmp_path / "new", spec=narrow)
 
 
-@pytest.mark.parametrize("key", ["pixels.top", "type", "keys", "items", "forward", "images/top", "a b"])
-def test_camera_may_have_any_name(tmp_path: Path, key: str) -> None:
-    spec = replace(SPEC, images={key: (3, 48, 48)})
+def test_cameras_may_have_any_name(tmp_path: Path) -> None:
+    keys = ("pixels.top", "type", "keys", "items", "forward", "images/top", "a b")
+    spec = replace(SPEC, images=dict.fromkeys(keys, (3, 48, 48)))
     frames = make_frames(20)
-    frames[key] = frames.pop("front_image")
+    pictures = frames.pop("front_image")
+    frames |= {key: np.roll(pictures, turn, axis=0) for turn, key in enumerate(keys)}
     networks = make_networks(spec)
     go(networks, tmp_path / "export", spec=spec, frames=frames, camera_sizes=None)
     policy = ExportedPolicy(tmp_path / "export")
-    assert next(iter(policy.contract["inputs"])) == key
+    assert list(policy.contract["inputs"])[: len(keys)] == list(keys)
     expected = CheckpointPolicy(networks, spec, torch.device("cpu"))(frames)
     np.testing.assert_allclose(policy(frames), expected, atol=1e-5)
 

@@ -5,12 +5,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from pixelrl.launch import profile
 from tests.dots import write_dots
 
 
 def test_profile_names_the_parts_of_a_step_and_trains_nothing(
-    tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]
+    tmp_path: Path, pixelrl: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(profile, "STEPS", 8)
     data = write_dots(tmp_path / "dots.hdf5", "task", 4)
     small = ("--encoder", "cog", "--encoder.channels", 4, "--batch-size", 8, "--threads", 1)
     words = ("train", "quick_cog_dr3", "--task", data, "--out", tmp_path / "run", "--profile", *small)

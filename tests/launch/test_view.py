@@ -1,8 +1,12 @@
 """The page about recorded episodes."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,6 +29,22 @@ def test_page_shows_pictures_actions_rewards_and_what_critics_think(tmp_path: Pa
     code, _ = pixelrl("view", task, "--demos", "demo_4", "--out", tmp_path / "w.html")
     page = (tmp_path / "w.html").read_text()
     assert code == 0 and "demo_4" in page and "Q of the" not in page
+
+
+def test_recording_for_the_viewer_holds_every_picture(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install 'pixelrl[rerun]'")
+    path = write_dots(tmp_path / "task.hdf5", "task", 3)
+    code, printed = pixelrl("view", path, "--count", 2, "--out", tmp_path / "v.rrd")
+    assert (code, "2 of 3 demos" in printed) == (0, True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["task.hdf5", "v.rrd"]
+    command = [sys.executable, "-m", "rerun", "rrd", "print", str(tmp_path / "v.rrd")]
+    held = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    with h5py.File(path) as file:
+        steps = {name: len(file[f"data/{name}/actions"]) for name in ("demo_0", "demo_1")}
+    for name, count in steps.items():
+        assert re.search(rf"with {count + 1} rows .* - /{name}/agentview_image - .*Image", held)
+        assert re.search(rf"with {count} rows .* - /{name}/action - .*Scalars", held)
+    assert "demo_2" not in held
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """`pixelrl view`: look at recorded episodes, and at what a run's critics think of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Show recorded episodes on one HTML page: pictures, actions, rewards; with a run, Q and phi.phi' along them."""
+    """Show recorded episodes on one HTML page: pictures, actions, rewards; with a run, Q and phi.phi' along them.
+
+    With `--out FILE.rrd`, write them for Rerun's viewer instead.
+    """
 
     file: Positional[Path]
     """recorded data, in robomimic's format"""
@@ -36,7 +39,8 @@ class View:
     step: int | None = None
     """use the run's snapshot of this step, not its last checkpoint"""
     out: Path = Path("view.html")
-    """HTML file to write"""
+    """what to write: an HTML page, or FILE.rrd, a recording for the viewer of https://rerun.io, which plays the
+    pictures (pip install 'pixelrl[rerun]')"""
 
     def __call__(self) -> None:
         """Write the page.
@@ -46,9 +50,9 @@ class View:
         """
         from pixelrl.datasets.hdf5.reader import read_contents, read_demos
         from pixelrl.datasets.renames import parse_renames
-        from pixelrl.launch.reports.view_page import write_view_page
         from pixelrl.training.run_directory import read_run
 
+        write = self._writer()
         provenance, rename = Provenance(), parse_renames(self.rename)
         if self.run is not None and not rename:
             rename = dict(read_run(self.run).rename_of(self.file))
@@ -60,8 +64,18 @@ class View:
             raise PixelrlError("--count must be at least 1, and --step goes with --run")
         demos = [*read_demos(contents, self.demos or islice(contents.demos, self.count))]
         judged = {} if self.run is None else {demo.name: judge(self.run, self.step, demo) for demo in demos}
-        write_view_page(self.out, self.file, demos, contents.action, judged, provenance.record())
+        write(self.out, self.file, demos, contents.action, judged, provenance.record())
         plain_console().print(f"{self.out}: {len(demos)} of {len(contents.demos)} demos", soft_wrap=True)
+
+    def _writer(self) -> Callable[..., None]:
+        """Return what writes the page, or the recording."""
+        if self.out.suffix == ".rrd":
+            from pixelrl.launch.reports.view_rerun import write_rerun
+
+            return write_rerun
+        from pixelrl.launch.reports.view_page import write_view_page
+
+        return write_view_page
 
 
 def judge(run: Path, step: int | None, demo: "Demo") -> Mapping[str, "NDArray[np.float32]"]:

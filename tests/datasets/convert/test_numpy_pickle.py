@@ -276,7 +276,7 @@ def test_a_damaged_file_is_read_or_refused_never_more(tmp_path: Path) -> None:
     item = {"image": np.arange(27, dtype=np.uint8).reshape(3, 3, 3), "state": [0.5, 1, None], "ok": np.float64(2)}
     good = save(tmp_path / "a.npy", [item, item, {"b": (b"raw", "text")}]).read_bytes()
     path, refused = tmp_path / "b.npy", 0
-    for _ in range(600):
+    for _ in range(250):
         bad = bytearray(good)
         begin = int(random.integers(len(bad)))
         match random.integers(3):
@@ -292,4 +292,4 @@ def test_a_damaged_file_is_read_or_refused_never_more(tmp_path: Path) -> None:
             read_plain_data(path)
         except (DataError, MemoryError):
             refused += 1
-    assert 200 < refused < 600
+    assert 80 < refused < 250
