@@ -13,21 +13,27 @@ from torch import Tensor
 
 from pixelrl.runtime.seeding import derive
 
-KINDS = ("observation", "action", "reward", "dynamics")
+KINDS = ("observation", "action", "reward", "dynamics", "swap", "freeze", "occlude")
 RULE = f"KIND:RATE, joined by +, with KIND one of {', '.join(KINDS)} and RATE between 0 and 1"
+LAG = 5
+"""A camera that freezes shows what it saw up to so many steps ago."""
+
 LIMIT = 0.999
 """Corrupted actions stay within +-this, where the squashed Gaussian has a finite density."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """What is corrupted, as in RIQL (arXiv 2310.12955), random form, at range 1.
+    """What is corrupted: as in RIQL (arXiv 2310.12955), random form, at range 1; or as cameras fail.
 
     - observation: s alone: readings move by U(-1, 1) of their deviation over the data; pictures are those of another
       frame of the source, drawn at random (the paper has no pictures).
     - action: moves by U(-1, 1) of its deviation. Departure: cut to +-0.999.
     - reward: is U(-1, 1) times the source's largest. Departure: the paper's factor is 30, for sums in MuJoCo.
     - dynamics: s' alone, as `observation`.
+    - swap: the pictures of s are those of another frame of the source.
+    - freeze: the pictures of s are those of 1 to 5 steps before, or of the episode's first frame.
+    - occlude: in each picture of s a rectangle of a quarter to a half of its height and width is black.
 
     Attributes:
         kind: see above.
@@ -67,3 +73,25 @@ def others(values: Tensor, chosen: Tensor, random: np.random.Generator) -> Tenso
     """Return values `[T]`, those that are chosen replaced by others of them."""
     drawn: NDArray[np.int64] = random.integers(len(values), size=len(values))
     return torch.where(chosen, values[torch.from_numpy(drawn)], values)
+
+
+def earlier(frame: Tensor, first: Tensor, chosen: Tensor, random: np.random.Generator) -> Tensor:
+    """Return frames `[T]`, those that are chosen replaced by earlier ones, none of them before `first`, `[T]`."""
+    lag = torch.from_numpy(random.integers(1, LAG + 1, size=len(frame)))
+    return torch.where(chosen, torch.maximum(frame - lag, first), frame)
+
+
+def rectangles(chosen: Tensor, random: np.random.Generator) -> Tensor:
+    """Return top, left, bottom and right of rectangles, in shares of a picture, `[T, 4]`; empty where none is chosen."""
+    size = random.uniform(0.25, 0.5, (len(chosen), 2))
+    corner = random.uniform(0, 1, (len(chosen), 2)) * (1 - size)
+    return torch.from_numpy(np.concatenate([corner, corner + size], 1).astype(np.float32)) * chosen.unsqueeze(1)
+
+
+def occlude(pictures: Tensor, rectangles: Tensor) -> Tensor:
+    """Return pictures `[B, C, H, W]` with rectangles `[B, 4]` of them black."""
+    (height, width), (top, left, bottom, right) = pictures.shape[-2:], rectangles.T[..., None]
+    down = torch.arange(height, device=pictures.device) / height
+    across = torch.arange(width, device=pictures.device) / width
+    rows, columns = (top <= down) & (down < bottom), (left <= across) & (across < right)
+    return pictures.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)

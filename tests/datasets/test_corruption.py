@@ -10,7 +10,7 @@ import torch
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.datasets.corruption import Corruption, parse_corruptions
+from pixelrl.datasets.corruption import LAG, Corruption, occlude, parse_corruptions, rectangles
 from pixelrl.learning.batch import Batch
 from pixelrl.runtime.errors import DataError
 from tests.dots import CAMERA, write_dots
@@ -56,6 +56,9 @@ STRUCK = {
     "reward": {"reward"},
     "observation": {"picture", "readings"},
     "dynamics": {"next picture", "next readings"},
+    "swap": {"picture"},
+    "freeze": {"picture"},
+    "occlude": {"picture"},
 }
 
 
@@ -79,7 +82,10 @@ def test_corruption_strikes_its_part_of_its_source_and_nothing_else(
 
 
 def test_rate_of_zero_leaves_the_data_bit_for_bit(files: tuple[Path, Path]) -> None:
-    plain, harmed = all_rows(mixed(files)), all_rows(mixed(files, "action:0+reward:0+observation:0+dynamics:0"))
+    plain, harmed = (
+        all_rows(mixed(files)),
+        all_rows(mixed(files, "action:0+reward:0+observation:0+dynamics:0+swap:0+freeze:0+occlude:0")),
+    )
     assert all(torch.equal(one, other) for one, other in zip(plain.tensors, harmed.tensors, strict=True))
 
 
@@ -94,6 +100,30 @@ def test_corrupted_numbers_stay_where_they_may_be(files: tuple[Path, Path]) -> N
     batch = all_rows(mixed(files, "action:1+reward:1"))
     assert batch.action.abs().max() <= 0.999 and batch.reward.abs().max() <= 1
     assert batch.reward.unique().numel() > 50  # no longer 0 and 1
+
+
+def test_a_camera_that_freezes_shows_an_earlier_frame_of_its_episode(files: tuple[Path, Path]) -> None:
+    plain, harmed = mixed(files), mixed(files, "freeze:1")
+    now, seen = all_rows(plain).obs.images[CAMERA], all_rows(harmed).obs.images[CAMERA]
+    first = plain.transitions.first - plain.table.frame[0]
+    lags = set()
+    for row in (plain.table.source == 0).nonzero().flatten().tolist():
+        frame, begin = int(plain.table.frame[row]), int(first[row])
+        earlier = [back for back in range(LAG + 1) if frame - back >= begin]
+        same = [back for back in earlier if torch.equal(seen[row], now[row - back])]
+        assert same, row
+        lags.add(max(same))
+    assert lags == set(range(LAG + 1))  # 0 at an episode's first frame
+
+
+def test_an_occluded_picture_is_black_in_one_rectangle_and_as_it_was_elsewhere() -> None:
+    pictures = torch.full((200, 3, 40, 60), 9, dtype=torch.uint8)
+    boxes = rectangles(torch.arange(200) % 2 == 0, np.random.default_rng(0))
+    black = (occlude(pictures, boxes) == 0).all(1)
+    assert torch.equal(black, (occlude(pictures, boxes) == 0).any(1)) and not black[1::2].any()
+    rows, columns = black[::2].any(2).sum(1), black[::2].any(1).sum(1)
+    assert torch.equal(black[::2].sum((1, 2)), rows * columns)
+    assert 9 <= rows.min() and rows.max() <= 21 and 14 <= columns.min() and columns.max() <= 31
 
 
 @pytest.mark.parametrize("text", ["reward", "reward:2", "light:0.1", "reward:0.1+reward:0.2", "reward:x"])

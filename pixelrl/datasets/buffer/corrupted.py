@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
-from pixelrl.datasets.corruption import LIMIT, Corruption, others, parse_corruptions, shake
+from pixelrl.datasets.corruption import LIMIT, Corruption, earlier, others, parse_corruptions, rectangles, shake
 
 
 def corruptions(
@@ -56,17 +56,26 @@ def corrupted_views(
 
     Returns:
         `shown` and `shown_after`, the frames whose pictures are seen, `[T]`; `shaken` and `shaken_after`, what is added
-        to readings, `[T, P]`; `first_of`, the first frame of the episode of each frame, `[F]`.
+        to readings, `[T, P]`; `first_of`, the first frame of the episode of each frame, `[F]`; `occluded`, rectangles
+        of the pictures of s, `[T, 4]`, in shares of a picture.
     """
     views: dict[str, Tensor] = {}
-    for corruption, steps, chosen, random in corruptions(table, sources, seed, "observation", "dynamics"):
+    seen = ("observation", "dynamics", "swap", "freeze", "occlude")
+    for corruption, steps, chosen, random in corruptions(table, sources, seed, *seen):
         if not views:
             first_of = torch.zeros(len(table.proprio), dtype=torch.int64)
             first_of[table.frame], first_of[after] = first, first
             nothing = torch.zeros(len(table), table.proprio.shape[1])
             views = {"shown": table.frame.clone(), "shown_after": after.clone(), "first_of": first_of}
-            views |= {"shaken": nothing, "shaken_after": nothing.clone()}
-        place = "" if corruption.kind == "observation" else "_after"
-        views["shown" + place][steps] = others(views["shown" + place][steps], chosen, random)
-        views["shaken" + place][steps] = shake(table.proprio.std(0), chosen, random)
+            views |= {"shaken": nothing, "shaken_after": nothing.clone(), "occluded": torch.zeros(len(table), 4)}
+        place = "_after" if corruption.kind == "dynamics" else ""
+        shown = views["shown" + place]
+        if corruption.kind == "occlude":
+            views["occluded"][steps] = rectangles(chosen, random)
+        elif corruption.kind == "freeze":
+            shown[steps] = earlier(shown[steps], first[steps], chosen, random)
+        else:
+            shown[steps] = others(shown[steps], chosen, random)
+        if corruption.kind in ("observation", "dynamics"):
+            views["shaken" + place][steps] = shake(table.proprio.std(0), chosen, random)
     return views

@@ -21,6 +21,7 @@ from pixelrl.datasets.buffer.memory_plan import MemoryPlan
 from pixelrl.datasets.buffer.sampling import Quotas
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
+from pixelrl.datasets.corruption import occlude
 from pixelrl.learning.batch import Batch, Observation, Spec
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
@@ -136,8 +137,11 @@ class Mixture:
         windows = torch.maximum(shown[:, None] + self._back, firsts[:, None]).flatten()
         images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.table.images.items()}
         now, later = slice(None, len(index)), slice(len(index), None)
+        seen = {key: both[now] for key, both in images.items()}
+        if self._views:
+            seen = {key: occlude(pictures, self._views["occluded"][index]) for key, pictures in seen.items()}
         return Batch(
-            obs=Observation(images={key: both[now] for key, both in images.items()}, proprio=proprio[now]),
+            obs=Observation(images=seen, proprio=proprio[now]),
             action=self._actions(index),
             reward=self._column("reward", index),
             discount=self._column("discount", index),
