@@ -82,7 +82,7 @@ def earlier(frame: Tensor, first: Tensor, chosen: Tensor, random: np.random.Gene
 
 
 def rectangles(chosen: Tensor, random: np.random.Generator) -> Tensor:
-    """Return top, left, bottom and right of rectangles, in shares of a picture, `[T, 4]`; empty where none is chosen."""
+    """Return top, left, bottom and right of rectangles, in shares of a picture, `[T, 4]`; empty if not chosen."""
     size = random.uniform(0.25, 0.5, (len(chosen), 2))
     corner = random.uniform(0, 1, (len(chosen), 2)) * (1 - size)
     return torch.from_numpy(np.concatenate([corner, corner + size], 1).astype(np.float32)) * chosen.unsqueeze(1)

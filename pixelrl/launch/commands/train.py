@@ -135,8 +135,8 @@ class Train(Training):
     held_out: float = 0.0
     """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
     corrupt: str = ""
-    """harm all sources on purpose: KIND:RATE joined by +, KIND one of observation, action, reward, dynamics (RIQL), or of
-    swap, freeze, occlude (pictures of s alone, as cameras fail)"""
+    """harm all sources on purpose: KIND:RATE joined by +, KIND one of observation, action, reward, dynamics (RIQL), or
+    of swap, freeze, occlude (pictures of s alone, as cameras fail)"""
 
     def __call__(self) -> None:
         """Train; as one of several ranks, if torchrun has started us."""
