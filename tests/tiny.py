@@ -131,7 +131,8 @@ def flat_gradient(objective: Objective) -> Tensor | None:
 def known(batch: Batch | None = None, networks: Any = None, **values: Any) -> UpdateContext:
     """Return a context in which some entries are filled in by hand."""
     update = UpdateContext(networks, transitions() if batch is None else batch, seeded())
-    vars(update).update(values)
+    every = {} if hasattr(networks, "actor") else {"possible": lambda action: action}
+    vars(update).update(every | values)
     return update
 
 

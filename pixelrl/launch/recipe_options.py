@@ -18,7 +18,7 @@ from pixelrl.learning.interventions import (
     ShrinkPerturb,
 )
 from pixelrl.learning.objective import term_name
-from pixelrl.learning.policies import DeterministicPolicy, FlowPolicy, GaussianPolicy
+from pixelrl.learning.policies import DeterministicPolicy, FlowPolicy, GaussianPolicy, HybridPolicy
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.term import Term
 from pixelrl.learning.weights import Weight
@@ -27,7 +27,12 @@ from pixelrl.runtime.errors import PixelrlError
 PARTS: dict[str, dict[str, Callable[[], Any]]] = {
     "encoder": {**ENCODERS},
     "form": {"scalar": Scalar, "hl_gauss": HLGauss, "quantile": Quantile},
-    "policy": {"gaussian": GaussianPolicy, "deterministic": DeterministicPolicy, "flow": FlowPolicy},
+    "policy": {
+        "gaussian": GaussianPolicy,
+        "hybrid": HybridPolicy,
+        "deterministic": DeterministicPolicy,
+        "flow": FlowPolicy,
+    },
     "intervention": {
         "none": Intervention,
         "reset": Reset,

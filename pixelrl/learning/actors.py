@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +32,9 @@ class ActionDistribution:
         """Draw actions, `[N, B, A]`, differentiable in the actor."""
         return self.of_noise(draw(torch.randn, (count, *self.shape), generator, rows=1))
 
-    def reparameterised(self, generator: Noise) -> tuple[Tensor, Tensor | None]:
-        """Return one action, `[B, A]`, that follows the actor's parameters, and its log-density, `[B]`, if any."""
-        return self.actions(1, generator)[0], None
+    def reparameterised(self, generator: Noise) -> "Reparameterised":
+        """Return actions that follow the actor's parameters."""
+        return Reparameterised(self.actions(1, generator), None, None)
 
     def sample(self, count: int, generator: Noise) -> tuple[Tensor, Tensor]:
         """Draw `[N, B, A]` actions and their log-densities `[N, B]`.
@@ -50,6 +51,22 @@ class ActionDistribution:
             PixelrlError: there is no density.
         """
         raise PixelrlError("recipe: only --policy gaussian has a density")
+
+
+class Reparameterised(NamedTuple):
+    """Actions of a policy, differentiable in the actor, of which an expectation is taken.
+
+    `actions` are `[M, B, A]`, `log_prob` their log-densities `[M, B]`, if there are any. `weight` is the chance of
+    each, `[M, B]`, which adds up to 1 over M; None: there is one, drawn as it comes.
+    """
+
+    actions: Tensor
+    log_prob: Tensor | None
+    weight: Tensor | None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the expectation, `[..., B]`, of what each action has, `[..., M, B]`."""
+        return values[..., 0, :] if self.weight is None else (values * self.weight).sum(-2)
 
 
 class SquashedGaussian(ActionDistribution):
@@ -69,10 +86,9 @@ class SquashedGaussian(ActionDistribution):
         """Return the actions `[N, B, A]` that standard normal noise `[N, B | 1, A]` stands for."""
         return torch.tanh(self.mean + self.log_std.exp() * noise)
 
-    def reparameterised(self, generator: Noise) -> tuple[Tensor, Tensor | None]:
-        """Return one action, `[B, A]`, and its log-density, `[B]`."""
-        action, log_prob = self.sample(1, generator)
-        return action[0], log_prob[0]
+    def reparameterised(self, generator: Noise) -> Reparameterised:
+        """Return one action and its log-density."""
+        return Reparameterised(*self.sample(1, generator), None)
 
     def sample(self, count: int, generator: Noise) -> tuple[Tensor, Tensor]:
         """Draw `[N, B, A]` reparameterised actions and their log-densities `[N, B]`."""
@@ -92,6 +108,69 @@ class SquashedGaussian(ActionDistribution):
         return density.sum(-1) - before.shape[-1] * (0.5 * math.log(2 * math.pi) + math.log(4))
 
 
+class HybridActions(ActionDistribution):
+    """A squashed Gaussian in some dimensions, and a switch, on or off, in each of the others.
+
+    A switch is `level` with chance sigmoid(logit), and -level otherwise. What is asked of a policy's own action is
+    asked of all 2^k positions of its k switches, each weighed by its chance: the exact expectation, whose gradient
+    crosses from one position to the other, as none along a continuous action does.
+
+    Args:
+        gaussian: over the other dimensions, `[B, A - k]`.
+        logit: of each switch, `[B, k]`.
+        order: for each of the A dimensions its place among the Gaussian's, then the switches'.
+        level: what a switch puts out.
+    """
+
+    def __init__(self, gaussian: SquashedGaussian, logit: Tensor, order: Tensor, level: float) -> None:
+        self.gaussian, self.logit, self.order, self.level = gaussian, logit, order, level
+        self.shape = (len(logit), len(order))
+
+    @property
+    def mode(self) -> Tensor:
+        """Return the Gaussian's mode, and each switch in its likelier position, `[B, A]`."""
+        return self._join(self.gaussian.mode, self.logit >= 0)
+
+    def of_noise(self, noise: Tensor) -> Tensor:
+        """Return the actions `[N, B, A]` that standard normal noise `[N, B | 1, A]` stands for."""
+        mine, switches = self._apart(noise)
+        share = torch.special.ndtr(switches)
+        return self._join(self.gaussian.of_noise(mine), share < torch.sigmoid(self.logit))
+
+    def reparameterised(self, generator: Noise) -> Reparameterised:
+        """Return one action of the Gaussian with every position of the switches, their log-densities and chances."""
+        actions, log_prob = self.gaussian.sample(1, generator)
+        count, device = self.logit.shape[-1], self.logit.device
+        on = (torch.arange(2**count, device=device)[:, None] >> torch.arange(count, device=device)) % 2 == 1
+        on = on[:, None].expand(-1, len(self.logit), -1)
+        log_chance = self._log_chance(on)
+        every = self._join(actions.expand(len(on), -1, -1), on)
+        return Reparameterised(every, log_prob + log_chance, log_chance.exp())
+
+    def sample(self, count: int, generator: Noise) -> tuple[Tensor, Tensor]:
+        """Draw `[N, B, A]` actions, reparameterised but for the switches, and their log-densities `[N, B]`."""
+        actions, log_prob = self.gaussian.sample(count, generator)
+        share = draw(torch.rand, (count, *self.logit.shape), generator, rows=1)
+        on = share < torch.sigmoid(self.logit)
+        return self._join(actions, on), log_prob + self._log_chance(on)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-density of recorded actions `[B, A]`, `[B]`; a switch counts by its sign."""
+        gaussian, switches = self._apart(action[:, self.order.argsort()])
+        return self.gaussian.log_prob(gaussian) + self._log_chance(switches > 0)
+
+    def _apart(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        continuous = numbers.shape[-1] - self.logit.shape[-1]
+        return numbers[..., :continuous], numbers[..., continuous:]
+
+    def _log_chance(self, on: Tensor) -> Tensor:
+        return nn.functional.logsigmoid(torch.where(on, self.logit, -self.logit)).sum(-1)
+
+    def _join(self, gaussian: Tensor, on: Tensor) -> Tensor:
+        switches = torch.where(on, self.level, -self.level).to(gaussian.dtype)
+        return torch.cat([gaussian, switches], -1)[..., self.order]
+
+
 class PointAction(ActionDistribution):
     """One action a state, tanh(mean) `[B, A]`; where it is sampled, noise of at most `clip` is added (TD3)."""
 
@@ -107,9 +186,9 @@ class PointAction(ActionDistribution):
         """Return the actions `[N, B, A]` that standard normal noise `[N, B | 1, A]` stands for."""
         return (self._mode + (self._noise * noise).clamp(-self._clip, self._clip)).clamp(-1, 1)
 
-    def reparameterised(self, generator: Noise) -> tuple[Tensor, Tensor | None]:
+    def reparameterised(self, generator: Noise) -> Reparameterised:
         """Return the action itself."""
-        return self._mode, None
+        return Reparameterised(self._mode.unsqueeze(0), None, None)
 
 
 class FlowActions(ActionDistribution):
@@ -171,6 +250,10 @@ class Actor(nn.Module):
         """Return the distribution of actions for features `[B, D]`."""
         raise NotImplementedError
 
+    def possible(self, action: Tensor) -> Tensor:
+        """Return the actions that the policy can take in place of these, `[..., A]` in [-1, 1]: here they stay."""
+        return action
+
 
 class GaussianActor(Actor):
     """A squashed Gaussian.
@@ -203,6 +286,38 @@ class GaussianActor(Actor):
         with torch.autocast(hidden.device.type, enabled=False):
             outputs: Tensor = self.last(hidden.float())
         return outputs
+
+
+class HybridActor(GaussianActor):
+    """A squashed Gaussian in all dimensions but `switches`, which are on or off; see `HybridActions`."""
+
+    order: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        actions: int,
+        hidden: Sequence[int],
+        encoder: nn.Module | None,
+        *,
+        switches: Sequence[int],
+        level: float,
+    ) -> None:
+        super().__init__(features, actions, hidden, encoder)
+        places = [dim for dim in range(actions) if dim not in switches] + list(switches)
+        self.register_buffer("order", torch.tensor(places).argsort(), persistent=False)
+        self.level, self.continuous = level, actions - len(switches)
+
+    def forward(self, features: Tensor) -> ActionDistribution:
+        """Return the distribution of actions for features `[B, D]`."""
+        mean, log_std = self.outputs(features).chunk(2, dim=-1)
+        gaussian = SquashedGaussian(mean[:, : self.continuous], log_std[:, : self.continuous].clamp(*self.LOG_STD))
+        return HybridActions(gaussian, mean[:, self.continuous :], self.order, self.level)
+
+    def possible(self, action: Tensor) -> Tensor:
+        """Return actions `[..., A]` with each switch in the position of its sign."""
+        switch = self.order >= self.continuous
+        return torch.where(switch, torch.where(action > 0, self.level, -self.level), action)
 
 
 class PointActor(GaussianActor):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from pixelrl.learning.actors import ActionDistribution
+from pixelrl.learning.actors import ActionDistribution, Reparameterised
 from pixelrl.learning.augment import augment
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Observation
@@ -140,9 +140,13 @@ class UpdateContext:
             return self.networks.policy(self.next_obs, encoding, target=True, noise=self.encoder_noise())
 
     @shared
-    def policy_action(self) -> tuple[Tensor, Tensor | None]:
-        """One reparameterised action of the policy in s, `[B, A]`, and its log-density, `[B]`, if it has one."""
+    def policy_action(self) -> Reparameterised:
+        """What the policy does in s, differentiable in the actor."""
         return self.policy.reparameterised(self.generator)
+
+    def possible(self, action: Tensor) -> Tensor:
+        """Return the actions that the policy can take in place of these, `[..., A]`; see `Actor.possible`."""
+        return self.networks.actor.possible(action)
 
     @shared
     def next_policy_actions(self) -> Tensor:
@@ -169,8 +173,10 @@ class UpdateContext:
 
     @shared
     def q_policy(self) -> CriticOutput:
-        """Q(s, a~pi(s)), differentiable in the action."""
-        return self.q_values(self.policy_action[0])
+        """Q(s, a~pi(s)), differentiable in the action: the expectation over what is not drawn, `[E, B]`."""
+        mean, output = self.policy_action.mean, self.q_values(self.policy_action.actions)
+        features = mean(output.features.movedim(-1, 0)).movedim(0, -1)
+        return CriticOutput(mean(output.value), features, None)
 
     @shared
     def q_next(self) -> CriticOutput:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from pixelrl.learning.actors import Actor, FlowActor, GaussianActor, PointActor
+from pixelrl.learning.actors import Actor, FlowActor, GaussianActor, HybridActor, PointActor
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -19,6 +19,40 @@ class GaussianPolicy:
     def build(self, features: int, actions: int, hidden: Sequence[int], encoder: nn.Module | None) -> Actor:
         """Return a fresh actor on features `[B, D]`, with `encoder` as its own."""
         return GaussianActor(features, actions, hidden, encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridPolicy(GaussianPolicy):
+    """A squashed Gaussian, but on or off in some dimensions, as a gripper is recorded.
+
+    Between its two positions nothing was recorded, so Q has a valley there, and a policy that climbs Q along a
+    continuous action stays on the side where it happens to begin.
+    """
+
+    switches: tuple[int, ...] = (-1,)
+    """which dimensions of an action are on or off; -1 is the last"""
+    level: float = 1.0
+    """a switch puts out this or its negative; what was recorded, or Q is asked where it knows nothing"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        if not 1 <= len(self.switches) <= MOST_SWITCHES:
+            raise PixelrlError(f"policy: switches are {self.switches}; expected 1 to {MOST_SWITCHES} dimensions")
+        if not 0 < self.level <= 1:
+            raise PixelrlError(f"policy: level is {self.level}; it must be above 0 and at most 1")
+
+    def build(self, features: int, actions: int, hidden: Sequence[int], encoder: nn.Module | None) -> Actor:
+        """Return a fresh actor on features `[B, D]`, with `encoder` as its own.
+
+        Raises:
+            PixelrlError: an action has no such dimension, or nothing but switches.
+        """
+        switches = sorted({dim + actions if dim < 0 else dim for dim in self.switches})
+        if not len(switches) == len(self.switches) < actions or not 0 <= switches[0] <= switches[-1] < actions:
+            raise PixelrlError(
+                f"policy: switches are {self.switches}; expected some of the dimensions 0 to {actions - 1}, each once"
+            )
+        return HybridActor(features, actions, hidden, encoder, switches=switches, level=self.level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +91,9 @@ class FlowPolicy(GaussianPolicy):
         """Return a fresh actor on features `[B, D]`, with `encoder` as its own."""
         return FlowActor(features, actions, hidden, encoder, steps=self.steps, one_step=self.one_step)
 
+
+MOST_SWITCHES = 3
+"""A policy's own action is judged in all 2^k positions of its switches."""
 
 PolicyForm = GaussianPolicy
 """What a policy is."""

@@ -8,7 +8,7 @@ from pixelrl.learning.backup import Backup
 from pixelrl.learning.critic_forms import CriticForm, Quantile, Scalar
 from pixelrl.learning.interventions import Intervention
 from pixelrl.learning.networks import EncoderConfig
-from pixelrl.learning.policies import Acting, FlowPolicy, GaussianPolicy, PolicyForm
+from pixelrl.learning.policies import Acting, FlowPolicy, GaussianPolicy, HybridPolicy, PolicyForm
 from pixelrl.learning.term import Need, Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
@@ -201,6 +201,8 @@ class Recipe:
             raise PixelrlError("recipe: critic is (); critic_warmup and value need critic terms")
         if self.backup.action == "value" and not self.value:
             raise PixelrlError("recipe: backup.action is value; it needs terms of a value network (Recipe.value)")
+        if self.chunk > 1 and isinstance(self.policy, HybridPolicy):
+            raise PixelrlError(f"recipe: chunk is {self.chunk}; --policy hybrid gives single actions")
         if self.acting.kind == "best" and not self.critic:
             raise PixelrlError("recipe: acting.kind is best; it needs critic terms, of which there are none")
         if isinstance(self.form, Quantile) and self.backup.of_samples == "mean" and self.backup.samples > 1:
@@ -214,11 +216,14 @@ class Recipe:
             return getattr(self.encoder, "bottleneck", 0) > 0
         flow = isinstance(self.policy, FlowPolicy)
         one_step = isinstance(self.policy, FlowPolicy) and self.policy.one_step
-        return {"density": self.policy.has_density, "flow": flow, "one-step flow": one_step}[need]
+        smooth = not isinstance(self.policy, HybridPolicy)
+        has = {"density": self.policy.has_density, "smooth mode": smooth, "flow": flow, "one-step flow": one_step}
+        return has[need]
 
 
 WANTED: dict[Need, str] = {
-    "density": "a policy with a density: --policy gaussian",
+    "density": "a policy with a density: --policy gaussian or hybrid",
+    "smooth mode": "a policy whose mode has a gradient: any but --policy hybrid",
     "flow": "--policy flow",
     "one-step flow": "--policy flow with --policy.one-step",
     "value": "a value network: terms in Recipe.value",

@@ -9,9 +9,9 @@ from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.weights import Weight
 
-Need = Literal["density", "flow", "one-step flow", "value", "bottleneck"]
-"""What a term may need of a recipe: a policy with a density, a flow (with a one-step network), a value network, an
-encoder with a bottleneck."""
+Need = Literal["density", "smooth mode", "flow", "one-step flow", "value", "bottleneck"]
+"""What a term may need of a recipe: a policy with a density, one whose mode has a gradient, a flow (with a one-step
+network), a value network, an encoder with a bottleneck."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ class BC(Term):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """Return whether it needs a density."""
-        return ("density",) if self.loss == "likelihood" else ()
+        """Return that it needs a density, or a gradient of the mode."""
+        return ("density",) if self.loss == "likelihood" else ("smooth mode",)
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the loss and, to read, the distance between mode and recorded action."""

@@ -19,6 +19,7 @@ class CQL(Term):
 
     CQL(H) (arXiv 2006.04779): sum_e mean_i [log sum_a exp Q_e(s_i, a) - Q_e(s_i, a_i)], the sum over
     actions estimated by importance sampling from three proposals: uniform on [-1, 1]^A, pi(s) and pi(s').
+    A dimension that a policy only switches is proposed in its two positions, each with chance 1/2.
 
     Departure: the estimate is divided by the number of samples (a constant, so no gradient changes), which makes the
     term an estimate of log of the integral of exp Q, whatever the number of samples.
@@ -66,7 +67,7 @@ class CQL(Term):
         batch, width = context.batch.action.shape
         shape = (self.uniform, batch, width)
         device = context.batch.action.device
-        uniform = draw(torch.rand, shape, context.generator, rows=1) * 2 - 1
+        uniform = context.possible(draw(torch.rand, shape, context.generator, rows=1) * 2 - 1)
         actions, densities = [uniform], [torch.full(shape[:2], -width * math.log(2.0), device=device)]
         for state, count in (("policy", self.policy), ("next_policy", self.next_policy)):
             if count:

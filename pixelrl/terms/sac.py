@@ -50,6 +50,7 @@ class Entropy(Term):
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return how far the policy's entropy is below its target."""
-        action, log_prob = context.policy_action
-        assert log_prob is not None
-        return log_prob.mean() - action.shape[-1], {"entropy": -log_prob.detach().mean()}
+        own = context.policy_action
+        assert own.log_prob is not None
+        log_prob = own.mean(own.log_prob).mean()
+        return log_prob - own.actions.shape[-1], {"entropy": -log_prob.detach()}

@@ -4,9 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from pixelrl.learning.actors import FlowActions, FlowActor, PointAction
+from pixelrl.learning.actors import FlowActions, FlowActor, HybridActions, PointAction, SquashedGaussian
 from pixelrl.learning.batch import Observation
-from pixelrl.learning.policies import NOISE_ROWS, Acting, DeterministicPolicy, FlowPolicy, GaussianPolicy, PolicyForm
+from pixelrl.learning.policies import (
+    NOISE_ROWS,
+    Acting,
+    DeterministicPolicy,
+    FlowPolicy,
+    GaussianPolicy,
+    HybridPolicy,
+    PolicyForm,
+)
 from pixelrl.runtime.errors import PixelrlError
 from tests.tiny import make_networks, observation, seeded, transitions
 
@@ -18,8 +26,8 @@ def flow_actor(*, one_step: bool = True, steps: int = 4) -> FlowActor:
 
 def test_point_action_is_the_same_whatever_is_drawn_but_for_clipped_noise() -> None:
     policy = PointAction(torch.tensor([[0.5, -3.0]]), noise=0.2, clip=0.5)
-    action, density = policy.reparameterised(seeded())
-    assert density is None and torch.equal(action, policy.mode)
+    own = policy.reparameterised(seeded())
+    assert own.log_prob is None and own.weight is None and torch.equal(own.actions[0], policy.mode)
     noise = torch.tensor([[[1.0, 1.0]], [[10.0, -10.0]]])
     expected = policy.mode + torch.tensor([[[0.2, 0.2]], [[0.5, -0.5]]])
     torch.testing.assert_close(policy.of_noise(noise), expected.clamp(-1, 1))
@@ -31,6 +39,80 @@ def test_point_action_is_the_same_whatever_is_drawn_but_for_clipped_noise() -> N
 def test_policy_without_a_density_says_so(ask: object) -> None:
     with pytest.raises(PixelrlError, match="only --policy gaussian has a density"):
         ask(PointAction(torch.zeros(1, 2), 0.1, 0.1))  # type: ignore[operator]
+
+
+def hybrid(logit: list[float], *, rows: int = 1) -> HybridActions:
+    """Return a policy of three dimensions: 0 and 2 are switches, 1 is Gaussian."""
+    gaussian = SquashedGaussian(torch.full((rows, 1), 0.3), torch.full((rows, 1), -1.0))
+    return HybridActions(gaussian, torch.tensor([logit]).repeat(rows, 1), torch.tensor([1, 0, 2]), 0.9)
+
+
+def test_switches_are_on_as_often_as_they_say_and_nothing_lies_between() -> None:
+    policy = hybrid([1.0, -2.0])
+    torch.testing.assert_close(policy.mode, torch.tensor([[0.9, torch.tensor(0.3).tanh().item(), -0.9]]))
+    noise = torch.randn(20000, 1, 3, generator=seeded())
+    for drawn in (policy.of_noise(noise), policy.sample(20000, seeded())[0]):
+        switches = drawn[:, 0, [0, 2]]
+        assert set(switches.flatten().tolist()) == set(torch.tensor([-0.9, 0.9]).tolist())
+        torch.testing.assert_close(
+            (switches > 0).float().mean(0), torch.sigmoid(torch.tensor([1.0, -2.0])), atol=0.02, rtol=0
+        )
+    torch.testing.assert_close(policy.of_noise(noise)[..., [1]], policy.gaussian.of_noise(noise[..., [0]]))
+
+
+def test_density_of_a_hybrid_policy_adds_up_to_one() -> None:
+    policy = hybrid([1.0, -2.0], rows=4000)
+    grid = torch.linspace(-0.9995, 0.9995, 4000)
+    total = 0.0
+    for first in (-0.9, 0.9):
+        for last in (-0.9, 0.9):
+            action = torch.stack([torch.full_like(grid, first), grid, torch.full_like(grid, last)], 1)
+            total += torch.trapezoid(policy.log_prob(action).exp(), grid).item()
+    assert total == pytest.approx(1, abs=1e-3)
+    actions, log_prob = policy.sample(1, seeded())
+    torch.testing.assert_close(policy.log_prob(actions[0]), log_prob[0], atol=1e-4, rtol=1e-4)
+
+
+def test_expectation_over_switches_is_exact_and_so_is_its_gradient() -> None:
+    policy = hybrid([0.5, -1.0], rows=2)
+    policy.logit.requires_grad_()
+    own = policy.reparameterised(seeded())
+    assert own.weight is not None and own.actions.shape == (4, 2, 3)
+    torch.testing.assert_close(own.weight.sum(0), torch.ones(2))
+    worth = torch.tensor([1.0, 5.0, -2.0, 3.0])  # of off-off, on-off, off-on, on-on
+    chance, other = torch.sigmoid(torch.tensor([0.5, -1.0]))
+    expected = (1 - other) * ((1 - chance) * 1 + chance * 5) + other * ((1 - chance) * -2 + chance * 3)
+    mean = own.mean(worth[:, None].expand(-1, 2))
+    torch.testing.assert_close(mean, expected.expand(2))
+    mean[0].backward()
+    slope = chance * (1 - chance) * ((1 - other) * (5 - 1) + other * (3 + 2))
+    torch.testing.assert_close(policy.logit.grad[0, 0], slope)  # type: ignore[index]
+    assert own.log_prob is not None
+    density = policy.gaussian.log_prob(own.actions[0][:, [1]]).expand(4, -1)
+    torch.testing.assert_close(own.log_prob - own.weight.log(), density, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("policy", "crosses"), [(GaussianPolicy(), False), (HybridPolicy(level=0.9), True)])
+def test_only_a_switch_crosses_a_valley_of_q(policy: PolicyForm, crosses: bool) -> None:
+    """As a gripper is recorded: Q is highest at one end, lower at the other, and lowest between."""
+    torch.manual_seed(0)
+    actor = policy.build(4, 2, (16,), None)
+    actor.last.bias.data[1] = 1.5  # type: ignore[union-attr, index]
+    optimiser = torch.optim.Adam(actor.parameters(), 1e-2)
+    features = torch.rand(32, 4, generator=seeded())
+    for _ in range(300):
+        own = actor(features).reparameterised(seeded())
+        q = 3 * own.actions[..., -1].square() - own.actions[..., -1] - own.actions[..., 0].square()
+        optimiser.zero_grad()
+        (-own.mean(q).mean()).backward()
+        optimiser.step()
+    assert bool((actor(features).mode[:, -1] < 0).all()) is crosses
+
+
+@pytest.mark.parametrize("switches", [(3,), (-4,), (0, -3), (0, 1, 2)])
+def test_switches_that_an_action_does_not_have_are_refused(switches: tuple[int, ...]) -> None:
+    with pytest.raises(PixelrlError, match="expected some of the dimensions 0 to 2, each once"):
+        HybridPolicy(switches=switches).build(4, 3, (8,), None)
 
 
 def test_flow_of_a_constant_velocity_moves_noise_by_it() -> None:

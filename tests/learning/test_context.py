@@ -39,7 +39,7 @@ def test_the_policy_and_its_action_keep_their_gradient_too() -> None:
     networks = make_networks()
     update = UpdateContext(networks, transitions(), seeded())
     with torch.no_grad():
-        action, log_prob = update.policy_action
+        action, log_prob, _ = update.policy_action
     assert moved(gradients(action.sum(), networks.actor)) and moved(gradients(log_prob.sum(), networks.actor))
     assert moved(gradients(update.q_policy.value.sum(), networks.actor))
 

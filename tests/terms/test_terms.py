@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelrl.learning.actors import SquashedGaussian
+from pixelrl.learning.actors import Reparameterised, SquashedGaussian
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.critic_forms import HLGauss, Scalar
@@ -337,7 +337,7 @@ def test_imitation_by_squared_error_pulls_the_mode() -> None:
 
 def test_keeping_entropy_measures_the_shortfall_below_minus_dim_a() -> None:
     log_prob = torch.tensor([1.0, 2.0, 6.0], requires_grad=True)
-    loss, metrics = Entropy()(known(policy_action=(torch.zeros(3, 2), log_prob)))
+    loss, metrics = Entropy()(known(policy_action=Reparameterised(torch.zeros(1, 3, 2), log_prob[None], None)))
     assert loss.item() == pytest.approx(3 - 2)  # entropy -3, target -2: one nat short
     assert metrics["entropy"].item() == pytest.approx(-3)
     assert Entropy().weight == AtMost(bound=0.0)
