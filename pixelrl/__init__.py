@@ -39,6 +39,7 @@ __all__ = [
     "FunctionalRegularization",
     "GaussianPolicy",
     "HLGauss",
+    "HybridPolicy",
     "ImpalaCNN",
     "Learner",
     "LoadedPolicy",

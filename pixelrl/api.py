@@ -37,6 +37,7 @@ from pixelrl.learning.policies import Acting as Acting
 from pixelrl.learning.policies import DeterministicPolicy as DeterministicPolicy
 from pixelrl.learning.policies import FlowPolicy as FlowPolicy
 from pixelrl.learning.policies import GaussianPolicy as GaussianPolicy
+from pixelrl.learning.policies import HybridPolicy as HybridPolicy
 from pixelrl.learning.recipe import Recipe as Recipe
 from pixelrl.learning.term import Term as Term
 from pixelrl.learning.weights import AtMost as AtMost

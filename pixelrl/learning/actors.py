@@ -124,7 +124,7 @@ class HybridActions(ActionDistribution):
 
     def __init__(self, gaussian: SquashedGaussian, logit: Tensor, order: Tensor, level: float) -> None:
         self.gaussian, self.logit, self.order, self.level = gaussian, logit, order, level
-        self.shape = (len(logit), len(order))
+        self.shape = (logit.shape[0], order.shape[0])
 
     @property
     def mode(self) -> Tensor:
@@ -142,9 +142,9 @@ class HybridActions(ActionDistribution):
         actions, log_prob = self.gaussian.sample(1, generator)
         count, device = self.logit.shape[-1], self.logit.device
         on = (torch.arange(2**count, device=device)[:, None] >> torch.arange(count, device=device)) % 2 == 1
-        on = on[:, None].expand(-1, len(self.logit), -1)
+        on = on[:, None].expand(-1, self.logit.shape[0], -1)
         log_chance = self._log_chance(on)
-        every = self._join(actions.expand(len(on), -1, -1), on)
+        every = self._join(actions.expand(on.shape[0], -1, -1), on)
         return Reparameterised(every, log_prob + log_chance, log_chance.exp())
 
     def sample(self, count: int, generator: Noise) -> tuple[Tensor, Tensor]:

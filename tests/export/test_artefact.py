@@ -30,7 +30,7 @@ from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.actors import GaussianActor
 from pixelrl.learning.batch import Spec
 from pixelrl.learning.networks import Networks
-from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy
+from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy, HybridPolicy
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from tests.tiny import observation
@@ -126,6 +126,7 @@ def test_export_with_two_cameras_and_proprioception_agrees_with_the_checkpoint(e
 
 POLICIES: dict[str, dict[str, Any]] = {
     "point": {"policy": DeterministicPolicy()},
+    "sampled switches": {"policy": HybridPolicy(switches=(0, 2)), "acting": Acting(kind="sample")},
     "sampled one-step flow": {"policy": FlowPolicy(), "acting": Acting(kind="sample")},
     "best of the flow": {"policy": FlowPolicy(steps=5, one_step=False), "acting": Acting(kind="best", samples=8)},
     "best of the Gaussian": {"acting": Acting(kind="best", samples=8), "shared": False},

@@ -142,7 +142,12 @@ def test_one_step_policy_is_the_one_that_acts_and_is_refused_where_there_is_none
         flow_actor(one_step=False)(torch.rand(2, 5)).at_once(noise)
 
 
-FORMS = [GaussianPolicy(), DeterministicPolicy(noise=0.7, noise_clip=2.0), FlowPolicy(steps=2, one_step=False)]
+FORMS = [
+    GaussianPolicy(),
+    HybridPolicy(),
+    DeterministicPolicy(noise=0.7, noise_clip=2.0),
+    FlowPolicy(steps=2, one_step=False),
+]
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
 
 

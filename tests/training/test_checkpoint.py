@@ -19,7 +19,7 @@ from pixelrl.learning.critic_forms import HLGauss, Quantile
 from pixelrl.learning.interventions import HareTortoise, PlasticityInjection, ReDo, Reset, ShrinkPerturb
 from pixelrl.learning.learner import Learner, build_networks
 from pixelrl.learning.networks import Networks
-from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy
+from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy, HybridPolicy
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.awr import AdvantageWeighted
@@ -88,6 +88,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "backup": Backup(penalty=0.1),
         "form": Quantile(quantiles=4),
     },
+    "switches": {"policy": HybridPolicy(), "actor": (MaximizeQ(), Entropy())},
     "flow": {
         "critic": (TD(), CQL(policy=0, next_policy=0), FlowMatching()),
         "actor": (FlowMatching(), FlowDistillation(), MaximizeQ()),
