@@ -17,7 +17,8 @@ EXTRAS = {
     "zarr": ["imagecodecs>=2023.1", "numcodecs>=0.12"],
     "ray": ["ray>=2.49,<2.61"],
     "slurm": ["submitit>=1.5,<2"],
-    "serve": ["msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
+    "mcap": ["mcap>=1.5,<2"],
+    "serve": ["mcap>=1.5,<2", "msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
 }
 # The tests skip the first where it is not installed, and have stand-ins for the others.
 WATCHING = {

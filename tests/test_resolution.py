@@ -11,7 +11,7 @@ from tests.runtime.test_extras import declared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registry")]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("", "sim", "export", "resnet", "lerobot", "zarr", "ray", "slurm", "serve", "rerun", "all", "test")
+EXTRAS = ("", "sim", "export", "resnet", "lerobot", "zarr", "ray", "slurm", "mcap", "serve", "rerun", "all", "test")
 OVERRIDES = Path(__file__).resolve().parent.parent / ".ci/overrides.txt"
 NEIGHBOURS = ("lerobot>=0.6", "minari>=0.5.4", "rerun-sdk>=0.30", "d3rlpy==2.8.0", "torchrl", "ogbench>=1.2.2")
 """What people have installed; d3rlpy 2.8.1 wants one release of gymnasium alone."""

@@ -12,6 +12,7 @@ MODULES = {
     "zarr": ("imagecodecs", "numcodecs"),
     "ray": ("ray",),
     "slurm": ("submitit",),
+    "mcap": ("mcap",),
     "serve": ("msgpack", "prometheus_client", "websockets"),
     "rerun": ("rerun",),
 }

@@ -44,7 +44,7 @@ class Recorder(Protocol):
         """Take a step, of an episode that begins with step 1; tell whether there was time for it."""
         ...
 
-    def end(self, connection: int) -> None:
+    def end(self, connection: int, why: str) -> None:
         """Note that a peer has left."""
         ...
 
@@ -180,7 +180,7 @@ class PolicyServer:
         finally:
             answering.cancel()
             if self.record is not None:
-                self.record.end(peer.number)
+                self.record.end(peer.number, reason)
             self._peers.discard(peer)
             self.metrics.connections.set(len(self._peers))
             self.log("gone", connection=peer.number, steps=peer.step, reason=reason)
@@ -213,11 +213,13 @@ class PolicyServer:
                 (request, since), peer.waiting, peer.busy = peer.waiting, None, True
                 try:
                     if self._took < AT_ONCE:
-                        answer = self._reply(peer, request, since)
+                        answer, reply = self._reply(peer, request, since)
                     else:
-                        answer = await loop.run_in_executor(self._thread, self._reply, peer, request, since)
+                        answer, reply = await loop.run_in_executor(self._thread, self._reply, peer, request, since)
                     await self._send(peer, answer)
                     peer.refusals = 0
+                    if reply is not None:
+                        self._note(peer, request, reply)
                 except PixelrlError as error:
                     await self._refuse(peer, "observation", labelled(request.seq, error))
                 except (ConnectionClosed, TimeoutError):
@@ -230,27 +232,26 @@ class PolicyServer:
         except (ConnectionClosed, TimeoutError):
             peer.socket.transport.abort()  # which ends the reading, too
 
-    def _reply(self, peer: Peer, request: Request, since: float) -> bytes | str:
-        """Return the answer to an observation; all of this may take long."""
+    def _reply(self, peer: Peer, request: Request, since: float) -> tuple[bytes | str, Reply | None]:
+        """Return the answer to an observation, and what is in it; all of this may take long."""
         if request.reset:
             peer.history.reset()
+            peer.step = 0
         if request.only_reset:
-            return "reset successful"
+            return "reset successful", None
         reply = self._inference(request, peer.history, since)
         self._took = reply.infer
-        self._note(peer, request, reply)
+        peer.step += 1
         about = {"seq": request.seq, "stamp_ns": request.stamp_ns, "step": peer.step, "clipped": reply.clipped}
-        return pack(
-            {
-                "actions": reply.action,
-                "server_timing": {"infer_ms": reply.infer * 1e3, "queue_ms": reply.queue * 1e3},
-                "pixelrl": {**about, "normalised": reply.normalised},
-            }
-        )
+        answer = {
+            "actions": reply.action,
+            "server_timing": {"infer_ms": reply.infer * 1e3, "queue_ms": reply.queue * 1e3},
+            "pixelrl": {**about, "normalised": reply.normalised},
+        }
+        return pack(answer), reply
 
     def _note(self, peer: Peer, request: Request, reply: Reply) -> None:
-        """Count a reply, and record it."""
-        peer.step = 1 if request.reset else peer.step + 1
+        """Count a reply that was sent, and record it: nobody waits for this."""
         self.metrics.replies.inc()
         self.metrics.infer.observe(reply.infer)
         self.metrics.queue.observe(reply.queue)

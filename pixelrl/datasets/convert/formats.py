@@ -12,6 +12,7 @@ from pixelrl.datasets.convert import (
     lerobot_reader,
     lerobot_writer,
     libero,
+    mcap_reader,
     minari,
     ogbench,
     replay_buffer,
@@ -71,6 +72,7 @@ FORMATS: dict[str, Format] = {
         read=replay_buffer.read_replay_buffer,
     ),
     "ogbench": Format(title="OGBench's .npz", seen=lambda path: path.suffix == ".npz", read=ogbench.read_ogbench),
+    "mcap": Format(title="MCAP of `pixelrl serve`", seen=mcap_reader.is_mcap, read=mcap_reader.read_mcap),
     "aloha": Format(
         title="ALOHA's HDF5",
         seen=lambda path: (path.is_dir() or _is_hdf5(path)) and aloha.is_aloha(path),
@@ -108,8 +110,9 @@ def guess_source(path: Path) -> str:
         if each.seen(path):
             return name
     raise PixelrlError(
-        f"{path}: an unknown format; expected .npy (COG), .npz (OGBench), .zarr, .hdf5, a folder with {INFO_PATH} "
-        f"(LeRobot), {minari.METADATA} (Minari) or episode_0.hdf5 (ALOHA), or say it with --from {'|'.join(FORMATS)}"
+        f"{path}: an unknown format; expected .npy (COG), .npz (OGBench), .zarr, .hdf5, .mcap, a folder with "
+        f"{INFO_PATH} (LeRobot), {minari.METADATA} (Minari) or episode_0.hdf5 (ALOHA), or say it with --from "
+        f"{'|'.join(FORMATS)}"
     )
 
 

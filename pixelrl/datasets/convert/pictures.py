@@ -17,10 +17,12 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Channels -> Pillow's name for them."""
 
 
-def encode_png(picture: NDArray[np.uint8]) -> bytes:
-    """Return a picture, uint8 `[H, W, C]`, as PNG: lossless."""
+def encode_png(picture: NDArray[np.uint8], level: int = 6) -> bytes:
+    """Return a picture, uint8 `[H, W, C]`, as PNG: lossless; level 1 is fast, 9 small."""
     held = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(held, format="PNG")
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(
+        held, format="PNG", compress_level=level
+    )
     return held.getvalue()
 
 

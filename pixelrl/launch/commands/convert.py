@@ -16,7 +16,7 @@ from pixelrl.runtime.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-FormatName = Literal["cog", "lerobot", "minari", "zarr", "ogbench", "aloha", "libero", "isaaclab", "hdf5"]
+FormatName = Literal["cog", "lerobot", "minari", "zarr", "ogbench", "mcap", "aloha", "libero", "isaaclab", "hdf5"]
 """The formats that are read; `datasets.convert.formats` has them."""
 
 
@@ -25,8 +25,9 @@ class Convert:
     """Convert a data set to another format, read it back, and compare every array by its hash.
 
     FROM is COG's .npy buffer, OGBench's .npz, a .zarr of diffusion_policy or UMI, robomimic's .hdf5, LIBERO's,
-    IsaacLab's or ALOHA's, a LeRobotDataset or a Minari data set, with pictures; TO is HDF5, LeRobotDataset v3.0 or
-    Minari's. TO appears when it is whole; TO.convert.json says what arrived and what was left behind.
+    IsaacLab's or ALOHA's, a LeRobotDataset, a Minari data set, or an .mcap of `pixelrl serve --record`, with pictures;
+    TO is HDF5, LeRobotDataset v3.0 or Minari's. TO appears when it is whole; TO.convert.json says what arrived and what
+    was left behind.
     """
 
     source: Annotated[Positional[Path], arg(metavar="FROM")]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from pixelrl.runtime.errors import PixelrlError
 
 if TYPE_CHECKING:
     from pixelrl.export.runtime import ExportedPolicy
-    from pixelrl.launch.recording import Recording
+    from pixelrl.launch.recording import EpisodeFile, Recording
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ class Serve:
     """what computes, the first choice first: cpu, cuda, tensorrt, openvino, coreml, as far as onnxruntime has them"""
 
     record: Path | None = None
-    """HDF5 file to write: what the policy saw and said, one demo an episode, once the server ends"""
+    """file to write: what the policy saw and said. NAME.hdf5: one demo an episode, once the server ends; NAME.mcap: a
+    message for each picture, reading and action, for Foxglove and `pixelrl convert`"""
 
     def __call__(self) -> None:
         """Serve until told to stop.
@@ -82,30 +83,30 @@ class Serve:
         if self.record is None:
             asyncio.run(PolicyServer(policy, **options).run())
             return
-        if policy.contract.get("chunk", 1) > 1:
-            raise PixelrlError(f"--record {self.record}: only single actions are recorded; this policy gives chunks")
         with recording_of(policy, self.record) as record:
             asyncio.run(PolicyServer(policy, **options, record=record).run())
 
 
 @contextmanager
 def recording_of(policy: "ExportedPolicy", path: Path) -> Iterator["Recording"]:
-    """Yield what records a policy's episodes into a file.
+    """Yield what records a policy's episodes into a file, of the format that its suffix says.
 
     Raises:
-        PixelrlError: the file is there already, or no episodes of two steps or more came.
+        PixelrlError: the file is there already, no such format, or nothing came that could be kept.
     """
-    from pixelrl.datasets.hdf5.writer import EpisodeWriter
-    from pixelrl.launch.recording import Recording
-    from pixelrl.runtime.actions import ActionDim
+    from pixelrl.launch.recording import Recording, demos
+    from pixelrl.serving.protocol import largest_message
 
     if path.exists():
         raise PixelrlError(f"--record {path}: exists already; choose another name")
-    contract = policy.contract
-    dims = [ActionDim(**dim) for dim in contract["outputs"]["action"]["dims"]]
+    if path.suffix not in (".hdf5", ".h5", ".mcap"):
+        raise PixelrlError(f"--record {path}: expected NAME.hdf5 or NAME.mcap")
+    if path.suffix == ".mcap":
+        from pixelrl.launch.mcap_recording import mcap_steps
+
+        opened: AbstractContextManager[EpisodeFile] = mcap_steps(policy, path)
+    else:
+        opened = demos(policy, path)
     inputs = {key: spec.shape for key, spec in policy.instant.items()}
-    with (
-        EpisodeWriter(path, env_args=contract["env_args"], action_dims=dims, resume="pixelrl serve") as writer,
-        Recording(writer, inputs) as record,
-    ):
+    with opened as file, Recording(file, inputs, largest_message(policy)) as record:
         yield record

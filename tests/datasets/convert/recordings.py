@@ -6,11 +6,17 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 from PIL import Image
+
+from pixelrl.launch.mcap_recording import mcap_steps
+from pixelrl.launch.recording import Step
+from pixelrl.serving.inference import Reply
+from pixelrl.serving.protocol import Request
 
 STEPS = 4
 
@@ -228,11 +234,33 @@ def write_replay_buffer(root: Path, *, umi: bool = False, codec: Any = None) -> 
     return packed
 
 
+def write_mcap(path: Path) -> Path:
+    """Write two episodes as `pixelrl serve --record` does, with a policy that says what they are."""
+    spec = {
+        "camera": SimpleNamespace(shape=(24, 16, 3), dtype="uint8"),
+        "joints": SimpleNamespace(shape=(3,), dtype="float32"),
+    }
+    dims = [{"name": "dx"}, {"name": "dy"}]
+    contract = {"outputs": {"action": {"dims": dims}}, "env_args": {"env_name": "arm", "type": 2, "env_kwargs": {}}}
+    policy: Any = SimpleNamespace(instant=spec, contract=contract)
+    with mcap_steps(policy, path) as file:
+        for index in range(2):
+            for number, frame in enumerate(pictures(index), 1):
+                sensors = {"camera": frame, "joints": np.full(3, number, np.float32)}
+                action = np.full((1, 2), number / 8, np.float32)
+                reply = Reply(action=action, normalised=action, clipped=(), infer=0.001, queue=0.002)
+                given: dict[str, Any] = {"gap": False, "time_ns": 10**18 + number, "request": Request(sensors=sensors)}
+                file.add(index, Step(connection=1, number=number, sensors=sensors, reply=reply, **given))
+            file.end(index, "reset by the peer")
+    return path
+
+
 RECORDINGS: dict[str, Callable[[Path], Path]] = {
     "hdf5": lambda folder: write_odd(folder / "odd.hdf5"),
     "libero": lambda folder: write_libero(folder / "libero.hdf5"),
     "isaaclab": lambda folder: write_isaaclab(folder / "isaaclab.hdf5"),
     "ogbench": lambda folder: write_ogbench(folder / "visual-cube-single-play-v0.npz"),
+    "mcap": lambda folder: write_mcap(folder / "robot.mcap"),
     "zarr": lambda folder: write_replay_buffer(folder / "umi", umi=True),
     "zarr folder": lambda folder: write_replay_buffer(folder / "pusht.zarr"),
     "lerobot": lambda folder: write_lerobot_old(folder / "old"),

@@ -1,18 +1,23 @@
 """Good data sets of others made bad: each is read correctly, or ends in one clear error, in little memory and time."""
 
+import io
 import json
 import shutil
+import struct
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcap.opcode import Opcode
 
 from pixelrl.datasets.convert.dataset_stream import DroppedFields, FormatOptions
 from pixelrl.datasets.convert.formats import FORMATS, guess_source
+from pixelrl.datasets.convert.mcap_records import HEAD, records
 from pixelrl.datasets.convert.rules import RewardSums, apply_rules
 from pixelrl.runtime.errors import PixelrlError
 from tests.datasets.convert.recordings import RECORDINGS
@@ -97,6 +102,92 @@ def test_damaged_bytes(reader: Reader, good: dict[str, Path], kind: str) -> None
         assert not (outcome := reader(path, inspect=kind.split()[0])).startswith("!"), outcome
 
     try_it()
+
+
+def resealed(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Change what the chunks of MCAP hold; their lengths and checksums are right again."""
+    raw, out, end = path.read_bytes(), path.read_bytes()[:8], 8
+    with path.open("rb") as file:
+        for kind, start, length in records(file, len(raw)):
+            body = raw[start : start + length]
+            if kind == Opcode.CHUNK:
+                data = change(body[40:])
+                body = body[:16] + struct.pack("<QIIQ", len(data), zlib.crc32(data), 0, len(data)) + data
+            out += HEAD.pack(kind, len(body)) + body
+            end = start + length
+    path.write_bytes(out + raw[end:])
+    return path
+
+
+def test_damaged_messages_under_a_right_checksum(reader: Reader, good: dict[str, Path]) -> None:
+    path, _ = spoilt(good["mcap"])
+    assert reader(resealed(path, lambda data: data), inspect="mcap") == "loaded"
+
+    @settings(SETTINGS, max_examples=60)
+    @given(st.sampled_from(BYTES), st.floats(0, 1), st.sampled_from([1, 4, 8, 64, 1024]), st.integers(0, 9))
+    def try_it(how: str, place: float, length: int, seed: int) -> None:
+        path, _ = spoilt(good["mcap"])
+
+        def damage(data: bytes) -> bytes:
+            held = path.with_name("chunk")
+            held.write_bytes(data)
+            damage_bytes(held, how, place, length, seed)
+            return held.read_bytes()
+
+        resealed(path, damage)
+        assert not (outcome := reader(path, inspect="mcap")).startswith("!"), outcome
+
+    try_it()
+
+
+BOMBS: dict[str, tuple[bytes, bytes]] = {
+    "depth": (b'"ended": "reset by the peer"', b'"ended": ' + b"[" * 10**6),
+    "many items": (b'"vectors": {"joints": [1.0', b'"vectors": {"joints": [1.0' + b", 1.0" * 10**7),
+    "huge number": (b'"joints": [1.0', b'"joints": [' + b"1" * 4000),
+    "huge step": (b'"step": 2, "infer', b'"step": ' + b"9" * 4000 + b', "infer'),
+    "infinity": (b'"joints": [1.0', b'"joints": [1e999'),
+    "text": (b'"joints": [1.0', b'"joints": ["one"'),
+    "no vectors": (b'"vectors": {', b'"vector": {'),
+    "truth": (b'"episode": 0, "step": 1, "infer', b'"episode": false, "step": 1, "infer'),
+    "no picture": (b'"data": "', b'"date": "'),
+    "no base64": (b'"data": "iVB', b'"data": "!!!'),
+    "other topic": (b"/camera/camera", b"/camera/kamera"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_hostile_messages_under_a_right_checksum(reader: Reader, good: dict[str, Path], name: str) -> None:
+    old, new = BOMBS[name]
+
+    def change(data: bytes) -> bytes:
+        found, begin = data.find(old), 0
+        if found < 0:
+            return data
+        for _, start, length in records(io.BytesIO(data), len(data), begin=0):
+            if start <= found < start + length:
+                begin = start
+                size = length + len(new) - len(old)
+        inner = data[:found] + new + data[found + len(old) :]
+        return inner[: begin - 8] + struct.pack("<Q", size) + inner[begin:]
+
+    path, _ = spoilt(good["mcap"])
+    assert old in path.read_bytes()
+    outcome = reader(resealed(path, change), inspect="mcap")
+    assert "spoilt" in outcome and not outcome.startswith("!"), outcome
+
+
+@pytest.mark.parametrize("length", [2**20, 2**34, 2**63, 2**64 - 1])
+def test_lengths_of_mcap_are_not_believed(reader: Reader, good: dict[str, Path], length: int) -> None:
+    for within in (False, True):
+        path, _ = spoilt(good["mcap"])
+        raw = bytearray(path.read_bytes())
+        with path.open("rb") as file:
+            start = [start for kind, start, _ in records(file, len(raw)) if kind == Opcode.CHUNK][1]
+        place = start + 32 if within else start - 8
+        raw[place : place + 8] = struct.pack("<Q", length)
+        path.write_bytes(raw)
+        outcome = reader(path, inspect="mcap")
+        assert not outcome.startswith("!"), outcome
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["serve"]:
