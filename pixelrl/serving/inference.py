@@ -53,17 +53,21 @@ class Inference:
         begin = time.perf_counter()
         both = self.policy.both(self._seen(request, history))
         action, normalised = (each.reshape(-1, each.shape[-1]) for each in both)
+        allowed = np.minimum(np.maximum(action, self._low), self._high)  # of NaN and infinities something else
+        clipped = () if (allowed == action).all() else self._clipped(action, allowed)
+        infer = time.perf_counter() - begin
+        return Reply(action=allowed, normalised=normalised, clipped=clipped, infer=infer, queue=begin - since)
+
+    def _clipped(self, action: NDArray[np.float32], allowed: NDArray[np.float32]) -> tuple[str, ...]:
+        """Return the dimensions that were beyond their range by more than a rounding.
+
+        Raises:
+            PixelrlError: the action is not finite.
+        """
         if not np.isfinite(action).all():
             raise PixelrlError("the policy's action is not finite")
-        allowed = np.clip(action, self._low, self._high)
         beyond = (np.abs(action - allowed) > self._margin).any(axis=0).tolist()
-        return Reply(
-            action=allowed,
-            normalised=normalised,
-            clipped=tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far),
-            infer=time.perf_counter() - begin,
-            queue=begin - since,
-        )
+        return tuple(dim.name for dim, far in zip(self._dims, beyond, strict=True) if far)
 
     def _seen(self, request: Request, history: History) -> dict[str, NDArray[Any]]:
         """Return what the policy sees: pictures with their history, the peer's own if it sends one.

@@ -36,6 +36,9 @@ REFUSALS = 32
 AT_ONCE = 0.001
 """An action that takes less is computed where messages are read: going to another thread and back takes as long. [s]"""
 
+SMALL = 2**14
+"""Bytes of a message that never waits where none waits before it; a slow peer may have twice as much in the buffer."""
+
 
 class Recorder(Protocol):
     """Takes what is answered, as fast as it can."""
@@ -163,14 +166,15 @@ class PolicyServer:
         self._peers.add(peer)
         self.metrics.connections.set(len(self._peers))
         self.log("connected", connection=peer.number, peer=address(socket))
-        answering = asyncio.create_task(self._answer(peer))
+        answering, loop = asyncio.create_task(self._answer(peer)), asyncio.get_running_loop()
         reason = "peer"
         try:
             await self._send(peer, self._metadata)
-            while True:
-                async with asyncio.timeout(self.limits.idle):
+            async with asyncio.timeout(self.limits.idle) as patience:
+                while True:
                     message = await socket.recv()
-                await self._take(peer, message)
+                    patience.reschedule(loop.time() + self.limits.idle)
+                    await self._take(peer, message)
         except ConnectionClosed as error:
             reason = one_line(error)
         except TimeoutError:
@@ -273,6 +277,9 @@ class PolicyServer:
 
     async def _send(self, peer: Peer, message: bytes | str) -> None:
         """Send a message to a peer that takes it in time."""
+        if len(message) <= SMALL and not peer.socket.transport.get_write_buffer_size():  # asyncio keeps it, at worst
+            await peer.socket.send(message)
+            return
         async with asyncio.timeout(self.limits.handshake):
             await peer.socket.send(message)
 

@@ -15,7 +15,7 @@ import numpy as np
 DTYPES: dict[str, Any] = {"|u1": np.dtype(np.uint8), "<f4": np.dtype(np.float32)}
 """How arrays may be coded: bytes, and float32 of little-endian order."""
 
-ARRAY_KEYS = {"__ndarray__", "data", "dtype", "shape"}
+ARRAY_KEYS = {b"__ndarray__", b"data", b"dtype", b"shape"}
 FLAT_ITEMS, NESTED_ITEMS = 64, 4096
 """Entries that a map or a list may have: in an observation, and in a contract."""
 
@@ -54,7 +54,7 @@ def unpack(message: bytes | str, *, flat: bool) -> dict[str, Any]:
     try:
         value = msgpack.unpackb(
             message,
-            object_hook=_map_hook(flat),
+            object_hook=_HOOKS[flat],
             list_hook=_check_numbers if flat else None,
             ext_hook=_no_extension,
             max_str_len=TEXT if flat else len(message),
@@ -67,7 +67,7 @@ def unpack(message: bytes | str, *, flat: bool) -> dict[str, Any]:
         raise
     except Exception as error:  # msgpack's errors share no base, and the message is anybody's
         raise WireError(one_line(f"not a message of msgpack: {type(error).__name__} {error}")) from None
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, dict) or not {str}.issuperset(map(type, value)):
         raise WireError("expected a map with texts as keys")
     return value
 
@@ -96,13 +96,18 @@ def _map_hook(flat: bool) -> Callable[[dict[Any, Any]], Any]:
     """Return what is made of each map as soon as it is read, so that nothing deep is ever built."""
 
     def of_map(value: dict[Any, Any]) -> Any:
+        if value.keys() == ARRAY_KEYS:
+            return _array_of(value)
         if b"__ndarray__" in value or "__ndarray__" in value:
-            return _array_of({key.decode() if isinstance(key, bytes) else key: each for key, each in value.items()})
-        if flat and any(isinstance(each, (dict, list)) for each in value.values()):
+            return _array_of({key.encode() if isinstance(key, str) else key: each for key, each in value.items()})
+        if flat and not {dict, list}.isdisjoint(map(type, value.values())):
             raise WireError("maps and lists must not lie in a map; send arrays")
         return value
 
     return of_map
+
+
+_HOOKS = {flat: _map_hook(flat) for flat in (False, True)}
 
 
 def _check_numbers(value: Sequence[Any]) -> Sequence[Any]:
@@ -116,14 +121,15 @@ def _no_extension(code: int, _: bytes) -> Any:
     raise WireError(f"extension type {code}; no such types are taken")
 
 
-def _array_of(value: Mapping[str, Any]) -> Any:
+def _array_of(value: Mapping[bytes, Any]) -> Any:
     """Return the array that a map describes, if its parts fit each other."""
-    if set(value) != ARRAY_KEYS:
-        raise WireError(one_line(f"an array with the parts {list(value)}; expected {sorted(ARRAY_KEYS)}"))
-    data, shape = value["data"], value["shape"]
-    dtype = DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
+    if value.keys() != ARRAY_KEYS:
+        came, expected = (sorted(key.decode() for key in keys) for keys in (value, ARRAY_KEYS))
+        raise WireError(one_line(f"an array with the parts {came}; expected {expected}"))
+    data, shape = value[b"data"], value[b"shape"]
+    dtype = DTYPES.get(value[b"dtype"]) if isinstance(value[b"dtype"], str) else None
     if dtype is None:
-        raise WireError(one_line(f"an array of type {value['dtype']!r}; expected {' or '.join(DTYPES)}"))
+        raise WireError(one_line(f"an array of type {value[b'dtype']!r}; expected {' or '.join(DTYPES)}"))
     if not isinstance(data, bytes) or not isinstance(shape, (list, tuple)) or len(shape) > 4:
         raise WireError("an array without data, or with more than four axes")
     count = 1
