@@ -1,5 +1,6 @@
 """What a served policy saw and said is a data set."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,25 @@ def test_recording_without_episodes_says_so_and_one_that_cannot_be_written_too(
         for frame in make_frames(3):
             assert there.act(frame).shape == (1, 3)
         there.close()
+
+
+def test_an_answer_does_not_wait_for_the_recording(policy: ExportedPolicy) -> None:
+    arrived = threading.Event()
+
+    class Slow:
+        waited = False
+
+        def __call__(self, *step: object) -> bool:
+            self.waited = arrived.wait(20)
+            return True
+
+        def end(self, connection: int, why: str) -> None:
+            pass
+
+    slow = Slow()
+    with serving(policy, record=slow) as server:
+        there = RemotePolicy(server.url, deadline=10.0)
+        assert there.act(make_frames(1)[0]).shape == (1, 3)
+        arrived.set()
+        there.close()
+    assert slow.waited

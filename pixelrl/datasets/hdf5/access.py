@@ -43,7 +43,8 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         raise
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError) as error:
         what = ascii(" ".join(str(error).split()))[1:-1]
-        raise DataError(f"{path}: not an HDF5 file, or a damaged one ({what})") from error
+        hint = "" if path.suffix in (".hdf5", ".h5") else "; `pixelrl convert` reads some other formats"
+        raise DataError(f"{path}: not an HDF5 file, or a damaged one ({what}){hint}") from error
 
 
 def overclaim(claimed: int, held: int) -> str | None:

@@ -322,6 +322,9 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     text.write_text("not HDF5")
     with pytest.raises(DataError, match=r"notes\.hdf5: not an HDF5 file"):
         read_contents(text)
+    other = text.rename(tmp_path / "robot.mcap")
+    with pytest.raises(DataError, match=r"robot\.mcap: not an HDF5 file.*`pixelrl convert` reads some other formats"):
+        read_contents(other)
     with pytest.raises(DataError, match=r"gone\.hdf5: no such file"):
         read_contents(tmp_path / "gone.hdf5")
     with pytest.raises(DataError, match=r"no 'wrist' among its pictures: agentview_image"):
