@@ -118,8 +118,7 @@ class PolicyServer:
         Raises:
             OSError: the port is taken.
         """
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = (loop, stop)
+        loop, stop = self._stop = asyncio.get_running_loop(), asyncio.Event()
         if threading.current_thread() is threading.main_thread():
             for name in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(name, stop.set)
