@@ -19,6 +19,7 @@ from pixelrl.launch.recipes.quick import quick_awr_dr3 as quick_awr_dr3
 from pixelrl.launch.recipes.quick import quick_bc as quick_bc
 from pixelrl.launch.recipes.quick import quick_calql as quick_calql
 from pixelrl.launch.recipes.quick import quick_cog as quick_cog
+from pixelrl.launch.recipes.quick import quick_cog_alone as quick_cog_alone
 from pixelrl.launch.recipes.quick import quick_cog_dr3 as quick_cog_dr3
 from pixelrl.launch.recipes.quick import quick_cog_penalties as quick_cog_penalties
 from pixelrl.launch.recipes.quick import quick_fql as quick_fql
@@ -43,7 +44,7 @@ from pixelrl.learning.recipe import Recipe
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
-        *(quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, quick_cog_penalties),
+        *(quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, quick_cog_penalties, quick_cog_alone),
         *(quick_calql, quick_hlgauss_cog, quick_qtd_cog, quick_sarsa, quick_mc, quick_onestep),
         *(quick_iql, quick_riql, quick_rebrac, quick_fql, quick_ifql, quick_qc),
         *(cog_dr3, cog, bc, calql, hlgauss_cog, qtd_cog, sarsa, mc, onestep),

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pixelrl.encoders.conv import SmallCNN
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.critic_forms import HLGauss, Quantile, Scalar
-from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy
+from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy, HybridPolicy
 from pixelrl.learning.recipe import Recipe
+from pixelrl.learning.weights import AtMost
 from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
@@ -81,6 +82,25 @@ def quick_cog_penalties() -> Recipe:
     """
     base = quick_cog()
     return replace(base, critic=(*base.critic, DR3(weight=0.0), NormPenalty(weight=0.0), RankPenalty(weight=0.0)))
+
+
+def quick_cog_alone() -> Recipe:
+    """`quick_cog_penalties` closer to COG as published: after the warm-up the actor climbs Q, and imitates nothing.
+
+    What `quick_cog` does not need, this does: the gripper, which is recorded at +-0.9, is a switch; five critics; CQL
+    weighs 1; the temperature starts at 0.3, since it falls too slowly for so few steps. The encoder is still shared
+    and also shaped by imitation.
+    """
+    base = quick_cog_penalties()
+    _, cql, *others = base.critic
+    return replace(
+        base,
+        critic=(TARGETS, replace(cql, weight=1.0), *others),
+        actor=(MaximizeQ(), Entropy(weight=AtMost(bound=0.0, start=0.3))),
+        warmup_steps=1_000,
+        ensemble=5,
+        policy=HybridPolicy(level=0.9),
+    )
 
 
 def quick_sarsa() -> Recipe:
