@@ -18,6 +18,7 @@ class ActionDistribution:
 
     shape: tuple[int, ...]
     """of one action a state, (B, A)"""
+    has_density = False
 
     @property
     def mode(self) -> Tensor:
@@ -42,7 +43,7 @@ class ActionDistribution:
         Raises:
             PixelrlError: there is no density.
         """
-        raise PixelrlError("recipe: only --policy gaussian has a density")
+        raise PixelrlError("recipe: only --policy gaussian and hybrid have a density")
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Return the log-density of recorded actions `[B, A]`, `[B]`.
@@ -50,7 +51,7 @@ class ActionDistribution:
         Raises:
             PixelrlError: there is no density.
         """
-        raise PixelrlError("recipe: only --policy gaussian has a density")
+        raise PixelrlError("recipe: only --policy gaussian and hybrid have a density")
 
 
 class Reparameterised(NamedTuple):
@@ -72,6 +73,7 @@ class Reparameterised(NamedTuple):
 class SquashedGaussian(ActionDistribution):
     """The distribution of tanh(u), u ~ Normal(mean, std), over actions in (-1, 1); all float32 `[B, A]`."""
 
+    has_density = True
     CLIP = 1 - 1e-4  # recorded actions at the very border have infinite log-density in the limit
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
@@ -121,6 +123,8 @@ class HybridActions(ActionDistribution):
         order: for each of the A dimensions its place among the Gaussian's, then the switches'.
         level: what a switch puts out.
     """
+
+    has_density = True
 
     def __init__(self, gaussian: SquashedGaussian, logit: Tensor, order: Tensor, level: float) -> None:
         self.gaussian, self.logit, self.order, self.level = gaussian, logit, order, level

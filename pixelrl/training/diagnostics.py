@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
@@ -100,7 +99,7 @@ def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
         own = context.policy.actions(1, context.generator)
         sampled = context.q_values(torch.cat([own, random.unsqueeze(0)])).value
         q_data = context.q_data.value
-        gap = GAP if isinstance(context.policy, SquashedGaussian) else UNIFORM_GAP
+        gap = GAP if context.policy.has_density else UNIFORM_GAP
         proposed, log_density = gap.propose(context)
         soft_maximum = gap.soft_maximum(context.q_values(proposed).value, log_density)
         return {

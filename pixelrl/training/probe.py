@@ -54,7 +54,8 @@ def probe(
         `features/dot_random` and `encoding/dot_random` of pairs (s_i, s'_j) drawn at random,
         `features/dormant`, `features/self_excitation` (see `self_excitation`),
         `q/return_error` |Q - return to go|, with `stay` also `q/margin` Q(s, recorded) - Q(s, stay),
-        `policy/distance` from mode to recorded action and, of Gaussians, `policy/log_std`, `policy/log_prob`; and
+        `policy/distance` from mode to recorded action, `policy/log_prob` of policies that have a density and
+        `policy/log_std` of Gaussians; and
         `gradient/PART/TERM` norms and `gradient/PART/TERM.TERM` cosines of the terms' weighted gradients, PART being
         the critic's encoder or head, the value network, or the actor. A learned weight counts as 1. Of two sources
         `gradient/PART/TERM@ONE.TERM@OTHER`, the cosine between their rows' gradients. Without critics, only the
@@ -100,8 +101,10 @@ def look(
     with torch.no_grad():
         policy, action = context.policy, context.batch.action
         rows = {"policy/distance": (policy.mode - action).abs().mean(-1)}
+        if policy.has_density:
+            rows["policy/log_prob"] = context.log_prob
         if isinstance(policy, SquashedGaussian):
-            rows |= {"policy/log_std": policy.log_std.mean(-1), "policy/log_prob": context.log_prob}
+            rows["policy/log_std"] = policy.log_std.mean(-1)
         if not has_critics:
             return rows, {}
         more, here = measure_rows(context)

@@ -37,7 +37,7 @@ def test_point_action_is_the_same_whatever_is_drawn_but_for_clipped_noise() -> N
 
 @pytest.mark.parametrize("ask", [lambda policy: policy.sample(1, seeded()), lambda policy: policy.log_prob(None)])
 def test_policy_without_a_density_says_so(ask: object) -> None:
-    with pytest.raises(PixelrlError, match="only --policy gaussian has a density"):
+    with pytest.raises(PixelrlError, match="only --policy gaussian and hybrid have a density"):
         ask(PointAction(torch.zeros(1, 2), 0.1, 0.1))  # type: ignore[operator]
 
 
