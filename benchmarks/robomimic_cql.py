@@ -278,7 +278,7 @@ def _given(algo: Any, watched: WatchedCQL) -> Iterator[list[float]]:
     """
     context: UpdateContext = watched.seen["context"]
     uniform, policy, later = torch.split(watched.seen["action"], [getattr(watched, name) for name in COUNTS])
-    queue = [context.policy_action[0], context.next_action, policy, later]  # in the order of its calls
+    queue = [context.policy_action.actions[0], context.next_action, policy, later]  # in the order of its calls
     losses: list[float] = []
     td_loss = algo.td_loss_fcn
 

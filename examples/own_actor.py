@@ -11,7 +11,7 @@ from dots import collect
 from torch import Tensor, nn
 
 from pixelrl import BC, TD, MaximizeQ, Train, load_policy, quick_cog
-from pixelrl.learning.actors import ActionDistribution, Actor
+from pixelrl.learning.actors import ActionDistribution, Actor, Reparameterised
 from pixelrl.learning.policies import GaussianPolicy
 
 
@@ -30,9 +30,9 @@ class BoundedNoise(ActionDistribution):
         """Return the actions `[N, B, A]` that standard normal noise `[N, B | 1, A]` stands for."""
         return (self.mean + self.width * torch.tanh(noise)).clamp(-1, 1)
 
-    def reparameterised(self, generator: object) -> tuple[Tensor, None]:
-        """Return the action that the actor's loss is about: without noise, and there is no density."""
-        return self.mean, None
+    def reparameterised(self, generator: object) -> Reparameterised:
+        """Return the action that the actor's loss is about: one, without noise, and there is no density."""
+        return Reparameterised(self.mean.unsqueeze(0), None, None)
 
 
 class BoundedActor(Actor):

@@ -263,8 +263,9 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["dr3_stage0", "dr3_stage1", "dr3_primary"])
 def test_studies_of_the_repository_can_be_read(name: str) -> None:
     study = read_study(Path(__file__).resolve().parents[2] / f"benchmarks/studies/{name}.toml")
-    assert len({*study.replicates} & {100, 101, 102, 103}) == (0 if name == "dr3_primary" else 4)
-    assert study.environment == "drawer-grasp" and study.late == (9_000, 10_500, 12_000)
+    pilots = {replicate >= 100 for replicate in study.replicates}
+    assert pilots == {name != "dr3_primary"} and study.environment == "drawer-grasp"
+    assert min(study.late) == 9_000 and max(study.late) == study.steps[-1] == 12_000
 
 
 def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:
