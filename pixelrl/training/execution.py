@@ -1,11 +1,6 @@
 """How a learner's steps are executed: operation by operation, compiled, or as one CUDA graph; terms do not know."""
 
-import os
-import shutil
-import sys
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -50,18 +45,6 @@ def check_execution(learner: Learner, execution: Execution) -> None:
         raise PixelrlError("--execution graph: gradient_noise changes with the step; use --execution eager or compile")
     if execution == "graph" and learner.recipe.weight_bits:
         raise PixelrlError("--execution graph: weight_bits rounds outside of it; use --execution eager or compile")
-
-
-def quickest() -> Execution:
-    """Return how thousands of steps are taken in the least time, as far as the machine lets one tell beforehand.
-
-    On a CPU that is compiled, if torch will find a C++ compiler and Python's headers; a minute of compiling is soon
-    made up for.
-    """
-    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
-    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    able = sys.platform == "linux" and headers and any(map(shutil.which, compilers))
-    return "compile" if able and not torch.cuda.is_available() else "eager"
 
 
 class CompiledDifferentiate:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from tyro.conf import Suppress
@@ -80,8 +80,6 @@ class Demo:
     """gradient steps of each; default: the recipe's own"""
     curve: int = 0
     """also try a snapshot every so many steps, for a learning curve"""
-    execution: Literal["eager", "compile"] | None = None
-    """how steps are executed; default: compiled, where there is a C++ compiler and no GPU"""
     size: Suppress[DemoSize | None] = None
     """how large it is; default: what the task wants, at two cores and twelve minutes for the first one"""
 
@@ -162,7 +160,7 @@ class Stages:
 
         options = self.options
         plan = {"env": options.task, "distractor": options.distractor, "recipes": options.recipes}
-        plan |= {"steps": options.steps, "curve": options.curve, "execution": options.execution, **asdict(self.size)}
+        plan |= {"steps": options.steps, "curve": options.curve, **asdict(self.size)}
         recipes = {name: self.recipe(name) for name in options.recipes}
         whole = {"seed": options.seed, "version": __version__, **plan, "recipes": to_json(recipes)}
         path, whole = options.out / "plan.json", json.loads(json.dumps(whole))
@@ -203,13 +201,11 @@ class Stages:
     def train(self) -> None:
         """Train what is not trained yet side by side, one more than there are workers, lest a core be left idle."""
         from pixelrl.launch.parallel_runs import Training, run_trainings
-        from pixelrl.training.execution import quickest
 
         common = [f"--{part}={self.data(part)}" for part in ("task", "prior")]
         common += [f"--seed={self.options.seed}", f"--snapshot-every={self.options.curve}"]
-        common += [f"--execution={self.options.execution or quickest()}"]
         trainings = []
-        for name in self.options.recipes:
+        for name in reversed(self.options.recipes):  # the baseline, the shortest, comes last
             steps, out = self.recipe(name).steps, self.run_directory(name)
             if not (out / "training.json").exists():
                 words = (*common, f"--steps={steps}")
