@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import nn
 
-from pixelrl.learning.actors import Actor, FlowActor, GaussianActor, HybridActor, PointActor
+from pixelrl.learning.actors import Actor, FlowActor, GaussianActor, PointActor
+from pixelrl.learning.hybrid import HybridActor
 from pixelrl.runtime.errors import PixelrlError
 
 

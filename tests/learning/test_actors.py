@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pixelrl.learning.actors import FlowActions, FlowActor, HybridActions, PointAction, SquashedGaussian
+from pixelrl.learning.actors import FlowActions, FlowActor, PointAction, SquashedGaussian
 from pixelrl.learning.batch import Observation
+from pixelrl.learning.hybrid import HybridActions
 from pixelrl.learning.policies import (
     NOISE_ROWS,
     Acting,

@@ -56,8 +56,8 @@ def corrupted_views(
 
     Returns:
         `shown` and `shown_after`, the frames whose pictures are seen, `[T]`; `shaken` and `shaken_after`, what is added
-        to readings, `[T, P]`; `first_of`, the first frame of the episode of each frame, `[F]`; `occluded`, rectangles
-        of the pictures of s, `[T, 4]`, in shares of a picture.
+        to readings, `[T, P]`; `first_of`, the first frame of the episode of each frame, `[F]`; `occluded`, if any
+        are, rectangles of the pictures of s, `[T, 4]`, in shares of a picture.
     """
     views: dict[str, Tensor] = {}
     seen = ("observation", "dynamics", "swap", "freeze", "occlude")
@@ -67,11 +67,11 @@ def corrupted_views(
             first_of[table.frame], first_of[after] = first, first
             nothing = torch.zeros(len(table), table.proprio.shape[1])
             views = {"shown": table.frame.clone(), "shown_after": after.clone(), "first_of": first_of}
-            views |= {"shaken": nothing, "shaken_after": nothing.clone(), "occluded": torch.zeros(len(table), 4)}
+            views |= {"shaken": nothing, "shaken_after": nothing.clone()}
         place = "_after" if corruption.kind == "dynamics" else ""
         shown = views["shown" + place]
         if corruption.kind == "occlude":
-            views["occluded"][steps] = rectangles(chosen, random)
+            views.setdefault("occluded", torch.zeros(len(table), 4))[steps] = rectangles(chosen, random)
         elif corruption.kind == "freeze":
             shown[steps] = earlier(shown[steps], first[steps], chosen, random)
         else:

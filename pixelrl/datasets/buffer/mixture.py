@@ -138,7 +138,7 @@ class Mixture:
         images = {key: self._stacked(frames.take(windows), len(instants)) for key, frames in self.table.images.items()}
         now, later = slice(None, len(index)), slice(len(index), None)
         seen = {key: both[now] for key, both in images.items()}
-        if self._views:
+        if "occluded" in self._views:
             seen = {key: occlude(pictures, self._views["occluded"][index]) for key, pictures in seen.items()}
         return Batch(
             obs=Observation(images=seen, proprio=proprio[now]),
