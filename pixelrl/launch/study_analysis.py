@@ -16,6 +16,12 @@ Records = Mapping[tuple[int, str], Mapping[str, Any]]
 MECHANISM = ("features/dot", "features/norm", "features/cosine", "features/srank")
 """Figures of the probe that are set against success."""
 
+PROBED = (
+    *("features/dot", "features/dot_recorded", "features/dot_random", "features/norm"),
+    *("features/cosine", "features/srank", "q/data", "q/return_error"),
+)
+"""Figures of the probe that are drawn against steps."""
+
 
 def analyse(study: Study, records: Records) -> dict[str, Any]:
     """Return everything that a study's page, figures and tables show, as JSON values.
@@ -53,6 +59,7 @@ def analyse(study: Study, records: Records) -> dict[str, Any]:
         "claims": claims,
         "failed": failed,
         "mechanism": mechanism(study, records),
+        "probe": {name: probe_curves(study, records, name) for name in PROBED},
         "hours": round(sum(sum(each["spent"].values()) for each in records.values()) / 3600, 2),
         "commits": sorted({str(each["commit"]) for each in records.values()}),
         "machines": sorted({str(each["machine"]["processor"]) for each in records.values()}),
@@ -82,7 +89,7 @@ def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
     found = {
         replicate: outcome(study, arm, records[replicate, arm.of or arm.name])
         for replicate in study.replicates
-        if (replicate, arm.of or arm.name) in records
+        if study.episodes and (replicate, arm.of or arm.name) in records
     }
     body: dict[str, Any] = {"label": arm.label, "n": len(found), "outcomes": {}, "curves": {}, "mean": None}
     body["of"] = arm.of
@@ -189,7 +196,7 @@ def mechanism(study: Study, records: Records) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in MECHANISM:
         dots = []
-        for (replicate, arm), record in records.items():
+        for (replicate, arm), record in records.items() if study.episodes else ():
             value = record["probe"].get(str(study.steps[-1]), {}).get(name)
             if value is not None and arm in study.arms:
                 late, _ = outcome(study, study.arms[arm], record)
@@ -198,6 +205,20 @@ def mechanism(study: Study, records: Records) -> dict[str, Any]:
         groups = [[dot for dot in dots if dot["arm"] == arm] for arm in sorted(arms)]
         within = [each for group in groups if len(group) >= 4 and (each := rho(group)) is not None]
         found[name] = {"dots": dots, "rho": rho(dots), "within": float(np.mean(within)) if within else None}
+    return found
+
+
+def probe_curves(study: Study, records: Records, name: str) -> dict[str, Any]:
+    """Return a figure of the probe by arm and step: its values over replicates, their mean and bootstrap interval."""
+    found: dict[str, Any] = {}
+    for arm in study.trained:
+        for step in study.steps:
+            probes = [each["probe"].get(str(step), {}) for key, each in records.items() if key[1] == arm.name]
+            values = [value for each in probes if (value := each.get(name)) is not None]
+            if values:
+                interval = mean_bootstrap(np.array(values)) if len(values) > 1 else None
+                about = {"values": values, "mean": float(np.mean(values)), "interval_95": interval}
+                found.setdefault(arm.name, {})[step] = about
     return found
 
 

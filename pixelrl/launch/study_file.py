@@ -156,7 +156,7 @@ def read_study(path: Path) -> Study:
         "alpha": top.take("alpha", float, 0.05),
         "margin": top.take("margin", float, 0.1),
     }
-    comparisons, seeds = read_comparisons(top, arms), values["replicates"]
+    comparisons, seeds = read_comparisons(top, arms, tried=values["episodes"] > 0), values["replicates"]
     claims = read_claims(top, {each.name for each in comparisons})
     for key, allowed, right in (
         ("replicates", min(seeds) >= 0 and len({*seeds}) == len(seeds), "different seeds, at least 0"),
@@ -212,8 +212,8 @@ def read_evaluation(top: TomlTable) -> dict[str, Any]:
         raise table.error("steps", repr(list(steps)), "steps of training, ascending")
     if not {*found["late"]} <= {*steps}:
         raise table.error("late", repr(list(found["late"])), f"some of evaluate.steps, {list(steps)}")
-    if found["episodes"] < 1:
-        raise table.error("episodes", str(found["episodes"]), "at least 1")
+    if found["episodes"] < 0:
+        raise table.error("episodes", str(found["episodes"]), "at least 0, which is: the probe alone")
     return found
 
 
@@ -237,10 +237,12 @@ def read_data(top: TomlTable) -> dict[str, Any]:
     return {"environment": None, "collect": {}, "files": {part: names for part, names in files.items() if names}}
 
 
-def read_comparisons(top: TomlTable, arms: Mapping[str, Arm]) -> tuple[Comparison, ...]:
-    """Return the comparisons; by default the first arm against each of the others, all confirmatory."""
+def read_comparisons(top: TomlTable, arms: Mapping[str, Arm], *, tried: bool) -> tuple[Comparison, ...]:
+    """Return the comparisons; by default, if policies are tried, the first arm against each other, all confirmatory."""
     names = list(arms)
-    usual = [{"first": names[0], "second": other, "confirmatory": True} for other in names[1:]]
+    usual = [{"first": names[0], "second": other, "confirmatory": True} for other in names[1:] if tried]
+    if not tried and "comparisons" in top.body:
+        raise top.error("comparisons", "of success", "evaluate.episodes of at least 1")
     found = []
     top.known.append("comparisons")
     for number, body in enumerate(top.body.pop("comparisons", usual)):

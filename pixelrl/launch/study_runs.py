@@ -105,7 +105,7 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
         if prior := data_files(place, replicate, "prior"):
             words += ["--prior", *prior]
         parse(arm.recipe, [*arm.train, *words])()
-        evaluations = [evaluate(study, run, replicate, step) for step in study.steps]
+        evaluations = [evaluate(study, run, replicate, step) for step in study.steps if study.episodes]
         began = time.perf_counter()
         probe = probe_run(run, study.steps, study.rows, 0, Console(quiet=True), held_out=study.held_out)
         seconds["probe"] = round(time.perf_counter() - began, 2)
@@ -117,7 +117,8 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
         failed = f"{type(error).__name__}: {' '.join(str(error).split())}"
     seconds["evaluate"] = round(sum(each.pop("seconds") for each in evaluations), 2)
     write_record(place, replicate, arm, provenance, failed, evaluations, probe, seconds)
-    console.print(f"{run}: " + (failed or ", ".join(f"{each['successes']} at {each['step']}" for each in evaluations)))
+    tried = ", ".join(f"{each['successes']} at {each['step']}" for each in evaluations)
+    console.print(f"{run}: {failed or tried or 'measured'}")
 
 
 def write_record(

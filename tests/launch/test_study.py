@@ -150,6 +150,7 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("[data]", "[collect]", r"collect\.environment is missing"),
         ("batch-size = 16", "batch-sise = 16", r"arms\.large\.train: .*batch-sise"),
         ("batch-size = 16", "seed = 16", r"arms\.large\.train: seed is set by the study itself"),
+        ("episodes = 2", "episodes = -1", r"evaluate\.episodes is -1; expected at least 0"),
         ("rows = 8", "held_out = true", r"probe\.held_out is true, and arms\.small has no train\.held-out"),
         ("steps = 8", "steps = 6", r"arms\.small\.train: steps is 6; expected at least evaluate\.steps' 8"),
         ("quick_bc", "quik_bc", r"arms\.small: there is no recipe 'quik_bc', but: "),
@@ -258,6 +259,30 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     assert result["pooled_sd"] == pytest.approx((spread**2 / 2) ** 0.5)
     few = analyse(study, {key: value for key, value in found.items() if key[0] < 5})
     assert few["comparisons"][0]["words"] == ["too few"] and not few["claims"]
+
+
+def test_without_episodes_the_probe_alone_is_drawn(tiny: Path, pixelrl: Pixelrl) -> None:
+    asked = (
+        tiny.read_text().replace("episodes = 2", "episodes = 0").replace("steps = [8]\nlate", "steps = [4, 8]\nlate")
+    )
+    tiny.write_text(asked.replace('recipe = "quick_bc"', 'recipe = "quick_td"'))
+    out = tiny.parent / "out"
+    for arm in ("small", "large"):
+        code, said = pixelrl("study", tiny, "--out", out, "--run", 3, arm)
+        assert code == 0 and f"{arm}: measured" in said, said
+    code, said = pixelrl("study", tiny, "--out", out, "--report-only")
+    assert code == 0 and "verdict" not in said, said
+    result = json.loads((out / "study.json").read_text())
+    assert result["comparisons"] == [] and result["mechanism"]["features/dot"]["dots"] == []
+    records = [json.loads((out / f"records/3_{arm}.json").read_text()) for arm in ("small", "large")]
+    drawn = result["probe"]["features/dot"]
+    for arm, made in zip(("small", "large"), records, strict=True):
+        assert made["evaluations"] == [] and [*drawn[arm]] == ["4", "8"]
+        assert drawn[arm]["8"]["values"] == [made["probe"]["8"]["features/dot"]]
+    assert "What may be said" not in (out / "study.html").read_text() and not (out / "curves.png").exists()
+    tiny.write_text(tiny.read_text() + "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n")
+    with pytest.raises(PixelrlError, match=r"comparisons is of success; expected evaluate\.episodes of at least 1"):
+        read_study(tiny)
 
 
 @pytest.mark.parametrize("name", ["dr3_stage0", "dr3_stage1", "dr3_primary"])

@@ -33,6 +33,7 @@ from pixelrl.launch.recipes.quick import quick_qtd_cog as quick_qtd_cog
 from pixelrl.launch.recipes.quick import quick_rebrac as quick_rebrac
 from pixelrl.launch.recipes.quick import quick_riql as quick_riql
 from pixelrl.launch.recipes.quick import quick_sarsa as quick_sarsa
+from pixelrl.launch.recipes.quick import quick_td as quick_td
 from pixelrl.launch.recipes.visual import fql as fql
 from pixelrl.launch.recipes.visual import ifql as ifql
 from pixelrl.launch.recipes.visual import iql as iql
@@ -45,7 +46,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
         *(quick_cog_dr3, quick_cog, quick_bc, quick_awr_dr3, quick_cog_penalties, quick_cog_alone),
-        *(quick_calql, quick_hlgauss_cog, quick_qtd_cog, quick_sarsa, quick_mc, quick_onestep),
+        *(quick_calql, quick_hlgauss_cog, quick_qtd_cog, quick_td, quick_sarsa, quick_mc, quick_onestep),
         *(quick_iql, quick_riql, quick_rebrac, quick_fql, quick_ifql, quick_qc),
         *(cog_dr3, cog, bc, calql, hlgauss_cog, qtd_cog, sarsa, mc, onestep),
         *(iql, riql, rebrac, fql, ifql, qc),

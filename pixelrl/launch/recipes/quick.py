@@ -103,6 +103,26 @@ def quick_cog_alone() -> Recipe:
     )
 
 
+def quick_td() -> Recipe:
+    """Evaluate a cloned policy by one-step TD, for studies of critics alone: nothing else moves them or their encoder.
+
+    As in Fig. 1 of DR3's paper (arXiv 2112.04716): a' comes from a model of the recorded policy, and the target is
+    the mean over eight of them. `--backup.samples 32 --backup.of-samples best` makes it Q-learning over that model's
+    actions; `--backup.samples 1 --backup.action recorded` SARSA, `returns` Monte-Carlo. No shift, a constant rate, no
+    bounds on targets; DR3 stands at weight 0, as if absent.
+    """
+    return replace(
+        quick_cog(),
+        critic=(TD(), DR3(weight=0.0)),
+        actor=(BC(),),
+        shared_encoder=False,
+        backup=Backup(samples=8, of_samples="mean"),
+        n_step=1,
+        final_lr=1.0,
+        shift=0,
+    )
+
+
 def quick_sarsa() -> Recipe:
     """Evaluate the recorded policy by SARSA with `quick_cog`'s networks; the actor imitates."""
     critic = (TARGETS, BC(weight=1.0))

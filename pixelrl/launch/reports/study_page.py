@@ -59,7 +59,7 @@ def print_study(result: Mapping[str, Any], console: Console) -> None:
     console.print(f"{result['question']} ({result['done']} of {result['planned']} runs)", soft_wrap=True)
     narrow = (0, 1, 2, 3, 6, 8)  # what fits 80 columns; the page has the rest
     comparisons = [[row[column] for column in narrow] for row in (COMPARISONS, *comparison_rows(result))]
-    for head, *rows in ([ARMS, *arm_rows(result)], comparisons):
+    for head, *rows in ([ARMS, *arm_rows(result)], comparisons) if result["episodes"] else ():
         table = Table(*head)
         for row in rows:
             table.add_row(*row)
@@ -74,12 +74,14 @@ def print_study(result: Mapping[str, Any], console: Console) -> None:
 
 def write_study(directory: Path, result: Mapping[str, Any], text: str, provenance: Mapping[str, Any]) -> None:
     """Write `study.html` and its figures as PNGs, atomically."""
-    figures = {
-        "curves": draw_curves(result),
-        "differences": draw_differences(result),
-        "mechanism": draw_mechanism(result),
-        "profile": draw_profile(result),
-    }
+    figures = {"probe": draw_probe(result)}
+    if result["episodes"]:
+        figures |= {
+            "curves": draw_curves(result),
+            "differences": draw_differences(result),
+            "mechanism": draw_mechanism(result),
+            "profile": draw_profile(result),
+        }
     pictures = {}
     for name, figure in figures.items():
         buffer = io.BytesIO()
@@ -184,6 +186,33 @@ def draw_mechanism(result: Mapping[str, Any]) -> Figure:
         axis.set_ylim(-0.03, 1.03)
     if not figures:
         axes[0].set_axis_off()
+    return drawn
+
+
+def draw_probe(result: Mapping[str, Any]) -> Figure:
+    """Draw what the probe measured against steps: each arm's mean and band over replicates; products on a log axis."""
+    figures = {name: each for name, each in result["probe"].items() if each}
+    columns = min(4, max(1, len(figures)))
+    rows = max(1, -(-len(figures) // columns))
+    drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + 0.6), layout="constrained")
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(figures) :]:
+        axis.set_axis_off()
+    for axis, (name, arms) in zip(axes, figures.items(), strict=False):
+        for arm, points in arms.items():
+            colour, steps = colours(result)[arm], list(points)
+            bands = [(step, *each["interval_95"]) for step, each in points.items() if each["interval_95"]]
+            if bands:
+                axis.fill_between(*zip(*bands, strict=True), color=colour, alpha=0.15, linewidth=0)
+            means = [each["mean"] for each in points.values()]
+            axis.plot(steps, means, color=colour, label=result["arms"][arm]["label"], linewidth=1.5)
+        if "dot" in name and all(each["mean"] > 0 for points in arms.values() for each in points.values()):
+            axis.set_yscale("log")
+        plain(axis, name, "step", "")
+    if figures:
+        drawn.legend(
+            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False
+        )
     return drawn
 
 
