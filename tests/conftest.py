@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # two workers share two cores; threads that wait for e
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--slow`."""
     parser.addoption(
-        "--slow", action="store_true", help="also run what compiles or asks the package registry, for minutes"
+        "--slow", action="store_true", help="also run what takes minutes: whole grids, compilers, the package registry"
     )
 
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(
-                pytest.mark.skip(reason="compiles or asks the package registry, for minutes: --slow runs it")
+                pytest.mark.skip(reason="one of a large grid, or compiles, or asks the registry: --slow runs it")
             )
         if "cuda" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))

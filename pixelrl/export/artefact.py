@@ -149,7 +149,7 @@ def export_policy(
         PixelrlError: wrong arguments, or the artefact's actions differ from the checkpoint's by more than 1e-4.
     """
     start = time.perf_counter()
-    check_arguments(spec, out, checkpoint, camera_sizes or {})
+    check_arguments(spec, out, checkpoint, camera_sizes or {}, frames)
     sizes = {key: (h, w) for key, (_, h, w) in spec.images.items()} | dict(camera_sizes or {})
     policy = CheckpointPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
     artefact = Artefact(policy.networks, spec, sizes).eval()
@@ -238,8 +238,8 @@ def example_of(artefact: Artefact) -> list[Tensor]:
     return [*pictures, *(torch.zeros(2, size) for size in artefact.spec.proprio.values())]
 
 
-def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes) -> None:
-    """Raise a `PixelrlError` unless files and cameras are there and every dimension of the action has a range."""
+def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes, frames: Sensors) -> None:
+    """Raise a `PixelrlError` unless files, cameras and frames are there and every action has a range."""
     if out.exists() and not out.is_dir():
         raise PixelrlError(f"{out}: is a file; an export is a directory")
     if not checkpoint.is_file():
@@ -249,6 +249,8 @@ def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes
             raise PixelrlError(f"camera size of {key!r}: the policy has no such camera, but {', '.join(spec.images)}")
         if min(height, width) < 1:
             raise PixelrlError(f"camera size of {key!r}: {height} x {width}; expected a height and a width [px]")
+    if missing := [key for key in (*spec.images, *spec.proprio) if len(frames.get(key, ())) == 0]:
+        raise PixelrlError(f"export: there are no recorded frames of {missing[0]!r} to compare the policy on")
     for dim in spec.action:
         if not -math.inf < dim.low <= dim.high < math.inf:  # a joint that is held has one value
             raise PixelrlError(f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; expected low <= high")

@@ -52,7 +52,10 @@ def transitions() -> Batch:
     )
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["learned weight", "fixed weight"])
+BOTH = [pytest.param(True, id="learned weight"), pytest.param(False, id="fixed weight", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=BOTH)
 def pair(request: pytest.FixtureRequest) -> tuple[Recipe, Any]:
     """Return a recipe and robomimic's CQL, after a step: multipliers and weights are not where they start."""
     recipe = robomimics_recipe(actions=2, batch_size=SIZE, learned=request.param)

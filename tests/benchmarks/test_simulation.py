@@ -9,6 +9,7 @@ from benchmarks.ledger import command_line
 from benchmarks.simulation import main
 
 
+@pytest.mark.slow
 def test_simulation_benchmark_beside_robosuite(tmp_path: Path) -> None:
     path = tmp_path / "ledger.json"
     command_line(main, ["pick-place-tray", "--quick", "--size", "32", "--out", str(path)])

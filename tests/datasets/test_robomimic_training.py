@@ -39,7 +39,7 @@ def configure(name: str) -> Any:
     return config
 
 
-@pytest.mark.parametrize(("name", "compress"), [("bc", True), ("cql", False)])
+@pytest.mark.parametrize(("name", "compress"), [("bc", True), pytest.param("cql", False, marks=pytest.mark.slow)])
 def test_robomimic_learns_from_our_files(tmp_path: Path, name: str, compress: bool) -> None:
     pytest.importorskip("robomimic", reason="robomimic is not installed")
     import robomimic.utils.file_utils as file_utils

@@ -20,11 +20,20 @@ from pixelrl.learning.policies import Acting, FlowPolicy
 from pixelrl.runtime.errors import PixelrlError
 from tests.export.test_artefact import CAMERA, go, make_frames, make_networks
 
+MANY: dict[str, Any] = {"shared": False, "keeps_average": True, "value": True, "target_actor": True}
+"""Networks of which a policy needs few."""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp("program")
+    go(make_networks(**MANY), out, pt2=True)
+    return out
+
+
 POLICIES: dict[str, dict[str, Any]] = {
-    "mode": {},
-    "separate encoders, average": {"shared": False, "keeps_average": True, "value": True, "target_actor": True},
+    "separate encoders, average": MANY,
     "best of the flow": {"policy": FlowPolicy(steps=2, one_step=False), "acting": Acting(kind="best", samples=4)},
-    "sample": {"policy": FlowPolicy(), "acting": Acting(kind="sample")},
 }
 
 
@@ -41,33 +50,36 @@ def test_program_acts_as_the_checkpoint_and_as_the_network(tmp_path: Path, optio
     np.testing.assert_allclose(action.detach(), ExportedPolicy(tmp_path).act(frames), atol=1e-5)
 
 
-def test_program_holds_the_policy_alone_and_no_paths_of_the_machine(tmp_path: Path) -> None:
-    go(make_networks(value=True, target_actor=True), tmp_path, pt2=True)
-    with zipfile.ZipFile(tmp_path / "policy.pt2") as archive:
+def test_program_holds_the_policy_alone_and_no_paths_of_the_machine(program: Path) -> None:
+    with zipfile.ZipFile(program / "policy.pt2") as archive:
         text = b"".join(archive.read(name) for name in archive.namelist())
         weights = json.loads(archive.read("policy/data/weights/model_weights_config.json"))["config"]
     assert str(Path(__file__).parents[2]).encode() not in text
     assert not [name for name in weights if any(each in name for each in ("target", "value", "critic.head"))]
 
 
-def test_torch_alone_runs_it_and_unpickles_nothing(tmp_path: Path) -> None:
-    go(make_networks(), tmp_path, pt2=True)
+def test_torch_alone_runs_it_and_unpickles_nothing(program: Path, tmp_path: Path) -> None:
     frames = make_frames(1, CAMERA)
     np.savez(tmp_path / "frames.npz", **frames)  # type: ignore[arg-type]
     script = (
         "import sys, numpy, torch; readings = numpy.load('frames.npz');"
-        "module = torch.export.load('policy.pt2').module();"
+        "module = torch.export.load(sys.argv[1]).module();"
         "action, _ = module(*map(torch.from_numpy, readings.values()));"
         "print('pixelrl' in sys.modules, action.tolist())"
     )
     # a file that had more in it than tensors would be refused under this variable
     strict = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", script], cwd=tmp_path, env=strict, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", script, str(program / "policy.pt2")],
+        cwd=tmp_path,
+        env=strict,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     alien, action = done.stdout.split(" ", 1)
     assert alien == "False"
-    np.testing.assert_allclose(json.loads(action), ExportedPolicy(tmp_path).act(frames), atol=1e-5)
+    np.testing.assert_allclose(json.loads(action), ExportedPolicy(program).act(frames), atol=1e-5)
 
 
 class Bomb:
@@ -81,13 +93,12 @@ class Bomb:
 
 
 def test_foreign_program_runs_nothing_under_torchs_strict_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go(make_networks(), tmp_path, pt2=True)
     harmed, sign = tmp_path / "harmed.pt2", tmp_path / "it_ran"
     evil = io.BytesIO()
     torch.save((Bomb(str(sign)),), evil, pickle_module=pickle)
-    with zipfile.ZipFile(tmp_path / "policy.pt2") as old, zipfile.ZipFile(harmed, "w") as new:
+    with zipfile.ZipFile(program / "policy.pt2") as old, zipfile.ZipFile(harmed, "w") as new:
         for item in old.infolist():
             inputs = item.filename.endswith("sample_inputs/model.pt")
             new.writestr(item.filename, evil.getvalue() if inputs else old.read(item))
@@ -105,7 +116,6 @@ def test_program_that_acts_otherwise_is_not_written(tmp_path: Path, monkeypatch:
 
 
 def test_export_without_a_program_leaves_none_of_an_earlier_one(tmp_path: Path) -> None:
-    networks = make_networks()
-    go(networks, tmp_path, pt2=True)
-    go(networks, tmp_path)
+    (tmp_path / "policy.pt2").write_bytes(b"an earlier one")
+    go(make_networks(), tmp_path)
     assert not (tmp_path / "policy.pt2").exists() and "pt2" not in ExportedPolicy(tmp_path).contract

@@ -255,7 +255,7 @@ def gradient(recipe: Recipe, precision: str, state: dict[str, Tensor]) -> tuple[
     return [found for side in sides if (found := flat_gradient(side)) is not None], metrics
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 @each_recipe
 def test_half_precision_points_where_full_precision_does(make: Callable[[], Recipe], precision: str) -> None:
     recipe = shrink(make(), warmup_steps=0, critic_lr=3e-3, actor_lr=3e-3)

@@ -65,10 +65,7 @@ def test_execution_is_eager_unless_told() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [
-        pytest.param(make, marks=() if make is quick_cog_dr3 else pytest.mark.slow, id=name)
-        for name, make in RECIPES.items()
-    ],
+    [pytest.param(make, marks=() if make is quick_bc else pytest.mark.slow, id=name) for name, make in RECIPES.items()],
 )
 def test_compiled_steps_give_the_same_numbers_but_for_rounding(make: Callable[[], Recipe]) -> None:
     recipe = shrink(make(), warmup=(), critic_warmup=(), warmup_steps=0)

@@ -145,6 +145,7 @@ def test_lost_node_costs_its_unfinished_episodes_and_changes_nothing(
 
 
 @needs_ray
+@pytest.mark.slow
 def test_jobs_of_a_lost_node_are_done_elsewhere_and_results_come_in_order(
     nodes: Any, cluster: RayPool, tmp_path: Path
 ) -> None:
