@@ -123,9 +123,23 @@ def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[st
     pairs = np.array([[first[each], second[each]] for each in shared])
     found = body | compare_pairs(pairs[:, 0], pairs[:, 1], study.margin)
     found["sd"] = float((pairs[:, 0] - pairs[:, 1]).std(ddof=1)) if len(shared) > 1 else None
+    for key, steps in (("all_steps", study.steps), ("last_step", study.steps[-1:])):
+        found[key] = difference_over(steps, *(arms[name]["curves"] for name in (asked.first, asked.second)), shared)
     if not asked.confirmatory:
         found["p"] = None
     return found
+
+
+def difference_over(
+    steps: Sequence[int],
+    first: Mapping[int, Mapping[int, float]],
+    second: Mapping[int, Mapping[int, float]],
+    shared: Sequence[int],
+) -> dict[str, Any]:
+    """Return the mean difference of success over some steps, and its interval over replicates, without a test."""
+    differences = np.array([np.mean([first[each][step] - second[each][step] for step in steps]) for each in shared])
+    interval = mean_bootstrap(differences) if len(shared) > 1 else None
+    return {"difference": float(differences.mean()), "interval_95": interval}
 
 
 def pooled_sd(comparisons: Sequence[Mapping[str, Any]]) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from pixelrl.runtime.files import atomic_path
 from pixelrl.simulation.evaluation.replicates import performance_profile
 
 ARMS = ("arm", "n", "late success", "95 % interval (t)", "sd", "middle half", "at steps")
+SECONDARY = ("comparison", "n", "all steps", "95 % interval", "last step", "95 % interval")
 COMPARISONS = ("comparison", "n", "difference", "95 % interval", "95 % (t)", "p", "p (Holm)", "P(better)", "verdict")
 
 
@@ -46,6 +48,17 @@ def comparison_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         by, word = f"{100 * each['difference']:+.1f}", ", ".join(each["words"])
         intervals = between(each["interval_95"]), between(each["t_interval_95"])
         rows.append((name, str(each["n"]), by, *intervals, *values, word))
+    return rows
+
+
+def secondary_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the table of the same comparisons by other outcomes."""
+    rows: list[tuple[str, ...]] = []
+    for each in result["comparisons"]:
+        if each["difference"] is not None:
+            others = [each[key] for key in ("all_steps", "last_step")]
+            values = [(f"{100 * other['difference']:+.1f}", between(other["interval_95"])) for other in others]
+            rows.append((each["name"], str(each["n"]), *values[0], *values[1]))
     return rows
 
 
@@ -99,6 +112,7 @@ def write_study(directory: Path, result: Mapping[str, Any], text: str, provenanc
         pictures=pictures,
         arms=(ARMS, arm_rows(result)),
         comparisons=(COMPARISONS, comparison_rows(result)),
+        secondary=(SECONDARY, secondary_rows(result)),
         replicates=replicate_rows(result),
     )
 
@@ -208,6 +222,9 @@ def draw_probe(result: Mapping[str, Any]) -> Figure:
             axis.plot(steps, means, color=colour, label=result["arms"][arm]["label"], linewidth=1.5)
         if "dot" in name and all(each["mean"] > 0 for points in arms.values() for each in points.values()):
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(ScalarFormatter())
+            axis.yaxis.set_minor_formatter(ScalarFormatter())
+            axis.tick_params(axis="y", which="both", labelsize=7)
         plain(axis, name, "step", "")
     if figures:
         drawn.legend(
