@@ -1,26 +1,37 @@
-"""Go on with a run: find it, refuse what would make it another one, and read its checkpoint."""
+"""Go on with a run, or from one: find it, refuse what would make it another one, and read its networks."""
 
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pixelrl.learning.learner import Learner
+from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import sha256_of
 from pixelrl.training import checkpoint
 from pixelrl.training.configuration import to_json
-from pixelrl.training.run_directory import Run, checkpoint_path, read_run
+from pixelrl.training.run_directory import Run, checkpoint_path, read_networks, read_run
+
+InitialPart = Literal["all", "critic"]
+"""What a run takes of another one's networks."""
 
 
 def find_previous_run(
-    out: Path, recipe: Recipe, *, resume: bool, teacher: Mapping[str, Any] = MappingProxyType({})
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool,
+    teacher: Mapping[str, Any] = MappingProxyType({}),
+    initial: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run | None:
     """Return the run to go on with, if there is one; what was trained is never overwritten unasked.
 
     Raises:
-        PixelrlError: the directory holds a run and `resume` was not given, or its recipe or teacher is another one.
+        PixelrlError: the directory holds a run and `resume` was not given, or its recipe or teacher is another one, or
+            what it started from.
     """
     if not checkpoint_path(out).exists():
         return None  # with --resume too: a job that is started again and again begins like this
@@ -36,7 +47,44 @@ def find_previous_run(
     old, new = ({key: each.get(key) for key in ("sha256", "dagger")} for each in (previous.teacher, teacher))
     if old != new:
         raise PixelrlError(f"{out}: was taught by {dict(previous.teacher)}, not by {dict(teacher)}")
+    old, new = ({key: each.get(key) for key in ("sha256", "part")} for each in (previous.initial, initial))
+    if old != new:
+        raise PixelrlError(
+            f"{out}: started from {dict(previous.initial) or 'nothing'}, not {dict(initial) or 'nothing'}"
+        )
     return previous
+
+
+def initial_record(directory: Path, step: int | None, part: InitialPart) -> dict[str, Any]:
+    """Return what a run's configuration tells of the run that it starts from.
+
+    Raises:
+        PixelrlError: no such run, or no such snapshot.
+    """
+    read_run(directory)
+    path = checkpoint_path(directory, step)
+    if not path.is_file():
+        raise PixelrlError(f"{path}: there is no such checkpoint; --snapshot-every keeps snapshots of more steps")
+    return {"run": str(directory.resolve()), "step": step, "sha256": sha256_of(path), "part": part}
+
+
+def start_from(networks: Networks, directory: Path, step: int | None, part: InitialPart) -> None:
+    """Give fresh networks the weights of another run, of its critics alone if asked.
+
+    Raises:
+        PixelrlError: no such run, or its networks have other shapes.
+    """
+    mine, theirs = networks.state_dict(), read_networks(directory, step)[1].state_dict()
+    parts = ("critic.", "target.") if part == "critic" else ("",)
+    for key in dict.fromkeys([*mine, *theirs]):
+        if key.startswith(parts):
+            shapes = [list(each[key].shape) if key in each else None for each in (theirs, mine)]
+            if shapes[0] != shapes[1]:
+                raise PixelrlError(
+                    f"--initial {directory}: its {key} has shape {shapes[0]}, this recipe's {shapes[1]}; it must have "
+                    "the same networks" + " (--initial-part critic: the same critics)" * (part == "all")
+                )
+            mine[key].copy_(theirs[key])
 
 
 def resume_run(out: Path, previous: Run, run: Run, learner: Learner) -> float:

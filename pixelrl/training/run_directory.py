@@ -40,6 +40,7 @@ class Run:
         env_args: robomimic's description of the environment that the task data come from; empty if unknown.
         threads: of the CPU that it is computed on, which decide the last bits; None: on a GPU.
         teacher: of a student, its teacher's directory, and the step and hash of the checkpoint; else empty.
+        initial: of a run that started from another one's networks, the same of that one, and which part; else empty.
     """
 
     recipe: Recipe
@@ -51,6 +52,7 @@ class Run:
     env_args: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
     teacher: Mapping[str, Any] = field(default_factory=dict)
+    initial: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""

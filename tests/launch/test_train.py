@@ -58,6 +58,34 @@ def test_run_is_never_overwritten_and_resumes_only_as_itself(
     assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
 
 
+def test_run_starts_from_another_ones_networks(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    task, first, second = dots[0], tmp_path / "first", tmp_path / "second"
+    command = ["train", "quick_cog", "--task", task, *SMALL, "--steps", 2]
+    assert pixelrl(*command, "--out", first, "--seed", 1, "--snapshot-every", 1)[0] == 0
+    still = ("--critic-lr", 0, "--actor-lr", 0, "--tau", 1e-9, "--warmup-steps", 0)
+    whole = [*command, "--out", second, *still, "--initial", first]
+    assert pixelrl(*whole)[0] == 0
+    theirs, mine = (load_file(run / "last.safetensors") for run in (first, second))
+    names = [name for name in theirs if name.startswith("networks.") and "target" not in name]
+    assert names and all(np.array_equal(theirs[name], mine[name]) for name in names)
+    assert json.loads((second / "config.json").read_text())["initial"]["run"] == str(first)
+    third = tmp_path / "third"
+    words = [*command, "--out", third, *still, "--initial", first, "--initial-step", 1, "--initial-part", "critic"]
+    assert pixelrl(*words)[0] == 0
+    snapshot, fresh = load_file(first / "snapshots/1.safetensors"), load_file(third / "last.safetensors")
+    alike = {name: np.array_equal(snapshot[name], fresh[name]) for name in names}
+    assert all(same for name, same in alike.items() if name.startswith("networks.critic."))
+    assert not all(same for name, same in alike.items() if name.startswith("networks.actor."))
+    code, said = pixelrl(*whole, "--resume", "--initial-step", 1)
+    assert code == 1 and "second: started from {'run'" in said and "'step': 1" in said
+    code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--critic-hidden", 8, 4, "--initial", first)
+    assert code == 1 and "has shape" in said and "--initial-part" in said and not (tmp_path / "fourth").exists()
+    code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", first, "--initial-step", 7)
+    assert code == 1 and "7.safetensors: there is no such checkpoint" in said
+    code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", tmp_path / "none")
+    assert code == 1 and "none: not a run of `pixelrl train`" in said
+
+
 def test_run_directory_takes_one_training_at_a_time(
     dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,7 @@ from pixelrl.training import checkpoint, loop
 from pixelrl.training.execution import Execution, check_execution
 from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import Log
-from pixelrl.training.resume import find_previous_run, resume_run
+from pixelrl.training.resume import InitialPart, find_previous_run, initial_record, resume_run, start_from
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device
 from pixelrl.training.trackers import TrackerName, check_trackers
 
@@ -105,6 +105,11 @@ class Training:
         """What to write of a teacher; nothing if there is none."""
         return {}
 
+    @property
+    def starts_from(self) -> Mapping[str, Any]:
+        """What to write of a run whose networks this one starts from; nothing if there is none."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Training):
@@ -134,6 +139,12 @@ class Train(Training):
     """the same for the prior data"""
     held_out: float = 0.0
     """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
+    initial: Path | None = None
+    """run whose networks this one starts from; its optimisers, schedules and warm-up are its own"""
+    initial_step: int | None = None
+    """that run's snapshot of a step; default: its last checkpoint"""
+    initial_part: InitialPart = "all"
+    """critic: the critics and their slow copy alone, with --critic-lr 0 for a new policy on critics that stay"""
     corrupt: str = ""
     """harm all sources on purpose: KIND:RATE joined by +, KIND one of observation, action, reward, dynamics (RIQL), or
     of swap, freeze, occlude (pictures of s alone, as cameras fail)"""
@@ -168,6 +179,18 @@ class Train(Training):
         held_out, corrupt = self.held_out, self.corrupt
         return [replace(each, held_out=each.held_out or held_out, corrupt=each.corrupt or corrupt) for each in sources]
 
+    @property
+    def starts_from(self) -> Mapping[str, Any]:
+        """What to write of the run whose networks this one starts from."""
+        return {} if self.initial is None else initial_record(self.initial, self.initial_step, self.initial_part)
+
+    def learner(self, mixture: Mixture, device: torch.device, distributed: Distributed) -> Learner:
+        """Return a learner that is fresh but for the networks that it starts from."""
+        learner = super().learner(mixture, device, distributed)
+        if self.initial is not None:
+            start_from(learner.networks, self.initial, self.initial_step, self.initial_part)
+        return learner
+
 
 def train(options: Training, device: torch.device, distributed: Distributed, console: Console) -> None:
     """Train a policy and keep everything about it in the run's directory; of several ranks, the first one writes.
@@ -184,9 +207,8 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
         distributed.run_on_all_ranks(
             lambda: stack.enter_context(exclusive_directory(out)) if distributed.is_main else None
         )
-        mixture, learner, run, seconds = distributed.run_on_all_ranks(
-            lambda: prepare(options, device, distributed, console)
-        )
+        begin = partial(prepare, options, device, distributed, console)
+        mixture, learner, run, seconds = distributed.run_on_all_ranks(begin)
         if options.resume:
             console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
         check_execution(learner, options.execution)
@@ -209,7 +231,8 @@ def prepare(
         PixelrlError: as `train` says.
     """
     recipe, out = options.recipe, options.out
-    previous = find_previous_run(out, recipe, resume=options.resume, teacher=options.taught_by)
+    told = {"teacher": options.taught_by, "initial": options.starts_from}
+    previous = find_previous_run(out, recipe, resume=options.resume, **told)
     mixture = options.load(device, distributed, console)
     threads = set_threads(options.threads, device, previous.threads if previous else None)
     learner = options.learner(mixture, device, distributed)
@@ -223,7 +246,7 @@ def prepare(
         actions=mixture.table.actions,
         env_args=mixture.env_args,
         threads=threads,
-        teacher=options.taught_by,
+        **told,
     )
     return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
 
