@@ -123,8 +123,9 @@ def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[st
     pairs = np.array([[first[each], second[each]] for each in shared])
     found = body | compare_pairs(pairs[:, 0], pairs[:, 1], study.margin)
     found["sd"] = float((pairs[:, 0] - pairs[:, 1]).std(ddof=1)) if len(shared) > 1 else None
+    one, other = (arms[name]["curves"] for name in (asked.first, asked.second))
     for key, steps in (("all_steps", study.steps), ("last_step", study.steps[-1:])):
-        found[key] = difference_over(steps, *(arms[name]["curves"] for name in (asked.first, asked.second)), shared)
+        found[key] = difference_over(steps, one, other, shared)
     if not asked.confirmatory:
         found["p"] = None
     return found
