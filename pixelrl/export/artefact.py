@@ -1,11 +1,13 @@
 """Export a policy: one directory with the network, its contract, and proof that it acts as the checkpoint does."""
 
 import copy
+import logging
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,7 +218,7 @@ def write_onnx(path: Path, artefact: Artefact) -> None:
     """Write the artefact as one ONNX file: inputs under their observation keys, any batch size, weights inside."""
     spec, example = artefact.spec, example_of(artefact)
     batch = torch.export.Dim("batch")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("torch.onnx._internal.exporter._registration"):  # torchvision is not needed
         warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)  # all inputs share one batch
         torch.onnx.export(
             artefact,
@@ -229,6 +231,18 @@ def write_onnx(path: Path, artefact: Artefact) -> None:
             external_data=False,
             verbose=False,
         )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger tell of errors only."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def example_of(artefact: Artefact) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from pixelrl.export.contract import CONTRACT, MODEL, read_contract
+from pixelrl.export.inputs import InputSpec, check_sensors
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.frame_stack import History
 from pixelrl.runtime.interfaces import Sensors
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a policy takes under one observation key.
-
-    Attributes:
-        dtype: `uint8` for pictures, `float32` for everything else.
-        shape: of one reading, without the batch: (H, W, C) or (D,).
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        sizes = ", ".join(str(size) for size in self.shape)
-        meaning = "bytes from 0 to 255, RGB, upright" if self.dtype == "uint8" else "finite, in the robot's units"
-        return f"{self.dtype} [B, {sizes}] ({meaning})"
 
 
 class ExportedPolicy:
@@ -148,29 +130,6 @@ def provider_names(providers: Sequence[str]) -> list[str]:
         if name.lower() not in here:
             raise PixelrlError(f"provider {name!r}: this onnxruntime has {', '.join(here)}")
     return [here[name.lower()] for name in providers]
-
-
-def check_sensors(sensors: Sensors, inputs: Mapping[str, InputSpec]) -> dict[str, NDArray[Any]]:
-    """Return the readings that a policy takes, `[B, ...]` each, and no others.
-
-    Raises:
-        PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
-    """
-    rows: int | None = None
-    for key, spec in inputs.items():
-        if key not in sensors:
-            raise PixelrlError(f"the policy needs {key!r}, {spec}; it was given {', '.join(sensors) or 'nothing'}")
-        value = sensors[key]
-        if not isinstance(value, np.ndarray):
-            raise PixelrlError(f"{key} is a {type(value).__name__}; the policy takes a NumPy array, {spec}")
-        if value.dtype != spec.dtype or value.shape[1:] != spec.shape or value.ndim == 0:
-            raise PixelrlError(f"{key} is {value.dtype} {list(value.shape)}; the policy takes {spec}")
-        if rows is not None and len(value) != rows:
-            raise PixelrlError(f"{key} has {len(value)} rows and {next(iter(inputs))} has {rows}; give both the same")
-        rows = len(value)
-        if spec.dtype != "uint8" and not np.isfinite(value).all():  # bytes always are, and asking takes its time
-            raise PixelrlError(f"{key} holds NaN or an infinity; the policy takes {spec}")
-    return {key: sensors[key] for key in inputs}
 
 
 def _input_specs(contract: Mapping[str, Any]) -> dict[str, InputSpec]:

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 
@@ -61,6 +62,11 @@ class LoggedProgress(Progress):
         elif now - said >= self.EVERY:
             self._said = now
             self.console.print(self.line(next(task for task in self.tasks if task.id == task_id)), soft_wrap=True)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """Return the bars; where nobody watches, none of what has not begun."""
+        begun = [task for task in tasks if task.total is not None or task.completed or self.console.is_terminal]
+        return super().make_tasks_table(begun)
 
     def line(self, task: Task) -> str:
         """Return how far a task is, how fast it is, and how long it will take."""

@@ -13,7 +13,7 @@ MODULES = {
     "ray": ("ray",),
     "slurm": ("submitit",),
     "mcap": ("mcap",),
-    "serve": ("msgpack", "prometheus_client", "websockets"),
+    "serve": ("msgpack", "onnxruntime", "prometheus_client", "websockets"),
     "rerun": ("rerun",),
 }
 """Extra of setup.py -> the modules that are imported from its packages."""

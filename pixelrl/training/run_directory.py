@@ -58,11 +58,11 @@ class Run:
         """Write `config.json`; the environment's description stays as it came, JSON of robomimic's own."""
         write_json(directory / "config.json", to_json(self) | {"env_args": dict(self.env_args)})
 
-    def rename_of(self, path: Path) -> Mapping[str, str]:
-        """Return old -> new, how the source that a file belongs to names observation keys; nothing of other files."""
+    def reading_of(self, path: Path) -> dict[str, Any]:
+        """Return `mask` and `rename` of `read_contents`, as the source that a file belongs to has them, if one does."""
         names = (name for name, files in self.data.items() if str(path.resolve()) in files)
-        rename: Mapping[str, str] = self.sources.get(next(names, ""), {}).get("rename", {})
-        return rename
+        source = self.sources.get(next(names, ""), {})
+        return {"mask": source.get("mask"), "rename": source.get("rename", {})}
 
 
 def checkpoint_path(directory: Path, step: int | None = None) -> Path:

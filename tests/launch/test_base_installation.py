@@ -74,6 +74,7 @@ def test_base_commands_work_and_others_name_their_extra(
         f"convert {task} back.hdf5",
         f"convert {task} dots-v0 --to minari",
         f"train quick_cog_dr3 {data} --out run --steps 2 --threads 1 {small}",
+        f"view {task} --run run --out view.html",
     ]
     extras = {
         "demo --out made": "sim",
@@ -83,7 +84,7 @@ def test_base_commands_work_and_others_name_their_extra(
         "evaluate run": "sim",
         "sweep run": "sim",
         "export run --out artefact": "export",
-        "serve run": "export",
+        "serve run": "serve",
         f"convert {task} le --to lerobot --fps 5": "lerobot",
         f"train bc --task {task} --out run2 --steps 2 --encoder resnet18": "resnet",
     }

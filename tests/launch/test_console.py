@@ -33,6 +33,13 @@ def test_terminal_gets_the_bar_and_no_lines() -> None:
     assert watched(terminal=True) == []
 
 
+def test_log_has_no_bar_of_what_never_began() -> None:
+    written = io.StringIO()
+    with progress_bar(Console(file=written, width=200)) as bar:
+        bar.add_task("read", total=None, note="frames")
+    assert not written.getvalue().strip()
+
+
 @pytest.mark.parametrize("total", [None, 10])
 def test_line_of_work_whose_size_is_unknown_says_what_is_done(total: int | None) -> None:
     bar = progress_bar(Console(file=io.StringIO()))

@@ -9,6 +9,7 @@ import pytest
 from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.launch.cli import main
 from pixelrl.launch.commands.convert import Convert
+from pixelrl.runtime.errors import PixelrlError
 from tests.buffers import trajectory, write_buffer
 from tests.datasets.convert.recordings import write_libero
 from tests.dots import write_dots
@@ -25,6 +26,33 @@ def test_the_report_says_what_arrived(tmp_path: Path) -> None:
     assert kinds["sensors/agentview_image"] == "uint8 [N+1, 24, 24, 3]" and kinds["actions"] == "float32 [N, 2]"
     with h5py.File(tmp_path / "new/out.hdf5") as held:
         assert held["data/demo_0/frames/agentview_image"].compression == "gzip"
+
+
+def test_demos_stay_behind_and_what_the_data_do_not_say_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = write_dots(tmp_path / "in.hdf5", "task", 4), tmp_path / "out.hdf5"
+    with h5py.File(source, "r+") as file:
+        del file["data/demo_1/actions"]
+        del file["data"].attrs["env_args"]
+    Convert(source=source, target=target, leave_out=("demo_1",), action_names=("dx", "dy"), fps=12.0)()
+    contents = read_contents(target)
+    assert len(contents.demos) == 3 and contents.env_args["control_freq"] == 12.0
+    assert [dim.name for dim in contents.action] == ["dx", "dy"]
+    for words, message in (
+        (("--leave-out", "demo_7"), "no 'demo_7' to leave out; expected one of its 4 demos"),
+        (("--leave-out", "demo_0", "demo_1", "demo_2", "demo_3"), "--leave-out leaves no demo"),
+        (("--leave-out", "demo_1", "--action-names", "dx"), "--action-names: dx; expected 2 names"),
+        (("--leave-out", "demo_1", "--fps", "0"), "--fps: 0.0; expected a number of actions a second"),
+    ):
+        monkeypatch.setattr("sys.argv", ["pixelrl", "convert", str(source), str(tmp_path / "new.hdf5"), *words])
+        with pytest.raises(SystemExit):
+            main()
+        assert message in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "new.hdf5").exists()
+    buffer = write_buffer(tmp_path / "prior.npy", [trajectory(5, seed=1)])
+    with pytest.raises(PixelrlError, match=r"--leave-out: .*prior\.npy is COG's \.npy; expected one HDF5 file"):
+        Convert(source=buffer, target=tmp_path / "new.hdf5", leave_out=("demo_0",))()
 
 
 def test_the_command_converts_a_buffer_of_cog(

@@ -31,6 +31,16 @@ def test_page_shows_pictures_actions_rewards_and_what_critics_think(tmp_path: Pa
     assert code == 0 and "demo_4" in page and "Q of the" not in page
 
 
+def test_demos_that_are_shown_need_no_sound_ones_beside_them(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    path = write_dots(tmp_path / "task.hdf5", "task", 3)
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_2/actions"]
+    code, printed = pixelrl("view", path, "--count", 2, "--out", tmp_path / "v.html")
+    assert (code, "2 of 3 demos" in printed) == (0, True), printed
+    code, printed = pixelrl("view", path, "--demos", "demo_2", "--out", tmp_path / "w.html")
+    assert code == 1 and "demo_2" in printed and "actions" in printed
+
+
 def test_recording_for_the_viewer_holds_every_picture(tmp_path: Path, pixelrl: Pixelrl) -> None:
     pytest.importorskip("rerun", reason="rerun-sdk is not installed: pip install 'pixelrl[rerun]'")
     path = write_dots(tmp_path / "task.hdf5", "task", 3)

@@ -52,6 +52,8 @@ def convert_dataset(
     options, given, wanted = options or FormatOptions(), FORMATS[source_format], FORMATS[target_format]
     if wanted.write is None:
         raise PixelrlError(f"{target}: {wanted.title} is read only; choose hdf5, lerobot or minari with --to-format")
+    if options.leave_out and source_format not in ("hdf5", "libero", "isaaclab"):
+        raise PixelrlError(f"--leave-out: {source} is {given.title}; expected one HDF5 file of demo_0, demo_1, ...")
     if target.exists():
         raise PixelrlError(f"{target}: exists already; choose another name, or remove it")
     dropped, sums = Counter[str](), RewardSums()

@@ -76,8 +76,8 @@ def described(said: Mapping[str, Any]) -> dict[str, Any]:
 class FormatOptions:
     """What some of the formats leave open, and what is changed on the way; see `pixelrl convert --help`.
 
-    `images`, `fps` [Hz] and `task` (what the robot was told) are for LeRobot, the latter two by default what the data
-    say; `compress` is for HDF5. `rules` has the others.
+    `images` and `task` (what the robot was told) are for LeRobot; `fps` [Hz], `task` and `action_names` are by default
+    what the data say. `compress` and `leave_out` (demos of the source) are for HDF5. `rules` has the others.
     """
 
     images: Literal["png", "video"] = "png"
@@ -91,6 +91,8 @@ class FormatOptions:
     reward: str = "recorded"
     dones: Literal["recorded", "last"] = "recorded"
     reward_shift: float = 0.0
+    leave_out: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
     @property
     def reward_key(self) -> str | None:

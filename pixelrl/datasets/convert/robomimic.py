@@ -65,6 +65,11 @@ def read_robomimic(
     with open_file(path) as file:
         data = child(file, "data")
         names = demo_names(data)
+        if unknown := set(options.leave_out) - set(names):
+            raise DataError(f"{where(data)}: no {min(unknown)!r} to leave out; expected one of its {len(names)} demos")
+        names = [name for name in names if name not in options.leave_out]
+        if not names:
+            raise DataError(f"{where(data)}: --leave-out leaves no demo")
         first = child(data, names[0])
         places = _places(first, options)
         actions = dataset(first, "actions")

@@ -1,9 +1,10 @@
-"""What is changed on the way from one format to another, the same for all: keys, rewards, ends, the last step.
+"""What is changed on the way from one format to another, the same for all: names, rewards, ends, the last step.
 
 A reader yields an episode as it was recorded. Where no frame was recorded after the last action, sensors have N rows of
 N steps; here they get N + 1: the last step is kept with its own frame repeated where it ends in the goal, or goes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ def apply_rules(
     """Return a stream of episodes with N + 1 frames of N steps; `dropped` and `sums` fill as they are read.
 
     Raises:
-        PixelrlError: a shift that is no number.
+        PixelrlError: a shift that is no number, or names or a rate that cannot be.
         DataError: an episode that is none, when it is read.
     """
     shift = np.float32(options.reward_shift)
@@ -61,7 +62,20 @@ def apply_rules(
                     dropped[f"{key} holds NaN or infinities, which came along, and which training refuses"] += 1
             yield whole
 
-    return replace(stream, episodes=episodes)
+    return _described(replace(stream, episodes=episodes), options)
+
+
+def _described(stream: DatasetStream, options: FormatOptions) -> DatasetStream:
+    """Return a stream with the control rate and the names of the action's dimensions that are told."""
+    dims, names, fps = stream.action_dims, options.action_names, options.fps
+    if names and (len(names) != len(dims) or len({*names}) < len(names)):
+        raise PixelrlError(f"--action-names: {' '.join(names)}; expected {len(dims)} names, each another")
+    if names:
+        dims = tuple(replace(dim, name=name) for dim, name in zip(dims, names, strict=True))
+    if fps is not None and not 0 < fps < math.inf:
+        raise PixelrlError(f"--fps: {fps}; expected a number of actions a second, above 0")
+    rate = {} if fps is None else {"control_freq": fps}
+    return replace(stream, action_dims=dims, env_args={**stream.env_args, **rate})
 
 
 def _checked(episode: Episode, place: str) -> Episode:

@@ -105,6 +105,7 @@ def read_contents(
     path: Path,
     *,
     mask: str | None = None,
+    demos: Sequence[str] | None = None,
     images: Sequence[str] | None = None,
     proprio: Sequence[str] | None = None,
     required: Sequence[str] = ("rewards", "dones"),
@@ -115,6 +116,7 @@ def read_contents(
     Args:
         path: the file.
         mask: one of its filters, a subset of its demos.
+        demos: those to look at, whatever the mask; None: all of them.
         images: observation keys of the cameras, in their order; None: all pictures but depth.
         proprio: those of the proprioception; None: all float vectors but `object...`, what the simulator knows and no
             robot senses.
@@ -126,7 +128,7 @@ def read_contents(
     """
     with open_file(path) as file:
         data = child(file, "data")
-        names = demo_names(file, mask)
+        names = demo_names(file, mask) if demos is None else [*demos]
         first = child(data, names[0])
         pictures, vectors, ignored = select_keys(first, images, proprio, rename)
         stored = {new: old for old, new in rename.items()}

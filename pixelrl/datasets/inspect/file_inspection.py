@@ -100,7 +100,7 @@ class FileInspection:
                 self.statistics.add(numbers)
             progress("numbers", done, len(self.names))
         self.names = [record.name for record in self.statistics.records]
-        self.issues += check_statistics(self.statistics, self.role if paid else "prior", str(self.path))
+        self.issues += check_statistics(self.statistics, actions, self.role if paid else "prior", str(self.path))
 
     def read_pictures(
         self, sample: int | None, cameras: Sequence[str], ranges: Mapping[str, Range], progress: Progress

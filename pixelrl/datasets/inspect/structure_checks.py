@@ -40,7 +40,7 @@ def check_members(structure: FileStructure) -> Iterator[Occurrence]:
             yield Occurrence("structure", "warning", key, message, name)
         if not demo.has_last_frame:
             message = "missing: the last step counts where it reaches the goal, and is else left out,"
-            yield Occurrence("next_obs", "warning", "next_obs", message, name)
+            yield Occurrence("last-frame", "warning", "next_obs", message, name)
         if demo.samples is None:
             message = "no attribute num_samples (robomimic wants it)"
             yield Occurrence("structure", "note", ".", message, name)
@@ -52,7 +52,9 @@ def _missing(structure: FileStructure, demo: DemoStructure, name: str, key: str)
     if key in {"rewards", "dones"} - {*structure.selection.required}:
         return
     if key in NUMBERS:
-        yield _error("structure", key, "missing", name)
+        hint = {"rewards": "--task-reward last:1", "dones": "--task-dones last"}.get(key)
+        rule = f"; prior data need none (--prior), and {hint} makes some," if hint else ""
+        yield _error("structure", key, f"missing{rule}", name)
     elif (group == "frames" and demo.home == "obs") or (group == "next_obs" and not demo.has_last_frame):
         return  # the frames lie in obs, or there are none after the last action, which is told once
     elif sensor in {*structure.cameras, *structure.vectors} and (group == demo.home or demo.home == "obs"):

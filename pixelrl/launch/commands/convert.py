@@ -43,12 +43,17 @@ class Convert:
     compress: bool = False
     """for HDF5: gzip the pictures, one frame a chunk"""
     fps: float | None = None
-    """for LeRobot: how often the robot acted [Hz]; default: what the data say"""
+    """how often the robot acted [Hz]; default: what the data say"""
     task: str | None = None
     """for LeRobot: what the robot was told to do; default: what the data say"""
     last_step: Literal["keep", "repeat", "drop"] = "keep"
     """where no picture was recorded after the last step: keep repeats its own where the step is paid or done, and drops
     the step elsewhere (a time-out); repeat and drop do so always"""
+    leave_out: tuple[str, ...] = ()
+    """demos of an HDF5 file that do not come along, say damaged ones: demo_5 demo_8"""
+    action_names: tuple[str, ...] = ()
+    """what the numbers of an action are, one name each: dx dy dz drx dry drz are steps [m, rad], x y z rx ry rz
+    positions, gripper a gripper; a robot's guard needs it, see docs/robot.md; default: what the data say"""
     keys: tuple[str, ...] = ()
     """the sensors that come along; default: all"""
     rename: tuple[str, ...] = ()
@@ -93,6 +98,8 @@ class Convert:
             reward=self.reward,
             dones=self.dones,
             reward_shift=self.reward_shift,
+            leave_out=self.leave_out,
+            action_names=self.action_names,
         )
         with progress_bar(console) as bar:
             job = bar.add_task("read", total=None, note=self.source.name)

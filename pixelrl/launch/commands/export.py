@@ -117,7 +117,11 @@ class Export:
         from pixelrl.export.description import Recorded, largest_steps
 
         files = recorded_files(run, self.data)
-        contents = (read_contents(path, images=(), proprio=(), required=()) for path in files)
+        masks = (run.reading_of(path)["mask"] for path in files)
+        contents = (
+            read_contents(path, mask=mask, images=(), proprio=(), required=())
+            for path, mask in zip(files, masks, strict=True)
+        )
         every = (demo.actions for each in contents for demo in read_demos(each))
         step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
         evaluation = evaluation_of(self.run / "evaluation.json", checkpoint)
@@ -173,7 +177,7 @@ def recorded_frames(run: "Run", data: tuple[Path, ...]) -> "Sensors":
             images=tuple(run.spec.images),
             proprio=tuple(run.spec.proprio),
             required=(),
-            rename=run.rename_of(path),
+            **run.reading_of(path),
         )
         for demo in read_demos(contents, islice(contents.demos, DEMOS)):
             stride = max(1, len(demo.actions) * DEMOS * len(files) // FRAMES)

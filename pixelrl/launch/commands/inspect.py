@@ -208,7 +208,8 @@ def _measures(report: FileReport) -> Iterator[str]:
 def print_issues(issues: Sequence[Issue], console: Console, *, with_file: bool = False) -> None:
     """Print issues, a line each, and beneath it what helps."""
     for issue in issues:
-        where = f"{issue.file}: {issue.where}" if with_file else issue.where
+        where = "demo" if issue.where == "." else issue.where
+        where = f"{issue.file}: {where}" if with_file else where
         line = Text.assemble((issue.level, COLOURS[issue.level]), f" {where}: {issue.message}")
         console.print(line, soft_wrap=True)
         if issue.fix:

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from pixelrl.launch.options import key_values
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.extras import require_extras
 
 if TYPE_CHECKING:
     from pixelrl.export.runtime import ExportedPolicy
@@ -58,6 +59,7 @@ class Serve:
         Raises:
             PixelrlError: no such policy, or options that would leave it open to everybody.
         """
+        require_extras("serve")
         from pixelrl.export.runtime import ExportedPolicy
         from pixelrl.serving.access import read_token, tls
         from pixelrl.serving.admission import Limits

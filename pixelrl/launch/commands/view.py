@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,24 +47,29 @@ class View:
         Raises:
             PixelrlError: no such file, demo or run, or a run that is for other data.
         """
-        from pixelrl.datasets.hdf5.reader import read_contents, read_demos
+        from pixelrl.datasets.hdf5.access import open_file
+        from pixelrl.datasets.hdf5.reader import demo_names, read_contents, read_demos
         from pixelrl.datasets.renames import parse_renames
         from pixelrl.training.run_directory import read_run
 
         write = self._writer()
         provenance, rename = Provenance(), parse_renames(self.rename)
         if self.run is not None and not rename:
-            rename = dict(read_run(self.run).rename_of(self.file))
-        contents = read_contents(self.file, required=(), rename=rename)
-        if missing := [name for name in self.demos if name not in contents.demos]:
-            some = ", ".join(islice(contents.demos, 3))
-            raise PixelrlError(f"{self.file}: has no demo {missing[0]!r}; it has {len(contents.demos)}: {some}, ...")
+            rename = read_run(self.run).reading_of(self.file)["rename"]
+        with open_file(self.file) as file:
+            names = demo_names(file, None)
+        if missing := [name for name in self.demos if name not in names]:
+            raise PixelrlError(
+                f"{self.file}: has no demo {missing[0]!r}; it has {len(names)}: {', '.join(names[:3])}, ..."
+            )
         if self.count < 1 or (self.step is not None and self.run is None):
             raise PixelrlError("--count must be at least 1, and --step goes with --run")
-        demos = [*read_demos(contents, self.demos or islice(contents.demos, self.count))]
+        shown = self.demos or names[: self.count]  # the others may be damaged
+        contents = read_contents(self.file, demos=shown, required=(), rename=rename)
+        demos = [*read_demos(contents)]
         judged = {} if self.run is None else {demo.name: judge(self.run, self.step, demo) for demo in demos}
         write(self.out, self.file, demos, contents.action, judged, provenance.record())
-        plain_console().print(f"{self.out}: {len(demos)} of {len(contents.demos)} demos", soft_wrap=True)
+        plain_console().print(f"{self.out}: {len(demos)} of {len(names)} demos", soft_wrap=True)
 
     def _writer(self) -> Callable[..., None]:
         """Return what writes the page, or the recording."""

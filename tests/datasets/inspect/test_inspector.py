@@ -71,7 +71,7 @@ def test_without_next_obs_the_last_step_may_be_left_out(tmp_path: Path) -> None:
         for demo in file["data"].values():
             del demo["next_obs"]
     report = inspect_file(path)
-    assert found(report) == [("warning", "next_obs", "/data/demo_0/next_obs")]
+    assert found(report) == [("warning", "last-frame", "/data/demo_0/next_obs")]
     assert report.transitions == DEMOS * STEPS
 
 
