@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ SECONDARY = ("comparison", "n", "all steps", "95 % interval", "last step", "95 %
 COMPARISONS = ("comparison", "n", "difference", "95 % interval", "95 % (t)", "p", "p (Holm)", "P(better)", "verdict")
 
 
+WIDTH = 34
+"""Letters that a small plot's title has room for."""
+
+
 def arm_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the table of the arms."""
     rows: list[tuple[str, ...]] = []
@@ -31,7 +36,7 @@ def arm_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
             continue
         curve = ", ".join(f"{100 * point['mean']:.0f}" for point in each["by_step"].values())
         spread = "" if each["sd"] is None else f"{100 * each['sd']:.0f}"
-        interval, middle = between(each["interval_95"]), f"{100 * each['iqm']:.0f}"
+        interval, middle = between(within_rates(each["interval_95"])), f"{100 * each['iqm']:.0f}"
         rows.append((each["label"], str(each["n"]), f"{100 * each['mean']:.1f} %", interval, spread, middle, curve))
     return rows
 
@@ -49,6 +54,11 @@ def comparison_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         intervals = between(each["interval_95"]), between(each["t_interval_95"])
         rows.append((name, str(each["n"]), by, *intervals, *values, word))
     return rows
+
+
+def within_rates(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return what of an interval is a rate: Student's, of few, goes beyond."""
+    return None if interval is None else (max(interval[0], 0.0), min(interval[1], 1.0))
 
 
 def secondary_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -160,7 +170,7 @@ def draw_curves(result: Mapping[str, Any]) -> Figure:
         axis.plot(steps, [point["mean"] for point in points], color=colour, linewidth=2.2, marker="o", markersize=3)
         axis.axvspan(min(result["late"]), max(result["late"]), color="#8a8d91", alpha=0.12, linewidth=0)
         axis.set_ylim(-0.03, 1.03)
-        plain(axis, f"{each['label']} (n = {each['n']})", "step", "success")
+        plain(axis, fill(f"{each['label']} (n = {each['n']})", WIDTH), "step", "success")
     return drawn
 
 
