@@ -55,7 +55,7 @@ def probe(
         `features/dormant`, `features/self_excitation` (see `self_excitation`),
         `q/return_error` |Q - return to go|, with `stay` also `q/margin` Q(s, recorded) - Q(s, stay),
         `policy/distance` from mode to recorded action, `policy/log_prob` of policies that have a density and
-        `policy/log_std` of Gaussians; and
+        `policy/log_std` of Gaussians, of all rows and of each source's; and
         `gradient/PART/TERM` norms and `gradient/PART/TERM.TERM` cosines of the terms' weighted gradients, PART being
         the critic's encoder or head, the value network, or the actor. A learned weight counts as 1. Of two sources
         `gradient/PART/TERM@ONE.TERM@OTHER`, the cosine between their rows' gradients. Without critics, only the
@@ -81,7 +81,10 @@ def probe(
                 for name, value in term_gradients(context, recipe).items():
                     apart[f"{name}@{source}"] = apart.get(f"{name}@{source}", 0) + value * len(part)
     whole = {name: torch.cat(values, -1) for name, values in rows.items()}
-    metrics = {name: value.mean() for name, value in whole.items() if name.startswith("policy/")}
+    policy = {name: value for name, value in whole.items() if name.startswith("policy/")}
+    metrics = {name: value.mean() for name, value in policy.items()}
+    if len(sources) > 1:
+        metrics |= by_source({name: value[None] for name, value in policy.items()}, batch.source, sources)
     if recipe.critic:
         features = {name: torch.cat(values, 1) for name, values in kept.items()}
         metrics |= judge_features(whole, features, batch, networks, sources, generator)

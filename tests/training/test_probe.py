@@ -89,9 +89,15 @@ def test_gradients_are_those_of_the_learner() -> None:
 
 def test_policy_without_critics_has_a_probe() -> None:
     recipe = shrink(quick_bc())
-    figures = probe(make_learner(recipe).networks, recipe, transitions(), SPEC.sources)
+    batch = transitions()
+    figures = probe(make_learner(recipe).networks, recipe, batch, SPEC.sources)
+    policy = ("policy/log_std", "policy/log_prob", "policy/distance")
+    parts = {source: (batch.source == index).float().mean() for index, source in enumerate(SPEC.sources)}
+    for name in policy:
+        apart = sum(figures[f"{name}@{source}"] * part for source, part in parts.items())
+        torch.testing.assert_close(apart, figures[name])
     assert set(figures) == {
-        *("policy/log_std", "policy/log_prob", "policy/distance"),
+        *(f"{name}{source}" for name in policy for source in ("", "@task", "@prior")),
         *("gradient/actor/bc", "gradient/actor/bc@task.bc@prior"),
     }
 
