@@ -9,9 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pixelrl.launch.reports.view_page import HEIGHT, SHOWN, strip
+from pixelrl.learning.networks import Critic
 from tests.dots import SMALL, write_dots
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -29,6 +31,26 @@ def test_page_shows_pictures_actions_rewards_and_what_critics_think(tmp_path: Pa
     code, _ = pixelrl("view", task, "--demos", "demo_4", "--out", tmp_path / "w.html")
     page = (tmp_path / "w.html").read_text()
     assert code == 0 and "demo_4" in page and "Q of the" not in page
+
+
+def test_critics_judge_actions_that_were_normalised_by_their_range(
+    tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_dots(tmp_path / "task.hdf5", "task", 4, size=32)
+    options = ("--actions", "min-max", "--out", tmp_path / "run", *SMALL, "--steps", 2)
+    assert pixelrl("train", "quick_cog", "--task", path, *options)[0] == 0
+    judged: list[torch.Tensor] = []
+    ask = Critic.q_values
+    monkeypatch.setattr(
+        Critic, "q_values", lambda critic, state, action: judged.append(action) or ask(critic, state, action)
+    )
+    code, said = pixelrl("view", path, "--run", tmp_path / "run", "--count", 1, "--out", tmp_path / "v.html")
+    assert code == 0, said
+    with h5py.File(path) as file:
+        every = np.concatenate([demo["actions"][()] for demo in file["data"].values()])
+        first = file["data/demo_0/actions"][()]
+    low, high = every.min(0), every.max(0)
+    np.testing.assert_allclose(judged[-1], 2 * (first - low) / (high - low) - 1, atol=1e-5)
 
 
 def test_demos_that_are_shown_need_no_sound_ones_beside_them(tmp_path: Path, pixelrl: Pixelrl) -> None:

@@ -280,6 +280,14 @@ def test_limits_follow_from_the_contract() -> None:
     assert told.relative == (True, True) and told.hold == (0.0, 0.0) and told.stop_after == 7
 
 
+def test_action_of_which_nobody_says_whether_it_is_a_step_is_refused() -> None:
+    """Held as a position, a step would be taken again and again."""
+    unknown = contract(mode=["delta", None])
+    with pytest.raises(GuardError, match=r"whether 'joint' of the action is a step or a position: give relative"):
+        Limits.of_contract(unknown)
+    assert Limits.of_contract(unknown, relative=(True, True)).relative == (True, True)
+
+
 def test_limits_are_read_from_a_file_and_checked(tmp_path: Path) -> None:
     file = tmp_path / "limits.json"
     file.write_text(json.dumps({"step": [0.001, 0.1], "ramp": 2, "box_low": [-1, -1]}))

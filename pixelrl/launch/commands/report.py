@@ -39,4 +39,5 @@ class Report:
                 raise PixelrlError(f"{text}: no directory matches in {Path.cwd()}")
             methods[name if names.count(name) == 1 else text] = [read_run(Path(each)) for each in found]
         write_run_page(self.out, methods, provenance.record())
-        plain_console().print(f"{self.out}: {sum(map(len, methods.values()))} runs", highlight=False, soft_wrap=True)
+        count = sum(map(len, methods.values()))
+        plain_console().print(f"{self.out}: {count} run{'s' * (count > 1)}", highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """`pixelrl view`: look at recorded episodes, and at what a run's critics think of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pixelrl.datasets.hdf5.reader import Demo
+    from pixelrl.runtime.actions import ActionDim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,9 @@ class View:
         shown = self.demos or names[: self.count]  # the others may be damaged
         contents = read_contents(self.file, demos=shown, required=(), rename=rename)
         demos = [*read_demos(contents)]
-        judged = {} if self.run is None else {demo.name: judge(self.run, self.step, demo) for demo in demos}
+        judged = (
+            {} if self.run is None else {demo.name: judge(self.run, self.step, demo, contents.action) for demo in demos}
+        )
         write(self.out, self.file, demos, contents.action, judged, provenance.record())
         plain_console().print(f"{self.out}: {len(demos)} of {len(names)} demos", soft_wrap=True)
 
@@ -82,7 +85,9 @@ class View:
         return write_view_page
 
 
-def judge(run: Path, step: int | None, demo: "Demo") -> Mapping[str, "NDArray[np.float32]"]:
+def judge(
+    run: Path, step: int | None, demo: "Demo", recorded_dims: Sequence["ActionDim"]
+) -> Mapping[str, "NDArray[np.float32]"]:
     """Return what a run's critics think of each step of a demo, `[N]` each, as means over the critics.
 
     Raises:
@@ -92,14 +97,13 @@ def judge(run: Path, step: int | None, demo: "Demo") -> Mapping[str, "NDArray[np
     from einops import rearrange
 
     from pixelrl.learning.batch import Observation
+    from pixelrl.runtime.actions import action_limits, from_units, to_units
     from pixelrl.training.run_directory import read_networks
 
     found, networks, _ = read_networks(run, step)
     spec = found.spec
-    if not found.recipe.critic or spec.history > 1 or spec.chunk > 1 or found.actions != "unit":
-        raise PixelrlError(
-            f"{run}: cannot judge single recorded steps: that takes critics, history 1, chunk 1, actions unit"
-        )
+    if not found.recipe.critic or spec.history > 1 or spec.chunk > 1:
+        raise PixelrlError(f"{run}: cannot judge single recorded steps: that takes critics, history 1, chunk 1")
     if missing := [key for key in (*spec.images, *spec.proprio) if key not in demo.sensors]:
         raise PixelrlError(f"{run}: looks at {missing[0]!r}, which {demo.name} does not have")
     images = {key: torch.from_numpy(rearrange(demo.sensors[key], "n h w c -> n c h w").copy()) for key in spec.images}
@@ -109,7 +113,11 @@ def judge(run: Path, step: int | None, demo: "Demo") -> Mapping[str, "NDArray[np
         obs, critic = Observation(images=images, proprio=proprio), networks.critic
         state = critic.embed_state(critic.encode(obs))
         own = critic.q_values(state, networks.policy(obs).mode).value
-        action = torch.from_numpy(demo.actions).clamp(-1, 1)
+        action = torch.from_numpy(demo.actions)
+        if found.actions == "min-max":
+            limits = [torch.from_numpy(limit) for dims in (recorded_dims, spec.action) for limit in action_limits(dims)]
+            action = from_units(to_units(action, *limits[:2]), *limits[2:]).float()
+        action = action.clamp(-1, 1)
         recorded = critic.q_values(state[:, :-1], action)
         following = torch.cat([recorded.features[:, 1:], recorded.features[:, -1:]], 1)
         product = (recorded.features.float() * following.float()).sum(-1)

@@ -77,6 +77,10 @@ class Limits:
 
         Steps are 1.2 times the largest recorded ones; where the contract tells none, a tenth of the range. Observations
         may be two periods old, and the policy may take one.
+
+        Raises:
+            GuardError: limits that cannot be; or nobody says whether a number is a step or a position, so that an arm
+                that is to hold might go on moving: then `relative` must.
         """
         action = contract["outputs"]["action"]
         dims: Sequence[Mapping[str, Any]] = action["dims"]
@@ -86,7 +90,14 @@ class Limits:
         spans = [b - a for a, b in zip(low, high)]
         steps = control.get("largest_step") or [None] * size
         bends = control.get("largest_change") or [None] * size
-        relative = tuple(mode in MOVING for mode in control.get("mode") or _modes(dims))
+        modes = control.get("mode") or _modes(dims)
+        if None in modes and "relative" not in changes:
+            name = dims[list(modes).index(None)]["name"]
+            raise GuardError(
+                f"nobody says whether {name!r} of the action is a step or a position: give relative (of each number, "
+                "true: a step), or name the action's numbers in the data (pixelrl convert --action-names)"
+            )
+        relative = tuple(mode in MOVING for mode in modes)
         rests = [0.0 if moves and a <= 0.0 <= b else None for moves, a, b in zip(relative, low, high)]
         period = 1.0 / (contract.get("control_freq") or 10.0)
         values: dict[str, Any] = {
