@@ -32,6 +32,8 @@ class CQL(Term):
         temperature: T in T log mean exp(Q / T) (COG: 1).
         calibrated: a sampled action of pi(s) or pi(s') is worth at least the recorded return (Cal-QL, arXiv
             2303.05479): Q is not pushed below what was reached from s. Uniform samples stay as they are.
+        task_only: rows of the first source alone count, the task's (still over B): in states of prior data no recorded
+            action is preferred. COG: False.
     """
 
     uniform: int = 1
@@ -39,6 +41,7 @@ class CQL(Term):
     next_policy: int = 1
     temperature: float = 1.0
     calibrated: bool = False
+    task_only: bool = False
 
     def __post_init__(self) -> None:
         """Check the counts."""
@@ -59,7 +62,10 @@ class CQL(Term):
             uniform, own = value[:, : self.uniform], value[:, self.uniform :]
             value = torch.cat([uniform, torch.maximum(own, context.batch.return_to_go)], 1)
         soft_max = self.soft_maximum(value, log_density)
-        gap = (soft_max - context.q_data.value).mean(-1)
+        gap = soft_max - context.q_data.value
+        if self.task_only:
+            gap = gap * (context.batch.source == 0)
+        gap = gap.mean(-1)
         return gap.sum(), {"gap": gap.detach().mean(), "sampled_q": value.detach().mean()}
 
     def propose(self, context: UpdateContext) -> tuple[Tensor, Tensor]:

@@ -161,6 +161,16 @@ def test_calibrated_cql_pushes_no_action_below_the_recorded_return() -> None:
     assert loss.item() == pytest.approx(math.log((math.exp(1) + math.exp(5)) / 2), rel=1e-5)
 
 
+def test_cql_may_count_rows_of_the_task_alone() -> None:
+    # Q is 1 everywhere and 0, 2, 4 of the data: gaps of 1 + log 2, -1 + log 2, -3 + log 2; only the last row is prior's
+    batch = replace(rows([[0.5]] * 3), source=torch.tensor([0, 0, 1]))
+    critic = LinearCritic(torch.zeros(1, 1), torch.ones(1))
+    update = known(batch, critic, state_embedding=NOTHING, q_data=judged([[0.0, 2.0, 4.0]]))
+    for task_only, expected in ((False, -3 + 3 * math.log(2)), (True, 2 * math.log(2))):
+        loss, metrics = CQL(uniform=2, policy=0, next_policy=0, task_only=task_only)(update)
+        assert loss.item() == pytest.approx(expected / 3, rel=1e-5) == metrics["gap"].item()
+
+
 def test_cql_weighs_samples_by_their_density() -> None:
     value, density = torch.tensor([[[1.0], [3.0]]]), torch.tensor([[0.5], [0.25]])
     exact = 2 * math.log((math.exp(1 / 2) / 0.5 + math.exp(3 / 2) / 0.25) / 2)
