@@ -84,6 +84,7 @@ def test_compiled_steps_give_the_same_numbers_but_for_rounding(make: Callable[[]
 
 
 def test_a_missing_compiler_is_one_line(tmp_path: Path) -> None:
+    torch._dynamo.reset()  # what another test compiled would do
     step = make_step(make_learner(shrink(quick_bc())), "compile")
     with fresh_cache(dir=str(tmp_path)), torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):
         step(transitions(0))  # the first step is not compiled
