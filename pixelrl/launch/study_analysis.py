@@ -97,10 +97,7 @@ def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
         return body | {"sd": None, "iqm": None, "interval_95": None, "by_step": {}}
     late = np.array([value for value, _ in found.values()])
     several = len(late) > 1
-    by_step = {}
-    for step in study.steps:
-        values = np.array([curve[step] for _, curve in found.values()])
-        by_step[step] = {"mean": float(values.mean()), "interval_95": mean_bootstrap(values) if several else None}
+    by_step = {step: mean_and_interval([curve[step] for _, curve in found.values()]) for step in study.steps}
     return body | {
         "outcomes": {replicate: value for replicate, (value, _) in found.items()},
         "curves": {replicate: curve for replicate, (_, curve) in found.items()},
@@ -125,22 +122,16 @@ def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[st
     found["sd"] = float((pairs[:, 0] - pairs[:, 1]).std(ddof=1)) if len(shared) > 1 else None
     one, other = (arms[name]["curves"] for name in (asked.first, asked.second))
     for key, steps in (("all_steps", study.steps), ("last_step", study.steps[-1:])):
-        found[key] = difference_over(steps, one, other, shared)
+        over = mean_and_interval([np.mean([one[each][step] - other[each][step] for step in steps]) for each in shared])
+        found[key] = {"difference": over["mean"], "interval_95": over["interval_95"]}
     if not asked.confirmatory:
         found["p"] = None
     return found
 
 
-def difference_over(
-    steps: Sequence[int],
-    first: Mapping[int, Mapping[int, float]],
-    second: Mapping[int, Mapping[int, float]],
-    shared: Sequence[int],
-) -> dict[str, Any]:
-    """Return the mean difference of success over some steps, and its interval over replicates, without a test."""
-    differences = np.array([np.mean([first[each][step] - second[each][step] for step in steps]) for each in shared])
-    interval = mean_bootstrap(differences) if len(shared) > 1 else None
-    return {"difference": float(differences.mean()), "interval_95": interval}
+def mean_and_interval(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the mean over replicates and its bootstrap interval; None of one replicate."""
+    return {"mean": float(np.mean(values)), "interval_95": mean_bootstrap(values) if len(values) > 1 else None}
 
 
 def pooled_sd(comparisons: Sequence[Mapping[str, Any]]) -> float | None:
@@ -231,9 +222,7 @@ def probe_curves(study: Study, records: Records, name: str) -> dict[str, Any]:
             probes = [each["probe"].get(str(step), {}) for key, each in records.items() if key[1] == arm.name]
             values = [value for each in probes if (value := each.get(name)) is not None]
             if values:
-                interval = mean_bootstrap(np.array(values)) if len(values) > 1 else None
-                about = {"values": values, "mean": float(np.mean(values)), "interval_95": interval}
-                found.setdefault(arm.name, {})[step] = about
+                found.setdefault(arm.name, {})[step] = {"values": values} | mean_and_interval(values)
     return found
 
 

@@ -117,10 +117,8 @@ class Export:
         from pixelrl.export.description import Recorded, largest_steps
 
         files = recorded_files(run, self.data)
-        masks = (run.reading_of(path)["mask"] for path in files)
         contents = (
-            read_contents(path, mask=mask, images=(), proprio=(), required=())
-            for path, mask in zip(files, masks, strict=True)
+            read_contents(path, mask=run.reading_of(path)["mask"], images=(), proprio=(), required=()) for path in files
         )
         every = (demo.actions for each in contents for demo in read_demos(each))
         step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")

@@ -22,7 +22,6 @@ ARMS = ("arm", "n", "late success", "95 % interval (t)", "sd", "middle half", "a
 SECONDARY = ("comparison", "n", "all steps", "95 % interval", "last step", "95 % interval")
 COMPARISONS = ("comparison", "n", "difference", "95 % interval", "95 % (t)", "p", "p (Holm)", "P(better)", "verdict")
 
-
 WIDTH = 34
 """Letters that a small plot's title has room for."""
 
@@ -150,15 +149,21 @@ def plain(axis: Axes, title: str, x: str, y: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def small_plots(count: int, beside: float, *, sharey: bool) -> tuple[Figure, Any]:
+    """Return a figure of so many small plots, four a row and `beside` [in] higher than these, and their axes."""
+    columns = min(4, max(1, count))
+    rows = max(1, -(-count // columns))
+    drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + beside), layout="constrained")
+    axes = drawn.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return drawn, axes
+
+
 def draw_curves(result: Mapping[str, Any]) -> Figure:
     """Draw success against steps: the mean with its band, and each replicate thin; a plot an arm."""
     arms = {name: each for name, each in result["arms"].items() if each["by_step"] and each["of"] is None}
-    columns = min(4, max(1, len(arms)))
-    rows = max(1, -(-len(arms) // columns))
-    drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + 0.2), layout="constrained")
-    axes = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(arms) :]:
-        axis.set_axis_off()
+    drawn, axes = small_plots(len(arms), 0.2, sharey=True)
     for axis, (name, each) in zip(axes, arms.items(), strict=False):
         colour = colours(result)[name]
         for curve in each["curves"].values():
@@ -216,12 +221,7 @@ def draw_mechanism(result: Mapping[str, Any]) -> Figure:
 def draw_probe(result: Mapping[str, Any]) -> Figure:
     """Draw what the probe measured against steps: each arm's mean and band over replicates; products on a log axis."""
     figures = {name: each for name, each in result["probe"].items() if each}
-    columns = min(4, max(1, len(figures)))
-    rows = max(1, -(-len(figures) // columns))
-    drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + 0.6), layout="constrained")
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[len(figures) :]:
-        axis.set_axis_off()
+    drawn, axes = small_plots(len(figures), 0.6, sharey=False)
     for axis, (name, arms) in zip(axes, figures.items(), strict=False):
         for arm, points in arms.items():
             colour, steps = colours(result)[arm], list(points)
