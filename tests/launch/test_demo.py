@@ -15,7 +15,7 @@ Pixelrl = Callable[..., tuple[int, str]]
 
 def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
     size = DemoSize(prior=4, task=4, episodes=2, videos=1, curve_episodes=1)
-    demo = Demo(out=tmp_path, seed=3, workers=2, recipes=("quick_cog_dr3",), steps=12, curve=12, size=size)
+    demo = Demo(out=tmp_path, seed=3, workers=1, recipes=("quick_cog_dr3",), steps=12, curve=12, size=size)
     demo()
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["policies"]) == {"quick_cog_dr3", "export"}

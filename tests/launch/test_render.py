@@ -58,14 +58,26 @@ def raw(ours: Path, tmp_path: Path) -> Path:
 
 def run(source: Path, out: Path, **options: Any) -> dict[str, Any]:
     Render(raw=source, out=out, **{"cameras": ("agentview",), "size": (32, 32), "workers": 1} | options)()
-    result: dict[str, Any] = json.loads(out.with_suffix(".render.json").read_text())
+    return told(out)
+
+
+def told(rendered: Path) -> dict[str, Any]:
+    """Return what stands beside a rendered file."""
+    result: dict[str, Any] = json.loads(rendered.with_suffix(".render.json").read_text())
     return result
 
 
-def test_file_of_ours_is_rendered_as_it_was(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "again.hdf5"
-    result = run(ours, out, workers=2)
-    with h5py.File(ours) as before, h5py.File(out) as after:
+@pytest.fixture(scope="module")
+def again(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That file, rendered anew by two workers."""
+    path = tmp_path_factory.mktemp("again") / "again.hdf5"
+    run(ours, path, workers=2)
+    return path
+
+
+def test_file_of_ours_is_rendered_as_it_was(ours: Path, again: Path) -> None:
+    result = told(again)
+    with h5py.File(ours) as before, h5py.File(again) as after:
         assert sorted(after["mask/train"][()]) == [b"demo_0", b"demo_2"]
         assert dict(json.loads(after["data"].attrs["env_args"])["env_kwargs"])["control_freq"] == 5
         for demo in before["data"]:
@@ -81,14 +93,12 @@ def test_file_of_ours_is_rendered_as_it_was(ours: Path, tmp_path: Path, capsys: 
         "eef_mean": 0.0,
     }
     assert {"command", "version", "machine"} <= set(result)
-    assert "3 of 3 replays meet every recorded state exactly" in capsys.readouterr().out
 
 
 def test_interrupted_rendering_goes_on_to_the_same_file(
-    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ours: Path, again: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, resumed = tmp_path / "whole.hdf5", tmp_path / "resumed.hdf5"
-    expected = run(ours, whole, workers=2)
+    resumed, expected = tmp_path / "resumed.hdf5", told(again)
     add: Callable[[EpisodeWriter, Episode], str] = EpisodeWriter.add
 
     def add_one(writer: EpisodeWriter, episode: Episode) -> str:
@@ -105,8 +115,9 @@ def test_interrupted_rendering_goes_on_to_the_same_file(
     with pytest.raises(DataError, match=r"begun with another env_args"):
         run(ours, resumed, size=(32, 40))
     result = run(ours, resumed)
-    assert resumed.read_bytes() == whole.read_bytes()
+    assert resumed.read_bytes() == again.read_bytes()
     assert result["demos"] == expected["demos"] and result["replay"] == expected["replay"]
+    assert "3 of 3 replays meet every recorded state exactly" in capsys.readouterr().out
     with pytest.raises(PixelrlError, match=r"resumed.hdf5: exists already"):
         run(ours, resumed)
 

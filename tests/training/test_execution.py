@@ -63,10 +63,8 @@ def test_execution_is_eager_unless_told() -> None:
         next(train(learner, transitions, 2, measure_every=1, execution="graph"))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [pytest.param(make, marks=() if make is quick_bc else pytest.mark.slow, id=name) for name, make in RECIPES.items()],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
 def test_compiled_steps_give_the_same_numbers_but_for_rounding(make: Callable[[], Recipe]) -> None:
     recipe = shrink(make(), warmup=(), critic_warmup=(), warmup_steps=0)
     eager, compiled = make_learner(recipe), make_learner(recipe)

@@ -158,6 +158,7 @@ def test_jobs_of_a_lost_node_are_done_elsewhere_and_results_come_in_order(
 
 
 @needs_ray
+@pytest.mark.slow
 def test_episodes_of_the_simulator_are_collected_to_the_last_bit(cluster: RayPool) -> None:
     env_args = default_env_args("pick-place-tray", size=32)
     env = make_robosuite_env(env_args)
@@ -177,10 +178,6 @@ def test_hung_worker_is_replaced_and_its_episode_begun_again(cluster: RayPool, t
 def test_job_that_loses_every_worker_is_named(cluster: RayPool) -> None:
     with pytest.raises(SimulationError, match=r"^number -1: lost with its worker or .*; it was begun 3 times"):
         list(cluster.run(partial(squarer, None), jobs(2, -1, 3), ordered=True))
-    with pytest.raises(
-        SimulationError, match=r"^episode 0 \(seed \d+\): lost with its worker .*; it was begun 3 times"
-    ):
-        play(partial(Fail, "die"), pool=cluster, episodes=1)
 
 
 @needs_ray
