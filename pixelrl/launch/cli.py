@@ -1,6 +1,7 @@
 """`pixelrl`: one command with verbs. `pixelrl VERB --help` tells its options; `--debug` shows where an error arose."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -81,9 +82,21 @@ def main() -> None:
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_left():
+            sys.exit(128 + signal.SIGPIPE)
         if debug:
             raise
         fail(explain(error), 1)
+
+
+def reader_left() -> bool:
+    """Return whether nobody reads what is printed any more, as after `| head`; it then goes nowhere."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def explain(error: Exception) -> str:

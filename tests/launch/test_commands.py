@@ -1,6 +1,9 @@
 """What all commands have in common, as a user types them."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +23,15 @@ def test_paths_with_markup_are_printed_as_they_are(dots: tuple[Path, Path], tmp_
     assert code == 0 and f"{artefact}: acts as {run} at step 2" in said
     code, said = pixelrl(*command)
     assert code == 1 and f"{run}: holds a run already" in said
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = [sys.executable, "-m", "pixelrl.launch.cli", "inspect", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_unexpected_error_shows_its_traceback_only_with_debug(

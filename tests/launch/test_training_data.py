@@ -133,7 +133,7 @@ def test_training_takes_more_sources_globs_fractions_and_a_history(
     ]  # fmt: skip
     code, said = pixelrl(*command, "--steps", 6)
     assert code == 0, said
-    assert "of frames in a cache on disk, as asked (room: GPU none, RAM" in said
+    assert "of frames in a cache on disk (room: GPU none, RAM" in said
     assert len(list((tmp_path / "caches").iterdir())) == 3 and not list(tmp_path.glob("*.frames"))
     config = json.loads((run / "config.json").read_text())
     assert config["data"] == {

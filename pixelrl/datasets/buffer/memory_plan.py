@@ -56,7 +56,7 @@ def choose_place(
         fits: dict[Place, bool] = {"gpu": size <= gpu, "ram": size * copies <= ram, "cache": hindrance is None}
         place = next((where for where, fit in fits.items() if fit), "file")
     names = {"gpu": "on the GPU", "ram": "in RAM", "cache": "in a cache on disk", "file": "in the HDF5 files"}
-    told = f"{decimal(size)} of frames {names[place]}{'' if memory == 'auto' else ', as asked'}"
+    told = f"{decimal(size)} of frames {names[place]}"
     room = f"room: GPU {decimal(gpu) if gpu else 'none'}, RAM {decimal(ram)}"
     slow = f"; slow, since {hindrance}: --cache-dir names another place for a cache" if hindrance else ""
     return MemoryPlan(place=place, mapped=size <= ram, reason=f"{told} ({room}{slow})")
