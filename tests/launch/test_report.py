@@ -68,6 +68,13 @@ def test_axis_is_logarithmic_where_values_are_far_apart() -> None:
     assert np.ptp(heights) > 100
 
 
+def test_axis_keeps_its_limits() -> None:
+    curve = over_runs([{1: 0.98, 2: 1.0}], "red")
+    assert curve is not None
+    assert ">0.98<" in draw_curves([curve]) and ">0<" in draw_curves([curve], (0.0, 1.0)).split("steps")[0]
+    assert ">0.98<" not in draw_curves([curve], (0.0, 1.0))
+
+
 def test_leaves_of_a_recipe_are_named_by_term() -> None:
     recipe = {"is": "Recipe", "critic": [{"is": "TD", "weight": 1.0}], "encoder": {"is": "SmallCNN", "features": 8}}
     expected = {"critic.td": "TD", "critic.td.weight": "1", "encoder": "SmallCNN", "encoder.features": "8"}

@@ -42,10 +42,12 @@ def over_runs(runs: Sequence[Mapping[int, float]], colour: str) -> Curve | None:
     return Curve(colour=colour, steps=np.array(steps, np.float64), mean=mean, low=low, high=high)
 
 
-def draw_curves(curves: Sequence[Curve]) -> Markup:
-    """Draw curves of one figure above each other; the axis is logarithmic where values are positive and far apart."""
-    low = min(float(each.low.min()) for each in curves)
-    high = max(float(each.high.max()) for each in curves)
+def draw_curves(curves: Sequence[Curve], limits: tuple[float, float] | None = None) -> Markup:
+    """Draw curves of one figure above each other, between their extremes unless `limits` are given.
+
+    The axis is logarithmic where values are positive and far apart.
+    """
+    low, high = limits or (min(float(each.low.min()) for each in curves), max(float(each.high.max()) for each in curves))
     last = max(float(each.steps[-1]) for each in curves) or 1.0
     logarithmic = low > 0 and high / low > 50
     bottom, top = (math.log10(low), math.log10(high)) if logarithmic else (low, high)

@@ -158,7 +158,7 @@ def draw_success(methods: Mapping[str, Sequence[LoggedRun]]) -> Any:
         for place, runs in enumerate(methods.values())
         if (curve := over_runs([run.successes for run in runs], colour_of(place))) is not None
     ]
-    return draw_curves(curves) if curves else None
+    return draw_curves(curves, (0.0, 1.0)) if curves else None
 
 
 def rule_of(run: LoggedRun, source: str) -> str:
