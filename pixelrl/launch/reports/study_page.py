@@ -155,6 +155,8 @@ def small_plots(count: int, beside: float, *, sharey: bool) -> tuple[Figure, Any
     rows = max(1, -(-count // columns))
     drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + beside), layout="constrained")
     axes = drawn.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for axis in axes:
+        axis.locator_params(axis="x", nbins=5)
     for axis in axes[count:]:
         axis.set_axis_off()
     return drawn, axes
