@@ -235,4 +235,4 @@ def learnable(networks: Networks) -> Networks:
 
 def with_recorded_actions(recipe: Recipe) -> Recipe:
     """Return a recipe for reading a probe's rows: only steps after which an action was recorded, or that truly end."""
-    return replace(recipe, backup=replace(recipe.backup, action="recorded", samples=1))
+    return replace(recipe, backup=replace(recipe.backup, action="recorded", samples=1, penalty=0.0))

@@ -1,12 +1,14 @@
 """The probe of a snapshot: numbers by hand, and nothing but the rows and the seed matters."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
-from pixelrl.launch.recipes import quick_bc, quick_cog_dr3
+from pixelrl.launch.recipes import RECIPES, quick_bc, quick_cog_dr3
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.recipe import Recipe
 from pixelrl.training import probe as probing
 from pixelrl.training.probe import (
     compare_gradients,
@@ -16,6 +18,7 @@ from pixelrl.training.probe import (
     probe,
     self_excitation,
     term_gradients,
+    with_recorded_actions,
 )
 from tests.tiny import SPEC, make_learner, make_networks, seeded, shrink, transitions
 
@@ -45,6 +48,15 @@ def test_gradients_are_compared_within_a_part() -> None:
     )
     assert found["gradient/head/td"].item() == 5 and found["gradient/head/td.cql"].item() == pytest.approx(0.8)
     assert not any("bc." in name or ".bc" in name for name in found)
+
+
+@pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_can_be_probed(make: Callable[[], Recipe]) -> None:
+    recipe = shrink(make())
+    with_recorded_actions(recipe)
+    networks, batch = make_learner(recipe).networks, transitions(size=6)
+    found = probe(learnable(networks), recipe, batch, SPEC.sources, seed=1)
+    assert found["features/norm"].isfinite() if recipe.critic else found["policy/distance"].isfinite()
 
 
 def test_probe_is_a_function_of_networks_rows_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
