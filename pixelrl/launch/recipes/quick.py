@@ -165,7 +165,10 @@ def quick_riql() -> Recipe:
 
 
 def quick_rebrac() -> Recipe:
-    """ReBRAC (arXiv 2305.09836): a deterministic policy, imitation in its objective and in the backup."""
+    """ReBRAC (arXiv 2305.09836): a deterministic policy, imitation in its objective and in the backup.
+
+    Of the actor's weights of imitation 1, 0.3 and 0.1 the middle one solves most of `pick-place-tray`.
+    """
     imitation = BC(weight=1.0, loss="squared_error")
     return replace(
         quick_cog(),
@@ -176,7 +179,7 @@ def quick_rebrac() -> Recipe:
         policy=DeterministicPolicy(),
         target_actor=True,
         actor_every=2,
-        actor=(MaximizeQ(normalize=True), imitation),
+        actor=(MaximizeQ(normalize=True), replace(imitation, weight=0.3)),
         warmup=(imitation,),
     )
 
