@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -103,6 +104,8 @@ def draw_summary(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path
         axis.set(title=title, xlabel="gradient steps")
         axis.legend(frameon=False)
     features.set_yscale("log")
+    features.yaxis.set_major_formatter(ScalarFormatter())
+    features.yaxis.set_minor_formatter(ScalarFormatter())
     for axis in (success, *others):
         axis.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:

@@ -47,7 +47,8 @@ def draw_curves(curves: Sequence[Curve], limits: tuple[float, float] | None = No
 
     The axis is logarithmic where values are positive and far apart.
     """
-    low, high = limits or (min(float(each.low.min()) for each in curves), max(float(each.high.max()) for each in curves))
+    found = min(float(each.low.min()) for each in curves), max(float(each.high.max()) for each in curves)
+    low, high = limits or found
     last = max(float(each.steps[-1]) for each in curves) or 1.0
     logarithmic = low > 0 and high / low > 50
     bottom, top = (math.log10(low), math.log10(high)) if logarithmic else (low, high)
