@@ -65,20 +65,10 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        if arguments[:1] == ["train"]:
-            from pixelrl.launch.train_options import train_command
-
-            train_command(arguments[1:])
-        elif arguments[:1] == ["distill"]:
-            from pixelrl.launch.commands.distill import distill_command
-
-            distill_command(arguments[1:])
-        else:
-            command = tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="pixelrl", args=arguments, description=__doc__
-            )
-            if command is not None:
-                command()
+        try:
+            run(arguments)
+        finally:
+            sys.stdout.flush()  # where a reader that has left can be told from a fault
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except Exception as error:
@@ -97,6 +87,22 @@ def reader_left() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command of some words."""
+    if arguments[:1] == ["train"]:
+        from pixelrl.launch.train_options import train_command
+
+        train_command(arguments[1:])
+    elif arguments[:1] == ["distill"]:
+        from pixelrl.launch.commands.distill import distill_command
+
+        distill_command(arguments[1:])
+    else:
+        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="pixelrl", args=arguments, description=__doc__)
+        if command is not None:
+            command()
 
 
 def explain(error: Exception) -> str:

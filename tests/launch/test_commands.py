@@ -1,6 +1,7 @@
 """What all commands have in common, as a user types them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,9 +26,11 @@ def test_paths_with_markup_are_printed_as_they_are(dots: tuple[Path, Path], tmp_
     assert code == 1 and f"{run}: holds a run already" in said
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
-    command = [sys.executable, "-m", "pixelrl.launch.cli", "inspect", "--help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
+    command = [sys.executable, "-m", "pixelrl.launch.cli", "starts", "--help"]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
         assert process.stdout and process.stderr
         process.stdout.close()  # as `| head` does
         assert process.stderr.read() == b""
