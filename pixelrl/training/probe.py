@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.learning.actors import SquashedGaussian
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.networks import Networks
@@ -235,4 +236,4 @@ def learnable(networks: Networks) -> Networks:
 
 def with_recorded_actions(recipe: Recipe) -> Recipe:
     """Return a recipe for reading a probe's rows: only steps after which an action was recorded, or that truly end."""
-    return replace(recipe, backup=replace(recipe.backup, action="recorded", samples=1, penalty=0.0))
+    return replace(recipe, backup=Backup(action="recorded"))

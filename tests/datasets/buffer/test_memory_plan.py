@@ -54,7 +54,8 @@ def test_processes_that_hold_a_copy_each_share_the_room() -> None:
 @pytest.mark.parametrize("memory", ["gpu", "ram", "cache", "file"])
 def test_a_place_that_is_asked_for_is_taken(memory: str) -> None:
     plan = choose_place(memory, 5, gpu=1, ram=1, obstacle=no_obstacle)  # type: ignore[arg-type]
-    assert plan.place == memory
+    words = {"gpu": "on the GPU", "ram": "in RAM", "cache": "in a cache on disk", "file": "in the HDF5 files"}
+    assert plan.place == memory and words[memory] in plan.reason
     if memory == "cache":
         with pytest.raises(DataError, match=r"--memory cache: no disk; --cache-dir names another place"):
             choose_place("cache", 5, gpu=1, ram=1, obstacle=lambda: "no disk")

@@ -181,6 +181,15 @@ def test_job_that_loses_every_worker_is_named(cluster: RayPool) -> None:
 
 
 @needs_ray
+@pytest.mark.slow
+def test_episode_that_loses_every_worker_is_named(cluster: RayPool) -> None:
+    with pytest.raises(
+        SimulationError, match=r"^episode 0 \(seed \d+\): lost with its worker .*; it was begun 3 times"
+    ):
+        play(partial(Fail, "die"), pool=cluster, episodes=1)
+
+
+@needs_ray
 def test_exception_names_episode_and_node(cluster: RayPool) -> None:
     with pytest.raises(SimulationError, match=r"^episode 0 \(seed \d+\), on [0-9.]+: after 2 .*100 % wrong") as error:
         play(Crash, pool=cluster, episodes=1)
