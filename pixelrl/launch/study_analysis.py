@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from pixelrl.launch.study_file import Arm, Comparison, Study
+from pixelrl.launch.study_design import Arm, Comparison, Study
 from pixelrl.simulation.evaluation.replicates import FEWEST, compare_pairs, mean_bootstrap, mean_t
 from pixelrl.simulation.evaluation.statistics import holm, interquartile_mean, verdict_on
 
@@ -110,11 +110,13 @@ def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
 
 
 def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare two arms on the replicates that both have."""
-    first, second = (arms[name]["outcomes"] for name in (asked.first, asked.second))
-    shared = [replicate for replicate in study.replicates if replicate in first and replicate in second]
+    """Compare two arms on the replicates that both have, and that the comparison counts."""
+    first, second = (outcomes(arms[name], asked.steps) for name in (asked.first, asked.second))
+    counted = asked.replicates or study.replicates
+    shared = [replicate for replicate in counted if replicate in first and replicate in second]
     body: dict[str, Any] = {"name": asked.name, "confirmatory": asked.confirmatory, "n": len(shared)}
-    body |= {"first": asked.first, "second": asked.second}
+    body |= {"first": asked.first, "second": asked.second, "steps": asked.steps}
+    body["differences"] = {each: first[each] - second[each] for each in shared}
     if not shared:
         return body | {"difference": None, "interval_95": None, "p": None, "equivalent": False, "sd": None}
     pairs = np.array([[first[each], second[each]] for each in shared])
@@ -127,6 +129,13 @@ def compare(study: Study, asked: Comparison, arms: Mapping[str, Any]) -> dict[st
     if not asked.confirmatory:
         found["p"] = None
     return found
+
+
+def outcomes(arm: Mapping[str, Any], steps: Sequence[int]) -> Mapping[int, float]:
+    """Return an arm's outcomes by replicate: late success, or the mean success at some steps."""
+    if not steps:
+        return cast(Mapping[int, float], arm["outcomes"])
+    return {each: float(np.mean([curve[step] for step in steps])) for each, curve in arm["curves"].items()}
 
 
 def mean_and_interval(values: Sequence[Any]) -> dict[str, Any]:
@@ -166,10 +175,13 @@ def sentence(study: Study, found: Mapping[str, Any]) -> str:
     n = found["n"]
     if found["difference"] is None:
         return f"{first} and {second}: no replicate has both."
-    by = f"{points(found['difference'])} points, {n} replicate{'s' * (n > 1)}"
+    by = f"{points(found['difference'])} points"
+    if found["steps"]:
+        by += f" at {', '.join(map(str, found['steps']))} steps"
     if found["interval_95"] is not None:
         low, high = map(points, found["interval_95"])
-        by = f"{points(found['difference'])} points, 95 % interval {low} to {high}, {n} replicates"
+        by += f", 95 % interval {low} to {high}"
+    by += f", {n} replicate{'s' * (n > 1)}"
     margin = f"{100 * study.margin:.0f} points"
     match found["words"][0]:
         case "too few":

@@ -4,13 +4,11 @@ See docs/study.md for every key.
 """
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from pixelrl.launch.study_design import Arm, Claim, Comparison, Study
 from pixelrl.launch.toml_table import TomlTable
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
@@ -20,114 +18,6 @@ OURS = ("task", "prior", "source", "out", "seed", "seeds", "snapshot-every", "re
 
 VERDICTS = ("better", "worse", "equivalent", "undetermined", "too few", "exploratory")
 """What a comparison may come to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """What is compared.
-
-    Attributes:
-        name: in file names and in comparisons.
-        title: for people.
-        recipe: of `pixelrl train`.
-        train: its options, as words.
-        replicates: those of the study that it is trained on; None: all.
-        of: another arm, whose runs this one takes; it trains nothing.
-        stop_at_peak: a figure of the probe, say `q/data`; those runs count as stopped where it is highest.
-    """
-
-    name: str
-    title: str
-    recipe: str
-    train: tuple[str, ...] = ()
-    replicates: tuple[int, ...] | None = None
-    of: str | None = None
-    stop_at_peak: str | None = None
-
-    @property
-    def label(self) -> str:
-        """Return its name, and its title where there is one."""
-        return self.name if self.title == self.name else f"{self.name} ({self.title})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Two arms whose difference is asked for; a confirmatory one has a verdict, adjusted for the number of these."""
-
-    first: str
-    second: str
-    confirmatory: bool
-
-    @property
-    def name(self) -> str:
-        """Return what claims call it."""
-        return f"{self.first} - {self.second}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A sentence that may be said when each of some comparisons came to one of the given verdicts."""
-
-    sentence: str
-    when: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """A grid of runs, one for each replicate and arm; a replicate is a seed of data, training and starts."""
-
-    name: str
-    question: str
-    replicates: tuple[int, ...]
-    arms: Mapping[str, Arm]
-    steps: tuple[int, ...]
-    late: tuple[int, ...]
-    episodes: int
-    starts: str
-    evaluate: tuple[str, ...]
-    environment: str | None
-    collect: Mapping[str, int]
-    files: Mapping[str, tuple[str, ...]]
-    comparisons: tuple[Comparison, ...]
-    claims: tuple[Claim, ...]
-    rows: int
-    held_out: bool
-    seed: int
-    order: str
-    alpha: float
-    margin: float
-    text: str
-
-    @property
-    def trained(self) -> list[Arm]:
-        """Return the arms that are trained."""
-        return [arm for arm in self.arms.values() if arm.of is None]
-
-    def runs(self) -> list[tuple[int, Arm]]:
-        """Return every run in the order in which they are to be made: at random, maybe within each replicate alone."""
-        runs = [
-            (replicate, arm)
-            for replicate in self.replicates
-            for arm in self.trained
-            if arm.replicates is None or replicate in arm.replicates
-        ]
-        mixed = [runs[place] for place in np.random.default_rng(self.seed).permutation(len(runs))]
-        if self.order == "replicates":
-            mixed.sort(key=lambda run: self.replicates.index(run[0]))
-        return mixed
-
-    def design(self, arm: Arm) -> dict[str, Any]:
-        """Return everything that decides what an arm's run is, as JSON values: records of another one are refused."""
-        return {
-            "recipe": arm.recipe,
-            "train": list(arm.train),
-            "evaluate": {"steps": list(self.steps), "episodes": self.episodes, "starts": self.starts},
-            "evaluate_options": list(self.evaluate),
-            "data": {"environment": self.environment, **self.collect}
-            if self.environment
-            else {key: list(names) for key, names in self.files.items()},
-            "probe": {"rows": self.rows, "held_out": self.held_out},
-        }
 
 
 def read_study(path: Path) -> Study:
@@ -156,7 +46,8 @@ def read_study(path: Path) -> Study:
         "alpha": top.take("alpha", float, 0.05),
         "margin": top.take("margin", float, 0.1),
     }
-    comparisons, seeds = read_comparisons(top, arms, tried=values["episodes"] > 0), values["replicates"]
+    seeds, tried = values["replicates"], values["steps"] if values["episodes"] else ()
+    comparisons = read_comparisons(top, arms, tried, seeds)
     claims = read_claims(top, {each.name for each in comparisons})
     for key, allowed, right in (
         ("replicates", min(seeds) >= 0 and len({*seeds}) == len(seeds), "different seeds, at least 0"),
@@ -237,23 +128,33 @@ def read_data(top: TomlTable) -> dict[str, Any]:
     return {"environment": None, "collect": {}, "files": {part: names for part, names in files.items() if names}}
 
 
-def read_comparisons(top: TomlTable, arms: Mapping[str, Arm], *, tried: bool) -> tuple[Comparison, ...]:
-    """Return the comparisons; by default, if policies are tried, the first arm against each other, all confirmatory."""
+def read_comparisons(
+    top: TomlTable, arms: Mapping[str, Arm], steps: Sequence[int], replicates: Sequence[int]
+) -> tuple[Comparison, ...]:
+    """Return the comparisons at steps that are tried; by default the first arm against each other, all confirmatory."""
     names = list(arms)
-    usual = [{"first": names[0], "second": other, "confirmatory": True} for other in names[1:] if tried]
-    if not tried and "comparisons" in top.body:
+    usual = [{"first": names[0], "second": other} for other in names[1:] if steps]
+    if not steps and "comparisons" in top.body:
         raise top.error("comparisons", "of success", "evaluate.episodes of at least 1")
     found = []
     top.known.append("comparisons")
     for number, body in enumerate(top.body.pop("comparisons", usual)):
         table = TomlTable(top.path, f"comparisons.{number}.", body)
-        first, second = (table.take(key, str, needed=True) for key in ("first", "second"))
-        confirmatory = table.take("confirmatory", bool, True)
+        asked = Comparison(
+            first=table.take("first", str, needed=True),
+            second=table.take("second", str, needed=True),
+            confirmatory=table.take("confirmatory", bool, True),
+            steps=table.take("steps", [int], ()),
+            replicates=table.take("replicates", [int], ()),
+        )
         table.end()
-        for key, arm in (("first", first), ("second", second)):
+        for key, arm in (("first", asked.first), ("second", asked.second)):
             if arm not in arms:
                 raise table.error(key, repr(arm), f"one of the arms {', '.join(arms)}")
-        found.append(Comparison(first=first, second=second, confirmatory=confirmatory))
+        for key, some, all_of in (("steps", asked.steps, steps), ("replicates", asked.replicates, replicates)):
+            if not {*some} <= {*all_of}:
+                raise table.error(key, repr(list(some)), f"some of {list(all_of)}")
+        found.append(asked)
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import probe_run
 from pixelrl.launch.parallel_runs import Process, Training
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.study_file import Arm, Study
+from pixelrl.launch.study_design import Arm, Study
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import file_lock, write_json

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.study_analysis import analyse
-from pixelrl.launch.study_file import Study, read_study
+from pixelrl.launch.study_design import Study
+from pixelrl.launch.study_file import read_study
 from pixelrl.launch.study_runs import StudyRun, Workplace, make_run, waiting_runs
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
@@ -159,6 +160,16 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
             "[[comparisons]]\nfirst = 'a'\nsecond = 'b'\n[arms.small]",
             r"comparisons\.0\.first is",
         ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nsteps = [9]\n[arms.small]",
+            r"comparisons\.0\.steps is \[9\]; expected some of \[8\]",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nreplicates = [4]\n[arms.small]",
+            r"comparisons\.0\.replicates is \[4\]; expected some of \[3\]",
+        ),
         ("[arms.small]", "[arms.small", "not TOML"),
     ],
 )
@@ -229,6 +240,23 @@ def record(study: Study, replicate: int, arm: str, wins: Mapping[int, int], peak
         "commit": "abc",
         "machine": {"processor": "slow"},
     }
+
+
+def test_comparison_of_some_steps_counts_the_replicates_that_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    extra = '[[comparisons]]\nfirst = "a"\nsecond = "b"\nsteps = [4]\nreplicates = [1, 2, 3, 4, 5, 6]\n'
+    file.write_text(GRID + extra)
+    study = read_study(file)
+    found = {}
+    for replicate in study.replicates:
+        found[replicate, "a"] = record(study, replicate, "a", {4: 9 if replicate else 0, 8: 0})
+        found[replicate, "b"] = record(study, replicate, "b", {4: 5, 8: 0})
+    result = analyse(study, found)
+    late, *_, early = result["comparisons"]
+    assert early["name"] == "a - b at 4" and early["n"] == 6 and {*early["differences"]} == {1, 2, 3, 4, 5, 6}
+    assert early["difference"] == pytest.approx(0.4) and early["p"] == 2 / 2**6
+    assert early["p_adjusted"] == 4 / 2**6 and "undetermined (+40 points at 4 steps, 95 % interval" in early["sentence"]
+    assert late["name"] == "a - b" and late["n"] == 7 and late["difference"] == pytest.approx((6 * 0.2 - 0.25) / 7)
 
 
 def test_conclusions_follow_from_records(tmp_path: Path) -> None:

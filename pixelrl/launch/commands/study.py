@@ -15,7 +15,7 @@ from pixelrl.runtime.files import exclusive_directory, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pixelrl.launch.study_file import Arm
+    from pixelrl.launch.study_design import Arm
     from pixelrl.launch.study_runs import Workplace
 
 

@@ -191,8 +191,7 @@ def draw_differences(result: Mapping[str, Any]) -> Figure:
     axis.axvspan(-100 * result["margin"], 100 * result["margin"], color="#8a8d91", alpha=0.12, linewidth=0)
     for height, each in enumerate(asked):
         colour = "#1d4f8c" if each["confirmatory"] else "#8a8d91"
-        first, second = (result["arms"][name]["outcomes"] for name in each["name"].split(" - "))
-        dots = [100 * (first[key] - second[key]) for key in first if key in second]
+        dots = [100 * difference for difference in each["differences"].values()]
         axis.plot(dots, np.full(len(dots), height - 0.22), ".", color=colour, alpha=0.6, markersize=5)
         if each["interval_95"] is not None:
             axis.plot([100 * end for end in each["interval_95"]], [height, height], color=colour, linewidth=2)
@@ -200,7 +199,7 @@ def draw_differences(result: Mapping[str, Any]) -> Figure:
     labels = [each["name"] + ("" if each["confirmatory"] else " (exploratory)") for each in asked]
     axis.set_yticks(range(len(asked)), labels, size=8)
     axis.set_ylim(-0.6, len(asked) - 0.4)
-    plain(axis, "Paired differences of late success; grey: the margin", "points", "")
+    plain(axis, "Paired differences of success, late if no steps are named; grey: the margin", "points", "")
     return drawn
 
 
