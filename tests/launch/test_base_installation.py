@@ -75,6 +75,8 @@ def test_base_commands_work_and_others_name_their_extra(
         f"convert {task} dots-v0 --to minari",
         f"train quick_cog_dr3 {data} --out run --steps 2 --threads 1 {small}",
         f"view {task} --run run --out view.html",
+        "report run --out report.html",
+        "probe run --rows 8",
     ]
     extras = {
         "demo --out made": "sim",
@@ -82,6 +84,7 @@ def test_base_commands_work_and_others_name_their_extra(
         f"render {task} --out y.hdf5": "sim",
         "starts pick-place-tray --out s.hdf5": "sim",
         "evaluate run": "sim",
+        f"study {Path(__file__).parents[2] / 'benchmarks/studies/dr3_primary.toml'}": "sim",
         "sweep run": "sim",
         "export run --out artefact": "export",
         "serve run": "serve",

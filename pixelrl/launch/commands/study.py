@@ -10,6 +10,7 @@ from pixelrl.launch.console import plain_console
 from pixelrl.launch.options import key_values
 from pixelrl.launch.provenance import Provenance, cores
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.extras import require_extras
 from pixelrl.runtime.files import exclusive_directory, write_json
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class StudyCommand:
                 raise PixelrlError(f"--run {replicate} {name}: {self.file} has no such run")
             make_run(place, replicate, study.arms[name], console)
             return
+        require_extras("sim", *(["slurm"] if self.slurm else []))
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.trained}),
             ("--replicates", {*self.replicates}, {*study.replicates}),
