@@ -13,12 +13,13 @@ from pixelrl.simulation.evaluation.statistics import holm, interquartile_mean, v
 
 Records = Mapping[tuple[int, str], Mapping[str, Any]]
 
-MECHANISM = ("features/dot", "features/norm", "features/cosine", "features/srank")
+MECHANISM = ("features/dot", "features/norm", "features/cosine", "features/srank", "policy/distance@prior")
 """Figures of the probe that are set against success."""
 
 PROBED = (
     *("features/dot", "features/dot_recorded", "features/dot_random", "features/norm"),
-    *("features/cosine", "features/srank", "q/data", "q/return_error"),
+    *("features/cosine", "features/srank", "features/last_layer", "q/data"),
+    *("q/policy_minus_data", "q/td_error", "q/return_error", "policy/distance@prior"),
 )
 """Figures of the probe that are drawn against steps."""
 
@@ -172,12 +173,10 @@ def judge(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:
 def sentence(study: Study, found: Mapping[str, Any]) -> str:
     """Return what may be said of a comparison, and no more."""
     first, second = (study.arms[found[key]].label for key in ("first", "second"))
-    n = found["n"]
+    n, at = found["n"], f" at {', '.join(map(str, found['steps']))} steps" if found["steps"] else ""
     if found["difference"] is None:
-        return f"{first} and {second}: no replicate has both."
-    by = f"{points(found['difference'])} points"
-    if found["steps"]:
-        by += f" at {', '.join(map(str, found['steps']))} steps"
+        return f"{first} and {second}{at}: no replicate that counts has both."
+    by = f"{points(found['difference'])} points{at}"
     if found["interval_95"] is not None:
         low, high = map(points, found["interval_95"])
         by += f", 95 % interval {low} to {high}"
