@@ -15,7 +15,7 @@ class Arm:
         name: in file names and in comparisons.
         title: for people.
         recipe: of `pixelrl train`.
-        train: its options, as words.
+        train: its options, as words; {replicate} stands for the replicate's number.
         replicates: those of the study that it is trained on; None: all.
         of: another arm, whose runs this one takes; it trains nothing.
         stop_at_peak: a figure of the probe, say `q/data`; those runs count as stopped where it is highest.
@@ -28,6 +28,10 @@ class Arm:
     replicates: tuple[int, ...] | None = None
     of: str | None = None
     stop_at_peak: str | None = None
+
+    def options(self, replicate: int) -> list[str]:
+        """Return its options on a replicate."""
+        return [word.replace("{replicate}", str(replicate)) for word in self.train]
 
     @property
     def label(self) -> str:

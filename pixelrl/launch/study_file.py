@@ -185,10 +185,11 @@ def check_options(path: Path, study: Study, arm: Arm) -> None:
     where = f"{path}: arms.{arm.name}"
     if arm.recipe not in RECIPES:
         raise PixelrlError(f"{where}: there is no recipe {arm.recipe!r}, but: {', '.join(RECIPES)}")
-    for word in arm.train:
+    words = arm.options(study.replicates[0])
+    for word in words:
         if word.startswith("--") and word[2:].replace("_", "-") in OURS:
             raise PixelrlError(f"{where}.train: {word[2:]} is set by the study itself; leave it away")
-    options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *arm.train], f"{where}.train")
+    options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *words], f"{where}.train")
     if study.held_out and not options.held_out:
         raise PixelrlError(f"{path}: probe.held_out is true, and arms.{arm.name} has no train.held-out")
     if options.recipe.steps < study.steps[-1]:

@@ -104,7 +104,7 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
         words += ["--resume", "--threads", "1", "--snapshot-every", str(math.gcd(*study.steps))]
         if prior := data_files(place, replicate, "prior"):
             words += ["--prior", *prior]
-        parse(arm.recipe, [*arm.train, *words])()
+        parse(arm.recipe, [*arm.options(replicate), *words])()
         evaluations = [evaluate(study, run, replicate, step) for step in study.steps if study.episodes]
         began = time.perf_counter()
         probe = probe_run(run, study.steps, study.rows, 0, Console(quiet=True), held_out=study.held_out)

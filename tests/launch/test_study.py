@@ -315,12 +315,27 @@ def test_without_episodes_the_probe_alone_is_drawn(tiny: Path, pixelrl: Pixelrl)
         read_study(tiny)
 
 
-@pytest.mark.parametrize("name", ["dr3_stage0", "dr3_stage1", "dr3_primary", "dr3_stage3"])
+def test_option_names_the_replicate(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pixelrl.launch import study_runs
+
+    def stop(recipe: str, words: list[str]) -> Any:
+        raise PixelrlError(words[words.index("--initial") + 1])
+
+    tiny.write_text(tiny.read_text().replace("batch-size = 16", 'initial = "runs/{replicate}/small"'))
+    study = read_study(tiny)
+    monkeypatch.setattr(study_runs, "parse", stop)
+    with pytest.raises(PixelrlError, match=r"^runs/3/small$"):
+        make_run(
+            Workplace(study=study, file=tiny, out=tiny.parent, records=tiny.parent), 3, study.arms["large"], Console()
+        )
+
+
+@pytest.mark.parametrize("name", ["dr3_stage0", "dr3_stage1", "dr3_primary", "dr3_stage3", "dr3_stage4"])
 def test_studies_of_the_repository_can_be_read(name: str) -> None:
     study = read_study(Path(__file__).resolve().parents[2] / f"benchmarks/studies/{name}.toml")
     pilots = {replicate >= 100 for replicate in study.replicates}
     assert pilots == {name in ("dr3_stage0", "dr3_stage1")} and study.environment == "drawer-grasp"
-    assert name == "dr3_stage3" or max(study.late) == study.steps[-1] == 12_000
+    assert name in ("dr3_stage3", "dr3_stage4") or max(study.late) == study.steps[-1] == 12_000
 
 
 def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:
