@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 
+from pixelrl.launch.reports.axes import log_axis
 from pixelrl.runtime.files import atomic_path
 from pixelrl.training.metrics_log import read_metrics
 
@@ -103,9 +103,7 @@ def draw_summary(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path
                 axis.plot(*zip(*points, strict=True), color=colours[name], label=name)
         axis.set(title=title, xlabel="gradient steps")
         axis.legend(frameon=False)
-    features.set_yscale("log")
-    features.yaxis.set_major_formatter(ScalarFormatter())
-    features.yaxis.set_minor_formatter(ScalarFormatter())
+    log_axis(features)
     for axis in (success, *others):
         axis.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:

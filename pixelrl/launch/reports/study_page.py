@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 
+from pixelrl.launch.reports.axes import log_axis
 from pixelrl.launch.reports.pages import write_page
 from pixelrl.runtime.files import atomic_path
 from pixelrl.simulation.evaluation.replicates import performance_profile
@@ -232,10 +232,7 @@ def draw_probe(result: Mapping[str, Any]) -> Figure:
             means = [each["mean"] for each in points.values()]
             axis.plot(steps, means, color=colour, label=result["arms"][arm]["label"], linewidth=1.5)
         if "dot" in name and all(each["mean"] > 0 for points in arms.values() for each in points.values()):
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter(ScalarFormatter())
-            axis.yaxis.set_minor_formatter(ScalarFormatter())
-            axis.tick_params(axis="y", which="both", labelsize=7)
+            log_axis(axis)
         plain(axis, name, "step", "")
     if figures:
         drawn.legend(
