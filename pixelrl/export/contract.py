@@ -30,7 +30,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 def read_contract(path: Path) -> dict[str, Any]:
     """Return the content of a `policy.json`."""
     if not path.is_file():
-        raise PixelrlError(f"{path.parent}: not an exported policy: it has no {path.name}")
+        hint = "; give the folder that holds it" if path.parent.name == path.name else ""
+        raise PixelrlError(f"{path.parent}: not an exported policy: it has no {path.name}{hint}")
     try:
         contract = dict(json.loads(path.read_text(encoding="utf-8")))
         if contract["format"] not in FORMATS:

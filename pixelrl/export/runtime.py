@@ -85,10 +85,8 @@ class ExportedPolicy:
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
-        single = all(key in sensors and np.ndim(sensors[key]) == len(spec.shape) for key, spec in self.instant.items())
-        if single:
-            sensors = {key: np.asarray(sensors[key])[np.newaxis] for key in self.instant}
-        (action,) = self._run(("action",), self._history(check_sensors(sensors, self.instant)))
+        single = all(np.ndim(sensors[key]) == len(spec.shape) for key, spec in self.instant.items() if key in sensors)
+        (action,) = self._run(("action",), self._history(check_sensors(sensors, self.instant, single=single)))
         return np.asarray(action[0]) if single else action
 
     def reset(self) -> None:

@@ -55,7 +55,12 @@ class TomlTable:
         for name, value in options.body.items():
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(item, str | int | float) for item in values):
-                raise options.error(name, repr(value), "a number, a text, true or false, or a list of them")
+                hint = (
+                    f'; quote names with dots, "{name}.{next(iter(value), "x")}" = ...'
+                    if isinstance(value, dict)
+                    else ""
+                )
+                raise options.error(name, repr(value), f"a number, a text, true or false, or a list of them{hint}")
             if isinstance(value, bool):
                 group, dot, last = name.rpartition(".")
                 words.append(f"--{group}{dot}{last if value else f'no-{last}'}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -99,7 +100,7 @@ def parse_or_refuse(name: str, words: list[str], where: str) -> TrainOptions:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return parse(name, words)
     except SystemExit as error:
-        plain = said.getvalue().translate({ord(each): " " for each in "╭╮╰╯│─"})
+        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
         raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error
 
 

@@ -133,4 +133,4 @@ def _read_alone(options: TrainOptions, console: Console) -> None:
         try:
             check_range(mixture, target_range)
         except DataError as error:
-            console.print(Text(f"warning: for the given recipe, {error}"))
+            console.print(Text(f"warning: for the recipe that is asked about, {error}"))

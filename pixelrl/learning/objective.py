@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost, Multiplier
+from pixelrl.runtime.errors import PixelrlError
 
 Gradients = tuple[Tensor | None, ...]
 """One gradient a tensor of `Objective.moved`; None for a multiplier whose term was not asked for."""
@@ -33,6 +35,21 @@ class SelfTuned(nn.Module):
     def slope(self, gradient: Tensor) -> Tensor:
         """Return what stands for the gradient of `amount`, a scalar, given that of `probe`, times any factor."""
         raise NotImplementedError
+
+
+def checked(name: str, result: Any) -> tuple[Tensor, Metrics]:
+    """Return what a term returned, if it is a scalar and what to log.
+
+    Raises:
+        PixelrlError: it is not.
+    """
+    if isinstance(result, tuple) and len(result) == 2:
+        value, extra = result
+        if isinstance(value, Tensor) and value.ndim == 0 and isinstance(extra, dict):
+            return value, extra
+    parts = result if isinstance(result, tuple) else (result,)
+    came = ", ".join(str(list(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in parts)
+    raise PixelrlError(f"{name}: a term returns a scalar tensor and a dict of tensors to log, and this one ({came})")
 
 
 class Objective:
@@ -105,7 +122,7 @@ class Objective:
             key = term_name(term)
             name = f"{self.name}/{key}"
             with record_function(name):
-                value, extra = term(context)
+                value, extra = checked(name, term(context))
             if isinstance(term.weight, AtMost):
                 multiplier = self.multipliers[key]
                 dual = dual + multiplier.ascend(value)

@@ -23,7 +23,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path of the same name, in a temporary folder beside `path`; the file made there becomes `path`.
 
     If the block raises, nothing becomes of it. The parent folder is made if it is missing.
+
+    Raises:
+        PixelrlError: `path` is a directory.
     """
+    if path.is_dir():
+        raise PixelrlError(f"{path}: is a directory; expected a file, new or old")
     with naming(path), staging_folder(path) as folder:
         yield folder / path.name
         rename(folder / path.name, path)
@@ -100,6 +105,8 @@ def exclusive_directory(directory: Path) -> Iterator[None]:
     Raises:
         PixelrlError: another process has it.
     """
+    if directory.exists() and not directory.is_dir():
+        raise PixelrlError(f"{directory}: is a file; expected a directory, new or old")
     made = [each for each in (directory, *directory.parents) if not each.exists()]
     with ExitStack() as stack:
         stack.callback(_remove_if_empty, made)

@@ -78,7 +78,9 @@ def from_json(value: Any, *more: type) -> Any:
         return body
     kind = configuration_classes(*more).get(str(value["is"]))
     if kind is None or not is_dataclass(kind):
-        raise PixelrlError(f"configuration: this version of pixelrl has no configuration class {value['is']!r}")
+        raise PixelrlError(
+            f"this version of pixelrl has no configuration class {value['is']!r}; import one of your own first"
+        )
     known = {field.name for field in fields(kind)}
     if unknown := sorted(set(body) - known):
         raise PixelrlError(

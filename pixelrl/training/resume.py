@@ -41,9 +41,8 @@ def find_previous_run(
     for field in fields(recipe):
         if field.name != "steps" and getattr(previous.recipe, field.name) != getattr(recipe, field.name):
             old, new = (to_json(getattr(each, field.name)) for each in (previous.recipe, recipe))
-            raise PixelrlError(
-                f"{out}: was trained with {field.name} = {old}, not {new}; --resume changes only --steps"
-            )
+            name, old, new = first_difference(field.name, old, new)
+            raise PixelrlError(f"{out}: was trained with {name} = {old}, not {new}; --resume changes only --steps")
     old, new = ({key: each.get(key) for key in ("sha256", "dagger")} for each in (previous.teacher, teacher))
     if old != new:
         raise PixelrlError(f"{out}: was taught by {dict(previous.teacher)}, not by {dict(teacher)}")
@@ -53,6 +52,21 @@ def find_previous_run(
             f"{out}: started from {dict(previous.initial) or 'nothing'}, not {dict(initial) or 'nothing'}"
         )
     return previous
+
+
+def first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Return where two configurations, as JSON values, first differ, and what each has there."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = ({str(place): value for place, value in enumerate(each)} for each in (old, new))
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is") and old.keys() == new.keys():
+        key = next(key for key in old if old[key] != new[key])
+        return first_difference(f"{name}.{key}", old[key], new[key])
+    kinds = [
+        [part["is"] for part in each if isinstance(part, dict)] if isinstance(each, list) else [] for each in (old, new)
+    ]
+    if kinds[0] != kinds[1]:
+        old, new = (" + ".join(each) or "nothing" for each in kinds)
+    return name, old, new
 
 
 def initial_record(directory: Path, step: int | None, part: InitialPart) -> dict[str, Any]:
@@ -95,6 +109,12 @@ def resume_run(out: Path, previous: Run, run: Run, learner: Learner) -> float:
     """
     if (previous.fingerprint, previous.actions) != (run.fingerprint, run.actions):
         raise PixelrlError(f"{out}: was trained on other data ({previous.fingerprint}), not these ({run.fingerprint})")
+    for what in ("images", "proprio"):
+        old, new = (list(getattr(each.spec, what)) for each in (previous, run))
+        if old != new:
+            raise PixelrlError(
+                f"{out}: was trained on {what} {', '.join(old)}, not {', '.join(new)}; --resume goes on alike"
+            )
     for name in dict.fromkeys([*run.sources, *previous.sources]):
         old, new = previous.sources.get(name, {}), run.sources.get(name, {})
         for key in dict.fromkeys([*new, *old]):

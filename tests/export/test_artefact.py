@@ -251,6 +251,14 @@ def test_exported_policy_keeps_a_history_as_training_does(tmp_path: Path) -> Non
         PixelrlError, match=r"front_image is uint8 \[1, 48, 48, 9\]; the policy takes uint8 \[B, 48, 48, 3\]"
     ):
         policy.act({key: value[:1] for key, value in stacked.items()})
+    one = {key: value[0] for key, value in frames.items()}
+    for spoilt, message in (
+        ({key: value for key, value in one.items() if value.ndim == 3}, r"the policy needs 'position'"),
+        (one | {"position": one["position"].astype(np.float64)}, r"position is float64 \[\d\]; the policy takes"),
+        (one | {"position": one["position"].tolist()}, r"position is a list; the policy takes a NumPy array"),
+    ):
+        with pytest.raises(PixelrlError, match=message):
+            policy.act(spoilt)
 
 
 def test_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_paths_with_markup_are_printed_as_they_are(dots: tuple[Path, Path], tmp_
     run, artefact = tmp_path / "runs [bold] :smile:" / "a", tmp_path / "artefacts [red]x[/red] [/y]" / "a"
     command = ["train", "quick_bc", "--task", dots[0], "--out", run, *SMALL, "--steps", 2]
     code, said = pixelrl(*command, "--resume")
-    assert code == 0 and f"{run}: nothing to resume" in said
+    assert code == 0 and f"{run}: nothing to go on with; beginning" in said
     code, said = pixelrl("export", run, "--out", artefact)
     assert code == 0 and f"{artefact}: acts as {run} at step 2" in said
     code, said = pixelrl(*command)

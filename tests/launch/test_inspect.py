@@ -50,7 +50,7 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     for words in (CAMERA, "(24, 24, 3)", "uint8", 'part: "prior" (5)', "warning rewards: never positive", "SACo 1.000"):
         assert words in text.getvalue()
     assert "pictures of 5 of 5 demos, 65" in text.getvalue()
-    assert inspection.verdict(whole) == "training may start: 0 errors, 1 warnings, 0 notes"
+    assert inspection.verdict(whole, "cog") == "training may start with cog: 0 errors, 1 warning, 0 notes"
 
 
 def test_task_and_prior_that_fit(
@@ -58,7 +58,7 @@ def test_task_and_prior_that_fit(
 ) -> None:
     task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_dots(tmp_path / "prior.h5", "prior", 6)
     code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior)
-    assert code == 0 and "training may start: 0 errors, 0 warnings, 0 notes" in out
+    assert code == 0 and "training may start with quick_cog_dr3: 0 errors, 0 warnings, 0 notes" in out
     told = json.loads((tmp_path / "prior.inspection.json").read_text())
     assert (told["demos"], told["role"], told["issues"]) == (6, "prior", [])
     assert told["command"][:2] == ["pixelrl", "inspect"]
@@ -72,7 +72,7 @@ def test_task_and_prior_that_do_not_fit(
     code, out, err = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior, "--no-sheet")
     assert code == 1
     (line,) = err.strip().splitlines()
-    assert line.startswith("pixelrl: training may not start (") and "prior.h5: obs/" in line
+    assert line.startswith("pixelrl: training may not start with quick_cog_dr3 (") and "prior.h5: obs/" in line
     assert f"error {prior}: actions: 4 dimensions; expected 2, as in {task}" in out
     assert not (tmp_path / "task.inspection.png").exists()
     code, out, _ = pixelrl(monkeypatch, capsys, task, prior)
@@ -138,7 +138,7 @@ def test_json_and_nothing_else(
     assert (issue["level"], issue["check"], issue["demo"], issue["index"]) == (
         "error", "action-range", "demo_2", 3,
     )  # fmt: skip
-    assert "training may not start (1 errors, 0 warnings, 0 notes)" in err
+    assert "(1 error, 0 warnings, 0 notes)" in err
 
 
 class Reader(HTMLParser):

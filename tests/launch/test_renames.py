@@ -86,6 +86,17 @@ def test_what_is_renamed_is_resumed_probed_viewed_and_exported_by_its_new_name(
     assert code == 1 and "was trained with source task: rename" in said
 
 
+def test_run_goes_on_with_pictures_of_the_same_names_only(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    run = tmp_path / "run"
+    trained(pixelrl, run, "--task", dots[0], "--steps", 1)
+    renamed = with_other_names(dots[0], OTHER, plain=True)
+    words = ("--task", renamed, "--out", run, *SMALL, "--resume", "--steps", 2)
+    code, said = pixelrl("train", "quick_cog_dr3", *words)
+    assert code == 1 and f"was trained on images {CAMERA}, not zz_rgb" in said
+
+
 def test_a_source_renames_too(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
     task, prior = dots
     other = with_other_names(prior, OTHER, plain=True)

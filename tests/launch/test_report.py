@@ -98,6 +98,12 @@ def test_what_is_no_run_is_one_line(
     assert code == 1 and message in printed and not (tmp_path / "r.html").exists()
 
 
+def test_report_on_nothing_overwrites_nothing(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    (tmp_path / "r.html").write_text("of yesterday")
+    code, printed = pixelrl("report", "--out", tmp_path / "r.html")
+    assert code == 1 and "no run to report on" in printed and (tmp_path / "r.html").read_text() == "of yesterday"
+
+
 def test_pattern_that_matches_nothing_is_named(tmp_path: Path, pixelrl: Pixelrl) -> None:
     code, printed = pixelrl("report", tmp_path / "no*", "--out", tmp_path / "r.html")
     assert code == 1 and "no directory matches" in printed

@@ -338,6 +338,12 @@ def test_studies_of_the_repository_can_be_read(name: str) -> None:
     assert name in ("dr3_stage3", "dr3_stage4") or max(study.late) == study.steps[-1] == 12_000
 
 
+def test_missing_data_are_told_before_a_run_begins(tiny: Path, pixelrl: Pixelrl) -> None:
+    (tiny.parent / "data.hdf5").unlink()
+    code, said = pixelrl("study", tiny, "--out", tiny.parent / "out")
+    assert code == 1 and said.endswith("data.hdf5: no such file") and not (tiny.parent / "out").exists(), said
+
+
 def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:
     out = tiny.parent / "out"
     pytest.importorskip("submitit", reason="takes the extra slurm")

@@ -49,12 +49,20 @@ def test_run_is_never_overwritten_and_resumes_only_as_itself(
     assert code == 1 and "add --resume" in said
     code, said = pixelrl(*command, "--steps", 8, "--resume", "--gamma", 0.5)
     assert code == 1 and "was trained with gamma = 0.95, not 0.5" in said
+    code, said = pixelrl(*command, "--steps", 8, "--resume", "--critic.cql.weight", 0.5)
+    assert code == 1 and "was trained with critic.1.weight = 0.1, not 0.5; --resume" in said
+    code, said = pixelrl("train", "quick_cog_dr3", *command[2:], "--steps", 8, "--resume")
+    assert code == 1 and "was trained with critic = TD + CQL + BC, not TD + CQL + BC + DR3; --resume" in said
     code, said = pixelrl(*command, "--steps", 8, "--resume", "--proprio")
     assert code == 1 and "was trained with proprio" in said
     code, said = pixelrl(*command[:3], dots[1], dots[0], *command[4:], "--steps", 8, "--resume")
     assert code == 1 and "was trained on other data" in said
     code, said = pixelrl(*command, "--steps", 8, "--resume")
     assert code == 0 and "going on from step 4" in said
+    file = tmp_path / "a_file"
+    file.write_text("of value")
+    code, said = pixelrl(*command[: -len(SMALL) - 1], file, *SMALL, "--steps", 1)
+    assert code == 1 and "a_file: is a file; expected a directory" in said and file.read_text() == "of value"
     assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
 
 

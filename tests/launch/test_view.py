@@ -60,7 +60,7 @@ def test_demos_that_are_shown_need_no_sound_ones_beside_them(tmp_path: Path, pix
     code, printed = pixelrl("view", path, "--count", 2, "--out", tmp_path / "v.html")
     assert (code, "2 of 3 demos" in printed) == (0, True), printed
     code, printed = pixelrl("view", path, "--demos", "demo_2", "--out", tmp_path / "w.html")
-    assert code == 1 and "demo_2" in printed and "actions" in printed
+    assert code == 1 and "demo_2" in printed and "actions" in printed and "--demos NAME ... shows others" in printed
 
 
 def test_recording_for_the_viewer_holds_every_picture(tmp_path: Path, pixelrl: Pixelrl) -> None:
@@ -94,6 +94,8 @@ def test_what_cannot_be_shown_is_one_line(
     path = write_dots(tmp_path / "task.hdf5", "task", 2)
     code, printed = pixelrl("view", path, *options, "--out", tmp_path / "v.html")
     assert code == 1 and message in printed and not (tmp_path / "v.html").exists()
+    code, printed = pixelrl("view", path, "--out", tmp_path)
+    assert code == 1 and f"{tmp_path}: is a directory; expected a file" in printed
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -44,6 +44,32 @@ def critic_only(*terms: Term, **changes: Any) -> Recipe:
     return shrink(cog(), critic=terms, actor=(), warmup=(), warmup_steps=0, **changes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slip(Term):
+    """A term that returns what it should not."""
+
+    returns: Any
+
+    def __call__(self, update: UpdateContext) -> Any:
+        return self.returns
+
+
+@pytest.mark.parametrize(
+    ("returns", "came"),
+    [
+        (torch.zeros(()), r"\[\]"),
+        ((torch.zeros(2), {}), r"\[2\], dict"),
+        (None, "NoneType"),
+        ((1.0, {}), "float, dict"),
+    ],
+)
+def test_term_that_returns_something_else_is_named(returns: Any, came: str) -> None:
+    learner = make_learner(critic_only(TD(), Slip(returns=returns)))
+    expected = rf"critic/slip: a term returns a scalar tensor and a dict of tensors to log, and this one \({came}\)"
+    with pytest.raises(PixelrlError, match=expected):
+        learn(learner, 1)
+
+
 @each_recipe
 def test_an_objective_moves_its_own_parameters_only(make: Callable[[], Recipe]) -> None:
     recipe = shrink(make(), warmup_steps=0)

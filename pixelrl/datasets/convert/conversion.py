@@ -68,7 +68,7 @@ def convert_dataset(
         lossy = wanted.write(temporary, passing, options)
         arrived, rewards = _verify(temporary, wanted, sent, lossy, progress)
         again = opened(Counter(), RewardSums()) if lossy else stream
-        differences = _differences(again, wanted.read(temporary, Counter(), options), lossy)
+        differences = _differences(again, wanted.read(temporary, Counter(), FormatOptions()), lossy)
     arrays = [
         {"name": name, "kind": sent.shapes.get(name, "text"), "sha256": digest, "arrived": arrived[name]}
         | ({"mean_difference": differences[name]} if name in differences else {})

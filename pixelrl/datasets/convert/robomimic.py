@@ -90,7 +90,11 @@ def read_robomimic(
         budget = Budget(path, 2 * DEFLATED)  # obs and next_obs tell the same
         with open_file(path) as file:
             for name in names:
-                yield _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)
+                try:
+                    yield _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)
+                except DataError as error:
+                    rest = f"; --leave-out {name} converts the rest" if len(names) > 1 else ""
+                    raise DataError(f"{error}{rest}") from error
 
     return DatasetStream(episodes=episodes, count=len(names), env_args=env_args, action_dims=action_dims, masks=masks)
 
@@ -162,6 +166,9 @@ def _places(demo: h5py.Group, options: FormatOptions) -> Places:
         raise DataError(f"{where(demo)}: no pictures, it has no obs/ (`pixelrl render` draws them)")
     places: Places = {}
     home = _home(demo)
+    known = {key for key, _, item in leaves(home) if is_sensor(item)}
+    if unknown := [key for key in options.keys if key not in known]:
+        raise DataError(f"{where(home)}: no {unknown[0]!r}; --keys takes some of {', '.join(sorted(known))}")
     for key, place, item in leaves(home):
         if options.wants(key) and is_sensor(item) and (place[0] != GENERATION or key in options.keys):
             if key in places:

@@ -46,6 +46,7 @@ def apply_rules(
 
     def episodes() -> Iterator[Episode]:
         sums.recorded = sums.ruled = sums.dropped = 0.0
+        firsts: dict[str, int] = {}
         for index, recorded in enumerate(stream.episodes()):
             place = f"{source}: episode {index}"
             episode = _checked(recorded, place)
@@ -57,9 +58,10 @@ def apply_rules(
             sums.ruled += total(episode)
             whole = completed(episode, options.last_step, in_the_goal, place, dropped)
             sums.dropped += total(episode) - total(whole)
-            for key, values in whole.sensors.items():
+            for key, values in {"actions": whole.actions, **whole.sensors}.items():
                 if values.ndim == 2 and not np.isfinite(values).all():
-                    dropped[f"{key} holds NaN or infinities, which came along, and which training refuses"] += 1
+                    what = "NaN or infinities, which came along, and which training refuses"
+                    dropped[f"{key}: {what} (first in episode {firsts.setdefault(key, index)})"] += 1
             yield whole
 
     return _described(replace(stream, episodes=episodes), options)

@@ -61,9 +61,11 @@ def parts_folder(path: Path) -> Path:
 
 def _what_is_there(path: Path) -> str:
     """Say what is found in the place of a file."""
+    if path.exists():
+        return "not a file; expected HDF5"
     parts, command = parts_folder(path), "program"
-    if path.exists() or not parts.is_dir():
-        return "not a file; expected HDF5" if path.exists() else "no such file"
+    if not parts.is_dir():
+        return "no such file"
     with suppress(OSError, ValueError, LookupError, TypeError):
         command = json.loads((parts / PARTS_NOTES).read_text(encoding="utf-8"))["command"]
     return f"not finished; {parts}/*.hdf5 are its first episodes, and the same `{command!s:.200}` goes on with it"

@@ -1,6 +1,6 @@
 """What an inspection finds: occurrences, each at one place of one demo, and issues, which gather those of a file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,6 +12,9 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 Role = Literal["task", "prior", "data"]
 """What a file is given as; `data` where the user does not say."""
+
+MOST_NAMED = 20
+"""Demos that are named at the most where the cure is to leave them out."""
 
 
 class Occurrence(NamedTuple):
@@ -78,7 +81,8 @@ def gather(occurrences: Iterable[Occurrence], *, file: str, looked: int) -> list
         groups.setdefault(each[:4], []).append(each)
     issues = []
     for (check, level, where, message), group in groups.items():
-        first, demos, places = group[0], len({each.demo for each in group}), sum(each.rows for each in group)
+        first, names, places = group[0], [*dict.fromkeys(each.demo for each in group)], sum(each.rows for each in group)
+        demos = len(names)
         rows = f", {places} rows" if first.row is not None and places > 1 else ""
         start = first.demo if first.row is None else f"{first.demo}[{first.row}]"
         start = f"{start} ({first.detail})" if first.detail else start
@@ -94,9 +98,16 @@ def gather(occurrences: Iterable[Occurrence], *, file: str, looked: int) -> list
                 demos=demos,
                 looked=looked,
                 places=places,
+                fix=_without(names, file) if level == "error" and demos < looked else "",
             )
         )
     return issues
+
+
+def _without(demos: Sequence[str], file: str) -> str:
+    """Return how to go on without some demos."""
+    some = f"{' '.join(demos[:MOST_NAMED])}{' ...' if len(demos) > MOST_NAMED else ''}"
+    return f"`pixelrl convert {file} NEW.hdf5 --leave-out {some}`, or a mask without them (`--task-mask NAME`)"
 
 
 def ordered(issues: Iterable[Issue]) -> tuple[Issue, ...]:

@@ -50,7 +50,8 @@ class Inspect:
     prior_rename: tuple[str, ...] = ()
     """OLD=NEW ..., as `train --prior-rename` takes them"""
     recipe: str = "quick_cog_dr3"
-    """what the data are for: a recipe, and other options of `train`, say "cog --reward-shift 1" """
+    """what the data are for: a recipe, and other options of `train`, say "cog --reward-shift 1"; files that are given
+    by themselves are only warned of what does not fit it"""
     reference: Path | None = None
     """a file, say of an expert, that trajectory quality (TQ) and coverage (SACo) are relative to"""
     return_range: tuple[float, float] | None = None
@@ -97,7 +98,7 @@ class Inspect:
         report = with_training(report, issues, ledger)
         record = provenance.record()
         if self.json:
-            whole = {"fit": report.fit, "verdict": verdict(report), **asdict(report), **record}
+            whole = {"fit": report.fit, "verdict": verdict(report, self.recipe), **asdict(report), **record}
             console.file.write(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
             console = plain_console(quiet=True)
         for each in report.reports:
@@ -107,8 +108,8 @@ class Inspect:
             console.print(Text(line), highlight=False, soft_wrap=True)
         self._write(report, record, console)
         if not report.fit:
-            raise DataError(verdict(report))
-        console.print(verdict(report), style="bold green", highlight=False, soft_wrap=True)
+            raise DataError(verdict(report, self.recipe))
+        console.print(verdict(report, self.recipe), style="bold green", highlight=False, soft_wrap=True)
 
     def _given(self) -> list[tuple[Path, Role]]:
         """Return the files with their roles, or raise about options that cannot be."""
@@ -140,7 +141,7 @@ class Inspect:
                 console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True, highlight=False)
         if self.html:
             page = Path(report.reports[0].path).with_suffix(".inspection.html")
-            write_inspection_page(page, report, verdict(report), sheets, record)
+            write_inspection_page(page, report, verdict(report, self.recipe), sheets, record)
             console.print(f"{page}: all of this with pictures", soft_wrap=True, highlight=False)
 
     def _draw(self, path: Path, rows: Sequence[Row], console: Console) -> bytes:
@@ -155,14 +156,15 @@ class Inspect:
             return picture.read_bytes()
 
 
-def verdict(report: InspectionReport) -> str:
-    """Return one line: whether training may start, and what speaks against it."""
-    counts = ", ".join(f"{report.count(level)} {level}s" for level in COLOURS)
+def verdict(report: InspectionReport, recipe: str) -> str:
+    """Return one line: whether training may start, with which recipe, and what speaks against it."""
+    counts = ", ".join(f"{n} {level}{'s' * (n != 1)}" for level in COLOURS for n in [report.count(level)])
     if report.fit:
-        return f"training may start: {counts}"
-    first = report.issues[0]
+        return f"training may start with {recipe}: {counts}"
+    first, more = report.issues[0], report.count("error") - 1
     start = "" if first.message.startswith(first.file) else f"{first.file}: {first.where}: "
-    return f"training may not start ({counts}): {start}{first.message}"
+    rest = f" (and {more} more error{'s' * (more > 1)})" if more else ""
+    return f"training may not start with {recipe} ({counts}): {start}{first.message}{rest}"
 
 
 def print_report(report: FileReport, console: Console) -> None:

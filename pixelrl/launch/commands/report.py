@@ -31,6 +31,8 @@ class Report:
         """
         from pixelrl.launch.reports.run_page import read_run, write_run_page
 
+        if not self.methods:
+            raise PixelrlError("no run to report on; name directories of runs, or quoted globs of them")
         provenance, methods = Provenance(), {}
         names = [Path(text).name for text in self.methods]
         for text, name in zip(self.methods, names, strict=True):

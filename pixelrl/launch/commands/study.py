@@ -1,5 +1,6 @@
 """`pixelrl study`: recipes compared over replicates, from one file to a page with what may be said."""
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,9 +75,16 @@ class StudyCommand:
         if self.run is not None:
             replicate, name = self.run
             if (replicate, name) not in {(each, arm.name) for each, arm in study.runs()}:
-                raise PixelrlError(f"--run {replicate} {name}: {self.file} has no such run")
+                arms = ", ".join(arm.name for arm in study.trained)
+                raise PixelrlError(
+                    f"--run {replicate} {name}: {self.file} has no such run, but arms {arms} on replicates "
+                    f"{', '.join(map(str, study.replicates))}"
+                )
             make_run(place, replicate, study.arms[name], console)
             return
+        for name in (name for files in study.files.values() for name in files if not self.report_only):
+            if not glob.glob(name):  # noqa: PTH207 (maybe a pattern)
+                raise PixelrlError(f"{self.file}: data: {name}: no such file")
         require_extras("sim", *(["slurm"] if self.slurm else []))
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.trained}),

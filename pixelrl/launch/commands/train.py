@@ -210,7 +210,10 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
         begin = partial(prepare, options, device, distributed, console)
         mixture, learner, run, seconds = distributed.run_on_all_ranks(begin)
         if options.resume:
-            console.print(f"{out}: " + (f"going on from step {learner.step}" if learner.step else "nothing to resume"))
+            console.print(
+                f"{out}: "
+                + (f"going on from step {learner.step}" if learner.step else "nothing to go on with; beginning")
+            )
         check_execution(learner, options.execution)
         distributed.check_same_state(f"step {learner.step} of data {run.fingerprint} in {out}")
         if distributed.is_main:

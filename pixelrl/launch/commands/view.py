@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import Provenance
-from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.errors import DataError, PixelrlError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +66,13 @@ class View:
         if self.count < 1 or (self.step is not None and self.run is None):
             raise PixelrlError("--count must be at least 1, and --step goes with --run")
         shown = self.demos or names[: self.count]  # the others may be damaged
-        contents = read_contents(self.file, demos=shown, required=(), rename=rename)
-        demos = [*read_demos(contents)]
+        try:
+            contents = read_contents(self.file, demos=shown, required=(), rename=rename)
+            demos = [*read_demos(contents)]
+        except DataError as error:
+            raise DataError(
+                f"{error}; --demos NAME ... shows others, `pixelrl inspect` tells all that is wrong"
+            ) from error
         judged = (
             {} if self.run is None else {demo.name: judge(self.run, self.step, demo, contents.action) for demo in demos}
         )

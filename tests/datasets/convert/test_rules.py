@@ -150,7 +150,7 @@ def test_numbers_that_training_refuses_are_told() -> None:
     held = episode([0, 1], frames=1)
     held.sensors["pos"][1, 1] = np.nan
     _, dropped, _ = ruled(held)
-    assert dropped == {"pos holds NaN or infinities, which came along, and which training refuses": 1}
+    assert dropped == {"pos: NaN or infinities, which came along, and which training refuses (first in episode 0)": 1}
 
 
 @pytest.mark.parametrize("next_obs", [True, False])

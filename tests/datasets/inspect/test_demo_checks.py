@@ -244,6 +244,19 @@ def test_symptoms_alike_become_one_finding() -> None:
     assert first.message == "black in 2 of 9 demos, 4 rows; first: demo_3[5]"
     assert (first.place, first.demos, first.places, first.looked) == ("/data/demo_3/obs/a[5]", 2, 4, 9)
     assert second.message == "odd in 1 of 9 demos, 2 rows; first: demo_9[0]"
+    assert first.fix == ""
+
+
+def test_demos_with_errors_are_named_to_be_left_out() -> None:
+    bad = [Occurrence("finite", "error", "actions", "NaN", f"demo_{index}", 0) for index in (3, 3, 7)]
+    (issue,) = gather(bad, file="f.hdf5", looked=9)
+    assert "`pixelrl convert f.hdf5 NEW.hdf5 --leave-out demo_3 demo_7`" in issue.fix
+    (every,) = gather(bad, file="f.hdf5", looked=2)
+    assert every.fix == ""
+    (many,) = gather(
+        [each._replace(demo=f"demo_{index}") for index in range(30) for each in bad[:1]], file="f", looked=99
+    )
+    assert "demo_19 ...`" in many.fix
 
 
 def test_findings_alike_of_several_files_become_one() -> None:
