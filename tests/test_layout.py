@@ -20,6 +20,16 @@ def test_a_wing_is_a_folder_of_the_package_without_init_and_a_link_leads_there(w
     assert folder.is_dir() and not folder.is_symlink() and not (folder / "__init__.py").exists()
 
 
+def test_nothing_lies_beside_the_house() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout of git: what lies here may be anybody's")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
+        "\n"
+    )
+    folders = {name.partition("/")[0] for name in tracked if "/" in name}
+    assert folders == {".ci", ".devcontainer", "benchmarks", "client", "docs", "examples", "pixelrl", "tests"}
+
+
 def test_a_fresh_wheel_works_in_a_fresh_environment(tmp_path: Path) -> None:
     """It holds pixelrl alone; what pixelrl stands on is lent by this environment."""
 

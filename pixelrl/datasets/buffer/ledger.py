@@ -63,8 +63,9 @@ class SourceLedger:
         rule = "" if self.recorded == self.rewards else f", {self.rewards:.6g} by its rule"
         low, mean, high = self.returns
         yield (
-            f"{self.name}: rewards sum to {self.recorded:.6g} in the files{rule}, {self.kept:.6g} in what is learned "
-            f"from; returns as the critic sees them {low:.4g} to {high:.4g}, mean {mean:.4g}"
+            f"{self.name}: rewards sum to {self.recorded:.6g} in the files{rule}, {self.kept:.6g} in the steps "
+            "that are learned from; returns from first steps, scaled and discounted as the critic sees them, "
+            f"{low:.4g} to {high:.4g}, mean {mean:.4g}"
         )
 
 

@@ -151,8 +151,8 @@ def _check_unit_range(numbers: Numbers, contents: FileContents) -> None:
     worst = np.unravel_index(np.abs(rows).argmax(), rows.shape)
     value = float(rows[worst])
     raise DataError(
-        f"{contents.path}: /data/{name}/actions{[int(i) for i in worst]} is {value:.4g}, {abs(value) - 1:.4g} outside "
-        "[-1, 1]; expected normalised actions (--actions min-max normalises them by the range of the data)"
+        f"{contents.path}: /data/{name}/actions{[int(i) for i in worst]} is {value:.4g}, beyond [-1, 1] by "
+        f"{abs(value) - 1:.4g}; expected normalised actions (--actions min-max makes them, by the range of the data)"
     )
 
 

@@ -162,7 +162,11 @@ def verdict(report: InspectionReport, recipe: str) -> str:
     if report.fit:
         return f"training may start with {recipe}: {counts}"
     first, more = report.issues[0], report.count("error") - 1
-    start = "" if first.message.startswith(first.file) else f"{first.file}: {first.where}: "
+    start = (
+        ""
+        if first.message.startswith(first.file)
+        else f"{first.file}: {'demo' if first.where == '.' else first.where}: "
+    )
     rest = f" (and {more} more error{'s' * (more > 1)})" if more else ""
     return f"training may not start with {recipe} ({counts}): {start}{first.message}{rest}"
 
