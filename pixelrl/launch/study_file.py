@@ -179,12 +179,11 @@ def read_claims(top: TomlTable, names: set[str]) -> tuple[Claim, ...]:
 
 def check_options(path: Path, study: Study, arm: Arm) -> None:
     """Raise a `PixelrlError` unless an arm's recipe and options can be, and train long enough."""
-    from pixelrl.launch.recipes import RECIPES
+    from pixelrl.launch.recipes import require_recipe
     from pixelrl.launch.train_options import parse_or_refuse
 
     where = f"{path}: arms.{arm.name}"
-    if arm.recipe not in RECIPES:
-        raise PixelrlError(f"{where}: there is no recipe {arm.recipe!r}, but: {', '.join(RECIPES)}")
+    require_recipe(arm.recipe, f"{where}: ")
     words = arm.options(study.replicates[0])
     for word in words:
         if word.startswith("--") and word[2:].replace("_", "-") in OURS:

@@ -14,7 +14,7 @@ from pixelrl.launch.commands.train import Train, Training
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import cores
 from pixelrl.launch.recipe_options import PARTS, choose_parts, recipe_registry
-from pixelrl.launch.recipes import RECIPES
+from pixelrl.launch.recipes import RECIPES, require_recipe
 from pixelrl.launch.torchrun import SCRIPTS, joined, require_one_rank, set_threads, speaking
 from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.errors import PixelrlError
@@ -60,7 +60,7 @@ def train_command(arguments: list[str]) -> None:
         else:
             profile(options)
     elif name and not name.startswith("-"):
-        raise PixelrlError(f"there is no recipe {name!r}, but: {', '.join(RECIPES)}")
+        require_recipe(name)
     else:
         tyro.extras.subcommand_cli_from_dict(RECIPES, prog="pixelrl train", args=arguments, description=DESCRIPTION)
 

@@ -16,7 +16,7 @@ from pixelrl.datasets.buffer.value_checks import check_range, target_range_of
 from pixelrl.datasets.inspect.file_structure import Selection
 from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.report import InspectionReport
-from pixelrl.launch.recipes import RECIPES
+from pixelrl.launch.recipes import require_recipe
 from pixelrl.launch.train_options import TrainOptions, parse_or_refuse
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.distributed import SINGLE_PROCESS
@@ -38,8 +38,7 @@ def training_options(recipe: str, actions: ActionRange, **rename: Sequence[str])
         PixelrlError: there is no such recipe, or an option that cannot be.
     """
     name, *words = shlex.split(recipe) or [""]
-    if name not in RECIPES:
-        raise PixelrlError(f"--recipe {recipe}: begins with no recipe; there are {', '.join(RECIPES)}")
+    require_recipe(name, f"--recipe {recipe}: ")
     for option, texts in rename.items():
         words = [f"--{option.replace('_', '-')}", *texts, *words] if texts else words
     words = ["--task", "none", "--out", "none", "--actions", actions, *words]

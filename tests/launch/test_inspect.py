@@ -95,7 +95,7 @@ def test_training_may_start_means_that_it_does(
     code, out, _ = pixelrl(monkeypatch, capsys, *files, "--no-sheet", "--recipe", "quick_cog_dr3 --reward-shift 10")
     assert code == 0 and "training may start" in out
     code, _, err = pixelrl(monkeypatch, capsys, *files, "--no-sheet", "--recipe", "slow_cog")
-    assert code == 1 and "--recipe slow_cog: begins with no recipe; there are quick_cog_dr3" in err
+    assert code == 1 and "--recipe slow_cog: there is no recipe 'slow_cog'; there are quick_cog_dr3" in err
 
 
 def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(

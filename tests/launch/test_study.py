@@ -154,7 +154,7 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("episodes = 2", "episodes = -1", r"evaluate\.episodes is -1; expected at least 0"),
         ("rows = 8", "held_out = true", r"probe\.held_out is true, and arms\.small has no train\.held-out"),
         ("steps = 8", "steps = 6", r"arms\.small\.train: steps is 6; expected at least evaluate\.steps' 8"),
-        ("quick_bc", "quik_bc", r"arms\.small: there is no recipe 'quik_bc', but: "),
+        ("quick_bc", "quik_bc", r"arms\.small: there is no recipe 'quik_bc'; did you mean quick_bc"),
         (
             "[arms.small]",
             "[[comparisons]]\nfirst = 'a'\nsecond = 'b'\n[arms.small]",

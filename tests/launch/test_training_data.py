@@ -114,7 +114,7 @@ def test_training_refuses_data_that_disagree_and_unknown_names(
     code, said = pixelrl(*train, "--encoder", "huge")
     assert code == 1 and "no encoder 'huge', but: small, cog, drq" in said
     code, said = pixelrl("train", "quick_bs", "--task", dots[0], "--out", tmp_path / "run")
-    assert code == 1 and "no recipe 'quick_bs', but: quick_cog_dr3" in said
+    assert code == 1 and "no recipe 'quick_bs'; did you mean quick_bc" in said
     code, said = pixelrl(*train, "--task-mask", "valid")
     assert code == 1 and "no 'mask' in it" in said
     assert not (tmp_path / "run").exists()

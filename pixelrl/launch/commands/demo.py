@@ -103,12 +103,12 @@ def check(options: Demo) -> DemoSize:
     Raises:
         PixelrlError: there is no such task or recipe, or an option does not fit it.
     """
-    from pixelrl.launch.recipes import RECIPES
+    from pixelrl.launch.recipes import require_recipe
 
     if options.task not in TASK_NAMES:
         raise PixelrlError(f"--task: there is no task {options.task!r}, but: {', '.join(TASK_NAMES)}")
-    if unknown := [name for name in options.recipes if name not in RECIPES]:
-        raise PixelrlError(f"--recipes: there is no recipe {unknown[0]!r}, but: {', '.join(RECIPES)}")
+    for name in options.recipes:
+        require_recipe(name, "--recipes: ")
     if options.curve < 0 or (options.steps is not None and options.steps < 1):
         raise PixelrlError("expected --steps 1 at least and --curve 0 at least")
     if options.distractor and options.task != Demo.task:

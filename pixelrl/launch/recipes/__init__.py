@@ -1,6 +1,7 @@
 """The recipes: each is a function that returns a whole configuration; variants are made by `replace`."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.conv import CogCNN, DrqCNN, SmallCNN
@@ -41,6 +42,7 @@ from pixelrl.launch.recipes.visual import qc as qc
 from pixelrl.launch.recipes.visual import rebrac as rebrac
 from pixelrl.launch.recipes.visual import riql as riql
 from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.errors import PixelrlError
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
@@ -62,3 +64,15 @@ ENCODERS: dict[str, Callable[[], PixelEncoder]] = {
     "resnet18": ResNet18,
     "resnet18_robomimic": RobomimicResNet18,
 }
+
+
+def require_recipe(name: str, where: str = "") -> None:
+    """Raise unless there is a recipe of this name.
+
+    Raises:
+        PixelrlError: there is none; it names those most alike, or all.
+    """
+    if name not in RECIPES:
+        alike = get_close_matches(name, RECIPES)
+        hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(RECIPES)}"
+        raise PixelrlError(f"{where}there is no recipe {name!r}; {hint}")
