@@ -47,7 +47,7 @@ def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("--task", "drawer"), "--task.*'drawer'.*drawer-grasp"),
-        (("--recipes", "cogg"), "--recipes.*'cogg'.*quick_cog"),
+        (("--recipes", "cogg"), "--recipes.*'cogg'.*did you mean cog"),
         (("--task", "drawer-grasp", "--distractor"), "--distractor: only pick-place-tray"),
         (("--steps", "0"), "--steps 1 at least"),
     ],
