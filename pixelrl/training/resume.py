@@ -18,6 +18,13 @@ from pixelrl.training.run_directory import Run, checkpoint_path, read_networks, 
 InitialPart = Literal["all", "critic"]
 """What a run takes of another one's networks."""
 
+FOREIGN = {
+    "policy.json": "an exported policy",
+    "meta/info.json": "LeRobot's data",
+    "data/main_data.hdf5": "Minari's data",
+}
+"""What no run is written into: a file in it, and what that makes of the directory."""
+
 
 def find_previous_run(
     out: Path,
@@ -33,6 +40,9 @@ def find_previous_run(
         PixelrlError: the directory holds a run and `resume` was not given, or its recipe or teacher is another one, or
             what it started from.
     """
+    for name, what in FOREIGN.items():
+        if (out / name).exists():
+            raise PixelrlError(f"{out}: holds {what} ({name}); choose another --out")
     if not checkpoint_path(out).exists():
         return None  # with --resume too: a job that is started again and again begins like this
     if not resume:

@@ -63,6 +63,11 @@ def test_run_is_never_overwritten_and_resumes_only_as_itself(
     file.write_text("of value")
     code, said = pixelrl(*command[: -len(SMALL) - 1], file, *SMALL, "--steps", 1)
     assert code == 1 and "a_file: is a file; expected a directory" in said and file.read_text() == "of value"
+    (tmp_path / "lift/meta").mkdir(parents=True)
+    (tmp_path / "lift/meta/info.json").write_text("{}")
+    code, said = pixelrl(*command[: -len(SMALL) - 1], tmp_path / "lift", *SMALL, "--steps", 1)
+    assert code == 1 and "lift: holds LeRobot's data (meta/info.json); choose another --out" in said
+    assert [each.name for each in (tmp_path / "lift").iterdir()] == ["meta"]
     assert json.loads((tmp_path / "run/training.json").read_text())["steps"] == 8
 
 
