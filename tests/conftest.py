@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pixelrl.launch.cli import main
-from pixelrl.simulation.workers import pool
+from pixelrl.simulation.workers import process_pool
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,7 +42,7 @@ def workers_share_their_imports(request: pytest.FixtureRequest, monkeypatch: pyt
     """
     if "workers" not in request.path.parts:
         multiprocessing.set_forkserver_preload(["torch", "scipy.stats", "numba", "gymnasium"])
-        monkeypatch.setattr(pool, "START_METHOD", "forkserver")
+        monkeypatch.setattr(process_pool, "START_METHOD", "forkserver")
 
 
 @pytest.fixture

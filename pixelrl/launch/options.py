@@ -13,7 +13,7 @@ from pixelrl.launch.provenance import cores, machine, processor
 from pixelrl.runtime.errors import PixelrlError
 
 if TYPE_CHECKING:
-    from pixelrl.simulation.workers.jobs import Pool
+    from pixelrl.simulation.workers.pool import Pool
 
 Drawing = Literal["stock", "fast"]
 
@@ -38,7 +38,7 @@ class WorkerOptions:
         """
         count = worker_count(self.workers)
         if self.engine == "local":
-            from pixelrl.simulation.workers.pool import WorkerPool
+            from pixelrl.simulation.workers.process_pool import WorkerPool
 
             yield WorkerPool(count)
             return

@@ -23,7 +23,7 @@ from pixelrl.simulation.evaluation.perturbations import Perturbation, make_pertu
 from pixelrl.simulation.evaluation.rollout import AnyEnv, rollout
 from pixelrl.simulation.evaluation.scene_perturbations import KINDS
 from pixelrl.simulation.evaluation.statistics import holm, mcnemar, verdict_on, wilson
-from pixelrl.simulation.workers.jobs import Pool
+from pixelrl.simulation.workers.pool import Pool
 
 
 def choose_kinds(names: Sequence[str]) -> list[type[Perturbation]]:

@@ -1,4 +1,7 @@
-"""What Q(s, a) is fitted to: which action follows in s', and which of the critics' opinions of it counts."""
+"""What Q(s, a) is fitted to: which action follows in s', and which of the critics' opinions of it counts.
+
+`context.UpdateContext.td_target` makes the target of it.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,5 +1,7 @@
 """A file of initial states that any policy can be tried on: whole simulator states, the same on every machine.
 
+Without such a file an episode begins where its environment's `reset(seed=...)` puts it: see `rollout`.
+
 HDF5: `env_args`, `seed` and `sha256` are attributes of the root; `starts/<i>` holds a `State`: its `seed`, `start` and
 `steps` as attributes, `physics`, `accelerations/` and `model/` as arrays, `memory` as JSON in bytes. What the model has
 alike in all starts is in `model/` once. The hash is of the content, so that the same starts have the same hash.
@@ -24,7 +26,7 @@ from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
 from pixelrl.simulation.envs.state import ACCELERATIONS, State
-from pixelrl.simulation.workers.jobs import Heartbeat, Pool
+from pixelrl.simulation.workers.pool import Heartbeat, Pool
 
 FORMAT = 1
 """The version of such files that is written and read here."""

@@ -26,8 +26,8 @@ from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import make_env, with_cameras
 from pixelrl.simulation.envs.state import State
 from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
-from pixelrl.simulation.workers.jobs import TIME_LIMIT, Heartbeat, Pool
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.pool import TIME_LIMIT, Heartbeat, Pool
+from pixelrl.simulation.workers.process_pool import WorkerPool
 
 AnyEnv = gymnasium.Env[Any, Any]
 

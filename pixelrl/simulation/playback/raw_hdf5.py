@@ -33,7 +33,7 @@ from pixelrl.runtime.env_args import is_before_1_5
 from pixelrl.runtime.errors import DataError
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.playback.replay import RawEpisode, render_raw_episode
-from pixelrl.simulation.workers.jobs import Heartbeat, Pool
+from pixelrl.simulation.workers.pool import Heartbeat, Pool
 
 COLLECTED_AT = 20
 """Actions a second in robosuite's own collecting script, which does not note them. [Hz]"""

@@ -27,7 +27,7 @@ from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.controllers import reorder
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.playback.recorded_scene import localise
-from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.pool import Heartbeat
 
 FORCES = "_joint_acc"
 """The end of the names of sensors that do not depend on the state alone."""

@@ -1,122 +1,247 @@
-"""Worker processes that do jobs, say play episodes: one that dies or hangs is replaced, and its job is done again.
+"""What all pools of workers have in common: jobs, their order, and the replacement of workers that die or hang."""
 
-Each worker opens what it needs once (an environment and a policy) and then does one job after another. Results are a
-function of the job alone, so neither the number of workers nor their deaths can change them.
-
-`concurrent.futures` gives up when a process dies. pebble (5.2.3) replaces processes, but all of them share one pipe:
-the pool breaks when an idle worker is killed, a worker cannot close its environment, and a time limit is of a whole
-job. So each worker has a pipe of its own here.
-"""
-
-import time
-from contextlib import suppress
+import pickle
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pixelrl.simulation.workers.jobs import CLOSE_LIMIT, START_LIMIT, Members, Pool, Task, TaskQueue, Worker
-from pixelrl.simulation.workers.process import HEARTBEAT_INTERVAL, serve
+from pixelrl.runtime.errors import SimulationError
 
-START_METHOD = "spawn"
-"""How a worker process comes to be: renderers and threads do not survive a fork, so it is a fresh one."""
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+Heartbeat = Callable[[], None]
+"""A worker calls it at each step of a job: it shows that the worker does not hang, and lets it be stopped."""
+
+OpenWorker = Callable[[], AbstractContextManager[Callable[[Job, Heartbeat], Result]]]
+"""Called once in each worker; what it yields does a job. It must pickle, and is sent by value, weights and all."""
+
+ATTEMPTS = 3
+"""How often a job is begun, and a worker started: what loses so many workers is itself to blame."""
+
+TIME_LIMIT = 60.0
+"""How long a worker may be silent amid a job before it counts as hung. [s]"""
+
+START_LIMIT = 10
+"""How many times as long it may take to open what it needs: it imports much."""
+
+CLOSE_LIMIT = 5.0
+"""How long workers have to close their environments before they are killed. [s]"""
 
 
 @dataclass(frozen=True)
-class WorkerPool(Pool):
-    """Worker processes on this machine."""
+class Done(Generic[Result]):
+    """A job that is done: its number, its result, and how often it was begun anew, as its worker was lost."""
 
-    workers: int
+    index: int
+    result: Result
+    restarts: int
 
-    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> "_Processes":
-        """Return what starts and watches the processes."""
-        return _Processes(queue, sent, time_limit)
+
+@dataclass
+class Task(Generic[Job]):
+    """A job on its way: its number, its name for error messages, and how often it lost its worker."""
+
+    index: int
+    name: str
+    job: Job
+    restarts: int = 0
+
+
+class TaskQueue(Generic[Job, Result]):
+    """Jobs that wait, and results that wait to be fetched, in the order of the jobs if that is wanted.
+
+    Args:
+        jobs: name and job; they are taken from the iterable one by one, when a worker is free.
+        ordered: return results in the order of the jobs.
+        ahead: if ordered, no job is begun so many or more behind one whose result has not been fetched.
+    """
+
+    def __init__(self, jobs: Iterable[tuple[str, Job]], *, ordered: bool, ahead: int) -> None:
+        self._coming = (Task(index, name, job) for index, (name, job) in enumerate(jobs))
+        self._waiting: deque[Task[Job]] = deque()
+        self._ordered, self._ahead = ordered, ahead
+        self._done: dict[int, Done[Result]] = {}
+        self._due = 0
+
+    def look_ahead(self, count: int) -> int:
+        """Return how many of the next `count` jobs there are."""
+        while len(self._waiting) < count and (task := next(self._coming, None)) is not None:
+            self._waiting.append(task)
+        return min(len(self._waiting), count)
+
+    def take(self) -> Task[Job] | None:
+        """Return the next job; None if there is none, or none that may be begun yet."""
+        if not self.look_ahead(1) or (self._ordered and self._waiting[0].index >= self._due + self._ahead):
+            return None
+        return self._waiting.popleft()
+
+    def lose(self, task: Task[Job], reason: str) -> None:
+        """Have a job whose worker was lost done again, before all others.
+
+        Raises:
+            SimulationError: that was its last attempt.
+        """
+        task.restarts += 1
+        if task.restarts == ATTEMPTS:
+            raise SimulationError(f"{task.name}: {reason}; it was begun {ATTEMPTS} times")
+        self._waiting.appendleft(task)
+
+    def finish(self, task: Task[Job], result: Result) -> None:
+        """Keep a result."""
+        self._done[task.index] = Done(task.index, result, task.restarts)
+
+    def fetch(self) -> Done[Result] | None:
+        """Return a result that was not returned yet, the next one if they are ordered."""
+        index = self._due if self._ordered else next(iter(self._done), -1)
+        done = self._done.pop(index, None)
+        self._due += done is not None
+        return done
 
 
 @dataclass(kw_only=True)
-class _Process(Worker):
-    """A worker process and our end of its pipe."""
+class Worker:
+    """A worker as its pool sees it; without a task it is idle, and before it is ready it is being opened."""
 
-    process: BaseProcess
-    pipe: Connection
+    deadline: float
+    task: Task[Any] | None = None
+    ready: bool = False
 
 
-class _Processes(Members[_Process]):
-    """The worker processes of a pool at one `run`."""
+AnyWorker = TypeVar("AnyWorker", bound=Worker)
 
+
+class Members(ABC, Generic[AnyWorker]):
+    """The workers of a pool at one `run`, by number: what is lost is replaced, and its job done again."""
+
+    def __init__(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> None:
+        self.queue, self.sent, self.time_limit = queue, sent, time_limit
+        self.workers: dict[int, AnyWorker] = {}
+        self._failed_starts = 0
+
+    @abstractmethod
     def spawn(self, number: int) -> None:
-        """Start a worker."""
-        context: Any = get_context(START_METHOD)
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(self.sent, number, theirs), daemon=True)
-        process.start()
-        theirs.close()  # so that the process's death is seen here as the end of the pipe
-        deadline = time.monotonic() + START_LIMIT * self.time_limit
-        self.workers[number] = _Process(process=process, pipe=ours, deadline=deadline)
+        """Start a worker, which opens what it needs."""
 
-    def send(self, worker: _Process, task: Task[Any]) -> None:
+    @abstractmethod
+    def send(self, worker: AnyWorker, task: Task[Any]) -> None:
         """Have a worker begin a job."""
-        worker.deadline = self._next_deadline()
-        with suppress(OSError):  # it is dead, which is noticed when its pipe is read
-            worker.pipe.send(task.job)
 
+    @abstractmethod
     def listen(self) -> None:
-        """Wait until some workers say something, die or run out of time; take what they say, or replace them."""
-        watched: dict[Any, int] = {
-            worker.pipe: number
-            for number, worker in self.workers.items()
-            if worker.task is not None or not worker.ready
-        }
-        earliest = min(self.workers[number].deadline for number in watched.values())
-        heard = {watched[pipe] for pipe in wait(list(watched), timeout=max(0.0, earliest - time.monotonic()))}
-        now = time.monotonic()
-        late = {number for number in watched.values() if self.workers[number].deadline <= now}
-        for number in sorted(heard | late):
-            worker = self.workers[number]
-            try:
-                if not worker.pipe.poll():
-                    raise EOFError
-                said, value = worker.pipe.recv()
-            except (EOFError, OSError):
-                self.replace(number, self._end(worker))
-            else:
-                self._take(worker, said, value)
+        """Wait a while for what workers say, and for those that are lost.
 
+        Raises:
+            SimulationError: one cannot be opened, or its job failed.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """End all workers; those that are ready may close their environments."""
+
+    def busy(self) -> bool:
+        """Tell whether a worker has a job."""
+        return any(worker.task is not None for worker in self.workers.values())
+
+    def assign(self) -> None:
+        """Give idle workers something to do."""
         for worker in self.workers.values():
-            with suppress(OSError):
-                worker.pipe.send(None)
-            if not worker.ready:
-                worker.process.kill()
-        deadline = time.monotonic() + CLOSE_LIMIT
-        for worker in self.workers.values():
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            worker.process.kill()
-            worker.process.join()
-            worker.pipe.close()
+            if worker.ready and worker.task is None and (task := self.queue.take()) is not None:
+                worker.task = task
+                self.send(worker, task)
 
-    def _next_deadline(self) -> float:
-        return time.monotonic() + self.time_limit + HEARTBEAT_INTERVAL
+    def opened(self, worker: AnyWorker) -> None:
+        """Note that a worker is ready."""
+        worker.ready, self._failed_starts = True, 0
 
-    def _take(self, worker: _Process, said: str, value: Any) -> None:
-        """Note what a worker says."""
-        if said == "failure":
-            raise value.error("a worker cannot be started" if worker.task is None else worker.task.name)
-        if said == "ready":
-            self.opened(worker)
-        elif said == "result":
-            self.finished(worker, value)
-        worker.deadline = self._next_deadline()
+    def finished(self, worker: AnyWorker, result: Any) -> None:
+        """Keep the result of a worker's job."""
+        assert worker.task is not None
+        self.queue.finish(worker.task, result)
+        worker.task = None
 
-    def _end(self, worker: _Process) -> str:
-        """End a lost worker's process, and return why it is lost."""
-        hung = not wait([worker.process.sentinel], timeout=0.2)  # a dead one's pipe breaks a little before
-        worker.process.kill()
-        worker.process.join()
-        worker.pipe.close()
-        if hung:
-            limit = self.time_limit * (1 if worker.ready else START_LIMIT)
-            return f"its worker gave no sign of life for {limit:g} s"
-        return f"its worker died, of a crash or for want of memory: exit code {worker.process.exitcode}"
+    def replace(self, number: int, reason: str) -> None:
+        """Start another worker for a lost one.
+
+        Raises:
+            SimulationError: it was the last attempt of its job, or of starting a worker.
+        """
+        task = self.workers[number].task
+        if task is not None:
+            self.queue.lose(task, reason)
+        else:
+            self._failed_starts += 1
+            if self._failed_starts == ATTEMPTS:
+                message = f"{ATTEMPTS} workers in a row were lost while they started"
+                raise SimulationError(f"{message}; the last one: {reason}")
+        self.spawn(number)
+
+
+class Pool(ABC):
+    """What does jobs: worker processes on this machine, or a Ray cluster.
+
+    Attributes:
+        workers: how many there are, at most; there are never more than jobs.
+    """
+
+    workers: int
+
+    @abstractmethod
+    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> Members[Any]:
+        """Return what starts and watches the workers of one `run`."""
+
+    def run(
+        self,
+        open_worker: OpenWorker[Job, Result],
+        jobs: Iterable[tuple[str, Job]],
+        *,
+        ordered: bool = False,
+        time_limit: float = TIME_LIMIT,
+    ) -> Generator[Done[Result], None, None]:
+        """Yield what comes of each job. Closing the iterator, an error or Ctrl-C ends all workers.
+
+        Args:
+            open_worker: called once in each worker, which has one thread.
+            jobs: name, for error messages, and job; jobs and results must pickle.
+            ordered: yield in the order of the jobs, not as they are done.
+            time_limit: how long a worker may be silent amid a job [s] before it is killed and replaced.
+
+        Raises:
+            SimulationError: a job raised an exception or lost `ATTEMPTS` workers, or no worker can be opened.
+        """
+        if self.workers < 1:
+            raise SimulationError(f"workers is {self.workers}; it must be at least 1")
+        queue: TaskQueue[Job, Result] = TaskQueue(jobs, ordered=ordered, ahead=2 * self.workers)
+        members = self.members(queue, _pickled(open_worker), time_limit)
+        try:
+            for number in range(queue.look_ahead(self.workers)):
+                members.spawn(number)
+            while True:
+                members.assign()
+                while (done := queue.fetch()) is not None:
+                    yield done
+                    members.assign()
+                if not members.busy() and not queue.look_ahead(1):
+                    return
+                members.listen()
+        finally:
+            members.close()
+
+
+def _pickled(open_worker: Any) -> bytes:
+    """Return what opens a worker as bytes.
+
+    Raises:
+        SimulationError: it cannot be sent to another process.
+    """
+    try:
+        return pickle.dumps(open_worker)
+    except Exception as error:  # pickle.PicklingError, AttributeError, TypeError, ...
+        reason = " ".join(str(error).split())[:200]
+        raise SimulationError(
+            f"policy and environment cannot be sent to worker processes ({reason}); "
+            "use classes and functions of a module, not lambdas or local ones"
+        ) from error

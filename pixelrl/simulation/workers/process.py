@@ -20,7 +20,7 @@ from pathlib import Path
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.extras import missing_extra
 from pixelrl.simulation.envs.opengl import draw_on
-from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.pool import Heartbeat
 from pixelrl.version import __version__
 
 PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.workers.jobs import CLOSE_LIMIT, START_LIMIT, Members, Pool, Task, TaskQueue, Worker
+from pixelrl.simulation.workers.pool import CLOSE_LIMIT, START_LIMIT, Members, Pool, Task, TaskQueue, Worker
 from pixelrl.simulation.workers.process import Failure, at_most_every, prepare_process, software
 
 AUTO = "auto"

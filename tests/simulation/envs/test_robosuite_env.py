@@ -12,8 +12,8 @@ from robosuite.renderers.context import egl_context
 
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
-from pixelrl.simulation.workers.jobs import Heartbeat
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.pool import Heartbeat
+from pixelrl.simulation.workers.process_pool import WorkerPool
 
 ROBOMIMIC_LIFT: dict[str, Any] = {
     "env_name": "Lift",

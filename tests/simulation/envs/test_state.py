@@ -24,8 +24,8 @@ from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args
 from pixelrl.simulation.envs.state import State
 from pixelrl.simulation.evaluation.initial_states import InitialStates, read_initial_states, write_initial_states
 from pixelrl.simulation.evaluation.rollout import rollout
-from pixelrl.simulation.workers.jobs import Heartbeat
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.pool import Heartbeat
+from pixelrl.simulation.workers.process_pool import WorkerPool
 
 TASKS = {"pick-place-tray": "held", "drawer-blocked-drawer": None, "Lift": None}
 SEED, AMID, END = 7, 4, 8

@@ -24,9 +24,9 @@ from pixelrl.runtime.interfaces import Sensors
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import named_env_args
 from pixelrl.simulation.evaluation.rollout import EpisodeJob, EpisodePlayer, Outcome, evaluate, rollout
-from pixelrl.simulation.workers import pool
-from pixelrl.simulation.workers.jobs import Done
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers import process_pool
+from pixelrl.simulation.workers.pool import Done
+from pixelrl.simulation.workers.process_pool import WorkerPool
 
 
 class Walk(gymnasium.Env[Any, Any]):
@@ -303,7 +303,7 @@ def test_closing_the_rollout_ends_the_workers() -> None:
 
 def test_worker_imports_neither_torch_nor_onnxruntime_unless_its_policy_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would cost seconds and hundreds of megabytes in every one of them."""
-    monkeypatch.setattr(pool, "START_METHOD", "spawn")
+    monkeypatch.setattr(process_pool, "START_METHOD", "spawn")
     assert play(policy=without_torch, workers=2) == play()
 
 

@@ -21,8 +21,8 @@ from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
 from pixelrl.simulation.tasks.scripted.collect import collect, record_episode
-from pixelrl.simulation.workers.jobs import Heartbeat
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.pool import Heartbeat
+from pixelrl.simulation.workers.process_pool import WorkerPool
 from pixelrl.simulation.workers.ray import RayPool
 from tests.simulation.evaluation.test_rollout import Crash, Fail, Walk, play
 

@@ -9,7 +9,7 @@ import pytest
 
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.workers import ray
-from pixelrl.simulation.workers.jobs import Heartbeat
+from pixelrl.simulation.workers.pool import Heartbeat
 from pixelrl.simulation.workers.process import software
 
 

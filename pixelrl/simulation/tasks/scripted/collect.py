@@ -16,8 +16,8 @@ from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, make_robosuite_e
 from pixelrl.simulation.tasks.scripted.drawers import drawer_scripts
 from pixelrl.simulation.tasks.scripted.moves import Script
 from pixelrl.simulation.tasks.scripted.pick_place_tray import tray_scripts
-from pixelrl.simulation.workers.jobs import Heartbeat, Pool
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.pool import Heartbeat, Pool
+from pixelrl.simulation.workers.process_pool import WorkerPool
 
 AFTER_SUCCESS = 3
 """Steps that an episode goes on after its first success, so that goal states are seen as observations too."""

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.workers.jobs import Heartbeat
-from pixelrl.simulation.workers.pool import WorkerPool
+from pixelrl.simulation.workers.pool import Heartbeat
+from pixelrl.simulation.workers.process_pool import WorkerPool
 from tests import ROOT
 
 Work = Callable[[int, Heartbeat], float]
@@ -184,8 +184,8 @@ def test_workers_die_with_their_parent(end: signal.Signals, beats: bool, tmp_pat
     code = f"""
         from functools import partial
         from pathlib import Path
-        from pixelrl.simulation.workers.pool import WorkerPool
-        from tests.simulation.workers.test_pool import jobs, slow_to_close
+        from pixelrl.simulation.workers.process_pool import WorkerPool
+        from tests.simulation.workers.test_process_pool import jobs, slow_to_close
         list(WorkerPool(2).run(partial(slow_to_close, Path({str(tmp_path)!r}), {beats}), jobs(9, 9)))
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
