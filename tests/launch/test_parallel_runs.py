@@ -88,7 +88,7 @@ def test_seed_trains_as_it_would_alone_and_survives_the_failure_of_another(
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/seed5").write_text("in the way")
     together = ["--seeds", "5", "3", f"--out={tmp_path / 'runs'}", "--threads=1"]
-    with pytest.raises(PixelrlError, match=r"^seed 5: .*runs/seed5: File exists$"):
+    with pytest.raises(PixelrlError, match=r"^seed 5: .*runs/seed5: is a file; expected a directory"):
         train_command([*words, *together])
     monkeypatch.setattr(sys, "argv", ["pixelrl", "train", *words, "--seed=3", "--threads=1", f"--out={tmp_path / '3'}"])
     main()

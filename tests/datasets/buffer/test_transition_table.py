@@ -102,7 +102,9 @@ def test_min_max_stretches_actions_and_says_what_they_mean(tmp_path: Path) -> No
     actions[:3, 0] = (0.5, 2.0, 3.5)  # recorded units; 1 is 0.1 m
     actions[:, 0] = np.maximum(actions[:, 0], 0.5)
     write_episodes(tmp_path / "a.h5", [replace(episode, actions=actions)], env_args=ENV_ARGS, action_dims=ACTION)
-    with pytest.raises(DataError, match=r"demo_0/actions\[2, 0\] is 3\.5, 2\.5 outside \[-1, 1\]; .*--actions min-max"):
+    with pytest.raises(
+        DataError, match=r"demo_0/actions\[2, 0\] is 3\.5, beyond \[-1, 1\] by 2\.5; .*--actions min-max"
+    ):
         opened([tmp_path / "a.h5"])
 
     table = opened([tmp_path / "a.h5"], actions="min-max")
