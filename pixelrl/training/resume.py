@@ -71,12 +71,14 @@ def first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
     if isinstance(old, dict) and isinstance(new, dict) and old.get("is") == new.get("is") and old.keys() == new.keys():
         key = next(key for key in old if old[key] != new[key])
         return first_difference(f"{name}.{key}", old[key], new[key])
-    kinds = [
-        [part["is"] for part in each if isinstance(part, dict)] if isinstance(each, list) else [] for each in (old, new)
-    ]
-    if kinds[0] != kinds[1]:
-        old, new = (" + ".join(each) or "nothing" for each in kinds)
-    return name, old, new
+    return name, _in_short(old), _in_short(new)
+
+
+def _in_short(value: Any) -> Any:
+    """Return the names of parts of a recipe in the place of all that they hold, and other values as they are."""
+    parts = value if isinstance(value, list) else [value]
+    named = parts and all(isinstance(part, dict) and "is" in part for part in parts)
+    return " + ".join(part["is"] for part in parts) if named else value
 
 
 def initial_record(directory: Path, step: int | None, part: InitialPart) -> dict[str, Any]:

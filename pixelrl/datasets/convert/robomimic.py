@@ -166,11 +166,12 @@ def _places(demo: h5py.Group, options: FormatOptions) -> Places:
         raise DataError(f"{where(demo)}: no pictures, it has no obs/ (`pixelrl render` draws them)")
     places: Places = {}
     home = _home(demo)
-    known = {key for key, _, item in leaves(home) if is_sensor(item)}
+    sensors = [(key, place) for key, place, item in leaves(home) if is_sensor(item)]
+    known = {key for key, _ in sensors}
     if unknown := [key for key in options.keys if key not in known]:
         raise DataError(f"{where(home)}: no {unknown[0]!r}; --keys takes some of {', '.join(sorted(known))}")
-    for key, place, item in leaves(home):
-        if options.wants(key) and is_sensor(item) and (place[0] != GENERATION or key in options.keys):
+    for key, place in sensors:
+        if options.wants(key) and (place[0] != GENERATION or key in options.keys):
             if key in places:
                 raise DataError(f"{where(home)}: {key!r} and {'/'.join(place)!r} would have one name")
             places[key] = place

@@ -61,6 +61,11 @@ class Issue:
     fix: str = ""
 
     @property
+    def subject(self) -> str:
+        """Return `where`, and of the demo itself the word."""
+        return "demo" if self.where == "." else self.where
+
+    @property
     def place(self) -> str:
         """Return the first place as a path in the file, say `/data/demo_3/obs/agentview_image[5]`."""
         row = "" if self.index is None else f"[{self.index}]"

@@ -162,11 +162,7 @@ def verdict(report: InspectionReport, recipe: str) -> str:
     if report.fit:
         return f"training may start with {recipe}: {counts}"
     first, more = report.issues[0], report.count("error") - 1
-    start = (
-        ""
-        if first.message.startswith(first.file)
-        else f"{first.file}: {'demo' if first.where == '.' else first.where}: "
-    )
+    start = "" if first.message.startswith(first.file) else f"{first.file}: {first.subject}: "
     rest = f" (and {more} more error{'s' * (more > 1)})" if more else ""
     return f"training may not start with {recipe} ({counts}): {start}{first.message}{rest}"
 
@@ -214,8 +210,7 @@ def _measures(report: FileReport) -> Iterator[str]:
 def print_issues(issues: Sequence[Issue], console: Console, *, with_file: bool = False) -> None:
     """Print issues, a line each, and beneath it what helps."""
     for issue in issues:
-        where = "demo" if issue.where == "." else issue.where
-        where = f"{issue.file}: {where}" if with_file else where
+        where = f"{issue.file}: {issue.subject}" if with_file else issue.subject
         line = Text.assemble((issue.level, COLOURS[issue.level]), f" {where}: {issue.message}")
         console.print(line, soft_wrap=True)
         if issue.fix:

@@ -1,6 +1,5 @@
 """`pixelrl study`: recipes compared over replicates, from one file to a page with what may be said."""
 
-import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,6 +61,7 @@ class StudyCommand:
         Raises:
             PixelrlError: the file is wrong, records are of another study, or runs could not be made.
         """
+        from pixelrl.datasets.buffer.sources import Source
         from pixelrl.launch.parallel_runs import run_trainings
         from pixelrl.launch.study_file import read_study
         from pixelrl.launch.study_runs import Workplace, make_run, submit_array, waiting_runs
@@ -82,9 +82,10 @@ class StudyCommand:
                 )
             make_run(place, replicate, study.arms[name], console)
             return
-        for name in (name for files in study.files.values() for name in files if not self.report_only):
-            if not glob.glob(name):  # noqa: PTH207 (maybe a pattern)
-                raise PixelrlError(f"{self.file}: data: {name}: no such file")
+        for part, names in () if self.report_only else study.files.items():
+            for path in Source(name=part, files=tuple(map(Path, names))).paths():
+                if not path.exists():
+                    raise PixelrlError(f"{self.file}: data: {path}: no such file")
         require_extras("sim", *(["slurm"] if self.slurm else []))
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.trained}),

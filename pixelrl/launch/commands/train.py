@@ -33,7 +33,6 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import exclusive_directory, write_json
 from pixelrl.training import checkpoint, loop
 from pixelrl.training.execution import Execution, check_execution
-from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import Log
 from pixelrl.training.resume import InitialPart, find_previous_run, initial_record, resume_run, start_from
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device
@@ -210,10 +209,8 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
         begin = partial(prepare, options, device, distributed, console)
         mixture, learner, run, seconds = distributed.run_on_all_ranks(begin)
         if options.resume:
-            console.print(
-                f"{out}: "
-                + (f"going on from step {learner.step}" if learner.step else "nothing to go on with; beginning")
-            )
+            how = f"going on from step {learner.step}" if learner.step else "nothing to go on with; beginning"
+            console.print(f"{out}: {how}")
         check_execution(learner, options.execution)
         distributed.check_same_state(f"step {learner.step} of data {run.fingerprint} in {out}")
         if distributed.is_main:
@@ -290,13 +287,13 @@ def take_steps(
     return seconds
 
 
-def should_checkpoint(report: Report, saved: int, options: Training) -> bool:
+def should_checkpoint(report: loop.Report, saved: int, options: Training) -> bool:
     """Tell whether to keep a checkpoint: at the end, and every so many steps, once losses were seen to be finite."""
     due = bool(report.metrics) and report.step - saved >= options.checkpoint_every
     return due or report.step == options.recipe.steps
 
 
-def summary(report: Report) -> str:
+def summary(report: loop.Report) -> str:
     """Return the two figures that a person watches, so short that a line of 80 columns holds them."""
     names = {"Q": "q/data", "phi.phi'": "features/dot", "loss": "actor/loss"}
     found = [f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics]
