@@ -23,3 +23,11 @@ def test_demos_that_the_training_left_out_need_not_be_sound(
     assert pixelrl("train", "quick_bc", *words)[0] == 0
     code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
     assert code == 0, said
+
+
+def test_directory_of_other_files_is_left_alone(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "evaluation.json").write_text("{}")
+    code, said = pixelrl("export", tmp_path / "run", "--out", tmp_path)
+    assert code == 1 and said.endswith("holds files, none of them of an export; name a new or an empty directory")
+    assert (tmp_path / "README.md").read_text() == "mine" and (tmp_path / "evaluation.json").exists()

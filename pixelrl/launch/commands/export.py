@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
+from pixelrl.export.contract import CONTRACT, MODEL
 from pixelrl.launch.checkpoint_selection import Select, select_step
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.provenance import Provenance
@@ -60,6 +61,7 @@ class Export:
         from pixelrl.runtime.env_args import control_freq_of
         from pixelrl.training.run_directory import checkpoint_path, read_networks
 
+        check_folder(self.out)
         provenance = Provenance()
         chosen = select_step(self.run, self.select, self.step)
         run, networks, step = read_networks(self.run, chosen)
@@ -93,7 +95,6 @@ class Export:
 
     def _write_card(self, run: "Run", step: int) -> None:
         """Write the model card."""
-        from pixelrl.export.contract import CONTRACT
         from pixelrl.export.model_card import MODEL_CARD, model_card
         from pixelrl.learning.objective import term_name
 
@@ -124,6 +125,12 @@ class Export:
         step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
         evaluation = evaluation_of(self.run / "evaluation.json", checkpoint)
         return Recorded(largest_step=step, largest_change=change, task=self.task, evaluation=evaluation)
+
+
+def check_folder(out: Path) -> None:
+    """Raise a `PixelrlError` if a directory holds files, and none of them is from an export."""
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in (CONTRACT, MODEL)):
+        raise PixelrlError(f"{out}: holds files, none of them of an export; name a new or an empty directory")
 
 
 def precision_line(result: Mapping[str, Any]) -> str:
