@@ -91,18 +91,19 @@ def reader_left() -> bool:
 
 def run(arguments: list[str]) -> None:
     """Run the command of some words."""
-    if arguments[:1] == ["train"]:
+    verb, *words = arguments or [""]
+    if verb == "train":
         from pixelrl.launch.train_options import train_command
 
-        train_command(arguments[1:])
-    elif arguments[:1] == ["distill"]:
+        train_command(words)
+    elif verb == "distill":
         from pixelrl.launch.commands.distill import distill_command
 
-        distill_command(arguments[1:])
+        distill_command(words)
+    elif verb in COMMANDS:  # by itself, so that a hint names its options and no other command's
+        tyro.cli(COMMANDS[verb], prog=f"pixelrl {verb}", args=words)()
     else:
-        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="pixelrl", args=arguments, description=__doc__)
-        if command is not None:
-            command()
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="pixelrl", args=arguments, description=__doc__)
 
 
 def explain(error: Exception) -> str:

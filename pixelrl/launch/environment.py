@@ -32,7 +32,10 @@ def environment_for(
     """
     env_args = loaded.env_args if env is None else named_env_args(env)
     if not env_args:
-        raise PixelrlError("the policy's data name no environment (no env_args); name one, say --env Lift")
+        raise PixelrlError(
+            "the policy's data name no environment (no env_args), as a robot's do not; name one, say --env Lift, or "
+            "go on with pixelrl export: a robot's policy is tried on the robot"
+        )
     env_args = {**env_args, "env_kwargs": {**(env_args.get("env_kwargs") or {}), **(options or {})}}
     if drawing is not None and env_args.get("type", 1) == GYMNASIUM_TYPE:
         raise PixelrlError(f"--drawing {drawing}: {env_args['env_name']} is Gymnasium's, and draws in its own way")

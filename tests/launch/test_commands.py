@@ -71,6 +71,17 @@ def test_bad_input_gets_one_clear_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "words", ["evaluate run --episods", "collect pick-place-tray prior --out x --episods", "sweep run --episods"]
+)
+def test_hint_names_options_of_the_command_at_hand(words: str, pixelrl: Pixelrl) -> None:
+    code, said = pixelrl(*words.split(), 3)
+    assert code == 2 and "Unrecognized options: --episods" in said
+    _, hints = said.split("Perhaps you meant:")
+    assert "--episodes" in hints and f"run pixelrl {words.split()[0]} --help" in hints
+    assert hints.count("pixelrl ") == 1
+
+
 def test_inspect_writes_its_report_beside_the_file(dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:
     code, said = pixelrl("inspect", *dots)
     assert code == 0 and "task.hdf5" in said and "prior.hdf5" in said
