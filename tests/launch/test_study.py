@@ -331,7 +331,8 @@ def test_option_names_the_replicate(tiny: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "name", ["dr3_stage0", "dr3_stage1", "dr3_primary", "dr3_stage3", "dr3_stage4", "dr3_stage4b", "cql_weight"]
+    "name",
+    ["dr3_stage0", "dr3_stage1", "dr3_primary", "dr3_stage3", "dr3_stage4", "dr3_stage4b", "cql_weight", "dr3_cql03"],
 )
 def test_studies_of_the_repository_can_be_read(name: str) -> None:
     study = read_study(Path(__file__).resolve().parents[2] / f"benchmarks/studies/{name}.toml")
