@@ -75,7 +75,7 @@ def others(values: Tensor, chosen: Tensor, random: np.random.Generator) -> Tenso
     return torch.where(chosen, values[torch.from_numpy(drawn)], values)
 
 
-def earlier(frame: Tensor, first: Tensor, chosen: Tensor, random: np.random.Generator) -> Tensor:
+def freeze(frame: Tensor, first: Tensor, chosen: Tensor, random: np.random.Generator) -> Tensor:
     """Return frames `[T]`, those that are chosen replaced by earlier ones, none of them before `first`, `[T]`."""
     lag = torch.from_numpy(random.integers(1, LAG + 1, size=len(frame)))
     return torch.where(chosen, torch.maximum(frame - lag, first), frame)

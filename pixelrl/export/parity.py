@@ -75,9 +75,9 @@ def check_parity(
             seen = sensed | {key: at_trained_size(key, sensed[key], shrink) for key, shrink in resize.items()}
             errors.append(differences(exported, checkpoint, sensed, seen))
         normalised, robot = np.concatenate(errors, axis=1)
-        judged = np.maximum(normalised, robot / half_ranges(checkpoint.spec.action))
+        largest = np.maximum(normalised, robot / half_ranges(checkpoint.spec.action))
         figures[source] = {"frames": count, "normalised": float(normalised.max()), "robot": float(robot.max())}
-        _check(judged, source, checkpoint.spec)
+        _check(largest, source, checkpoint.spec)
     return figures
 
 

@@ -2,7 +2,7 @@
 
 int8 (QDQ, activations uint8, weights int8 per channel; Nagel et al., 2106.08295): the encoder's convolutions and layers
 only. Resizing, normalisation, the actor's layers and the way into the robot's units stay as they are. Ranges come from
-every other recorded frame; the rest judges the result, so that no frame does both.
+every other recorded frame; the rest tests the result, so that no frame does both.
 """
 
 import tempfile
@@ -36,7 +36,7 @@ CHUNK = 16
 
 
 def halves(frames: Sensors) -> tuple[Sensors, Sensors]:
-    """Return every other frame, to find ranges by, and the rest, to judge by.
+    """Return every other frame, to find ranges by, and the rest, to test by.
 
     Raises:
         PixelrlError: there are fewer than two.

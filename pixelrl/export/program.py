@@ -1,4 +1,4 @@
-"""The artefact as a program of torch's own, `policy.pt2` (torch.export), for whoever runs torch on the robot.
+"""The artefact as a program of torch's own, `policy.pt2` (torch.export), for robots that run torch.
 
 Nothing here reads a file from elsewhere: `torch.export.load` falls back to Python's pickle, which runs whatever a file
 tells it to. The only file that is loaded is the one that was just written, to prove it.

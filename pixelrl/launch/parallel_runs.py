@@ -28,7 +28,7 @@ Process = subprocess.Popen[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingJob:
     """One `pixelrl train`.
 
     `options` are those of the command but for `--out` and `--resume`; `steps` is for the progress bar.
@@ -57,7 +57,7 @@ class Training:
 
 
 def run_trainings(
-    trainings: Sequence[Training], *, workers: int, console: Console, stop_at_failure: bool = True
+    trainings: Sequence[TrainingJob], *, workers: int, console: Console, stop_at_failure: bool = True
 ) -> None:
     """Run trainings, at most `workers` at a time in the order given, and go on with those that had begun.
 
@@ -73,7 +73,7 @@ def run_trainings(
     """
     threads = max(1, workers // max(1, min(workers, len(trainings))))
     failures: list[str] = []
-    waiting, running = list(trainings), dict[Training, Process]()
+    waiting, running = list(trainings), dict[TrainingJob, Process]()
     with progress_bar(console) as bar, deferred_interrupt() as interrupted:
         jobs = {each: bar.add_task(each.title, total=each.steps, start=False, note="") for each in trainings}
         try:

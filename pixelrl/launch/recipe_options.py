@@ -1,6 +1,7 @@
 """Every value of a recipe as an option of the command line: `--gamma`, `--critic.cql.weight`, `--encoder.features`."""
 
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -45,21 +46,27 @@ PARTS: dict[str, dict[str, Callable[[], Any]]] = {
 """Parts of a recipe that may be of several classes, by the option's name: `--encoder drq`, `--form hl_gauss`."""
 
 
-def choose_parts(recipe: Recipe, words: list[str]) -> tuple[Recipe, list[str]]:
+def choose_parts(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, list[str]]:
     """Take `--encoder NAME` and the like out of the options; return the recipe with those parts, whose options stay.
 
     Raises:
         PixelrlError: an unknown part.
     """
-    for part, kinds in PARTS.items():
-        if f"--{part}" not in words:
-            continue
-        at = words.index(f"--{part}")
-        name = "".join(words[at + 1 : at + 2])
-        if name not in kinds:
-            raise PixelrlError(f"--{part}: there is no {part} {name!r}, but: {', '.join(kinds)}")
-        recipe, words = replace(recipe, **{part: kinds[name]()}), words[:at] + words[at + 2 :]
+    chosen, words = take_options(words, *PARTS)
+    for part, name in chosen.items():
+        if name not in PARTS[part]:
+            raise PixelrlError(f"--{part}: there is no {part} {name!r}, but: {', '.join(PARTS[part])}")
+        recipe = replace(recipe, **{part: PARTS[part][name]()})
     return recipe, words
+
+
+def take_options(words: Sequence[str], *names: str) -> tuple[dict[str, str], list[str]]:
+    """Return the values of `--NAME VALUE` or `--NAME=VALUE` for the names that are there, and the other words."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        parser.add_argument(f"--{name}", nargs="?", const="")
+    found, others = parser.parse_known_args(words)
+    return {name: value for name, value in vars(found).items() if value is not None}, others
 
 
 def recipe_registry() -> ConstructorRegistry:

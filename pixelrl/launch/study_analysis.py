@@ -31,7 +31,7 @@ def analyse(study: Study, records: Records) -> dict[str, Any]:
     """
     arms = {name: describe(study, arm, records) for name, arm in study.arms.items()}
     comparisons = [compare(study, each, arms) for each in study.comparisons]
-    judge(study, comparisons)
+    add_verdicts(study, comparisons)
     words = {each["name"]: each["words"] for each in comparisons}
     claims = [
         claim.sentence
@@ -150,7 +150,7 @@ def pooled_sd(comparisons: Sequence[Mapping[str, Any]]) -> float | None:
     return float(np.sqrt(np.square(known).mean())) if known else None
 
 
-def judge(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:
+def add_verdicts(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:
     """Add to each comparison what it came to (`words`), and the sentence that may be said of it."""
     tested = [each for each in comparisons if each["p"] is not None]
     for each, adjusted in zip(tested, holm([each["p"] for each in tested]), strict=True):

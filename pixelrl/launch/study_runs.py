@@ -24,7 +24,7 @@ from rich.console import Console
 from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import probe_run
-from pixelrl.launch.parallel_runs import Process, Training
+from pixelrl.launch.parallel_runs import Process, TrainingJob
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.study_design import Arm, Study
 from pixelrl.launch.train_options import parse
@@ -193,7 +193,7 @@ def evaluate(study: Study, run: Path, replicate: int, step: int) -> dict[str, An
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StudyRun(Training):
+class StudyRun(TrainingJob):
     """One run of a study, as a process of its own: `pixelrl study FILE --run REPLICATE ARM`."""
 
     place: Workplace

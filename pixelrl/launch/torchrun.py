@@ -103,10 +103,10 @@ def own_device(name: str, local: int, here: int) -> str:
     return f"{device.type}:{local}"
 
 
-def require_one_rank(distributed: Distributed) -> None:
+def require_one_rank(distributed: Distributed, option: str) -> None:
     """Raise a `PixelrlError` if this process is one of several."""
     if distributed.world_size > 1:
-        raise PixelrlError("--seeds and --profile are for one rank; start them without torchrun")
+        raise PixelrlError(f"{option} is for one rank; start it without torchrun")
 
 
 def set_threads(wanted: Literal["auto"] | int, device: torch.device, previous: int | None) -> int | None:

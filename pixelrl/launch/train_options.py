@@ -54,7 +54,7 @@ def train_command(arguments: list[str]) -> None:
             options()
             return
         with joined(options.device) as (distributed, _):
-            require_one_rank(distributed)
+            require_one_rank(distributed, "--seeds" if options.seeds else "--profile")
         if options.seeds:
             train_seeds(name, words, options)
         else:
@@ -112,7 +112,7 @@ def train_seeds(name: str, words: Sequence[str], options: TrainOptions) -> None:
     Raises:
         PixelrlError: a seed given twice, a run that is there already, or seeds that failed.
     """
-    from pixelrl.launch.parallel_runs import Training, run_trainings
+    from pixelrl.launch.parallel_runs import TrainingJob, run_trainings
 
     seeds, out = options.seeds, options.out
     if len({*seeds}) < len(seeds):
@@ -122,7 +122,7 @@ def train_seeds(name: str, words: Sequence[str], options: TrainOptions) -> None:
     devices = devices_for(options.device)
     common = [*words, *(("--memory", "cache") if options.memory == "auto" else ()), "--seeds"]
     trainings = [
-        Training(
+        TrainingJob(
             recipe=name,
             options=(*common, "--seed", str(seed), "--device", devices[index % len(devices)]),
             out=out / f"seed{seed}",

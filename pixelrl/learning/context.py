@@ -1,7 +1,7 @@
 """What the terms of one gradient step share: encodings, Q and phi, the policy's actions, the TD target."""
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -28,11 +28,24 @@ class shared(Generic[Result]):
     def __init__(self, compute: "Callable[[UpdateContext], Result]") -> None:
         self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
 
-    def __get__(self, context: "UpdateContext", owner: type) -> Result:
+    @overload
+    def __get__(self, context: None, owner: type) -> "shared[Result]": ...
+
+    @overload
+    def __get__(self, context: "UpdateContext", owner: type) -> Result: ...
+
+    def __get__(self, context: "UpdateContext | None", owner: type) -> "shared[Result] | Result":
         """Compute it; from then on the result lies in its place."""
+        if context is None:
+            return self
         with torch.enable_grad(), record_function(self.name):
             result = self.compute(context)
         setattr(context, self.name, result)
+        return result
+
+    def peek(self, context: "UpdateContext") -> Result | None:
+        """Return it if a term has asked for it, else None: nothing is computed."""
+        result: Result | None = vars(context).get(self.name)
         return result
 
 

@@ -1,4 +1,4 @@
-"""A watch for values that explode: it looks at every step, and waits for the device only when asked."""
+"""A watch for values that explode: it observes every step, and waits for the device only when asked."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,8 +44,8 @@ class DivergenceMonitor:
         # updates at the first wrong one (0: none), largest |Q|, each term's part of the loss, wrong rows per source
         self._notes = torch.zeros(2 + len(self.terms) + len(self.sources), device=device, dtype=torch.float64)
 
-    def look(self, context: UpdateContext, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return what there is to note of a step, without waiting for the device.
+    def observe(self, context: UpdateContext, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return what there is to record of a step, without waiting for the device.
 
         That is: whether it went wrong, the largest |Q|, the terms, wrong rows per source.
 
@@ -53,16 +53,15 @@ class DivergenceMonitor:
             context: after its terms were evaluated; what none of them asked for is not computed for this.
             parts: term -> what it adds to its loss, a scalar.
         """
-        computed = vars(context)
         with torch.no_grad():
             size = torch.zeros_like(context.batch.reward)
-            if "q_data" in computed:
-                size = context.q_data.value.abs().amax(0)
-            if "td_target" in computed:
-                size = torch.maximum(size, context.td_target.abs())
+            if (q_data := UpdateContext.q_data.peek(context)) is not None:
+                size = q_data.value.abs().amax(0)
+            if (target := UpdateContext.td_target.peek(context)) is not None:
+                size = torch.maximum(size, target.abs())
             wrong = ~(size <= self.limit)
-            if "log_prob" in computed:
-                wrong = wrong | ~context.log_prob.isfinite()
+            if (log_prob := UpdateContext.log_prob.peek(context)) is not None:
+                wrong = wrong | ~log_prob.isfinite()
             rows = torch.zeros(len(self.sources), device=wrong.device)
             rows = rows.index_add(0, context.batch.source, wrong.float())
             zero = torch.zeros((), device=wrong.device)
@@ -70,20 +69,20 @@ class DivergenceMonitor:
             bad = wrong.any() | ~values[1:].isfinite().all()
             return torch.cat([bad.view(1), values, rows]).double()
 
-    def note(self, seen: Tensor) -> None:
-        """Count a step, and keep what was seen of it if it is the first that went wrong."""
+    def record(self, observed: Tensor) -> None:
+        """Count a step, and keep what was observed of it if it is the first that went wrong."""
         with torch.no_grad():
             self._updates += 1
-            first = (seen[0] > 0) & (self._notes[0] == 0)
-            self._notes.copy_(torch.where(first, torch.cat([self._updates.view(1), seen[1:]]), self._notes))
+            first = (observed[0] > 0) & (self._notes[0] == 0)
+            self._notes.copy_(torch.where(first, torch.cat([self._updates.view(1), observed[1:]]), self._notes))
 
     def check(self, step: int, distributed: Distributed = SINGLE_PROCESS) -> None:
         """Raise on all ranks if a step has gone wrong on any; this waits for the device.
 
         Args:
             step: how many steps the run has done.
-            distributed: the ranks that may have noted something.
-                Wrong rows are counted over those that noted the same step.
+            distributed: the ranks that may have recorded something.
+                Wrong rows are counted over those that recorded the same step.
 
         Raises:
             DivergenceError: names the first such step, the term and the source.

@@ -116,7 +116,7 @@ class CriticHead(nn.Module):
                 self.last.bias.copy_(start.expand_as(self.last.bias))
 
     def forward(self, state: Tensor, action: Tensor, slow: "CriticHead | None" = None) -> CriticOutput:
-        """Judge N actions of each state.
+        """Evaluate N actions of each state.
 
         Args:
             state: the state's part of the first layer, `[E, B, H]`.
@@ -208,7 +208,7 @@ class InjectedHead(nn.Module):
         return self.trained.hidden(state.chunk(3, -1)[0] if self.active else state, action)
 
     def forward(self, state: Tensor, action: Tensor, slow: "InjectedHead | None" = None) -> CriticOutput:
-        """Judge N actions of each state; see `CriticHead.forward`."""
+        """Evaluate N actions of each state; see `CriticHead.forward`."""
         if not self.active:
             return self.trained(state, action, slow and slow.trained)  # type: ignore[no-any-return]
         lasts = slow or self

@@ -45,7 +45,7 @@ class Intervention:
     """Nothing is done."""
 
     def after(self, step: int, site: Site) -> None:
-        """Do what is due after so many steps."""
+        """Intervene, if the recipe says so, after so many steps."""
 
     @property
     def keeps_average(self) -> bool:
@@ -75,7 +75,7 @@ class Periodic(Intervention):
             raise PixelrlError(f"intervention: every is {self.every}; it must be at least 1")
 
     def after(self, step: int, site: Site) -> None:
-        """Do what is due after so many steps."""
+        """Intervene, if the recipe says so, after so many steps."""
         if step % self.every == 0:
             with torch.no_grad():
                 self.apply(site)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.learning.batch import Batch, Metrics, Spec
+from pixelrl.learning.build import check_independent_rows, compute_dtype, fresh_networks
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.divergence import DivergenceMonitor
 from pixelrl.learning.interventions import Site
@@ -20,7 +21,7 @@ from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.rounding import rounding
 from pixelrl.learning.term import Term
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
-from pixelrl.runtime.errors import LostRankError, PixelrlError
+from pixelrl.runtime.errors import LostRankError
 from pixelrl.runtime.seeding import derive
 
 
@@ -30,12 +31,12 @@ class Direction(NamedTuple):
     Attributes:
         gradients: of each objective that moves.
         metrics: what is worth logging.
-        seen: what the divergence monitor saw.
+        seen: what the divergence monitor observed.
     """
 
     gradients: list[Gradients]
     metrics: Metrics
-    seen: Tensor
+    observed: Tensor
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -100,7 +101,8 @@ class Learner:
             LostRankError: another rank is gone; the step is not taken.
         """
         with self.restoring_noise(), rounding(self.networks.actor, self.recipe.weight_bits):
-            direction = (differentiate or self.differentiate)(batch, self.generator)  # before anything moves
+            differentiate = differentiate or self.differentiate
+            direction = differentiate(batch, self.generator, self.objectives, self.loss_scale())
             self.distributed.all_reduce_mean(direction.tensors)
             self.add_noise(direction.tensors)
         self.set_learning_rates()
@@ -108,19 +110,17 @@ class Learner:
         self.finish_step(batch)
         return direction.metrics
 
-    def differentiate(self, batch: Batch, noise: Noise) -> Direction:
-        """Return the gradients of all objectives that move at this step; nothing but `noise` changes."""
-        return self.direction(batch, noise, self.objectives, self.loss_scale())
-
-    def direction(self, batch: Batch, noise: Noise, objectives: "Objectives", scale: Tensor) -> Direction:
-        """Return the gradients of objectives, times `scale`; all that matters is given, so that it can be compiled."""
+    def differentiate(self, batch: Batch, noise: Noise, objectives: "Objectives", scale: Tensor) -> Direction:
+        """Return the gradients of objectives, times `scale`. Pure but for `noise`, so that torch can compile it."""
         context = self.context(batch, noise)
         with self.autocast():
             losses = [objective.loss(terms, context) for objective, terms in objectives]
         return Direction(
             gradients=[loss.gradients(scale) for loss in losses],
             metrics={name: value for loss in losses for name, value in loss.metrics.items()},
-            seen=self.monitor.look(context, {name: value for loss in losses for name, value in loss.parts.items()}),
+            observed=self.monitor.observe(
+                context, {name: value for loss in losses for name, value in loss.parts.items()}
+            ),
         )
 
     def context(self, batch: Batch, noise: Noise) -> UpdateContext:
@@ -140,7 +140,7 @@ class Learner:
 
     def move(self, direction: Direction) -> None:
         """Move parameters and multipliers, then soft targets, and the loss scale; no step number matters here."""
-        self.monitor.note(direction.seen)
+        self.monitor.record(direction.observed)
         for (objective, _), gradients in zip(self.objectives, direction.gradients, strict=True):
             objective.step(gradients, self.scaler)
         if self.recipe.target_every == 1:
@@ -176,7 +176,7 @@ class Learner:
 
     @contextmanager
     def restoring_noise(self) -> Iterator[None]:
-        """Put the noise back if another rank is gone: whoever goes on draws the same for this step."""
+        """Put the noise back if another rank is gone: the ranks that go on draw the same for this step."""
         noise = self.generator.get_state()
         try:
             yield
@@ -244,55 +244,8 @@ class Learner:
 Objectives = list[tuple[Objective, tuple[Term, ...]]]
 """Objectives, each with the terms that count at a step."""
 
-Differentiate = Callable[[Batch, Noise], Direction]
-"""A way from a batch to the direction of a step."""
+Differentiate = Callable[[Batch, Noise, Objectives, Tensor], Direction]
+"""A way from a batch to the direction of a step; see `Learner.differentiate`."""
 
 Phase = tuple[bool, bool, bool]
 """Whether a step belongs to the warm-up, whether the actor moves, and whether the critic's head was injected."""
-
-
-def build_networks(recipe: Recipe, spec: Spec) -> Networks:
-    """Return fresh networks of a recipe for data of these shapes; without critic terms, no critic but an empty one."""
-    return Networks(
-        spec,
-        recipe.encoder,
-        shared=recipe.shared_encoder,
-        ensemble=recipe.ensemble if recipe.critic else 0,
-        critic_hidden=recipe.critic_hidden,
-        actor_hidden=recipe.actor_hidden,
-        layer_norm=recipe.layer_norm,
-        layer_norm_place=recipe.layer_norm_place,
-        feature_norm=recipe.feature_norm,
-        last_layer_start=recipe.last_layer_start,
-        form=recipe.form,
-        policy=recipe.policy,
-        acting=recipe.acting,
-        value=bool(recipe.value),
-        target_actor=recipe.target_actor,
-        may_inject=recipe.intervention.may_inject,
-        keeps_average=recipe.intervention.keeps_average,
-    )
-
-
-def fresh_networks(recipe: Recipe, spec: Spec, device: torch.device, seed: int) -> Networks:
-    """Return networks with the random weights of a seed; no other generator is touched."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        return build_networks(recipe, spec).to(device)
-
-
-def check_independent_rows(networks: Networks, world_size: int) -> None:
-    """Raise a `PixelrlError` if what networks make of a row depends on the other rows, which lie on all ranks."""
-    if world_size > 1 and any(isinstance(module, nn.BatchNorm2d) for module in networks.modules()):
-        raise PixelrlError(
-            f"--encoder: this one's BatchNorm mixes the pictures of a batch, and {world_size} ranks see a part of "
-            "it each; use one without (resnet18 has GroupNorm), or one rank"
-        )
-
-
-def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of the networks' arithmetic; auto: bf16 on a GPU that computes in it, float32 elsewhere."""
-    if precision == "auto":
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -78,7 +78,7 @@ class Critic(nn.Module):
         return self.head.embed_state(encoding)
 
     def q_values(self, state: Tensor, action: Tensor, slow: "Critic | None" = None) -> CriticOutput:
-        """Judge `[N, B, A]` or `[B, A]` actions in states from `embed_state`, by the last layer of `slow`, if given."""
+        """Return Q of actions `[N, B, A]` or `[B, A]` in states from `embed_state`; with `slow`, by its last layer."""
         head = None if slow is None else slow.head
         if action.dim() == 3:
             return CriticOutput(*self.head(state, action, head))

@@ -94,7 +94,7 @@ class FlowPolicy(GaussianPolicy):
 
 
 MOST_SWITCHES = 3
-"""A policy's own action is judged in all 2^k positions of its switches."""
+"""A policy's own action is evaluated in all 2^k positions of its switches."""
 
 PolicyForm = GaussianPolicy
 """What a policy is."""

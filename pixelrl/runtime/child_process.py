@@ -1,4 +1,4 @@
-"""A process of its own for files which are not to be trusted: it ends with its parent, and within its limits."""
+"""Processes of our own: those that end with their parent, and those that read untrusted files within limits."""
 
 import ctypes
 import os
@@ -6,8 +6,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from pathlib import Path
+from multiprocessing import parent_process
+
+import psutil
 
 PR_SET_PDEATHSIG = 1
 """Linux's prctl: a signal for this process when its parent dies."""
@@ -32,8 +35,7 @@ def limit_this_process(*, seconds: float, memory: int | None = None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     end_with_parent()
     if memory is not None and sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * os.sysconf("SC_PAGESIZE") + memory
+        limit = psutil.Process().memory_info().vms + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
@@ -43,3 +45,16 @@ def end_with_parent(parent: int | None = None) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_as_child() -> None:
+    """Leave Ctrl-C to the parent, and end at once when it is dead; for a process that multiprocessing started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Pictures for people: films of episodes, and sheets that show many of them at a glance."""
+"""Pictures for people: videos of episodes, and contact sheets of many."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -36,12 +36,12 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
         container.mux(stream.encode(None))
 
 
-def mosaic(films: Sequence[Frames], columns: int = 4, gap: int = 4) -> Frames:
-    """Play films side by side, each resting on its last picture: uint8 `[T, H, W, 3]`, T that of the longest."""
-    length = max(len(film) for film in films)
-    arrays = [np.asarray(film) for film in films]
-    held = [np.pad(film, ((0, length - len(film)), (0, 0), (0, 0), (0, 0)), mode="edge") for film in arrays]
-    framed = [np.pad(film, ((0, 0), (gap, gap), (gap, gap), (0, 0))) for film in held]
+def mosaic(videos: Sequence[Frames], columns: int = 4, gap: int = 4) -> Frames:
+    """Play videos side by side, each resting on its last picture: uint8 `[T, H, W, 3]`, T that of the longest."""
+    length = max(len(video) for video in videos)
+    arrays = [np.asarray(video) for video in videos]
+    held = [np.pad(video, ((0, length - len(video)), (0, 0), (0, 0), (0, 0)), mode="edge") for video in arrays]
+    framed = [np.pad(video, ((0, 0), (gap, gap), (gap, gap), (0, 0))) for video in held]
     columns = min(columns, len(framed))
     framed += [np.zeros_like(framed[0])] * (-len(framed) % columns)
     rows = rearrange(np.stack(framed), "(row column) t h w c -> t (row h) (column w) c", column=columns)

@@ -55,18 +55,18 @@ class Admission:
 
     def connection_type(self) -> type[ServerConnection]:
         """Return a connection that is cut at once where too many are open, before it could say anything."""
-        door = self
+        counts = self
 
         class Connection(ServerConnection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                door.opened += 1
+                counts.opened += 1
                 super().connection_made(transport)
-                if door.opened > door.limits.connections + PENDING:
-                    door.metrics.rejected.labels("flood").inc()
+                if counts.opened > counts.limits.connections + PENDING:
+                    counts.metrics.rejected.labels("flood").inc()
                     self.transport.abort()
 
             def connection_lost(self, exc: Exception | None) -> None:
-                door.opened -= 1
+                counts.opened -= 1
                 super().connection_lost(exc)
 
         return Connection

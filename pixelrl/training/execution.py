@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.learning.batch import Batch, Metrics
-from pixelrl.learning.learner import Direction, Learner, Phase
+from pixelrl.learning.learner import Direction, Learner, Objectives, Phase
 from pixelrl.learning.noise import DrawnNoise, Noise
 from pixelrl.runtime.errors import PixelrlError
 
@@ -60,7 +60,7 @@ class CompiledDifferentiate:
         self._compiled: dict[Phase, Callable[..., Direction]] = {}
         self._works: set[Phase] = set()
 
-    def __call__(self, batch: Batch, noise: Noise) -> Direction:
+    def __call__(self, batch: Batch, noise: Noise, objectives: Objectives, scale: Tensor) -> Direction:
         """Return the direction of a step, on a batch of always the same size.
 
         Raises:
@@ -70,21 +70,20 @@ class CompiledDifferentiate:
         if phase not in self._draws:
             learner.generator.drawn = []
             try:
-                direction = learner.differentiate(batch, noise)
+                direction = learner.differentiate(batch, noise, objectives, scale)
                 self._draws[phase] = learner.generator.drawn
             finally:
                 learner.generator.drawn = None
-            objectives = learner.objectives
 
             def differentiate(batch: Batch, noise: list[Tensor], scale: Tensor) -> Direction:
-                return learner.direction(batch, DrawnNoise(noise), objectives, scale)
+                return learner.differentiate(batch, DrawnNoise(noise), objectives, scale)
 
             self._compiled[phase] = torch.compile(differentiate, fullgraph=True, dynamic=False)
             return direction
         drawn = [draw() for draw in self._draws[phase]]
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True):
-                direction = self._compiled[phase](batch, drawn, learner.loss_scale())
+                direction = self._compiled[phase](batch, drawn, scale)
         except Exception as error:  # whatever the compiler of a machine may raise
             if phase in self._works:
                 raise
@@ -137,7 +136,7 @@ class GraphedStep:
         try:
             # thread_local: meanwhile the loader's thread may take page-locked memory
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                direction = learner.differentiate(inputs, learner.generator)
+                direction = learner.differentiate(inputs, learner.generator, learner.objectives, learner.loss_scale())
                 learner.move(direction)
         finally:
             for group in groups:

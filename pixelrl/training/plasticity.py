@@ -5,8 +5,8 @@ from copy import deepcopy
 import torch
 
 from pixelrl.learning.batch import Batch, Metrics, Spec
+from pixelrl.learning.build import fresh_networks
 from pixelrl.learning.context import UpdateContext
-from pixelrl.learning.learner import fresh_networks
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.seeding import derive

@@ -69,7 +69,7 @@ def probe(
     apart: dict[str, Tensor] = {}
     for chunk in split(batch, CHUNK):
         context = UpdateContext(networks, chunk, generator, backup=recipe.backup)
-        found, features = look(context, has_critics=bool(recipe.critic), stay=stay)
+        found, features = probe_rows(context, has_critics=bool(recipe.critic), stay=stay)
         for store, new in ((rows, found), (kept, features)):
             for name, value in new.items():
                 store.setdefault(name, []).append(value)
@@ -88,7 +88,7 @@ def probe(
         metrics |= by_source({name: value[None] for name, value in policy.items()}, batch.source, sources)
     if recipe.critic:
         features = {name: torch.cat(values, 1) for name, values in kept.items()}
-        metrics |= judge_features(whole, features, batch, networks, sources, generator)
+        metrics |= feature_metrics(whole, features, batch, networks, sources, generator)
     return metrics | compare_gradients(gradients) | compare_sources(apart)
 
 
@@ -98,7 +98,7 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
         yield batch.map(lambda tensor, start=start: tensor[start : start + size])  # type: ignore[misc]
 
 
-def look(
+def probe_rows(
     context: UpdateContext, *, has_critics: bool, stay: tuple[float, ...] = ()
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what is measured of each row, `[..., B]`, and the features `[E | 1, B, F]` at both sites in s and s'."""
@@ -128,7 +128,7 @@ def look(
         return rows | more, {name: value.detach() for name, value in features.items()}
 
 
-def judge_features(
+def feature_metrics(
     rows: dict[str, Tensor],
     features: dict[str, Tensor],
     batch: Batch,

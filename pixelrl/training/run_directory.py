@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pixelrl.learning.batch import Spec
-from pixelrl.learning.learner import build_networks
+from pixelrl.learning.build import build_networks
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.rounding import round_weights

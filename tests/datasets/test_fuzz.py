@@ -295,7 +295,7 @@ def say(path: Path, index: int, name: str, what: str) -> None:
 # --- who reads it
 
 
-def judge(path: Path, inspect: bool) -> str:
+def outcome_of(path: Path, inspect: bool) -> str:
     """Read a file in every way; return "loaded" or the error's message, and raise if it is anything else."""
     outcome = "loaded"
     for mask in (None, "train"):
@@ -324,7 +324,7 @@ def judge(path: Path, inspect: bool) -> str:
     return outcome
 
 
-def serve(judge: Callable[[Path, Any], str] = judge) -> None:
+def serve(outcome_of: Callable[[Path, Any], str] = outcome_of) -> None:
     """Judge the files whose names come in, with little memory and little time for each."""
     warnings.simplefilter("ignore")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -335,7 +335,7 @@ def serve(judge: Callable[[Path, Any], str] = judge) -> None:
         signal.alarm(PATIENCE)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
-            answer = {"outcome": judge(Path(path), how)}
+            answer = {"outcome": outcome_of(Path(path), how)}
         except BaseException as error:
             answer = {"raised": f"{type(error).__name__}: {error}"}
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -347,7 +347,7 @@ def serve(judge: Callable[[Path, Any], str] = judge) -> None:
 
 
 class Reader:
-    """A process that judges files; a new one takes the place of one that died."""
+    """A process that reads files; a new one takes the place of one that died."""
 
     def __init__(self, module: str = "tests.datasets.test_fuzz") -> None:
         self._process: subprocess.Popen[str] | None = None

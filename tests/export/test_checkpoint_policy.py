@@ -75,10 +75,10 @@ def test_values_are_q_of_the_policys_own_actions(policy: CheckpointPolicy, senso
 
 def test_policy_acts_and_values_alike_in_another_process(policy: CheckpointPolicy, sensors: Sensors) -> None:
     """It goes to a cluster by value, together with its critics."""
-    act, judge = pickle.loads(pickle.dumps((policy, policy.values)))
+    act, values = pickle.loads(pickle.dumps((policy, policy.values)))
     np.testing.assert_array_equal(act(sensors), policy(sensors))
-    np.testing.assert_array_equal(judge(sensors), policy.values(sensors))
-    assert judge.__self__ is act
+    np.testing.assert_array_equal(values(sensors), policy.values(sensors))
+    assert values.__self__ is act
 
 
 def test_flipped_view_of_a_picture_is_read_as_it_looks(policy: CheckpointPolicy, sensors: Sensors) -> None:

@@ -120,11 +120,11 @@ def test_starts_are_the_same_in_the_same_scene_or_from_the_same_file(tmp_path: P
     plain = changed("plain", env_args=scene(camera_heights=48))
     larger = changed("larger", env_args=scene(camera_heights=84, use_camera_obs=True))
     harder = changed("harder", env_args=scene(distractor=True))
-    bank, other = (changed(digest, starts={"file": "bank.hdf5", "sha256": digest}) for digest in ("abc", "def"))
+    saved, other = (changed(digest, starts={"file": "starts.hdf5", "sha256": digest}) for digest in ("abc", "def"))
     moved = changed("moved", starts={"file": "elsewhere.hdf5", "sha256": "abc"})
-    for first, second in ((plain, larger), (bank, moved)):
+    for first, second in ((plain, larger), (saved, moved)):
         assert compare_methods([first, second])["comparisons"][0]["verdict"] == "undetermined"
-    for first, second in ((plain, harder), (plain, bank), (bank, other)):
+    for first, second in ((plain, harder), (plain, saved), (saved, other)):
         with pytest.raises(PixelrlError, match=r"evaluated from other starts; .* or from the same --starts"):
             compare_methods([first, second])
 

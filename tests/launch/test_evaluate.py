@@ -51,7 +51,7 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
     assert code == 0, said
     code, said = pixelrl("evaluate", run, "--episodes", 1, "--workers", 1)
     assert code == 1 and "if you trust it, name it yourself: --allow-import tests.toy_gym" in said, said
-    code, said = pixelrl("evaluate", run, "--episodes", 3, "--workers", 2, "--video", "--films", 1, *ALLOWED)
+    code, said = pixelrl("evaluate", run, "--episodes", 3, "--workers", 2, "--video", "--videos", 1, *ALLOWED)
     assert code == 0 and "of 3 episodes succeed" in said, said
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["env_args"] == env.env_args and evaluation["restarts"] == 0

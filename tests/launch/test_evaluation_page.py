@@ -17,11 +17,11 @@ from pixelrl.simulation.evaluation.rollout import Outcome
 from pixelrl.simulation.evaluation.statistics import summarise
 
 
-def episode(index: int, *, success: bool, judged: bool = True) -> Outcome:
+def episode(index: int, *, success: bool, has_values: bool = True) -> Outcome:
     """Return an episode of 12 steps; if it fails, Q falls from 1 to 0 between steps 5 and 8."""
     frames = np.random.default_rng(index).integers(0, 256, (13, 24, 24, 3), dtype=np.uint8)
     q = np.array([1, 1, 1, 1, 1, 1, 0.5, 0.2, 0, 0, 0, 0], np.float32)
-    values = np.stack([q, q + 0.1], axis=1) if judged else None
+    values = np.stack([q, q + 0.1], axis=1) if has_values else None
     return Outcome(
         index=index, seed=100 + index, success=success, return_=float(success), length=12, frames=frames, values=values
     )
@@ -53,7 +53,7 @@ def test_page_holds_everything_and_refers_to_nothing_outside(tmp_path: Path) -> 
 
 
 def test_page_says_so_where_there_is_no_critic(tmp_path: Path) -> None:
-    page = write(tmp_path, [episode(0, success=False, judged=False)], {"export": "here"})
+    page = write(tmp_path, [episode(0, success=False, has_values=False)], {"export": "here"})
     assert "This policy has no critic" in page and "Q fell most" not in page
     assert not (np.asarray(Image.open(tmp_path / "failures.png")) == MARK).all(axis=-1).any()
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from pixelrl.launch import parallel_runs
 from pixelrl.launch.cli import main
-from pixelrl.launch.parallel_runs import Training, run_trainings, steps_done
+from pixelrl.launch.parallel_runs import TrainingJob, run_trainings, steps_done
 from pixelrl.launch.train_options import devices_for, train_command
 from pixelrl.runtime.errors import PixelrlError
 from tests.dots import write_dots
@@ -26,10 +26,10 @@ QUIET = Console(quiet=True)
 SMALL = ("--batch-size=8", "--critic-hidden", "8", "--actor-hidden", "8", "--steps=6", "--log-every=3")
 
 
-def training(folder: Path, recipe: str, steps: int, task: Path | None = None) -> Training:
+def training(folder: Path, recipe: str, steps: int, task: Path | None = None) -> TrainingJob:
     task = task or write_dots(folder / f"{recipe}.hdf5", "task", 4, size=32)
     small = ("--batch-size=8", "--critic-hidden", "8", "--actor-hidden", "8", "--log-every=5", "--checkpoint-every=5")
-    return Training(
+    return TrainingJob(
         recipe=recipe,
         title=recipe,
         options=(f"--task={task}", *small, f"--steps={steps}"),
@@ -102,14 +102,16 @@ def test_seed_trains_as_it_would_alone_and_survives_the_failure_of_another(
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[TrainingJob]:
     """Return the trainings that would be run."""
-    trainings: list[Training] = []
+    trainings: list[TrainingJob] = []
     monkeypatch.setattr(parallel_runs, "run_trainings", lambda each, **_: trainings.extend(each))
     return trainings
 
 
-def test_seeds_take_turns_on_all_gpus(begun: list[Training], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_take_turns_on_all_gpus(
+    begun: list[TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices_for("cuda:1") == ["cuda:1"] and devices_for("cpu") == ["cpu"]
@@ -121,7 +123,7 @@ def test_seeds_take_turns_on_all_gpus(begun: list[Training], tmp_path: Path, mon
     ]
 
 
-def test_seed_given_twice_is_refused(begun: list[Training], words: list[str], tmp_path: Path) -> None:
+def test_seed_given_twice_is_refused(begun: list[TrainingJob], words: list[str], tmp_path: Path) -> None:
     with pytest.raises(PixelrlError, match="--seeds 1 2 1: one of them is there twice"):
         train_command([*words, "--seeds", "1", "2", "1", f"--out={tmp_path}"])
     assert not begun

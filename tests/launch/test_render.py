@@ -1,4 +1,4 @@
-"""`pixelrl render`: raw files become pixel data sets, whoever wrote them and however often it was interrupted."""
+"""`pixelrl render`: raw files become pixel data sets, by any writer, and interrupted any number of times."""
 
 import json
 from collections.abc import Callable

@@ -16,7 +16,7 @@ from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.reports.sweep_page import view_path
 from pixelrl.launch.sweep_cells import compare_cells, key_of
 from pixelrl.learning.batch import Spec
-from pixelrl.learning.learner import build_networks
+from pixelrl.learning.build import build_networks
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.envs.robosuite_env import default_env_args

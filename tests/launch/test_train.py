@@ -122,13 +122,13 @@ def test_resumed_run_keeps_its_number_of_threads(
     command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL]
     assert pixelrl(*command, "--steps", 2)[0] == 0
     assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == 1  # OMP_NUM_THREADS of these tests
-    settled: list[int] = []
-    monkeypatch.setattr("torch.set_num_threads", settled.append)
+    chosen: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", chosen.append)
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
     for options, threads in (((), 1), (("--threads", 2), 2), (("--threads", "auto"), 2)):
         assert pixelrl(*command, "--steps", 2, "--resume", *options)[0] == 0
         assert json.loads((tmp_path / "run/config.json").read_text())["threads"] == threads
-    assert settled == [1, 2, 2]
+    assert chosen == [1, 2, 2]
     code, said = pixelrl(*command, "--steps", 2, "--resume", "--threads", 0)
     assert code == 1 and "--threads is 0; it must be auto or at least 1" in said
 

@@ -30,6 +30,14 @@ def options(line: str) -> TrainOptions:
     return parse(name, ["--task", "a.h5", "--out", "run", *words])
 
 
+def test_part_may_be_told_with_an_equals_sign_and_may_not_be_left_out() -> None:
+    told = options("cog --encoder=drq --encoder.features 64 --form=hl_gauss").recipe
+    assert told == options("cog --encoder drq --encoder.features=64 --form hl_gauss").recipe
+    assert isinstance(told.form, HLGauss) and not isinstance(told.encoder, type(cog().encoder))
+    with pytest.raises(PixelrlError, match=r"--encoder: there is no encoder '', but: small, cog, drq"):
+        options("cog --encoder")
+
+
 @each_recipe
 def test_recipe_is_itself_unless_told(name: str, make: Callable[[], Recipe]) -> None:
     train = options(name)

@@ -39,10 +39,10 @@ def test_critics_judge_actions_that_were_normalised_by_their_range(
     path = write_dots(tmp_path / "task.hdf5", "task", 4, size=32)
     options = ("--actions", "min-max", "--out", tmp_path / "run", *SMALL, "--steps", 2)
     assert pixelrl("train", "quick_cog", "--task", path, *options)[0] == 0
-    judged: list[torch.Tensor] = []
+    asked: list[torch.Tensor] = []
     ask = Critic.q_values
     monkeypatch.setattr(
-        Critic, "q_values", lambda critic, state, action: judged.append(action) or ask(critic, state, action)
+        Critic, "q_values", lambda critic, state, action: asked.append(action) or ask(critic, state, action)
     )
     code, said = pixelrl("view", path, "--run", tmp_path / "run", "--count", 1, "--out", tmp_path / "v.html")
     assert code == 0, said
@@ -50,7 +50,7 @@ def test_critics_judge_actions_that_were_normalised_by_their_range(
         every = np.concatenate([demo["actions"][()] for demo in file["data"].values()])
         first = file["data/demo_0/actions"][()]
     low, high = every.min(0), every.max(0)
-    np.testing.assert_allclose(judged[-1], 2 * (first - low) / (high - low) - 1, atol=1e-5)
+    np.testing.assert_allclose(asked[-1], 2 * (first - low) / (high - low) - 1, atol=1e-5)
 
 
 def test_demos_that_are_shown_need_no_sound_ones_beside_them(tmp_path: Path, pixelrl: Pixelrl) -> None:

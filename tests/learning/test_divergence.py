@@ -22,7 +22,7 @@ from tests.tiny import CPU, known, learn, make_learner, seeded, shrink, transiti
 NOTHING = torch.empty(0)
 
 
-def judged(*value: float) -> UpdateContext:
+def update_with_q(*value: float) -> UpdateContext:
     """Return an update in which two critics say this of each row; sources take turns."""
     rows = torch.tensor(value)
     output = CriticOutput(torch.stack([rows, 0 * rows]), NOTHING)
@@ -31,10 +31,10 @@ def judged(*value: float) -> UpdateContext:
     )
 
 
-def guard() -> DivergenceMonitor:
-    watch = DivergenceMonitor(["critic/td", "critic/dr3", "critic/td"], ("task", "prior"), CPU)
-    watch.limit = 50.0
-    return watch
+def make_monitor() -> DivergenceMonitor:
+    monitor = DivergenceMonitor(["critic/td", "critic/dr3", "critic/td"], ("task", "prior"), CPU)
+    monitor.limit = 50.0
+    return monitor
 
 
 def parts(td: float, dr3: float) -> dict[str, torch.Tensor]:
@@ -48,43 +48,43 @@ def test_what_rewards_allow() -> None:
 
 
 def test_the_first_wrong_step_is_the_one_that_is_told() -> None:
-    watch = guard()
-    watch.note(watch.look(judged(1, 2, 3, 50), parts(1, 2)))
-    watch.check(7)
-    watch.note(watch.look(judged(1, 2, 3, -51), parts(1, -2)))
-    watch.note(watch.look(judged(math.nan, 1, 1, 1), parts(math.nan, 1)))
+    monitor = make_monitor()
+    monitor.record(monitor.observe(update_with_q(1, 2, 3, 50), parts(1, 2)))
+    monitor.check(7)
+    monitor.record(monitor.observe(update_with_q(1, 2, 3, -51), parts(1, -2)))
+    monitor.record(monitor.observe(update_with_q(math.nan, 1, 1, 1), parts(math.nan, 1)))
     expected = r"step 8: \|Q\| is 51, and beyond 50 .* most of the loss is critic/dr3, in rows of prior \(1\)"
     for _ in range(2):
         with pytest.raises(DivergenceError, match=expected):
-            watch.check(9)
+            monitor.check(9)
 
 
 def test_a_term_that_is_no_number_is_named_before_a_large_one() -> None:
-    watch = guard()
-    watch.note(watch.look(judged(1, 2), parts(1e30, math.inf)))
+    monitor = make_monitor()
+    monitor.record(monitor.observe(update_with_q(1, 2), parts(1e30, math.inf)))
     with pytest.raises(DivergenceError, match=r"step 1: critic/dr3 is inf, in rows of no one source"):
-        watch.check(1)
+        monitor.check(1)
 
 
 @pytest.mark.parametrize("name", ["td_target", "log_prob"])
 def test_targets_and_densities_count_too(name: str) -> None:
-    watch, update = guard(), judged(1, 2, 3)
+    monitor, update = make_monitor(), update_with_q(1, 2, 3)
     vars(update)[name] = torch.tensor([1.0, 2.0, math.nan])
-    watch.note(watch.look(update, {"critic/td": torch.tensor(0.0)}))  # dr3 was not evaluated
+    monitor.record(monitor.observe(update, {"critic/td": torch.tensor(0.0)}))  # dr3 was not evaluated
     with pytest.raises(DivergenceError, match=r"step 1: \|Q\| is .* in rows of task \(1\)"):
-        watch.check(1)
+        monitor.check(1)
 
 
 @pytest.mark.parametrize("terms", [(TD(),), (CQL(weight=0.1),), (BC(),)], ids=["td", "cql", "bc"])
 def test_what_no_term_asks_for_is_not_computed(terms: tuple[Term, ...]) -> None:
     learner = make_learner(shrink(quick_cog(), critic=terms, warmup=(), warmup_steps=0))
     objective = learner.critic
-    alone, watched = (UpdateContext(learner.networks, transitions(), seeded()) for _ in range(2))
-    for context in (alone, watched):
+    alone, observed = (UpdateContext(learner.networks, transitions(), seeded()) for _ in range(2))
+    for context in (alone, observed):
         loss = objective.loss(terms, context)
-    learner.monitor.look(watched, loss.parts)
-    assert vars(alone).keys() == vars(watched).keys()
-    assert torch.equal(alone.generator.get_state(), watched.generator.get_state())  # type: ignore[union-attr]
+    learner.monitor.observe(observed, loss.parts)
+    assert vars(alone).keys() == vars(observed).keys()
+    assert torch.equal(alone.generator.get_state(), observed.generator.get_state())  # type: ignore[union-attr]
 
 
 def test_values_within_bounds_pass_for_every_kind_of_recipe() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from pixelrl.launch.recipes import RECIPES, cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics
+from pixelrl.learning.build import compute_dtype
 from pixelrl.learning.context import UpdateContext
-from pixelrl.learning.learner import Learner, compute_dtype
+from pixelrl.learning.learner import Learner
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.term import Term
@@ -215,7 +216,7 @@ def test_adam_moves_each_weight_along_its_own_gradient() -> None:
         objective.optimiser = torch.optim.Adam(groups, fused=False, foreach=False)  # which minds how tensors lie
         objective.set_learning_rate = lambda factor: None  # type: ignore[method-assign]
     batch = channels_last(transitions())
-    gradients = learner.differentiate(batch, seeded()).gradients
+    gradients = learner.differentiate(batch, seeded(), learner.objectives, learner.loss_scale()).gradients
     assert any(g is not None and g.dim() == 4 and not g.is_contiguous() for each in gradients for g in each)
     learner.update(batch)
     plain.update(batch)

@@ -17,7 +17,7 @@ from pixelrl.learning.networks import Critic, Networks
 from tests.tiny import SPEC, gradients, make_networks, moved, observation, same, seeded
 
 
-def judge(critic: Critic, obs: Observation, action: Tensor) -> CriticOutput:
+def q_of(critic: Critic, obs: Observation, action: Tensor) -> CriticOutput:
     """Judge actions in states, from the pictures on."""
     return critic.q_values(critic.embed_state(critic.encode(obs)), action)
 
@@ -86,7 +86,7 @@ def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_single_row_keeps_its_dimension(batch: int) -> None:
     critic = make_networks().critic
-    value, features, _ = judge(critic, observation(size=batch), torch.zeros(batch, 3))
+    value, features, _ = q_of(critic, observation(size=batch), torch.zeros(batch, 3))
     assert value.shape == (2, batch) and features.shape == (2, batch, 8)
 
 
@@ -94,17 +94,17 @@ def test_a_single_row_keeps_its_dimension(batch: int) -> None:
 def test_what_one_member_learns_does_not_move_the_other(layer_norm: bool) -> None:
     networks = make_networks(layer_norm=layer_norm)
     critic, obs, action = networks.critic, observation(), torch.zeros(6, 3)
-    before = judge(critic, obs, action).value
+    before = q_of(critic, obs, action).value
     for parameter, gradient in zip(critic.parameters(), gradients(before[0].sum(), critic), strict=True):
         parameter.data -= 0.1 * gradient
-    after = judge(critic, obs, action).value
+    after = q_of(critic, obs, action).value
     assert not torch.allclose(after[0], before[0])
     torch.testing.assert_close(after[1], before[1], rtol=0, atol=0)
 
 
 def test_members_start_differently_and_the_target_starts_as_the_critic() -> None:
     networks = make_networks()
-    value = judge(networks.critic, observation(), torch.zeros(6, 3)).value
+    value = q_of(networks.critic, observation(), torch.zeros(6, 3)).value
     assert (value[0] - value[1]).abs().min() > 0
     assert same(networks.critic, networks.target)
     assert not any(parameter.requires_grad for parameter in networks.target.parameters())
@@ -201,5 +201,5 @@ def test_fresh_judgements_and_actions_are_near_zero() -> None:
         SPEC, CogCNN(), shared=False, ensemble=2, critic_hidden=(16,), actor_hidden=(16,), layer_norm=False
     )
     obs = observation()
-    assert judge(fresh.critic, obs, torch.ones(6, 3)).value.abs().max() < 0.01
+    assert q_of(fresh.critic, obs, torch.ones(6, 3)).value.abs().max() < 0.01
     assert fresh.policy(obs).mode.abs().max() < 0.01

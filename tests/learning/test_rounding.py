@@ -54,7 +54,7 @@ def recipe(bits: int) -> Recipe:
 def test_gradients_at_rounded_weights_move_the_weights_themselves() -> None:
     learner, plain = make_learner(recipe(2)), make_learner(recipe(0))
     round_weights(plain.networks.actor, 2)
-    wanted = plain.differentiate(transitions(), plain.generator).gradients[0]
+    wanted = plain.differentiate(transitions(), plain.generator, plain.objectives, plain.loss_scale()).gradients[0]
     before = [weight.clone() for weight in inner_weights(learner.networks.actor)]
     step = make_step(learner, "eager")
     step(transitions())

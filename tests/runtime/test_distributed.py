@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from pixelrl.encoders.resnet import RobomimicResNet18
 from pixelrl.launch.recipes import cog_dr3, quick_awr_dr3, quick_cog_dr3
 from pixelrl.learning.augment import random_shift
 from pixelrl.learning.batch import Batch, Observation
-from pixelrl.learning.learner import Direction, Learner
+from pixelrl.learning.learner import Direction, Learner, Objectives
 from pixelrl.learning.noise import Noise, SharedGenerator, draw
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
@@ -175,8 +176,8 @@ def test_an_overflow_on_one_rank_is_skipped_by_all() -> None:
     def overflowing(learner: Learner) -> int:
         batch = share(transitions(size=SIZE), learner.distributed)
 
-        def differentiate(batch: Batch, noise: Noise) -> Direction:
-            direction = learner.differentiate(batch, noise)
+        def differentiate(batch: Batch, noise: Noise, objectives: Objectives, scale: Tensor) -> Direction:
+            direction = learner.differentiate(batch, noise, objectives, scale)
             gradient = direction.gradients[0][0]
             if learner.distributed.rank == 1 and gradient is not None:
                 gradient.view(-1)[3] = math.inf

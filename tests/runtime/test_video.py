@@ -1,4 +1,4 @@
-"""Films decode to what was filmed; sheets show the right pictures in the right colours."""
+"""Videos decode to the frames that were written; sheets show the right pictures in the right colours."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def greys(count: int, height: int, width: int) -> NDArray[np.uint8]:
 def test_a_film_decodes_to_its_frames_and_leaves_nothing_beside_it(
     tmp_path: Path, height: int, width: int, even: tuple[int, int]
 ) -> None:
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     frames = greys(9, height, width)
     write_video(path, frames, fps=2.5)
     assert list(tmp_path.iterdir()) == [path]
@@ -39,7 +39,7 @@ def test_a_film_decodes_to_its_frames_and_leaves_nothing_beside_it(
 @pytest.mark.parametrize("frames", [[], np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 8, 8), np.uint8)])
 def test_what_is_no_film_is_refused_and_leaves_nothing(tmp_path: Path, frames: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="frames must be"):
-        write_video(tmp_path / "film.mp4", frames, fps=5)
+        write_video(tmp_path / "video.mp4", frames, fps=5)
     assert list(tmp_path.iterdir()) == []
 
 

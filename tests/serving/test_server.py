@@ -1,4 +1,4 @@
-"""A server answers as the policy acts, and whoever else knocks gets one line."""
+"""A server answers as the policy acts, and any other client gets one line."""
 
 import contextlib
 import http.client

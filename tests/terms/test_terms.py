@@ -25,8 +25,8 @@ from tests.tiny import gradients, known, make_networks, moved, seeded, transitio
 NOTHING = torch.empty(0)
 
 
-def judged(value: list[list[float]]) -> CriticOutput:
-    """Return a judgement of E critics on B rows, without features."""
+def q_output(value: list[list[float]]) -> CriticOutput:
+    """Return the output of E critics on B rows, without features."""
     return CriticOutput(torch.tensor(value, dtype=torch.float32, requires_grad=True), NOTHING)
 
 
@@ -61,7 +61,7 @@ def rows(action: list[list[float]]) -> Batch:
 
 def td_update() -> UpdateContext:
     batch = replace(transitions(size=2), reward=torch.tensor([1.0, 0.0]), discount=torch.tensor([0.5, 0.0]))
-    return known(batch, form=Scalar(), q_data=judged([[1, 2], [3, 4]]), next_value=torch.tensor([4.0, 100.0]))
+    return known(batch, form=Scalar(), q_data=q_output([[1, 2], [3, 4]]), next_value=torch.tensor([4.0, 100.0]))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_cql_of_a_constant_q_is_the_volume_of_the_actions(temperature: float) ->
         rows([[0.3, -0.2]] * 5),
         LinearCritic(torch.zeros(2, 2), offset),
         state_embedding=NOTHING,
-        q_data=judged([[1.0] * 5, [-4.0] * 5]),
+        q_data=q_output([[1.0] * 5, [-4.0] * 5]),
         policy=gaussian([0.0, 0.0], 1.0, 5),
         next_policy=gaussian([0.0, 0.0], 1.0, 5),
     )
@@ -135,7 +135,7 @@ def test_cql_converges_to_the_integral_from_every_proposal(
         rows([[0.4, 0.2]]),
         LinearCritic(slope, torch.tensor([2.0])),
         state_embedding=NOTHING,
-        q_data=judged([[0.0]]),
+        q_data=q_output([[0.0]]),
         policy=gaussian([0.3, -0.2], 1.2, 1),
         next_policy=gaussian([-0.2, 0.4], 1.2, 1),
     )
@@ -152,7 +152,7 @@ def test_calibrated_cql_pushes_no_action_below_the_recorded_return() -> None:
 
     critic = LinearCritic(torch.ones(1, 1, requires_grad=True), torch.zeros(1))
     batch = replace(rows([[0.0]]), return_to_go=torch.tensor([3.0]))
-    update = known(batch, critic, state_embedding=NOTHING, q_data=judged([[0.0]]))
+    update = known(batch, critic, state_embedding=NOTHING, q_data=q_output([[0.0]]))
     loss, _ = Two(uniform=0, policy=2, next_policy=0, calibrated=True)(update)
     assert loss.item() == pytest.approx(math.log((math.exp(3) + math.exp(5)) / 2))
     (slope,) = torch.autograd.grad(loss, critic.slope)
@@ -165,7 +165,7 @@ def test_cql_may_count_rows_of_the_task_alone() -> None:
     # Q is 1 everywhere and 0, 2, 4 of the data: gaps of 1 + log 2, -1 + log 2, -3 + log 2; only the last row is prior's
     batch = replace(rows([[0.5]] * 3), source=torch.tensor([0, 0, 1]))
     critic = LinearCritic(torch.zeros(1, 1), torch.ones(1))
-    update = known(batch, critic, state_embedding=NOTHING, q_data=judged([[0.0, 2.0, 4.0]]))
+    update = known(batch, critic, state_embedding=NOTHING, q_data=q_output([[0.0, 2.0, 4.0]]))
     for task_only, expected in ((False, -3 + 3 * math.log(2)), (True, 2 * math.log(2))):
         loss, metrics = CQL(uniform=2, policy=0, next_policy=0, task_only=task_only)(update)
         assert loss.item() == pytest.approx(expected / 3, rel=1e-5) == metrics["gap"].item()
@@ -199,7 +199,7 @@ def test_cql_moves_the_critic_and_neither_proposals_nor_densities() -> None:
 
 
 def test_cql_pushes_sampled_actions_down_and_recorded_ones_up() -> None:
-    data = judged([[0.0, 0.0]])
+    data = q_output([[0.0, 0.0]])
     critic = LinearCritic(torch.zeros(1, 2), torch.tensor([0.5], requires_grad=True))
     policy = gaussian([0.0, 0.0], 1.0, 2)
     update = known(
@@ -324,18 +324,18 @@ def test_dr3_moves_the_critic_through_the_next_features_unless_stopped(site: str
 
 
 def test_seeking_value_is_minus_the_smaller_q() -> None:
-    judgement = judged([[1, 5, 3], [2, 4, -3]])
-    loss, _ = MaximizeQ()(known(q_policy=judgement))
+    output = q_output([[1, 5, 3], [2, 4, -3]])
+    loss, _ = MaximizeQ()(known(q_policy=output))
     assert loss.item() == pytest.approx(-(1 + 4 - 3) / 3)
 
 
 def test_seeking_value_may_take_the_mean_of_q_and_its_scale_away() -> None:
-    judgement = judged([[1, 5, 3], [2, 4, -3]])
-    loss, _ = MaximizeQ(aggregate="mean")(known(q_policy=judgement))
+    output = q_output([[1, 5, 3], [2, 4, -3]])
+    loss, _ = MaximizeQ(aggregate="mean")(known(q_policy=output))
     assert loss.item() == pytest.approx(-(1.5 + 4.5 + 0) / 3)
-    loss, _ = MaximizeQ(normalize=True)(known(q_policy=judgement))
+    loss, _ = MaximizeQ(normalize=True)(known(q_policy=output))
     assert loss.item() == pytest.approx(-(1 + 4 - 3) / (1 + 4 + 3))
-    (slope,) = torch.autograd.grad(loss, judgement.value)
+    (slope,) = torch.autograd.grad(loss, output.value)
     torch.testing.assert_close(slope, -torch.tensor([[1.0, 0, 0], [0, 1, 1]]) / 3 / (8 / 3))
 
 
@@ -386,7 +386,7 @@ def test_advantages_weigh_the_imitation() -> None:
         LinearCritic(torch.zeros(2, 2), torch.tensor([2.0, 5.0])),
         state_embedding=NOTHING,
         policy=policy,
-        q_data=judged([[3, 0, 99], [4, 1, 10]]),
+        q_data=q_output([[3, 0, 99], [4, 1, 10]]),
     )
     weights = torch.tensor([math.exp(0.5), math.exp(-1), 20.0])
     loss, metrics = AdvantageWeighted(temperature=2.0)(update)
@@ -400,7 +400,7 @@ def test_the_policys_value_is_the_mean_over_samples_of_the_smaller_q() -> None:
     # Q_0 = a, Q_1 = -a: their minimum is -|a| at every sample, though both means are near 0
     policy = gaussian([0.0], 1.0, 1)
     critic = LinearCritic(torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
-    update = known(rows([[0.5]]), critic, state_embedding=NOTHING, policy=policy, q_data=judged([[0.0], [0.0]]))
+    update = known(rows([[0.5]]), critic, state_embedding=NOTHING, policy=policy, q_data=q_output([[0.0], [0.0]]))
     _, metrics = AdvantageWeighted(samples=16)(update)
     own = policy.sample(16, seeded())[0]
     assert metrics["advantage"].item() == pytest.approx(own.abs().mean().item(), rel=1e-5)
@@ -412,7 +412,7 @@ def test_an_enormous_advantage_is_only_as_large_as_the_limit() -> None:
         LinearCritic(torch.zeros(1, 1), torch.zeros(1)),
         state_embedding=NOTHING,
         policy=gaussian([0.0], 1.0, 1),
-        q_data=judged([[1e6]]),
+        q_data=q_output([[1e6]]),
     )
     loss, metrics = AdvantageWeighted(limit=7.0)(update)
     assert metrics["weight"].item() == 7 and loss.isfinite()

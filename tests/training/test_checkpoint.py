@@ -15,9 +15,10 @@ from safetensors import safe_open
 
 from pixelrl.launch.recipes import cog, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
+from pixelrl.learning.build import build_networks
 from pixelrl.learning.critic_forms import HLGauss, Quantile
 from pixelrl.learning.interventions import HareTortoise, PlasticityInjection, ReDo, Reset, ShrinkPerturb
-from pixelrl.learning.learner import Learner, build_networks
+from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy, HybridPolicy
 from pixelrl.learning.weights import AtMost

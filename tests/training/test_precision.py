@@ -116,7 +116,9 @@ def gradients(mixture: Mixture, precision: str, exact: Outcome, device: torch.de
         learner.networks.load_state_dict(state)
         learner.step = RECIPE.warmup_steps
         learner.generator.manual_seed(number)  # the same noise in every precision
-        direction = learner.differentiate(mixture.batch(number).to(device), learner.generator)
+        direction = learner.differentiate(
+            mixture.batch(number).to(device), learner.generator, learner.objectives, learner.loss_scale()
+        )
         for gradients in direction.gradients:
             found.append(torch.cat([each.flatten() for each in gradients if each is not None]) / scale)
     return found

@@ -2,18 +2,17 @@
 
 import math
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import accumulate
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 from pixelrl.datasets.buffer.memory_plan import ram_room
 from pixelrl.datasets.hdf5.reader import FileContents, read_pictures
+from pixelrl.runtime.child_process import start_as_child
 from pixelrl.runtime.errors import DataError
 
 ARRAY = "pictures.bin"
@@ -68,7 +67,7 @@ def _copy(task: Task) -> int:
 def _copied_in_processes(tasks: Sequence[Task], count: int) -> Iterator[int]:
     """Copy in processes; HDF5 does one thing at a time in each, so threads would wait for each other."""
     spawn = get_context("spawn")  # threads, locks and CUDA do not survive a fork
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=start_as_child) as pool:
         try:
             for job in as_completed([pool.submit(_copy, task) for task in tasks]):
                 yield job.result()
@@ -76,16 +75,3 @@ def _copied_in_processes(tasks: Sequence[Task], count: int) -> Iterator[int]:
             raise DataError(f"{tasks[0][0].path}: a process that copied its pictures died (out of memory?)") from error
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Leave Ctrl-C to the parent, who then waits for what is under way; end when the parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)  # at once: a process that does the work again must find nobody writing
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
-from pixelrl.datasets.corruption import LIMIT, Corruption, earlier, others, parse_corruptions, rectangles, shake
+from pixelrl.datasets.corruption import LIMIT, Corruption, freeze, others, parse_corruptions, rectangles, shake
 
 
 def corruptions(
@@ -73,7 +73,7 @@ def corrupted_views(
         if corruption.kind == "occlude":
             views.setdefault("occluded", torch.zeros(len(table), 4))[steps] = rectangles(chosen, random)
         elif corruption.kind == "freeze":
-            shown[steps] = earlier(shown[steps], first[steps], chosen, random)
+            shown[steps] = freeze(shown[steps], first[steps], chosen, random)
         else:
             shown[steps] = others(shown[steps], chosen, random)
         if corruption.kind in ("observation", "dynamics"):

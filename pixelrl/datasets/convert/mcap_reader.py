@@ -63,7 +63,7 @@ def read_mcap(path: Path, dropped: DroppedFields, options: FormatOptions | None 
     if options.reward_key is not None:
         raise DataError(f"{path}: no rewards under {options.reward_key!r}; a recording of a server has none")
     shapes, said = _about(path)
-    recording = _Recording(path, shapes, len(said["action_dims"]))
+    recording = _McapFile(path, shapes, len(said["action_dims"]))
     runs = recording.index(dropped)
     dropped[UNKNOWN] += 0
     if single := sum(len(run.steps) < 2 for run in runs):
@@ -80,7 +80,7 @@ def read_mcap(path: Path, dropped: DroppedFields, options: FormatOptions | None 
     return DatasetStream(episodes=episodes, count=len(runs), **said)
 
 
-class _Recording:
+class _McapFile:
     """A file, its sensors' shapes, and how many numbers an action has."""
 
     def __init__(self, path: Path, shapes: Shapes, actions: int) -> None:

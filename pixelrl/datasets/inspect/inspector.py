@@ -16,7 +16,7 @@ from pixelrl.datasets.inspect.file_inspection import FileInspection, Progress
 from pixelrl.datasets.inspect.file_structure import Selection
 from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.quality import state_keys
-from pixelrl.datasets.inspect.report import FileReport, InspectionReport, report_on
+from pixelrl.datasets.inspect.report import InspectionReport, report_on
 from pixelrl.datasets.inspect.running_statistics import shared_ranges
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
@@ -64,11 +64,6 @@ def inspect_files(
         inspection.read_pictures(sample, cameras, ranges, progress)
     reports = tuple(report_on(inspection, readable, expert, return_range) for inspection in inspections)
     return InspectionReport(reports=reports, between=ordered(_between(inspections)))
-
-
-def inspect_file(path: Path) -> FileReport:
-    """Inspect one file by itself; what cannot be read becomes an issue, so nothing is raised."""
-    return inspect_files([(path, "data")]).reports[0]
 
 
 def _between(inspections: Sequence[FileInspection]) -> list[Issue]:

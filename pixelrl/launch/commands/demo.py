@@ -45,7 +45,7 @@ class DemoSize:
         prior: episodes of prior data to collect: the first part of the task, which many fail.
         task: episodes of task data: the second part.
         episodes: how many to evaluate each policy with.
-        videos: how many of them to film.
+        videos: how many of them to keep videos of.
         curve_episodes: how many to try each snapshot with; their starts are used for nothing else.
     """
 
@@ -58,7 +58,7 @@ class DemoSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Run the whole job: collect, train BC, COG and COG + DR3, evaluate, film, export, prove.
+    """Run the whole job: collect, train BC, COG and COG + DR3, evaluate, write videos, export, prove.
 
     Every stage is kept: after an interruption the same command goes on.
     """
@@ -74,7 +74,7 @@ class Demo:
     task: str = "pick-place-tray"
     """pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object"""
     recipes: tuple[str, ...] = ()
-    """what to train, the baseline first; the last one is filmed and exported; default: quick_bc quick_cog
+    """what to train, the baseline first; the last one is shown in videos and exported; default: quick_bc quick_cog
     quick_cog_dr3, and with --distractor quick_bc quick_cog_dr3 quick_fql, whose policy can hold two modes"""
     steps: int | None = None
     """gradient steps of each; default: the recipe's own"""
@@ -200,7 +200,7 @@ class Stages:
 
     def train(self) -> None:
         """Train what is not trained yet side by side, one more than there are workers, lest a core be left idle."""
-        from pixelrl.launch.parallel_runs import Training, run_trainings
+        from pixelrl.launch.parallel_runs import TrainingJob, run_trainings
 
         common = [f"--{part}={self.data(part)}" for part in ("task", "prior")]
         common += [f"--seed={self.options.seed}", f"--snapshot-every={self.options.curve}"]
@@ -209,7 +209,7 @@ class Stages:
             steps, out = self.recipe(name).steps, self.run_directory(name)
             if not (out / "training.json").exists():
                 words = (*common, f"--steps={steps}")
-                trainings.append(Training(recipe=name, title=name, options=words, out=out, steps=steps))
+                trainings.append(TrainingJob(recipe=name, title=name, options=words, out=out, steps=steps))
         if trainings:
             self.console.rule("train", align="left")
             workers = self.workers + (len(trainings) > self.workers)

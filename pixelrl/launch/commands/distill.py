@@ -16,7 +16,7 @@ from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.commands.train import Training, train
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.options import worker_count
-from pixelrl.launch.recipe_options import choose_parts
+from pixelrl.launch.recipe_options import choose_parts, take_options
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.recipes.students import STUDENTS
 from pixelrl.launch.torchrun import joined, require_one_rank
@@ -67,7 +67,7 @@ class Distill(Training):
         with joined(self.device) as (distributed, device):
             console = plain_console(quiet=not distributed.is_main)
             if self.dagger:
-                require_one_rank(distributed)
+                require_one_rank(distributed, "--dagger")
                 self._play(pick_device(device), distributed, console)
             train(self, pick_device(device), distributed, console)
 
@@ -179,11 +179,9 @@ def distill_command(arguments: list[str]) -> None:
     Raises:
         PixelrlError: not a run, or an unknown recipe or encoder.
     """
-    directory, words = next(iter(arguments), ""), list(arguments)
-    name = "small"
-    if "--recipe" in words:
-        at = words.index("--recipe")
-        name, words = "".join(words[at + 1 : at + 2]), words[:at] + words[at + 2 :]
+    directory = next(iter(arguments), "")
+    chosen, words = take_options(arguments, "recipe")
+    name = chosen.get("recipe", "small")
     if name not in STUDENTS:
         raise PixelrlError(f"--recipe: there is no student {name!r}, but: {', '.join(STUDENTS)}")
     known = bool(directory) and not directory.startswith("-")

@@ -47,7 +47,7 @@ class Evaluate(WorkerOptions):
     """of the starts; default: 0"""
     video: bool = False
     """write videos of the first episodes, and lay them out on one sheet of pictures"""
-    videos: Annotated[int, arg(aliases=("--films",))] = 8
+    videos: int = 8
     """how many of them with --video"""
     step: int | None = None
     """use the snapshot of this step, not the last checkpoint"""
@@ -192,7 +192,7 @@ class Evaluate(WorkerOptions):
 
 
 def wait_for(played: Iterable[Outcome], episodes: int, until: float | None, console: Console) -> list[Outcome]:
-    """Wait for the outcomes and return them by index; with `until` only as many as settle the matter."""
+    """Wait for the outcomes and return them by index; with `until` only as many as decide it."""
     outcomes: list[Outcome] = []
     with progress_bar(console) as bar:
         job = bar.add_task("evaluate", total=episodes, note="")
@@ -207,7 +207,7 @@ def wait_for(played: Iterable[Outcome], episodes: int, until: float | None, cons
 
 
 def conclusive(outcomes: Sequence[Outcome], rate: float) -> list[Outcome]:
-    """Return the fewest first episodes that settle whether the success rate is above `rate`; none if none do.
+    """Return the fewest first episodes that decide whether the success rate is above `rate`; none if none do.
 
     Only episodes without a gap before them count: successes end sooner, so those finished first are the better ones.
     """

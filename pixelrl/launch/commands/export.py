@@ -45,11 +45,11 @@ class Export:
     data: tuple[Path, ...] = ()
     """recorded data to prove it on; default: those it was trained on"""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """of the network's inner layers; int8 takes its ranges from half of the recorded frames, the others judge it"""
+    """of the network's inner layers; int8 takes its ranges from half of the recorded frames, the others test it"""
     pt2: bool = False
     """also write policy.pt2, the fp32 policy as a program of torch.export, for robots that run torch"""
     task: str | None = None
-    """what the robot is to do, in words, for whoever reads the contract"""
+    """what the robot is to do, in words, for people who read the contract"""
 
     def __call__(self) -> None:
         """Write `policy.onnx`, `policy.json` and `export.json`.

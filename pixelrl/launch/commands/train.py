@@ -289,8 +289,8 @@ def take_steps(
 
 def should_checkpoint(report: loop.Report, saved: int, options: Training) -> bool:
     """Tell whether to keep a checkpoint: at the end, and every so many steps, once losses were seen to be finite."""
-    due = bool(report.metrics) and report.step - saved >= options.checkpoint_every
-    return due or report.step == options.recipe.steps
+    last = report.step == options.recipe.steps
+    return last or (bool(report.metrics) and report.step - saved >= options.checkpoint_every)
 
 
 def summary(report: loop.Report) -> str:

@@ -33,7 +33,7 @@ class View:
     count: int = 4
     """how many, unless they are named"""
     run: Path | None = None
-    """a training run, whose critics judge each recorded step"""
+    """a training run, whose critics estimate values of each recorded step"""
     rename: tuple[str, ...] = ()
     """OLD=NEW ...: other names for observations; default: as the run renamed those of this file"""
     step: int | None = None
@@ -73,10 +73,12 @@ class View:
             raise DataError(
                 f"{error}; --demos NAME ... shows others, `pixelrl inspect` tells all that is wrong"
             ) from error
-        judged = (
-            {} if self.run is None else {demo.name: judge(self.run, self.step, demo, contents.action) for demo in demos}
+        estimates = (
+            {}
+            if self.run is None
+            else {demo.name: estimates_of(self.run, self.step, demo, contents.action) for demo in demos}
         )
-        write(self.out, self.file, demos, contents.action, judged, provenance.record())
+        write(self.out, self.file, demos, contents.action, estimates, provenance.record())
         plain_console().print(f"{self.out}: {len(demos)} of {len(names)} demos", soft_wrap=True)
 
     def _writer(self) -> Callable[..., None]:
@@ -90,7 +92,7 @@ class View:
         return write_view_page
 
 
-def judge(
+def estimates_of(
     run: Path, step: int | None, demo: "Demo", recorded_dims: Sequence["ActionDim"]
 ) -> Mapping[str, "NDArray[np.float32]"]:
     """Return what a run's critics think of each step of a demo, `[N]` each, as means over the critics.
@@ -108,7 +110,9 @@ def judge(
     found, networks, _ = read_networks(run, step)
     spec = found.spec
     if not found.recipe.critic or spec.history > 1 or spec.chunk > 1:
-        raise PixelrlError(f"{run}: cannot judge single recorded steps: that takes critics, history 1, chunk 1")
+        raise PixelrlError(
+            f"{run}: cannot estimate values of single recorded steps: that takes critics, history 1, chunk 1"
+        )
     if missing := [key for key in (*spec.images, *spec.proprio) if key not in demo.sensors]:
         raise PixelrlError(f"{run}: looks at {missing[0]!r}, which {demo.name} does not have")
     images = {key: torch.from_numpy(rearrange(demo.sensors[key], "n h w c -> n c h w").copy()) for key in spec.images}

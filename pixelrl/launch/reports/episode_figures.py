@@ -24,10 +24,10 @@ def draw_episode(outcome: Outcome) -> bytes:
     The steepest fall of a failure is marked.
 
     Raises:
-        ValueError: the episode was not filmed.
+        ValueError: the episode has no frames.
     """
     if outcome.frames is None:
-        raise ValueError(f"episode {outcome.index} was not filmed")
+        raise ValueError(f"episode {outcome.index} has no frames")
     last = len(outcome.frames) - 1
     apart = last / (FRAMES - 1)
     square = WIDTH / FRAMES
@@ -75,7 +75,7 @@ def _plot_values(
 
 
 def write_failures(path: Path, failures: Sequence[Outcome], title: str) -> None:
-    """Write a contact sheet of failed episodes that were filmed, each around the moment it went wrong, atomically."""
+    """Write a contact sheet of failed episodes that have frames, each around the moment it went wrong, atomically."""
     contact_sheet(path, [_failure(outcome) for outcome in failures], title=title, columns=FRAMES)
 
 

@@ -32,7 +32,7 @@ def write_evaluation_page(
     Args:
         directory: of the evaluation, where the videos of `outcomes` are already.
         outcomes: all episodes, by index.
-        failures: the first ones that failed, all filmed.
+        failures: the first ones that failed, all with frames.
         result: what `evaluation.json` says.
         fps: of the videos. [Hz]
     """

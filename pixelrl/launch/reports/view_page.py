@@ -24,7 +24,7 @@ def write_view_page(
     file: Path,
     demos: Sequence[Demo],
     dims: Sequence[ActionDim],
-    judged: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    estimates: Mapping[str, Mapping[str, NDArray[np.float32]]],
     record: Mapping[str, Any],
 ) -> None:
     """Write the page, atomically.
@@ -34,7 +34,7 @@ def write_view_page(
         file: that the demos come from.
         demos: what to show.
         dims: of the actions.
-        judged: demo -> what a run's critics think of each of its steps, by name, `[N]`; empty without a run.
+        estimates: demo -> what a run's critics estimate of each of its steps, by name, `[N]`; empty without a run.
         record: where the page comes from; see `Provenance`.
     """
     write_page(
@@ -49,7 +49,7 @@ def write_view_page(
                 "rewards": float(demo.rewards.sum()),
                 "ends": int(demo.dones.sum()),
                 "strips": [(key, strip(values)) for key, values in demo.sensors.items() if values.dtype == np.uint8],
-                "figures": figures_of(demo, judged.get(demo.name, {})),
+                "figures": figures_of(demo, estimates.get(demo.name, {})),
             }
             for demo in demos
         ],
@@ -68,10 +68,10 @@ def strip(pictures: NDArray[np.uint8]) -> bytes:
     return written.getvalue()
 
 
-def figures_of(demo: Demo, judged: Mapping[str, NDArray[np.float32]]) -> list[tuple[str, Markup]]:
-    """Return what is drawn along an episode: actions, rewards, and what critics think."""
+def figures_of(demo: Demo, estimates: Mapping[str, NDArray[np.float32]]) -> list[tuple[str, Markup]]:
+    """Return what is drawn along an episode: actions, rewards, and what critics estimate."""
     figures = [("actions", along([*demo.actions.T])), ("reward", along([demo.rewards]))]
-    return figures + [(name, along([values])) for name, values in judged.items()]
+    return figures + [(name, along([values])) for name, values in estimates.items()]
 
 
 def along(columns: Sequence[NDArray[np.float32]]) -> Markup:

@@ -19,7 +19,7 @@ def write_rerun(
     file: Path,
     demos: Sequence[Demo],
     dims: Sequence[ActionDim],
-    judged: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    estimates: Mapping[str, Mapping[str, NDArray[np.float32]]],
     record: Mapping[str, Any],
 ) -> None:
     """Write the recording, atomically; see `write_view_page` for what it is made of.
@@ -34,7 +34,7 @@ def write_rerun(
         recording.log("about", rerun.TextDocument(json.dumps(record, indent=2)), static=True)
         for demo in demos:
             curves = {"action": demo.actions, "reward": demo.rewards[:, None]}
-            curves |= {name: values[:, None] for name, values in judged.get(demo.name, {}).items()}
+            curves |= {name: values[:, None] for name, values in estimates.get(demo.name, {}).items()}
             curves |= {key: values for key, values in demo.sensors.items() if values.dtype != np.uint8}
             names = rerun.SeriesLines(names=[dim.name for dim in dims])
             recording.log([demo.name, "action"], names, static=True)

@@ -84,7 +84,7 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     """
     rest = _rest(limits, state, tick)
     last = rest if state.last is None else np.array(state.last)
-    wanted, fault = _judged(limits, tick, rest)
+    wanted, fault = _accepted(limits, tick, rest)
     misses = state.misses + 1 if fault else 0
     stopped = state.stopped
     if stopped is None and misses >= limits.stop_after and tick.deadman:
@@ -119,7 +119,7 @@ def _rest(limits: Limits, state: State, tick: Tick) -> Any:
     return np.clip(hold, limits.low, limits.high)
 
 
-def _judged(limits: Limits, tick: Tick, rest: Any) -> tuple[Any, str | None]:
+def _accepted(limits: Limits, tick: Tick, rest: Any) -> tuple[Any, str | None]:
     """Return the policy's action if it may be acted on, else why not."""
     if tick.fault is not None or tick.action is None:
         return None, tick.fault or "the policy gave nothing"

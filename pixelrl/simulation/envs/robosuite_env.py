@@ -45,7 +45,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.action_space = Box(-bound, bound)
         self._steps = 0
         self._altered: Arrays = {}
-        _judge_last_substep(robosuite_env)
+        _finish_last_substep(robosuite_env)
         # robosuite polls its observables at every substep, and one substep early; here they are read when they are due.
         robosuite_env._update_observables = lambda force=False: None
         for observable in robosuite_env._observables.values():
@@ -187,7 +187,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         return np.ascontiguousarray(self.robosuite.sim.render(width=width, height=height, camera_name=camera)[::-1])
 
 
-def _judge_last_substep(robosuite_env: Any) -> None:
+def _finish_last_substep(robosuite_env: Any) -> None:
     """Have positions, contacts and rewards after a step belong to the state that it ended in.
 
     MuJoCo's step ends with the new joint positions; all that follows from them is still that of a substep before. To

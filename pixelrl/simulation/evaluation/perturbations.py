@@ -107,7 +107,7 @@ class EditedSceneEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._scene = SceneEdits(self.env.robosuite.sim, tuple(self.env.cameras))
         for each in self._perturbations:
             each.edit(self._scene, stream(seed, each.name))
-        self._scene.settle()
+        self._scene.refresh()
         return self.env.observe(), info
 
     def close(self) -> None:

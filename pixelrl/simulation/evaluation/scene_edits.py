@@ -58,7 +58,7 @@ class SceneEdits:
             getattr(self.model.vis.headlight, name)[:] = value
         vars(self._context).pop("render", None)
 
-    def settle(self) -> None:
+    def refresh(self) -> None:
         """Have cameras and lights stand where they were put, and shapes drawn."""
         mujoco.mj_camlight(self.model, self.data)
         if self.shapes:

@@ -65,7 +65,7 @@ class TaskQueue(Generic[Job, Result]):
         self._waiting: deque[Task[Job]] = deque()
         self._ordered, self._ahead = ordered, ahead
         self._done: dict[int, Done[Result]] = {}
-        self._due = 0
+        self._next = 0
 
     def look_ahead(self, count: int) -> int:
         """Return how many of the next `count` jobs there are."""
@@ -75,7 +75,7 @@ class TaskQueue(Generic[Job, Result]):
 
     def take(self) -> Task[Job] | None:
         """Return the next job; None if there is none, or none that may be begun yet."""
-        if not self.look_ahead(1) or (self._ordered and self._waiting[0].index >= self._due + self._ahead):
+        if not self.look_ahead(1) or (self._ordered and self._waiting[0].index >= self._next + self._ahead):
             return None
         return self._waiting.popleft()
 
@@ -96,9 +96,9 @@ class TaskQueue(Generic[Job, Result]):
 
     def fetch(self) -> Done[Result] | None:
         """Return a result that was not returned yet, the next one if they are ordered."""
-        index = self._due if self._ordered else next(iter(self._done), -1)
+        index = self._next if self._ordered else next(iter(self._done), -1)
         done = self._done.pop(index, None)
-        self._due += done is not None
+        self._next += done is not None
         return done
 
 

@@ -4,19 +4,17 @@ import hashlib
 import os
 import pickle
 import platform
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+from pixelrl.runtime.child_process import start_as_child
 from pixelrl.runtime.errors import PixelrlError, SimulationError
 from pixelrl.runtime.extras import missing_extra
 from pixelrl.simulation.envs.opengl import draw_on
@@ -56,8 +54,7 @@ class _StopWork(BaseException):
 
 def serve(sent: bytes, number: int, pipe: Connection) -> None:
     """Be a worker: open what is needed, then do jobs until told to stop, or until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who then ends the workers
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    start_as_child()
     prepare_process(number)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         try:
@@ -78,14 +75,6 @@ def prepare_process(number: int) -> None:
     """Choose the GPU that a worker draws on, and have it use one thread, before anything is imported that asks."""
     draw_on(number)
     os.environ["OMP_NUM_THREADS"] = "1"  # of this process: the cores are shared out among the workers
-
-
-def _die_with_parent() -> None:
-    """End this process, whatever it does, as soon as its parent is dead."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _heartbeat(pipe: Connection) -> Heartbeat:

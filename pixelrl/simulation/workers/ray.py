@@ -87,9 +87,9 @@ class RayPool(Pool):
             raise SimulationError(f"--workers {self.workers}: this Ray cluster has {total} CPUs, one for each worker")
         self.nodes: dict[str, dict[str, Any]] = {}
 
-    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> "_Actors":
+    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> "_ActorHandles":
         """Return what starts and watches the actors."""
-        return _Actors(self, queue, sent, time_limit)
+        return _ActorHandles(self, queue, sent, time_limit)
 
     def add_node(self, facts: Facts) -> None:
         """Note a node, if its software is ours.
@@ -105,7 +105,7 @@ class RayPool(Pool):
 
 
 @dataclass(kw_only=True)
-class _Actor(Worker):
+class _ActorHandle(Worker):
     """An actor, and what it was asked for.
 
     Attributes:
@@ -121,7 +121,7 @@ class _Actor(Worker):
     node: str | None = None
 
 
-class _Actors(Members[_Actor]):
+class _ActorHandles(Members[_ActorHandle]):
     """The actors of a pool at one `run`."""
 
     def __init__(self, pool: RayPool, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> None:
@@ -144,9 +144,9 @@ class _Actors(Members[_Actor]):
         """Start an actor; it waits for a CPU."""
         actor = self._actor.remote(self._pool.describe, self._sent, number, self.time_limit)
         place, self._heard = actor.node.remote(), time.monotonic()  # calls are answered in their order
-        self.workers[number] = _Actor(actor=actor, place=place, call=actor.open.remote(), deadline=math.inf)
+        self.workers[number] = _ActorHandle(actor=actor, place=place, call=actor.open.remote(), deadline=math.inf)
 
-    def send(self, worker: _Actor, task: Task[Any]) -> None:
+    def send(self, worker: _ActorHandle, task: Task[Any]) -> None:
         """Have an actor begin a job."""
         worker.call = worker.actor.do.remote(task.name, task.job)
 
@@ -217,7 +217,7 @@ class _Actors(Members[_Actor]):
         self._kill(self.workers[number])
         self.replace(number, f"lost with its worker or its whole node: {reason}")
 
-    def _kill(self, worker: _Actor) -> None:
+    def _kill(self, worker: _ActorHandle) -> None:
         with suppress(Exception):  # it may be gone already, or out of reach
             self._ray.kill(worker.actor)
 

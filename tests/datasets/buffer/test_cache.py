@@ -22,6 +22,7 @@ from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.hdf5.file_objects import CheckedFile
+from pixelrl.runtime.child_process import start_as_child
 from pixelrl.runtime.errors import DataError
 from tests.dots import CAMERA, write_dots
 
@@ -284,7 +285,7 @@ def test_file_that_changes_while_it_is_in_use_stops_the_run(path: Path) -> None:
 
 
 def copier(told: Any) -> None:
-    copying._end_with_parent()
+    start_as_child()
     told.send(os.getpid())
     threading.Event().wait()
 

@@ -26,7 +26,7 @@ def test_globs_are_expanded_in_order_and_each_file_comes_once(tmp_path: Path, mo
     assert found("b.hdf5", "*.hdf5", str(tmp_path / "a.hdf5")) == ["b.hdf5", "a.hdf5", "odd[1].hdf5"]
     assert found("**/c.hdf5") == ["deep/er/c.hdf5"]
     assert found("odd[1].hdf5") == ["odd[1].hdf5"]  # a file of that very name
-    assert found("missing.hdf5") == ["missing.hdf5"]  # whoever opens it says so
+    assert found("missing.hdf5") == ["missing.hdf5"]  # opening it says so
     with pytest.raises(DataError, match=r"source 'a': no file matches x\*\.h5 in "):
         found("x*.h5")
 

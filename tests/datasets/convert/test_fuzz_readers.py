@@ -26,7 +26,7 @@ from tests.datasets.test_fuzz import BYTES, CHANGES, DTYPES, SETTINGS, Reader, c
 HDF5 = [name for name in RECORDINGS if name.startswith(("hdf5", "libero", "isaaclab", "aloha"))]
 
 
-def judge(path: Path, kind: str) -> str:
+def outcome_of(path: Path, kind: str) -> str:
     """Read a data set of a format, as it is seen and as it is told; return "loaded" or the error's message."""
     options, outcome = FormatOptions(), "loaded"
     try:
@@ -191,4 +191,4 @@ def test_lengths_of_mcap_are_not_believed(reader: Reader, good: dict[str, Path],
 
 
 if __name__ == "__main__" and sys.argv[1:] == ["serve"]:
-    serve(judge)
+    serve(outcome_of)

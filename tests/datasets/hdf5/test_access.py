@@ -58,7 +58,7 @@ def test_a_filter_that_is_not_installed_is_named(file: h5py.File) -> None:
 
 
 def test_links_are_neither_followed_nor_looked_through(file: h5py.File, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits for ever
+    os.mkfifo(tmp_path / "pipe")  # opening it waits for ever
     file["out"] = h5py.ExternalLink(str(tmp_path / "pipe"), "/x")
     assert has(file, "out")
     with pytest.raises(DataError, match=r"/out: a link; expected the data themselves"):

@@ -13,12 +13,17 @@ import pytest
 import pixelrl.datasets.inspect.demo_summary as demo_summary
 import pixelrl.datasets.inspect.file_inspection as file_inspection
 from pixelrl.datasets.inspect.contact_sheet import contact_rows
-from pixelrl.datasets.inspect.inspector import inspect_file, inspect_files
+from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.datasets.inspect.issues import Issue
 from pixelrl.datasets.inspect.report import FileReport, InspectionReport
 from pixelrl.runtime.errors import DataError
 from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write_arm
 from tests.dots import CAMERA, dot_episodes, write_dots
+
+
+def inspect_file(path: Path) -> FileReport:
+    """Return the report of one file by itself."""
+    return inspect_files([(path, "data")]).reports[0]
 
 
 def found(report: FileReport | InspectionReport) -> list[tuple[str, str, str]]:

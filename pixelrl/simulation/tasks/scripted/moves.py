@@ -28,7 +28,7 @@ class Script:
         start: the `start` option of the environment's reset.
         steps: the longest episode.
         act: the policy, given the robosuite environment and a generator for its random choices.
-        succeeded: judges a state; an episode succeeds if one of its steps ends in such a state.
+        succeeded: tells of a state; an episode succeeds if one of its steps ends in such a state.
     """
 
     start: str
