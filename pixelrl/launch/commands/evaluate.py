@@ -7,22 +7,18 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from tyro.conf import Positional, arg
-
-from pixelrl.launch.checkpoint_selection import Select, select_step
 from pixelrl.launch.console import plain_console, progress_bar
-from pixelrl.launch.options import Drawing, WorkerOptions, key_values, nodes_of
+from pixelrl.launch.options import nodes_of
+from pixelrl.launch.policy_options import SimulationOptions
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.served import is_url, load_from_server
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pixelrl.export.loaded_policy import LoadedPolicy
     from pixelrl.simulation.evaluation.initial_states import InitialStates
     from pixelrl.simulation.evaluation.rollout import Outcome
 
@@ -34,13 +30,9 @@ FAILURES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(WorkerOptions):
+class Evaluate(SimulationOptions):
     """Roll a policy out in simulation: success rate with its 95 % Wilson interval, return, length, every episode."""
 
-    run: Annotated[Positional[str | Path], arg(metavar="DIRECTORY|URL")]
-    """directory of a training run, or of an exported policy; or ws://HOST:PORT, where `pixelrl serve` serves one"""
-    token_file: Path | None = None
-    """with ws://: a file with the server's token"""
     episodes: int | None = None
     """how many; episode i starts alike for every policy; default: 100, or all of --starts"""
     seed: int | None = None
@@ -49,33 +41,12 @@ class Evaluate(WorkerOptions):
     """write videos of the first episodes, and lay them out on one sheet of pictures"""
     videos: int = 8
     """how many of them with --video"""
-    step: int | None = None
-    """use the snapshot of this step, not the last checkpoint"""
-    acting: Literal["mode", "sample", "best"] | None = None
-    """how the policy acts: by its mode, a sample, or the best of several by Q; default: as its recipe says"""
-    select: Select = "last"
-    """the checkpoint to use: the last; the snapshot where Q of recorded actions peaks; that of the least TD error on
-    held-out episodes"""
-    env: str | None = None
-    """environment to use, say pick-place-tray, drawer-grasp or Lift, or gym:ID; MODULE:TASK or gym:MODULE:ID, where
-    importing the module registers it; default: the one that the data came from"""
-    env_options: tuple[str, ...] = ()
-    """of the environment, say distractor=true, or obs_type=pixels for gymnasium.make"""
-    allow_import: tuple[str, ...] = ()
-    """modules that may be imported to register the data's environment; that of --env always may"""
-    camera_sources: tuple[str, ...] = ()
-    """where a Gymnasium environment has the policy's pictures, say agentview=pixels; render: what it draws for people;
-    default: they have the same names"""
     starts: Path | None = None
     """a file of starts that `pixelrl starts` made; it names the environment, too"""
     time_limit: float = 60.0
     """seconds that a step or a reset may take before its worker counts as hung"""
-    drawing: Drawing | None = None
-    """stock (as robosuite draws) or fast (simple shapes, flat colours); default: as the data were drawn"""
     until: float | None = None
     """stop as soon as it is clear, with 95 % confidence, whether the success rate is above or below this"""
-    out: Path | None = None
-    """where to write evaluation.json and videos; default: the policy's directory"""
     html: bool = False
     """write videos, and evaluation.html: one page with them, Q along each of them where the policy has critics, the
     failures with the moment they went wrong, and every episode"""
@@ -123,22 +94,6 @@ class Evaluate(WorkerOptions):
             + (f"; {result['restarts']} begun anew, as their workers were lost" if result["restarts"] else "")
         )
 
-    def _policy(self) -> LoadedPolicy:
-        """Return the policy to try.
-
-        Raises:
-            PixelrlError: there is none, or options that do not go with one that is served elsewhere.
-        """
-        from pixelrl.export.loaded_policy import load_policy
-
-        if is_url(self.run):
-            chosen = self.step is not None or self.select != "last"
-            return load_from_server(self.run, self.token_file, self.out, chosen=chosen)
-        run = Path(self.run)
-        loaded = load_policy(run, select_step(run, self.select, self.step), acting=self.acting)
-        rule = {} if self.select == "last" else {"selected_by": self.select}
-        return replace(loaded, origin={**loaded.origin, **rule})
-
     def _initial_states(self) -> InitialStates | None:
         """Return the initial states of `--starts`.
 
@@ -160,18 +115,16 @@ class Evaluate(WorkerOptions):
         self, starts: InitialStates | None, seed: int, console: Console
     ) -> tuple[partial[Generator[Outcome, None, None]], dict[str, Any], float]:
         """Return what plays the episodes, what to write about policy and environment, and the rate of videos [Hz]."""
-        from pixelrl.launch.environment import environment_for, warn_about_drawing
-        from pixelrl.simulation.envs.make import make_env, modules_of
+        from pixelrl.launch.environment import warn_about_drawing
+        from pixelrl.simulation.envs.make import make_env
         from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
         from pixelrl.simulation.evaluation.rollout import rollout
 
-        loaded = self._policy()
+        loaded = self.policy()
         known = replace(loaded, env_args=starts.env_args) if starts else loaded
-        sources = {camera: str(name) for camera, name in key_values("--camera-sources", self.camera_sources).items()}
-        options = key_values("--env-options", self.env_options)
-        env_args = environment_for(known, self.env, options, sources, self.drawing)
+        env_args = self.env_args(known)
         warn_about_drawing(loaded, env_args, console)
-        make = partial(make_env, env_args, allow_import=(*self.allow_import, *modules_of(self.env)))
+        make = partial(make_env, env_args, allow_import=self.allowed_modules)
         with closing(make()) as env:
             policy, rate = fitted_policy(loaded, env, env_args), env.control_freq
         episodes = self.episodes

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from pixelrl.export.contract import CONTRACT, MODEL
-from pixelrl.launch.checkpoint_selection import Select, select_step
 from pixelrl.launch.console import plain_console
+from pixelrl.launch.policy_options import CheckpointOptions
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path, write_json
@@ -26,20 +26,13 @@ FRAMES, DEMOS = 256, 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(CheckpointOptions):
     """Export a run as one directory for a robot, and prove that it acts as the checkpoint does."""
 
     run: Positional[Path]
     """directory of a training run"""
     out: Path
     """directory to write: policy.onnx, policy.json (the contract), export.json, README.md (the model card)"""
-    step: int | None = None
-    """use the snapshot of this step, not the last checkpoint"""
-    acting: Literal["mode", "sample", "best"] | None = None
-    """how the policy acts: by its mode, a sample, or the best of several by Q; default: as its recipe says"""
-    select: Select = "last"
-    """the checkpoint to use: the last; the snapshot where Q of recorded actions peaks; that of the least TD error on
-    held-out episodes"""
     camera_size: tuple[int, int] | None = None
     """height and width of the robot's pictures [px]; default: those of the data"""
     data: tuple[Path, ...] = ()
@@ -63,7 +56,7 @@ class Export:
 
         check_folder(self.out)
         provenance = Provenance()
-        chosen = select_step(self.run, self.select, self.step)
+        chosen = self.chosen_step(self.run)
         run, networks, step = read_networks(self.run, chosen)
         networks.set_acting(self.acting)
         checkpoint = checkpoint_path(self.run, chosen)

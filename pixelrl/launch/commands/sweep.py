@@ -4,30 +4,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 from pixelrl.launch.console import plain_console
-from pixelrl.launch.options import WorkerOptions, nodes_of
+from pixelrl.launch.options import nodes_of
+from pixelrl.launch.policy_options import SimulationOptions
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.served import is_url, load_from_server
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(WorkerOptions):
+class Sweep(SimulationOptions):
     """Tell how robust a policy is: its success as a function of what differs, each from the same starts.
 
     Camera, light, colours, texture, clutter, a distractor, blur, noise, dropped frames, delay and noise of the actions.
     After an interruption the same command goes on; cells that are done are kept.
     """
 
-    run: Annotated[Positional[str | Path], arg(metavar="DIRECTORY|URL")]
-    """directory of a training run, or of an exported policy; or ws://HOST:PORT, where `pixelrl serve` serves one"""
-    token_file: Path | None = None
-    """with ws://: a file with the server's token"""
     only: tuple[str, ...] = ()
     """perturbations to try, say camera-moved light; default: all that the environment allows"""
     levels: tuple[float, ...] = ()
@@ -36,14 +29,6 @@ class Sweep(WorkerOptions):
     """of each cell"""
     seed: int = 0
     """of the starts"""
-    step: int | None = None
-    """use the snapshot of this step, not the last checkpoint"""
-    env: str | None = None
-    """environment to use; default: the one that the data came from"""
-    allow_import: tuple[str, ...] = ()
-    """modules that may be imported to register the data's environment; that of --env always may"""
-    out: Annotated[Path | None, arg(metavar="PATH")] = None
-    """directory for sweep.json, sweep.png, sweep.html; default: the policy's directory"""
 
     def __call__(self) -> None:
         """Try the policy under each perturbation at each level, and write `sweep.json`, `.png` and `.html`.
@@ -51,22 +36,17 @@ class Sweep(WorkerOptions):
         Raises:
             PixelrlError: no such perturbation, one that the environment cannot have, or another policy's `sweep.json`.
         """
-        from pixelrl.export.loaded_policy import load_policy
-        from pixelrl.launch.environment import environment_for
         from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, write_sweep_page
         from pixelrl.launch.sweep_cells import choose_kinds, compare_cells, key_of, play_cell, read_cells
-        from pixelrl.simulation.envs.make import make_env, modules_of
+        from pixelrl.simulation.envs.make import make_env
         from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
 
         provenance, console = Provenance(seed=self.seed), plain_console()
         kinds = choose_kinds(self.only)
         if self.levels and len(kinds) != 1:
             raise PixelrlError(f"--levels are of one perturbation; name it, say --only {kinds[0].name}")
-        if is_url(self.run):
-            loaded = load_from_server(self.run, self.token_file, self.out, chosen=self.step is not None)
-        else:
-            loaded = load_policy(Path(self.run), self.step)
-        env_args, allowed = environment_for(loaded, self.env), (*self.allow_import, *modules_of(self.env))
+        loaded = self.policy()
+        env_args, allowed = self.env_args(loaded), self.allowed_modules
         with closing(make_env(env_args, allow_import=allowed)) as env:
             policy = fitted_policy(loaded, env, env_args)
             left_out = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(env)) is not None}
@@ -77,7 +57,7 @@ class Sweep(WorkerOptions):
         kinds = [kind for kind in kinds if kind.name not in left_out]
         directory = self.out or Path(self.run)
         asked = {"sha256": loaded.origin["sha256"], "env_args": env_args}
-        asked |= {"episodes": self.episodes, "seed": self.seed}
+        asked |= {"episodes": self.episodes, "seed": self.seed} | ({"acting": self.acting} if self.acting else {})
         cells, path = read_cells(directory / "sweep.json", asked), directory / "sweep.json"
         with self.pool(console) as pool:
             for cell in (None, *(kind(level=level) for kind in kinds for level in self.levels or kind.levels)):
