@@ -12,12 +12,44 @@ from torch import Tensor
 from pixelrl.learning.noise import Noise, draw
 from pixelrl.runtime.errors import PixelrlError
 
-Aggregate = Literal["min", "mean"]
-"""What counts of E critics' values: the lowest (clipped double Q-learning) or their mean."""
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleRule:
+    """What counts of E critics' values."""
+
+    aggregate: Literal["min", "mean", "quantile", "subset"] = "min"
+    """their minimum, their mean, their `quantile` (RIQL), or the minimum of a random `subset` of them (REDQ; drawn anew
+    in every row, where the authors draw one a step)"""
+    quantile: float = 0.25
+    """which, interpolated linearly between critics"""
+    subset: int = 2
+    """how many"""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot.
+
+        Raises:
+            PixelrlError: names the option, what came, and what would be right.
+        """
+        if not 0 <= self.quantile <= 1:
+            raise PixelrlError(f"quantile of the critics is {self.quantile}; it must be between 0 and 1")
+        if self.subset < 1:
+            raise PixelrlError(f"subset of the critics is {self.subset}; it must be at least 1")
+
+    def of_critics(self, value: Tensor, noise: Noise) -> Tensor:
+        """Return what counts of E critics' values `[E, ..., B]`, `[..., B]`."""
+        if self.aggregate == "quantile":
+            return value.quantile(self.quantile, dim=0)
+        if self.aggregate == "subset":
+            chance = draw(torch.rand, (len(value), value.shape[-1]), noise, rows=1)
+            kept = chance.argsort(0).argsort(0) < self.subset
+            spread = kept.view(len(value), *[1] * (value.dim() - 2), -1)
+            return torch.where(spread, value, torch.inf).amin(0)
+        return value.amin(0) if self.aggregate == "min" else value.mean(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backup:
+class Backup(EnsembleRule):
     """The target of Q: r + discount Q'(s', a'), or r + discount V(s'), or what the recording paid."""
 
     action: Literal["policy", "recorded", "value", "returns"] = "policy"
@@ -29,13 +61,6 @@ class Backup:
     of_samples: Literal["best", "mean"] = "best"
     """what counts of several: the best, by Q' (EMaQ), or the mean of their Q', the expectation over pi; a' of DR3's
     pairs is the best, or the first"""
-    aggregate: Literal["min", "mean", "quantile", "subset"] = "min"
-    """of the E target critics' values: their minimum, their mean, their `quantile` (RIQL), or the minimum of a random
-    `subset` of them (REDQ; drawn anew in every row, where the authors draw one a step)"""
-    quantile: float = 0.25
-    """which, interpolated linearly between critics"""
-    subset: int = 2
-    """how many"""
     network: Literal["target", "online", "last_layer"] = "target"
     """whose Q'(s', a') it is: the slow copy's; the critics' own, held fixed, for `FunctionalRegularization`; or that of
     the critics' own trunk below the slow copy's last layer (arXiv 2506.04398, with one Bellman step at a time)"""
@@ -48,6 +73,7 @@ class Backup:
         Raises:
             PixelrlError: names the option, what came, and what would be right.
         """
+        super().__post_init__()
         drawn = self.action == "policy"
         for name, allowed, rule in (
             (
@@ -55,8 +81,6 @@ class Backup:
                 self.samples >= 1 and (self.samples == 1 or drawn),
                 "at least 1, and 1 unless actions are drawn (action=policy)",
             ),
-            ("quantile", 0 <= self.quantile <= 1, "between 0 and 1"),
-            ("subset", self.subset >= 1, "at least 1"),
             ("penalty", self.penalty >= 0 and (drawn or not self.penalty), "at least 0, and 0 unless action=policy"),
         ):
             if not allowed:
@@ -66,19 +90,3 @@ class Backup:
     def needs_next_action(self) -> bool:
         """Tell whether a step after which nothing was recorded cannot be learned from."""
         return self.action == "recorded" or self.penalty > 0
-
-    def of_critics(self, value: Tensor, noise: Noise) -> Tensor:
-        """Return what counts of E critics' values `[E, ..., B]`, `[..., B]`."""
-        if self.aggregate == "quantile":
-            return value.quantile(self.quantile, dim=0)
-        if self.aggregate == "subset":
-            chance = draw(torch.rand, (len(value), value.shape[-1]), noise, rows=1)
-            kept = chance.argsort(0).argsort(0) < self.subset
-            spread = kept.view(len(value), *[1] * (value.dim() - 2), -1)
-            return torch.where(spread, value, torch.inf).amin(0)
-        return aggregated(value, self.aggregate)
-
-
-def aggregated(value: Tensor, how: Aggregate) -> Tensor:
-    """Return what counts of values `[E, ...]`, `[...]`."""
-    return value.amin(0) if how == "min" else value.mean(0)

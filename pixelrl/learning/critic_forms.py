@@ -31,6 +31,10 @@ class CriticForm:
         """Return the error of each row, `[E, B]`, of outputs `[E, B, K]` or Q `[E, B]` against targets `[B]`."""
         raise NotImplementedError
 
+    def least_loss(self, target: Tensor) -> Tensor | None:
+        """Return what a perfect fit to targets `[B]` loses on average, a scalar; None: nothing."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scalar(CriticForm):
@@ -122,6 +126,11 @@ class HLGauss(CriticForm):
         """Return the cross-entropy of each row, `[E, B]`, in nats."""
         assert outputs is not None
         return -(self.encode(target) * outputs.float().log_softmax(-1)).sum(-1)
+
+    def least_loss(self, target: Tensor) -> Tensor | None:
+        """Return the mean entropy of the targets' histograms [nats], a scalar."""
+        entropy: Tensor = torch.special.entr(self.encode(target)).sum(-1)
+        return entropy.mean()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.heads import EnsembleLinear, EnsembleNorm, InjectedHead
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import Objective
+from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -24,12 +25,14 @@ class Site:
         objectives: whose optimisers remember moments of the parameters.
         fresh: returns networks as they may be at the start of a run, others at each step, always the same at one.
         context: returns what terms share, on the batch of the step that was just taken; looking draws no noise.
+        distributed: the ranks that learn together: what a batch decides is decided by all their rows.
     """
 
     networks: Networks
     objectives: Sequence[Objective]
     fresh: Callable[[], Networks]
     context: Callable[[], UpdateContext]
+    distributed: Distributed
 
     def forget(self, parameter: Tensor, where: Tensor | None = None) -> None:
         """Set Adam's moments of a parameter to 0, or those of the entries that are `where`."""
@@ -179,7 +182,7 @@ class ReDo(Periodic):
                     f"intervention: encoders is True; {type(encoder).__name__} does not tell its filters"
                 )
             for filters, fresh in zip(encoder.filters(obs), new.filters(obs), strict=True):
-                dormant = dormant_units(filters.activity.unsqueeze(0), self.threshold)[0]  # [W]
+                dormant = dormant_units(filters.activity.unsqueeze(0), self.threshold, site.distributed)[0]  # [W]
                 old, start = filters.before, fresh.before
                 overwrite(site, old.weight, dormant.view(-1, *[1] * (old.weight.dim() - 1)), start.weight)
                 if old.bias is not None:
@@ -195,7 +198,7 @@ class ReDo(Periodic):
         before = [(head.from_state, fresh.from_state), *zip(head.layers, fresh.layers, strict=True)]
         after = [*head.layers, head.last]
         for place, activity in enumerate(hidden):
-            dormant = dormant_units(activity, self.threshold)  # [E, W]
+            dormant = dormant_units(activity, self.threshold, site.distributed)  # [E, W]
             columns = dormant.unsqueeze(1)
             replaced = [before[place], *([(head.from_action, fresh.from_action)] if place == 0 else [])]
             for old, new in replaced:
@@ -210,9 +213,10 @@ class ReDo(Periodic):
             overwrite(site, outgoing, dormant.unsqueeze(2), torch.zeros_like(outgoing))
 
 
-def dormant_units(activity: Tensor, threshold: float) -> Tensor:
-    """Return which of W units are dormant, bool `[E, W]`, of activities `[E, B, W]`."""
+def dormant_units(activity: Tensor, threshold: float, distributed: Distributed = SINGLE_PROCESS) -> Tensor:
+    """Return which of W units are dormant, bool `[E, W]`, of activities `[E, B, W]` on each rank."""
     size = activity.abs().mean(1)
+    distributed.all_reduce_mean([size])
     score = size / (size.mean(-1, keepdim=True) + 1e-9)
     dormant: Tensor = score <= threshold
     return dormant

@@ -79,8 +79,9 @@ class Learner:
             return Objective(name, terms, network, lr, device, decay)
 
         critic_terms = chain(recipe.critic_warmup, recipe.critic)
+        value_lr = recipe.critic_lr if recipe.value_lr is None else recipe.value_lr
         self.critic = objective("critic", critic_terms, nets.critic, recipe.critic_lr)
-        self.value = objective("value", recipe.value, nets.value, recipe.critic_lr)
+        self.value = objective("value", recipe.value, nets.value, value_lr)
         self.actor = objective("actor", chain(recipe.warmup, recipe.actor), nets.actor, recipe.actor_lr)
         self.dtype = compute_dtype(recipe.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
@@ -161,6 +162,7 @@ class Learner:
             objectives=self.learned,
             fresh=self.fresh_networks,
             context=lambda: UpdateContext(self.networks, batch, self.generator),
+            distributed=self.distributed,
         )
 
     def fresh_networks(self) -> Networks:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pixelrl.learning.backup import Backup
+from pixelrl.learning.backup import Backup, EnsembleRule
 from pixelrl.learning.critic_forms import CriticForm, Quantile, Scalar
 from pixelrl.learning.interventions import Intervention
 from pixelrl.learning.networks import EncoderConfig
@@ -67,7 +67,9 @@ class Recipe:
     batch_size: int = 256
     """transitions a step"""
     critic_lr: float = 3e-4
-    """Adam's learning rate for the critic, a shared encoder and a value network"""
+    """Adam's learning rate for the critic and a shared encoder"""
+    value_lr: float | None = None
+    """Adam's learning rate for a value network; None: the critic's"""
     actor_lr: float = 1e-4
     """Adam's learning rate for the actor"""
     final_lr: float = 1.0
@@ -142,6 +144,7 @@ class Recipe:
             ),
             ("critic_lr", 0 <= self.critic_lr < math.inf, "at least 0"),
             ("actor_lr", 0 <= self.actor_lr < math.inf, "at least 0"),
+            ("value_lr", self.value_lr is None or 0 <= self.value_lr < math.inf, "at least 0, or None"),
             ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),
             ("target_every", self.target_every >= 1, "at least 1"),
             ("actor_every", self.actor_every >= 1, "at least 1"),
@@ -201,6 +204,9 @@ class Recipe:
             raise PixelrlError("recipe: critic is (); critic_warmup and value need critic terms")
         if self.backup.action == "value" and not self.value:
             raise PixelrlError("recipe: backup.action is value; it needs terms of a value network (Recipe.value)")
+        for rule in (self.backup, *(term for term in self.actor if isinstance(term, EnsembleRule))):
+            if rule.aggregate == "subset" and rule.subset > self.ensemble:
+                raise PixelrlError(f"recipe: a subset of {rule.subset} critics; ensemble is {self.ensemble}")
         if self.chunk > 1 and isinstance(self.policy, HybridPolicy):
             raise PixelrlError(f"recipe: chunk is {self.chunk}; --policy hybrid gives single actions")
         if self.acting.kind == "best" and not self.critic:

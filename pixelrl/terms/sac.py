@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from pixelrl.learning.backup import Aggregate, aggregated
+from pixelrl.learning.backup import EnsembleRule
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.term import Need, Term
@@ -12,21 +12,20 @@ from pixelrl.learning.weights import AtMost, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaximizeQ(Term):
+class MaximizeQ(EnsembleRule, Term):
     """Prefer actions that the critics value: -mean_i min_e Q_e(s_i, a~pi(s_i)) (arXiv 1812.05905, eq. 7).
 
     Attributes:
-        aggregate: what counts of the critics' values.
+        aggregate, quantile, subset: what counts of the critics' values, see `EnsembleRule`.
         normalize: divide by mean_i |Q|, held fixed, so that other terms' weights do not depend on the rewards' scale
             (TD3+BC, arXiv 2106.06860).
     """
 
-    aggregate: Aggregate = "min"
     normalize: bool = False
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return minus Q of the policy's own action."""
-        value = aggregated(context.q_policy.value, self.aggregate)
+        value = self.of_critics(context.q_policy.value, context.generator)
         loss = -value.mean()
         if self.normalize:
             loss = loss / value.detach().abs().mean().clamp(min=1e-6)

@@ -28,7 +28,7 @@ class TD(Term):
     target: Literal["backup", "returns"] = "backup"
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
-        """Return the squared error, summed over the ensemble."""
+        """Return the squared error, summed over the ensemble; `least` is what a perfect fit would have."""
         if self.target == "returns":
             target = context.batch.return_to_go
         else:
@@ -38,7 +38,9 @@ class TD(Term):
         data = context.q_data
         loss = context.form.loss(data.outputs, data.value, target).mean(-1).sum()
         mean = target.mean(-1) if target.dim() == 2 else target
-        return loss, {"target": target.mean(), "error": (data.value.detach() - mean).abs().mean()}
+        metrics = {"target": target.mean(), "error": (data.value.detach() - mean).abs().mean()}
+        least = context.form.least_loss(target)
+        return loss, metrics if least is None else metrics | {"least": least * len(data.value)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,16 @@ def test_calibrated_critic_refuses_costs_in_recordings_that_do_not_end(
         ("quick_qc", ("--chunk", 40, "--n-step", 40), "too close to the end of their episode for a chunk of actions"),
         ("quick_cog", ("--chunk", 2), "n_step is 3; it must be 2, as chunk is"),
         ("quick_hlgauss_cog", ("--form.high", 5), "returns reach from 0 to 10, but the recipe cuts every target to [0"),
+        (
+            "quick_hlgauss_cog",
+            ("--form.high", 20, "--reward-scale", 20),
+            "returns reach from 0 to 20, but the recipe cuts every target to [0, 10]",
+        ),
+        (
+            "quick_cog",
+            ("--backup.aggregate", "subset", "--backup.subset", 5),
+            "a subset of 5 critics; ensemble is 2",
+        ),
         ("quick_cog", ("--critic.td.target-range", 0, 5), "returns reach from 0 to 10, but the recipe cuts every"),
     ],
 )

@@ -1,13 +1,14 @@
 """The scratch pad of one step."""
 
 from collections import Counter
+from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
-from pixelrl.learning.backup import Aggregate, Backup
+from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Observation
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.networks import Networks
@@ -71,7 +72,7 @@ def next_q(update: UpdateContext, action: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("aggregate", ["min", "mean"])
-def test_backup_of_the_recorded_action_is_sarsas(aggregate: Aggregate) -> None:
+def test_backup_of_the_recorded_action_is_sarsas(aggregate: Literal["min", "mean"]) -> None:
     batch = transitions()
     networks = make_networks()
     update = UpdateContext(networks, batch, seeded(), backup=Backup(action="recorded", aggregate=aggregate))

@@ -47,6 +47,10 @@ def test_margin_takes_the_bias_from_the_edges(target: float) -> None:
     assert form.value(encoded.clamp(min=1e-30).log()).item() == pytest.approx(target, abs=5e-3)
     entropy = -(encoded * encoded.clamp(min=1e-30).log()).sum().item()
     assert entropy == pytest.approx(1.2003, abs=0.02)
+    assert form.least_loss(torch.tensor([target, target])).item() == pytest.approx(entropy)
+    assert form.loss(encoded.clamp(min=1e-30).log(), torch.zeros(()), torch.tensor(target)).item() == pytest.approx(
+        entropy
+    )
 
 
 def test_targets_beyond_the_range_are_cut() -> None:

@@ -14,9 +14,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pixelrl.encoders.resnet import RobomimicResNet18
-from pixelrl.launch.recipes import cog_dr3, quick_awr_dr3, quick_cog_dr3
+from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
 from pixelrl.learning.augment import random_shift
 from pixelrl.learning.batch import Batch, Observation
+from pixelrl.learning.build import fresh_networks
+from pixelrl.learning.interventions import ReDo
 from pixelrl.learning.learner import Direction, Learner, Objectives
 from pixelrl.learning.noise import Noise, SharedGenerator, draw
 from pixelrl.learning.recipe import Recipe
@@ -86,8 +88,8 @@ def learners(recipe: Recipe, ranks: Sequence[Distributed]) -> list[Learner]:
 
 def enlarge(learner: Learner) -> None:
     """Let the last layers be as large as the others: nearly zero as they start, they would hide most of a gradient."""
-    for layer in (learner.networks.critic.head.last, learner.networks.target.head.last, learner.networks.actor.last):
-        for parameter in layer.parameters():
+    for name, parameter in learner.networks.named_parameters():
+        if ".last." in name:
             parameter.data *= 3e3
 
 
@@ -104,9 +106,26 @@ def learn(learner: Learner, steps: int) -> dict[str, torch.Tensor]:
 LAGRANGE = replace(cog_dr3(), critic=(TD(), CQL(weight=AtMost(bound=1.0)), DR3(weight=0.01)))
 
 
-@pytest.mark.parametrize("recipe", [LAGRANGE, quick_cog_dr3(), quick_awr_dr3()], ids=["cog", "quick", "awr"])
-def test_ranks_learn_and_measure_what_one_does(recipe: Recipe, ranks: list[Distributed]) -> None:
-    small = shrink(recipe, batch_size=SIZE, warmup_steps=1)
+RECYCLED = replace(quick_cog_dr3(), intervention=ReDo(every=2, threshold=0.6, encoders=True))
+NORMALISED = ("quick_fql", "quick_qc", "quick_rebrac")
+"""Recipes that divide by mean |Q|, which each rank takes over its own rows (`MaximizeQ(normalize=True)`)."""
+EXACT = {name: make() for name, make in RECIPES.items() if name.startswith("quick_") and name not in NORMALISED}
+
+
+@pytest.mark.parametrize(
+    "recipe", [LAGRANGE, RECYCLED, *EXACT.values()], ids=["cog, learned weight", "quick_cog_dr3, ReDo", *EXACT]
+)
+def test_ranks_learn_and_measure_what_one_does(
+    recipe: Recipe, ranks: list[Distributed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone_at_it = threading.Lock()  # threads have one global generator of torch's, which processes do not share
+
+    def fresh(*words: Any) -> Any:
+        with alone_at_it:
+            return fresh_networks(*words)
+
+    monkeypatch.setattr("pixelrl.learning.learner.fresh_networks", fresh)
+    small = shrink(recipe, batch_size=SIZE, warmup_steps=1 if recipe.warmup_steps else 0)
     alone, *others = learners(small, [SINGLE_PROCESS, *ranks])
     for learner in (alone, *others):
         enlarge(learner)
@@ -118,7 +137,7 @@ def test_ranks_learn_and_measure_what_one_does(recipe: Recipe, ranks: list[Distr
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=name)
-        for ours, theirs in ((learner.critic, alone.critic), (learner.actor, alone.actor)):
+        for (ours, _), (theirs, _) in zip(learner.objectives, alone.objectives, strict=True):
             torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=1e-6)
             slope, right = flat_gradient(ours), flat_gradient(theirs)
             assert slope is not None and right is not None and (slope - right).norm() <= 1e-5 * right.norm() > 0

@@ -333,6 +333,8 @@ def test_seeking_value_may_take_the_mean_of_q_and_its_scale_away() -> None:
     output = q_output([[1, 5, 3], [2, 4, -3]])
     loss, _ = MaximizeQ(aggregate="mean")(known(q_policy=output))
     assert loss.item() == pytest.approx(-(1.5 + 4.5 + 0) / 3)
+    loss, _ = MaximizeQ(aggregate="quantile", quantile=0.25)(known(q_policy=output))
+    assert loss.item() == pytest.approx(-(1.25 + 4.25 - 1.5) / 3)
     loss, _ = MaximizeQ(normalize=True)(known(q_policy=output))
     assert loss.item() == pytest.approx(-(1 + 4 - 3) / (1 + 4 + 3))
     (slope,) = torch.autograd.grad(loss, output.value)

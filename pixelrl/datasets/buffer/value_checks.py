@@ -72,7 +72,9 @@ def _shift(mixture: Mixture, number: int) -> str:
 
 
 def target_range_of(recipe: Recipe) -> tuple[float, float] | None:
-    """Return the range to which a recipe cuts its targets, if it does: a term of the critic, or its histogram."""
+    """Return the range to which a recipe cuts its targets, if it does: by terms of the critic, and by its histogram."""
+    terms = (getattr(term, "target_range", None) for term in (*recipe.critic_warmup, *recipe.critic))
+    ranges = [found for found in terms if found is not None]
     if isinstance(recipe.form, HLGauss):
-        return recipe.form.low, recipe.form.high
-    return next((found for term in recipe.critic if (found := getattr(term, "target_range", None)) is not None), None)
+        ranges.append((recipe.form.low, recipe.form.high))
+    return (max(low for low, _ in ranges), min(high for _, high in ranges)) if ranges else None
