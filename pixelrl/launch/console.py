@@ -49,18 +49,18 @@ class LoggedProgress(Progress):
     EVERY = 30.0
     """seconds between two lines"""
 
-    _said: float | None = None
+    def __init__(self, *columns: ProgressColumn, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self._said: dict[TaskID, float] = {}
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Note how far a task is."""
         super().update(task_id, **changes)
         if self.console.is_terminal:
             return
-        now, said = self.get_time(), self._said
-        if said is None:
-            self._said = now
-        elif now - said >= self.EVERY:
-            self._said = now
+        now = self.get_time()
+        if now - self._said.setdefault(task_id, now) >= self.EVERY:
+            self._said[task_id] = now
             self.console.print(self.line(next(task for task in self.tasks if task.id == task_id)), soft_wrap=True)
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:

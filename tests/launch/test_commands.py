@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,3 +89,20 @@ def test_inspect_writes_its_report_beside_the_file(dots: tuple[Path, Path], pixe
     for path in dots:
         assert path.with_suffix(".inspection.png").stat().st_size > 0
         assert json.loads(path.with_suffix(".inspection.json").read_text())["demos"] == 6
+
+
+def test_inspect_writes_where_it_is_told(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    out = tmp_path / "new" / "reports"
+    code, said = pixelrl("inspect", *dots, "--out", out, "--html")
+    assert code == 0, said
+    endings = ("json", "png", "html")
+    expected = {f"{name}.inspection.{ending}" for name in ("task", "prior") for ending in endings} - {
+        "prior.inspection.html"
+    }
+    assert {path.name for path in out.iterdir()} == expected
+    assert not list(tmp_path.glob("*.inspection.*"))
+    twin = tmp_path / "copy" / dots[0].name
+    twin.parent.mkdir()
+    shutil.copy(dots[0], twin)
+    code, said = pixelrl("inspect", dots[0], twin, "--out", out)
+    assert code == 1 and "two of the files are called task; inspect them apart" in said

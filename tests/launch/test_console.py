@@ -29,6 +29,18 @@ def test_log_gets_a_line_now_and_then_with_rate_and_time_left() -> None:
     assert lines[0].endswith("left, Q 4") and lines[-1].startswith("train 100 of 100")
 
 
+def test_log_tells_of_each_of_several_works() -> None:
+    written, clock = io.StringIO(), [0.0]
+    bar = progress_bar(Console(file=written, width=200))
+    bar.get_time = lambda: clock[0]
+    tasks = [bar.add_task(name, total=100, note="") for name in ("seed 0", "seed 1")]
+    for step in range(1, 41):
+        clock[0] += 1.0
+        for task in tasks:
+            bar.update(task, completed=step)
+    assert [line.split(",")[0] for line in written.getvalue().splitlines()] == ["seed 0 31 of 100", "seed 1 31 of 100"]
+
+
 def test_terminal_gets_the_bar_and_no_lines() -> None:
     assert watched(terminal=True) == []
 

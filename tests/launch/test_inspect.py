@@ -222,7 +222,7 @@ def test_a_folder_where_nobody_may_write(
 
     monkeypatch.setattr(inspection, "write_json", refuse)
     code, out, _ = pixelrl(monkeypatch, capsys, write_arm(tmp_path / "a.h5"))
-    assert code == 0 and "nothing written beside it: Permission denied" in out
+    assert code == 0 and "nothing written beside it (Permission denied); --out" in out
 
 
 def test_figures() -> None:

@@ -63,12 +63,14 @@ class Inspect:
     json: bool = False
     """print JSON on the standard output and nothing else"""
     html: bool = False
-    """write FILE.inspection.html, one page with figures and contact sheets, beside the first file"""
+    """write FILE.inspection.html, one page with figures and contact sheets, named after the first file"""
     sheet: bool = True
-    """write a contact sheet, FILE.inspection.png, beside each file"""
+    """write a contact sheet, FILE.inspection.png, of each file"""
+    out: Path | None = None
+    """directory for what is written; default: beside each file"""
 
     def __call__(self) -> None:
-        """Print a report on each file and what is wrong between them, and write it beside each file.
+        """Print a report on each file and what is wrong between them, and write it beside each file, or to `--out`.
 
         Raises:
             DataError: training may not start: there is an error, told of after all reports.
@@ -122,34 +124,45 @@ class Inspect:
             raise PixelrlError(f"--sample is {self.sample}; it must be at least 1")
         if self.return_range is not None and not self.return_range[0] < self.return_range[1]:
             raise PixelrlError(f"--return-range is {self.return_range}; the first must be below the second")
+        if self.out is not None:
+            names = [path.stem for path, _ in given]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise PixelrlError(f"--out {self.out}: two of the files are called {twice[0]}; inspect them apart")
         return given
 
+    def _place(self, path: Path, ending: str) -> Path:
+        """Return where something about a file is written."""
+        return (path if self.out is None else self.out / path.name).with_suffix(f".inspection.{ending}")
+
     def _write(self, report: InspectionReport, record: dict[str, Any], console: Console) -> None:
-        """Write JSON and contact sheets beside the files, and the page beside the first; tell where that fails."""
+        """Write JSON, contact sheets and the page; tell where that fails."""
         from pixelrl.datasets.inspect.contact_sheet import contact_rows
         from pixelrl.launch.reports.inspection_page import write_inspection_page
 
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
         sheets: dict[str, bytes] = {}
         for each in report.reports:
             path = Path(each.path)
             try:
                 if each.all_lengths:
-                    write_json(path.with_suffix(".inspection.json"), {**asdict(each), **record})
+                    write_json(self._place(path, "json"), {**asdict(each), **record})
                     if (self.sheet or self.html) and (rows := contact_rows(path)):
                         sheets[each.path] = self._draw(path, rows, console)
             except OSError as error:
-                console.print(f"{path}: nothing written beside it: {error.strerror}", soft_wrap=True, highlight=False)
+                message = f"{path}: nothing written beside it ({error.strerror}); --out DIRECTORY takes another place"
+                console.print(message, soft_wrap=True, highlight=False)
         if self.html:
-            page = Path(report.reports[0].path).with_suffix(".inspection.html")
+            page = self._place(Path(report.reports[0].path), "html")
             write_inspection_page(page, report, verdict(report, self.recipe), sheets, record)
             console.print(f"{page}: all of this with pictures", soft_wrap=True, highlight=False)
 
     def _draw(self, path: Path, rows: Sequence[Row], console: Console) -> bytes:
-        """Draw a contact sheet, keep it beside the file if asked for, and return its bytes."""
+        """Draw a contact sheet, keep it if asked for, and return its bytes."""
         from pixelrl.runtime.video import contact_sheet
 
         with tempfile.TemporaryDirectory() as folder:
-            picture = path.with_suffix(".inspection.png") if self.sheet else Path(folder) / "sheet.png"
+            picture = self._place(path, "png") if self.sheet else Path(folder) / "sheet.png"
             contact_sheet(picture, rows, title=path.name)
             if self.sheet:
                 console.print(f"{picture}: contact sheet", soft_wrap=True, highlight=False)
