@@ -5,6 +5,9 @@ from typing import Any
 
 MODEL_CARD = "README.md"
 
+File = tuple[str, str | None]
+"""A file's name, and its SHA-256, None if it is gone."""
+
 HEADER = """---
 library_name: pixelrl
 pipeline_tag: robotics
@@ -13,14 +16,14 @@ tags: [robotics, offline-reinforcement-learning, onnx]
 """
 
 
-def model_card(contract: Mapping[str, Any], *, recipe: str, steps: int, data: Mapping[str, Sequence[str]]) -> str:
+def model_card(contract: Mapping[str, Any], *, recipe: str, steps: int, data: Mapping[str, Sequence[File]]) -> str:
     """Return the card.
 
     Args:
         contract: what `policy.json` says.
         recipe: what the policy was trained by, in a line.
         steps: of its training.
-        data: source -> names of its files.
+        data: source -> its files.
     """
     parts = (
         _intent(contract),
@@ -72,11 +75,14 @@ def _actions(contract: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {dim['name']} | {dim['low']:g} | {dim['high']:g} | {dim['unit']} |"
 
 
-def _training(contract: Mapping[str, Any], recipe: str, steps: int, data: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _training(
+    contract: Mapping[str, Any], recipe: str, steps: int, data: Mapping[str, Sequence[File]]
+) -> Iterator[str]:
     provenance = contract.get("provenance", {})
     yield f"{recipe}; step {steps}, chosen by: {provenance.get('selected_by', 'last')}."
     for source, files in data.items():
-        yield f"- {source}: {', '.join(files)}"
+        for name, sha256 in files:
+            yield f"- {source}: `{name}`, {'gone since' if sha256 is None else f'SHA-256 {sha256}'}"
     if provenance.get("fingerprint"):
         yield f"- fingerprint of what was learned from: {provenance['fingerprint']}"
     yield f"- pixelrl {contract['pixelrl']}, commit {provenance.get('commit') or 'unknown'}"

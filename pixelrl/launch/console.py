@@ -63,6 +63,10 @@ class LoggedProgress(Progress):
             self._said[task_id] = now
             self.console.print(self.line(next(task for task in self.tasks if task.id == task_id)), soft_wrap=True)
 
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Note that a task is further."""
+        self.update(task_id, advance=advance)
+
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """Return the bars; where nobody watches, none of what has not begun."""
         begun = [task for task in tasks if task.total is not None or task.completed or self.console.is_terminal]

@@ -19,6 +19,13 @@ class Report:
     seconds: float
     metrics: dict[str, float]
 
+    @property
+    def summary(self) -> str:
+        """The two figures that a person watches, so short that a line of 80 columns holds them."""
+        names = {"Q": "q/data", "phi.phi'": "features/dot", "loss": "actor/loss"}
+        found = [f"{label} {self.metrics[name]:.3g}" for label, name in names.items() if name in self.metrics]
+        return "  ".join(found[:2])
+
 
 def train(
     learner: Learner,

@@ -4,7 +4,7 @@ Figures that training logs are of the batch that is about to be learned from: au
 time. These are a function of the networks, the rows and a seed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -38,6 +38,7 @@ def probe(
     sources: tuple[str, ...],
     seed: int = 0,
     stay: tuple[float, ...] = (),
+    progress: Callable[[int], object] = lambda rows: None,
 ) -> Metrics:
     """Measure networks on fixed rows.
 
@@ -48,6 +49,7 @@ def probe(
         sources: their names, as `Spec.sources`.
         seed: of the actions that are drawn.
         stay: an action in [-1, 1] to compare the recorded ones with, say that which moves nothing.
+        progress: is told how many rows were measured since it was last told.
 
     Returns:
         Everything that `diagnose` measures, those in `PAIRS` of the pairs of a backup alone, and beside it
@@ -81,6 +83,7 @@ def probe(
                 context = UpdateContext(networks, part, generator, backup=recipe.backup)
                 for name, value in term_gradients(context, recipe).items():
                     apart[f"{name}@{source}"] = apart.get(f"{name}@{source}", 0) + value * len(part)
+        progress(len(chunk))
     whole = {name: torch.cat(values, -1) for name, values in rows.items()}
     policy = {name: value for name, value in whole.items() if name.startswith("policy/")}
     metrics = {name: value.mean() for name, value in policy.items()}

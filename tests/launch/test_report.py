@@ -1,5 +1,6 @@
 """The page about trainings."""
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 from pixelrl.launch.reports.run_curves import draw_curves, over_runs
 from pixelrl.launch.reports.run_page import differences, flat, read_run
+from tests.dots import SMALL
 
 Pixelrl = Callable[..., tuple[int, str]]
 
@@ -112,3 +114,12 @@ def test_pattern_that_matches_nothing_is_named(tmp_path: Path, pixelrl: Pixelrl)
 def test_run_that_goes_on_can_be_shown(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", [1.0]))
     assert run.training == {} and run.successes == {} and differences({"run": [run]}) == []
+
+
+def test_page_tells_of_data_version_and_machine(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    run, page = tmp_path / "run", tmp_path / "r.html"
+    assert pixelrl("train", "quick_bc", "--task", dots[0], "--out", run, *SMALL, "--steps", 2)[0] == 0
+    assert pixelrl("report", run, "--out", page)[0] == 0
+    training = json.loads((run / "training.json").read_text())
+    for told in (*training["data"], training["version"], training["machine"]["processor"], "quick_bc --task"):
+        assert html.escape(told, quote=False) in page.read_text().replace("&#39;", "'"), told

@@ -1,7 +1,7 @@
 """`pixelrl export`: one directory that a robot can run, proved against the checkpoint."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from pixelrl.export.contract import CONTRACT, MODEL
-from pixelrl.launch.console import plain_console
+from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.policy_options import CheckpointOptions
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
@@ -18,6 +18,7 @@ from pixelrl.runtime.files import atomic_path, write_json
 
 if TYPE_CHECKING:
     from pixelrl.export.description import Recorded
+    from pixelrl.learning.weights import Weight
     from pixelrl.runtime.interfaces import Sensors
     from pixelrl.training.run_directory import Run
 
@@ -93,10 +94,14 @@ class Export(CheckpointOptions):
 
         recipe = run.recipe
         sides = {"critic": recipe.critic, "value": recipe.value, "actor": recipe.actor}
-        terms = "; ".join(f"{side}: {', '.join(map(term_name, each))}" for side, each in sides.items() if each)
-        data = {source: [Path(file).name for file in files] for source, files in run.data.items()}
+        terms = "; ".join(
+            f"{side}: {', '.join(f'{term_name(term)} {weight_text(term.weight)}' for term in each)}"
+            for side, each in sides.items()
+            if each
+        )
+        data = {source: hashed(tuple(map(Path, files))) for source, files in run.data.items()}
         contract = json.loads((self.out / CONTRACT).read_text(encoding="utf-8"))
-        text = model_card(contract, recipe=f"Terms of its losses: {terms}", steps=step, data=data)
+        text = model_card(contract, recipe=f"Terms of its losses, with their weights: {terms}", steps=step, data=data)
         with atomic_path(self.out / MODEL_CARD) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -124,6 +129,24 @@ def check_folder(out: Path) -> None:
     """Raise a `PixelrlError` if a directory holds files, and none of them is from an export."""
     if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in (CONTRACT, MODEL)):
         raise PixelrlError(f"{out}: holds files, none of them of an export; name a new or an empty directory")
+
+
+def hashed(files: Sequence[Path]) -> list[tuple[str, str | None]]:
+    """Return the name of each file and its SHA-256, None if it is gone, and show how far that is."""
+    from pixelrl.runtime.files import sha256_of
+
+    found = []
+    with progress_bar(plain_console()) as bar:
+        job = bar.add_task("hash", total=len(files), note="")
+        for path in files:
+            found.append((path.name, sha256_of(path) if path.is_file() else None))
+            bar.advance(job)
+    return found
+
+
+def weight_text(weight: "Weight") -> str:
+    """Return the weight of a term, or how it is learned."""
+    return f"{weight:g}" if isinstance(weight, float | int) else f"(learned, at most {weight.bound:g})"
 
 
 def precision_line(result: Mapping[str, Any]) -> str:

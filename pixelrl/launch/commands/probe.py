@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.console import plain_console
+from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -112,10 +113,12 @@ def probe_run(
         raise PixelrlError(f"{directory}: was trained on other data ({run.fingerprint}), not these ({fingerprint})")
     batch = mixture.rows(mixture.probe(rows, seed, held_out=held_out))
     found: dict[int, dict[str, float | None]] = {}
-    for step in steps:
-        _, networks, done = read_networks(directory, step)
-        metrics = probe(learnable(networks), run.recipe, batch, run.spec.sources, seed, stay)
-        if plasticity_steps:
-            metrics |= plasticity(networks, run.recipe, run.spec, batch, plasticity_steps, seed)
-        found[done] = {key: value.item() if value.isfinite() else None for key, value in metrics.items()}
+    with progress_bar(console) as bar:
+        for step in steps:
+            _, networks, done = read_networks(directory, step)
+            tell = partial(bar.advance, bar.add_task("probe", total=len(batch), note=f"step {done}"))
+            metrics = probe(learnable(networks), run.recipe, batch, run.spec.sources, seed, stay, tell)
+            if plasticity_steps:
+                metrics |= plasticity(networks, run.recipe, run.spec, batch, plasticity_steps, seed)
+            found[done] = {key: value.item() if value.isfinite() else None for key, value in metrics.items()}
     return found

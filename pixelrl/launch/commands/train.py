@@ -219,7 +219,8 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
         seconds = take_steps(options, learner, batch_at, seconds, console)
         if distributed.is_main:
             result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
-            write_json(out / "training.json", result | {"ranks": distributed.world_size} | provenance.record())
+            told = {"ranks": distributed.world_size, "data": [*mixture.ledger.lines()]}
+            write_json(out / "training.json", result | told | provenance.record())
 
 
 def prepare(
@@ -274,7 +275,7 @@ def take_steps(
             bar.update(job, completed=report.step)
             if report.metrics and log is not None:
                 log.write(report)
-                bar.update(job, note=summary(report))
+                bar.update(job, note=report.summary)
             stop = distributed.any(bool(interrupted))
             if stop or should_checkpoint(report, saved, options):
                 checkpoint.save(path, learner, report.seconds)
@@ -291,10 +292,3 @@ def should_checkpoint(report: loop.Report, saved: int, options: Training) -> boo
     """Tell whether to keep a checkpoint: at the end, and every so many steps, once losses were seen to be finite."""
     last = report.step == options.recipe.steps
     return last or (bool(report.metrics) and report.step - saved >= options.checkpoint_every)
-
-
-def summary(report: loop.Report) -> str:
-    """Return the two figures that a person watches, so short that a line of 80 columns holds them."""
-    names = {"Q": "q/data", "phi.phi'": "features/dot", "loss": "actor/loss"}
-    found = [f"{label} {report.metrics[name]:.3g}" for label, name in names.items() if name in report.metrics]
-    return "  ".join(found[:2])

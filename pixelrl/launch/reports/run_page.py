@@ -116,10 +116,8 @@ def write_run_page(path: Path, methods: Mapping[str, Sequence[LoggedRun]], recor
             for name, run in runs
             for source, files in run.config.get("data", {}).items()
         ],
-        trainings=[
-            (name, run.path.name, str(run.training.get("steps", "running")), " ".join(run.training.get("command", [])))
-            for name, run in runs
-        ],
+        ledgers=[(name, run.path.name, run.training["data"]) for name, run in runs if "data" in run.training],
+        trainings=[(name, run.path.name, *training_cells(run.training)) for name, run in runs],
         differences=differences(methods),
         record=record,
     )
@@ -165,6 +163,16 @@ def rule_of(run: LoggedRun, source: str) -> str:
     """Return what is said of a source of a run."""
     rules = run.config.get("sources", {}).get(source, {})
     return ", ".join(f"{key} {value}" for key, value in rules.items() if value not in (None, ""))
+
+
+def training_cells(training: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what is said of a training: steps, seconds, version, machine, command; of one that runs, only that."""
+    if not training:
+        return ("running", "", "", "", "")
+    version = f"{training['version']}, {(training['commit'] or 'no checkout')[:7]}"
+    machine = ", ".join(f"{key} {value}" for key, value in training["machine"].items() if value is not None)
+    seconds = f"{training['training_seconds']:.0f}"
+    return str(training["steps"]), seconds, version, machine, " ".join(training["command"])
 
 
 def differences(methods: Mapping[str, Sequence[LoggedRun]]) -> list[tuple[str, ...]]:
