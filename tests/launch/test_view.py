@@ -1,5 +1,6 @@
 """The page about recorded episodes."""
 
+import io
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelrl.launch.reports.view_page import HEIGHT, SHOWN, strip
+from pixelrl.launch.reports.view_page import CURVE, HEIGHT, SHOWN, Axis, along, strip
 from pixelrl.learning.networks import Critic
 from tests.dots import SMALL, write_dots
 
@@ -26,7 +27,7 @@ def test_page_shows_pictures_actions_rewards_and_what_critics_think(tmp_path: Pa
     code, printed = pixelrl("view", task, "--run", tmp_path / "run", "--count", 2, "--out", tmp_path / "v.html")
     assert (code, "2 of 6 demos" in printed) == (0, True)
     page = (tmp_path / "v.html").read_text()
-    assert page.count("Q of the recorded action") == 2 and page.count("data:image/png") == 2
+    assert page.count("Q of the recorded action") == 2 and page.count("data:image/jpeg") == 2
     assert "agentview_image" in page and "demo_1" in page and "demo_2" not in page and "<script" not in page
     code, _ = pixelrl("view", task, "--demos", "demo_4", "--out", tmp_path / "w.html")
     page = (tmp_path / "w.html").read_text()
@@ -99,9 +100,17 @@ def test_what_cannot_be_shown_is_one_line(
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_strip_shows_the_whole_episode(tmp_path: Path, channels: int) -> None:
+def test_strip_shows_the_whole_episode(channels: int) -> None:
     pictures = np.repeat(np.arange(50, dtype=np.uint8), 8 * 8 * channels).reshape(50, 8, 8, channels)
-    (tmp_path / "a.png").write_bytes(strip(pictures))
-    with Image.open(tmp_path / "a.png") as shown:
-        assert shown.size == (SHOWN * HEIGHT, HEIGHT)
-        assert shown.getpixel((0, 0))[0] == 0 and shown.getpixel((shown.width - 1, 0))[0] == 49
+    axis = Axis(frames=np.array([0, 24, 49]), cell=HEIGHT + 10)
+    with Image.open(io.BytesIO(strip(pictures, axis))) as shown:
+        assert shown.size == (axis.width, HEIGHT) == (3 * (HEIGHT + 10), HEIGHT)
+        for place, frame in enumerate((0, 24, 49)):
+            assert shown.getpixel((int(axis.place(np.array([frame]))[0]), 50))[0] == pytest.approx(frame, abs=2), place
+
+
+def test_numbers_stand_under_the_pictures_of_their_steps() -> None:
+    axis = Axis(frames=np.arange(0, 301, 3), cell=40)
+    assert len(axis.frames) <= SHOWN and axis.place(np.array([0, 3, 300])).tolist() == [20, 60, 4020]
+    drawn = along([np.array([1.0, np.nan, 3.0], np.float32)], Axis(frames=np.arange(4), cell=40))
+    assert f"points='20.0,{CURVE - 4:.1f} 100.0,4.0'" in drawn

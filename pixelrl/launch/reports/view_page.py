@@ -1,7 +1,11 @@
-"""Recorded episodes as one HTML page: pictures, actions and rewards along them, and what a run's critics think."""
+"""Recorded episodes as one HTML page: pictures, actions and rewards along them, and what a run's critics estimate.
+
+One scrolls through an episode: each picture stands above the numbers of its step.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,41 @@ from PIL import Image
 
 from pixelrl.datasets.hdf5.reader import Demo
 from pixelrl.launch.reports.pages import write_page
-from pixelrl.launch.reports.run_curves import colour_of, draw_curves, legend, over_runs
+from pixelrl.launch.reports.run_curves import colour_of, legend
 from pixelrl.runtime.actions import ActionDim
 
-SHOWN, HEIGHT = 12, 96
-"""How many pictures of an episode stand side by side, evenly spaced, and how high they are [px]."""
+SHOWN, HEIGHT, CURVE = 120, 96, 70
+"""How many pictures of an episode stand side by side at most, and how high they and the curves are [px]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Where the steps of an episode stand, from left to right.
+
+    Attributes:
+        frames: the frames that are shown, `[F]`, evenly spaced.
+        cell: the width of a picture [px].
+    """
+
+    frames: NDArray[np.int64]
+    cell: int
+
+    @property
+    def width(self) -> int:
+        """Return the width of all pictures [px]."""
+        return len(self.frames) * self.cell
+
+    def place(self, step: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return where steps stand [px]: under the middle of their pictures."""
+        pitch = (len(self.frames) - 1) / max(1, int(self.frames[-1]))  # cells a step
+        return np.asarray((step * pitch + 0.5) * self.cell, np.float64)
+
+
+def axis_of(demo: Demo) -> Axis:
+    """Return the axis of an episode, whose cells hold the pictures of each of its cameras."""
+    frames = np.linspace(0, len(demo.actions), min(SHOWN, len(demo.actions) + 1)).round().astype(np.int64)
+    shapes = [values.shape for values in demo.sensors.values() if values.dtype == np.uint8]
+    return Axis(frames=frames, cell=max([24, *(width * HEIGHT // height for _, height, width, _ in shapes)]))
 
 
 def write_view_page(
@@ -42,41 +76,62 @@ def write_view_page(
         "view.html.j2",
         title=f"Episodes of {file.name}",
         legend=legend([dim.name for dim in dims]),
-        demos=[
-            {
-                "name": demo.name,
-                "steps": len(demo.actions),
-                "rewards": float(demo.rewards.sum()),
-                "ends": int(demo.dones.sum()),
-                "strips": [(key, strip(values)) for key, values in demo.sensors.items() if values.dtype == np.uint8],
-                "figures": figures_of(demo, estimates.get(demo.name, {})),
-            }
-            for demo in demos
-        ],
+        demos=[page_of(demo, axis_of(demo), estimates.get(demo.name, {})) for demo in demos],
         record=record,
     )
 
 
-def strip(pictures: NDArray[np.uint8]) -> bytes:
-    """Return pictures `[F, H, W, C]` of a whole episode side by side, as PNG."""
-    chosen = pictures[np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).round().astype(int)]
-    three = chosen[..., :3] if chosen.shape[-1] >= 3 else np.repeat(chosen[..., :1], 3, axis=-1)
-    row = Image.fromarray(np.concatenate([*three], axis=1))
-    size = (row.width * HEIGHT // row.height, HEIGHT)
+def page_of(demo: Demo, axis: Axis, estimates: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """Return what the page says of an episode."""
+    columns = {"actions": [*demo.actions.T], "reward": [demo.rewards], **{key: [one] for key, one in estimates.items()}}
+    return {
+        "name": demo.name,
+        "steps": len(demo.actions),
+        "shown": len(axis.frames),
+        "width": axis.width,
+        "rewards": float(demo.rewards.sum()),
+        "ends": int(demo.dones.sum()),
+        "ruler": ruler(axis),
+        "strips": [(key, strip(values, axis)) for key, values in demo.sensors.items() if values.dtype == np.uint8],
+        "figures": [(name, *span_of(each), along(each, axis)) for name, each in columns.items()],
+    }
+
+
+def strip(pictures: NDArray[np.uint8], axis: Axis) -> bytes:
+    """Return the pictures `[N, H, W, C]` of an episode side by side, each in the middle of its cell, as JPEG."""
+    sheet = Image.new("RGB", (axis.width, HEIGHT))
+    width = pictures.shape[2] * HEIGHT // pictures.shape[1]
+    for place, picture in enumerate(pictures[axis.frames]):
+        three = picture[..., :3] if picture.shape[-1] >= 3 else np.repeat(picture[..., :1], 3, axis=-1)
+        small = Image.fromarray(three).resize((width, HEIGHT), Image.Resampling.BILINEAR)
+        sheet.paste(small, (place * axis.cell + (axis.cell - width) // 2, 0))
     written = io.BytesIO()
-    row.resize(size, Image.Resampling.NEAREST).save(written, "PNG")
+    sheet.save(written, "JPEG", quality=88)
     return written.getvalue()
 
 
-def figures_of(demo: Demo, estimates: Mapping[str, NDArray[np.float32]]) -> list[tuple[str, Markup]]:
-    """Return what is drawn along an episode: actions, rewards, and what critics estimate."""
-    figures = [("actions", along([*demo.actions.T])), ("reward", along([demo.rewards]))]
-    return figures + [(name, along([values])) for name, values in estimates.items()]
+def span_of(columns: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Return the lowest and the highest finite number of columns; zeros if there is none."""
+    every = np.concatenate(columns)
+    every = every[np.isfinite(every)]
+    return (float(every.min()), float(every.max())) if len(every) else (0.0, 0.0)
 
 
-def along(columns: Sequence[NDArray[np.float32]]) -> Markup:
-    """Draw numbers against the step."""
-    curves = [
-        over_runs([dict(enumerate(map(float, column), 1))], colour_of(place)) for place, column in enumerate(columns)
-    ]
-    return draw_curves([curve for curve in curves if curve is not None])
+def along(columns: Sequence[NDArray[np.float32]], axis: Axis) -> Markup:
+    """Draw columns of numbers, one of each step, under the pictures."""
+    low, high = span_of(columns)
+    x, drawn = axis.place(np.arange(len(columns[0]))), []
+    for place, column in enumerate(columns):
+        y = CURVE - 4 - (column - low) / ((high - low) or 1.0) * (CURVE - 8)
+        points = " ".join(f"{one:.1f},{other:.1f}" for one, other in zip(x, y, strict=True) if np.isfinite(other))
+        drawn.append(f"<polyline fill=none stroke-width=1.6 stroke='{colour_of(place)}' points='{points}' />")
+    frame = f"<line class=a x1=0 y1={CURVE} x2={axis.width} y2={CURVE} />"
+    return Markup(f"<svg role=img width={axis.width} height={CURVE + 1}>{frame}{''.join(drawn)}</svg>")
+
+
+def ruler(axis: Axis) -> Markup:
+    """Draw the numbers of the steps, so many that they do not touch."""
+    chosen = axis.frames[:: max(1, -(-48 // axis.cell))]
+    places = zip(chosen, axis.place(chosen), strict=True)
+    texts = "".join(f"<text x={x:.1f} y=12 text-anchor=middle>{step}</text>" for step, x in places)
+    return Markup(f"<svg role=img width={axis.width} height=16>{texts}</svg>")
