@@ -211,7 +211,7 @@ class StudyRun(TrainingJob):
     def command(self) -> list[str]:
         """Return the command that makes it."""
         place = self.place
-        words = ["study", str(place.file), "--run", str(self.replicate), self.arm.name]
+        words = ["study", str(place.file), "--single", str(self.replicate), self.arm.name]
         words += ["--out", str(place.out), "--records", str(place.records)]
         return [sys.executable, "-m", "pixelrl.launch.cli", *words]
 

@@ -76,7 +76,7 @@ def demos(path: Path) -> list[Demo]:
 @pytest.mark.parametrize("images", ["png", "video"])
 def test_lerobot_reads_what_we_write(images: str, tmp_path: Path, foreign: Foreign) -> None:
     source = write_dots(tmp_path / "dots.hdf5", "task", 3, size=48)
-    options = FormatOptions(fps=5, images=images, task="move the dot")  # type: ignore[arg-type]
+    options = FormatOptions(fps=5, pictures=images, task="move the dot")  # type: ignore[arg-type]
     convert_dataset(source, tmp_path / "le", "hdf5", "lerobot", options=options)
     ours, theirs = demos(source), foreign("lerobot", "read", str(tmp_path / "le"))
     lengths = [len(demo.actions) for demo in ours]

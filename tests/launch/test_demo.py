@@ -46,9 +46,9 @@ def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--task", "drawer"), "--task.*'drawer'.*drawer-grasp"),
+        (("--env", "drawer"), "--env.*'drawer'.*drawer-grasp"),
         (("--recipes", "cogg"), "--recipes.*'cogg'.*did you mean cog"),
-        (("--task", "drawer-grasp", "--distractor"), "--distractor: only pick-place-tray"),
+        (("--env", "drawer-grasp", "--distractor"), "--distractor: only pick-place-tray"),
         (("--steps", "0"), "--steps 1 at least"),
     ],
 )

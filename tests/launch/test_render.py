@@ -148,7 +148,7 @@ def test_raw_file_of_another_packages_task_is_rendered_if_its_import_is_allowed(
     with h5py.File(raw, "r+") as file:
         file["data"].attrs["env"] = "StrangeTray"
     for index, options in enumerate(({"env": "tests.toy_suite:StrangeTray"}, {"allow_import": ("tests.toy_suite",)})):
-        result = run(raw, tmp_path / f"{index}.hdf5", demos=1, **options)
+        result = run(raw, tmp_path / f"{index}.hdf5", count=1, **options)
         assert result["env_args"]["env_name"] == "StrangeTray" and len(result["demos"]) == 1
 
 
@@ -246,7 +246,7 @@ def test_damaged_raw_file_is_named_before_anything_is_simulated(
     [
         (attribute("env", "Kitchen"), {}, r"there is no task 'Kitchen'"),
         (None, {"cameras": ("wrist",)}, r"PickPlaceTray has no camera 'wrist'; it has: .*agentview"),
-        (None, {"demos": 0}, r"--demos 0"),
+        (None, {"count": 0}, r"--count 0"),
         (None, {"size": (0, 32)}, r"--size \(0, 32\)"),
         (None, {"cameras": ()}, r"--cameras \(\)"),
         (put("data/demo_1/states", np.full((1, 32), np.nan)), {}, r"nan"),
@@ -275,4 +275,4 @@ def test_demo_that_does_not_fit_is_named_and_those_before_it_stay(raw: Path, tmp
     with pytest.raises(SimulationError, match=r"demo\.hdf5: demo_2: a state of 31 numbers; the model has 32"):
         run(raw, out)
     assert [part.name for part in parts_folder(out).glob("*.hdf5")] == ["demo_0.hdf5"]
-    assert [demo["source"] for demo in run(raw, out, demos=1)["demos"]] == ["demo_1"], "that much was done before"
+    assert [demo["source"] for demo in run(raw, out, count=1)["demos"]] == ["demo_1"], "that much was done before"

@@ -83,12 +83,12 @@ main()
 def test_killed_study_goes_on_and_ends_with_the_same_table(tiny: Path, pixelrl: Pixelrl) -> None:
     whole, killed = tiny.parent / "whole", tiny.parent / "killed"
     for arm in ("small", "large"):
-        code, said = pixelrl("study", tiny, "--out", whole, "--run", 3, arm)
+        code, said = pixelrl("study", tiny, "--out", whole, "--single", 3, arm)
         assert code == 0 and "of 2 episodes succeed" in said, said
     code, said = pixelrl("study", tiny, "--out", whole, "--report-only")
     assert code == 0 and "(2 of 2 runs)" in said and "no verdict" in said, said
     words = ["study", str(tiny), "--out", str(killed)]
-    first = subprocess.run([sys.executable, "-c", DYING, *words, "--run", "3", "large"], capture_output=True)
+    first = subprocess.run([sys.executable, "-c", DYING, *words, "--single", "3", "large"], capture_output=True)
     assert first.returncode == -signal.SIGKILL and not (killed / "records").exists()
     assert (killed / "3/large/last.safetensors").exists()
     command = [sys.executable, "-m", "pixelrl.launch.cli", *words, "--jobs", "1"]
@@ -298,7 +298,7 @@ def test_without_episodes_the_probe_alone_is_drawn(tiny: Path, pixelrl: Pixelrl)
     tiny.write_text(asked.replace('recipe = "quick_bc"', 'recipe = "quick_td"'))
     out = tiny.parent / "out"
     for arm in ("small", "large"):
-        code, said = pixelrl("study", tiny, "--out", out, "--run", 3, arm)
+        code, said = pixelrl("study", tiny, "--out", out, "--single", 3, arm)
         assert code == 0 and f"{arm}: measured" in said, said
     code, said = pixelrl("study", tiny, "--out", out, "--report-only")
     assert code == 0 and "verdict" not in said, said

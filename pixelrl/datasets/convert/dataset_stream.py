@@ -76,11 +76,11 @@ def described(said: Mapping[str, Any]) -> dict[str, Any]:
 class FormatOptions:
     """What some of the formats leave open, and what is changed on the way; see `pixelrl convert --help`.
 
-    `images` and `task` (what the robot was told) are for LeRobot; `fps` [Hz], `task` and `action_names` are by default
-    what the data say. `compress` and `leave_out` (demos of the source) are for HDF5. `rules` has the others.
+    `pictures` and `task` (the instruction) are for LeRobot; `fps` [Hz], `task` and `action_names` are by default what
+    the data say. `compress` and `leave_out` (demos of the source) are for HDF5. `rules` has the others.
     """
 
-    images: Literal["png", "video"] = "png"
+    pictures: Literal["png", "video"] = "png"
     compress: bool = False
     fps: float | None = None
     task: str | None = None

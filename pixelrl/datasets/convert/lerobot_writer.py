@@ -109,7 +109,7 @@ def write_lerobot(root: Path, stream: DatasetStream, options: FormatOptions) -> 
     with ExitStack() as stack:
         writer: _Writer | None = None
         for episode in stream.episodes():
-            writer = writer or _Writer(root, stream, episode, fps, options.images == "video", stack)
+            writer = writer or _Writer(root, stream, episode, fps, options.pictures == "video", stack)
             writer.add(episode, _task(episode, stream, options.task))
         if writer is None:
             raise DataError(f"{root}: no episodes came to be written; expected one or more")

@@ -38,13 +38,13 @@ class Convert:
     """default: seen in FROM"""
     to_format: Annotated[Literal["hdf5", "lerobot", "minari"] | None, arg(name="to", aliases=("--to-format",))] = None
     """default: guessed from TO"""
-    images: Literal["png", "video"] = "png"
+    pictures: Literal["png", "video"] = "png"
     """for LeRobot: png is exact; video is H.264, small and lossy"""
     compress: bool = False
     """for HDF5: gzip the pictures, one frame a chunk"""
     fps: float | None = None
     """how often the robot acted [Hz]; default: what the data say"""
-    task: str | None = None
+    instruction: str | None = None
     """for LeRobot: what the robot was told to do; default: what the data say"""
     last_step: Literal["keep", "repeat", "drop"] = "keep"
     """where no picture was recorded after the last step: keep repeats its own where the step is paid or done, and drops
@@ -87,10 +87,10 @@ class Convert:
             how = "" if told else " (guessed)"
             console.print(f"{path}: {FORMATS[kind].title}{how}", highlight=False, soft_wrap=True)
         options = FormatOptions(
-            images=self.images,
+            pictures=self.pictures,
             compress=self.compress,
             fps=self.fps,
-            task=self.task,
+            task=self.instruction,
             last_step=self.last_step,
             keys=self.keys,
             rename=parse_renames(self.rename),

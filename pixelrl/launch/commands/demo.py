@@ -71,7 +71,7 @@ class Demo:
     """simulator processes; default: one a core"""
     distractor: bool = False
     """the harder version: a second cube on the table, which half of the prior picks go for"""
-    task: str = "pick-place-tray"
+    env: str = "pick-place-tray"
     """pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object"""
     recipes: tuple[str, ...] = ()
     """what to train, the baseline first; the last one is shown in videos and exported; default: quick_bc quick_cog
@@ -105,15 +105,15 @@ def check(options: Demo) -> DemoSize:
     """
     from pixelrl.launch.recipes import require_recipe
 
-    if options.task not in TASK_NAMES:
-        raise PixelrlError(f"--task: there is no task {options.task!r}, but: {', '.join(TASK_NAMES)}")
+    if options.env not in TASK_NAMES:
+        raise PixelrlError(f"--env: there is no task {options.env!r}, but: {', '.join(TASK_NAMES)}")
     for name in options.recipes:
         require_recipe(name, "--recipes: ")
     if options.curve < 0 or (options.steps is not None and options.steps < 1):
         raise PixelrlError("expected --steps 1 at least and --curve 0 at least")
-    if options.distractor and options.task != Demo.task:
-        raise PixelrlError(f"--distractor: only {Demo.task} has one")
-    usual = {"prior": 600, "task": 300} if options.task == Demo.task else {"prior": 1000, "task": 500}
+    if options.distractor and options.env != Demo.env:
+        raise PixelrlError(f"--distractor: only {Demo.env} has one")
+    usual = {"prior": 600, "task": 300} if options.env == Demo.env else {"prior": 1000, "task": 500}
     if options.distractor:
         usual = {"prior": 1000, "task": 400}
     return options.size or DemoSize(**usual)
@@ -159,7 +159,7 @@ class Stages:
         from pixelrl.training.configuration import to_json
 
         options = self.options
-        plan = {"env": options.task, "distractor": options.distractor, "recipes": options.recipes}
+        plan = {"env": options.env, "distractor": options.distractor, "recipes": options.recipes}
         plan |= {"steps": options.steps, "curve": options.curve, **asdict(self.size)}
         recipes = {name: self.recipe(name) for name in options.recipes}
         whole = {"seed": options.seed, "version": __version__, **plan, "recipes": to_json(recipes)}
@@ -186,7 +186,7 @@ class Stages:
         path, options = self.data(part), self.options
         forget_unrecorded(path)
         work = Collect(
-            task=options.task,
+            task=options.env,
             part=part,
             out=path,
             episodes=getattr(self.size, part),

@@ -42,7 +42,7 @@ class Export(CheckpointOptions):
     """of the network's inner layers; int8 takes its ranges from half of the recorded frames, the others test it"""
     pt2: bool = False
     """also write policy.pt2, the fp32 policy as a program of torch.export, for robots that run torch"""
-    task: str | None = None
+    instruction: str | None = None
     """what the robot is to do, in words, for people who read the contract"""
 
     def __call__(self) -> None:
@@ -122,7 +122,7 @@ class Export(CheckpointOptions):
         every = (demo.actions for each in contents for demo in read_demos(each))
         step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
         evaluation = evaluation_of(self.run / "evaluation.json", checkpoint)
-        return Recorded(largest_step=step, largest_change=change, task=self.task, evaluation=evaluation)
+        return Recorded(largest_step=step, largest_change=change, task=self.instruction, evaluation=evaluation)
 
 
 def check_folder(out: Path) -> None:

@@ -58,7 +58,7 @@ class Render(WorkerOptions):
     module registers the task with robosuite"""
     allow_import: tuple[str, ...] = ()
     """modules that may be imported to register the recorded task; that of --env always may"""
-    demos: int | None = None
+    count: int | None = None
     """only the first so many"""
     replay: bool = True
     """play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is known of the
@@ -85,7 +85,7 @@ class Render(WorkerOptions):
         self._check_options()
         provenance, console, parts = Provenance(), plain_console(), parts_folder(self.out)
         file = read_raw_file(self.raw)
-        names = file.demos[: self.demos]
+        names = file.demos[: self.count]
         env_args, scene_args = self._env_args(file)
         make = partial(make_robosuite_env, scene_args, (*self.allow_import, *modules_of(self.env)))
         dims = action_dims(make) if self.replay else unnamed_dims(file.action_dim)
@@ -120,9 +120,9 @@ class Render(WorkerOptions):
         """Raise if nothing can be rendered as asked."""
         if self.out.exists():
             raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")
-        if (self.demos is not None and self.demos < 1) or min(self.size) < 1 or not self.cameras:
+        if (self.count is not None and self.count < 1) or min(self.size) < 1 or not self.cameras:
             raise PixelrlError(
-                f"--demos {self.demos}, --size {self.size}, --cameras {self.cameras}: expected one or more of each"
+                f"--count {self.count}, --size {self.size}, --cameras {self.cameras}: expected one or more of each"
             )
 
     def _env_args(self, file: RawFile) -> tuple[dict[str, Any], dict[str, Any]]:

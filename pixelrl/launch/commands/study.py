@@ -47,11 +47,11 @@ class StudyCommand:
     blind: bool = False
     """print how much paired differences vary, for choosing the number of replicates, and nothing about their direction;
     write no tables, figures and page"""
-    run: Annotated[tuple[int, str] | None, arg(metavar="REPLICATE ARM")] = None
+    single: Annotated[tuple[int, str] | None, arg(metavar="REPLICATE ARM")] = None
     """make this one run alone, in this process"""
     slurm: tuple[str, ...] = ()
     """submit the runs as one array to SLURM, and wait for nothing; parameters of submitit, say timeout_min=90
-    slurm_partition=cpu slurm_array_parallelism=32. All nodes must see OUT; takes pip install '.[slurm]'"""
+    slurm_partition=cpu slurm_array_parallelism=32. All nodes must see OUT; takes pip install 'pixelrl[slurm]'"""
     parent: int | None = None
     """process that this one ends with; a study says it to its runs"""
 
@@ -72,12 +72,12 @@ class StudyCommand:
         study, console = read_study(self.file), plain_console()
         out = self.out or Path("studies") / study.name
         place = Workplace(study=study, file=self.file, out=out, records=self.records or out / "records")
-        if self.run is not None:
-            replicate, name = self.run
+        if self.single is not None:
+            replicate, name = self.single
             if (replicate, name) not in {(each, arm.name) for each, arm in study.runs()}:
                 arms = ", ".join(arm.name for arm in study.trained)
                 raise PixelrlError(
-                    f"--run {replicate} {name}: {self.file} has no such run, but arms {arms} on replicates "
+                    f"--single {replicate} {name}: {self.file} has no such run, but arms {arms} on replicates "
                     f"{', '.join(map(str, study.replicates))}"
                 )
             make_run(place, replicate, study.arms[name], console)

@@ -213,7 +213,7 @@ def test_rows_are_found_in_a_file_without_row_groups_of_their_own(root: Path, mo
 
 
 def test_videos_are_small_and_nearly_the_same(tmp_path: Path) -> None:
-    lossy = write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10, images="video"))
+    lossy = write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10, pictures="video"))
     assert lossy == {"sensors/front"}
     info = json.loads((tmp_path / "le/meta/info.json").read_text())
     assert info["features"][FRONT]["dtype"] == "video"
@@ -233,7 +233,7 @@ def test_videos_are_small_and_nearly_the_same(tmp_path: Path) -> None:
 
 
 def test_the_report_says_how_much_videos_lose(tmp_path: Path, root: Path) -> None:
-    options = FormatOptions(images="video")
+    options = FormatOptions(pictures="video")
     result = convert_dataset(root, tmp_path / "video", "lerobot", "lerobot", options=options)
     lost = {array["name"]: array["mean_difference"] for array in result["arrays"] if "mean_difference" in array}
     assert list(lost) == ["sensors/front"] and 0 < lost["sensors/front"] < 6
@@ -247,7 +247,7 @@ def test_frames_of_videos_keep_their_places(tmp_path: Path) -> None:
         episode(0, steps), sensors={"front": np.tile(shades[:, None, None, None], (1, 32, 48, 3)).astype(np.uint8)}
     )
     many = replace(STREAM, episodes=lambda: iter([one, one]), count=2)
-    write_lerobot(tmp_path / "le", many, FormatOptions(fps=7.5, images="video"))
+    write_lerobot(tmp_path / "le", many, FormatOptions(fps=7.5, pictures="video"))
     for came in read(tmp_path / "le")[0]:
         assert np.abs(came.sensors["front"].mean(axis=(1, 2, 3)) - shades).max() < 3
 
@@ -256,7 +256,7 @@ def test_odd_pictures_are_no_video(tmp_path: Path) -> None:
     one = replace(episode(0, 2), sensors={"front": np.zeros((3, 31, 48, 3), np.uint8)})
     with pytest.raises(DataError, match=r"front: pictures 31 x 48 x 3; videos need even sides .*: choose png"):
         write_lerobot(
-            tmp_path / "le", replace(STREAM, episodes=lambda: iter([one])), FormatOptions(fps=10, images="video")
+            tmp_path / "le", replace(STREAM, episodes=lambda: iter([one])), FormatOptions(fps=10, pictures="video")
         )
 
 
@@ -440,7 +440,7 @@ def test_what_does_not_fit_is_named(foreign: Path, damage: str) -> None:
 
 
 def test_videos_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10, images="video"))
+    write_lerobot(tmp_path / "le", STREAM, FormatOptions(fps=10, pictures="video"))
     video = tmp_path / f"le/videos/{FRONT}/chunk-000/file-000.mp4"
     whole = video.read_bytes()
     features(tmp_path / "le", FRONT, shape=[64, 48, 3])
