@@ -17,6 +17,7 @@ EXTRAS = {
     "zarr": ["imagecodecs>=2023.1", "numcodecs>=0.12"],
     "ray": ["ray>=2.49,<2.61"],
     "slurm": ["submitit>=1.5,<2"],
+    "minari": [],  # its HDF5 is read and written by the base; the name is there for those who look for it
     "mcap": ["mcap>=1.5,<2"],
     "serve": ["mcap>=1.5,<2", "msgpack>=1.0.5", "onnxruntime>=1.20", "prometheus-client>=0.20", "websockets>=14"],
 }

@@ -11,7 +11,10 @@ from tests.runtime.test_extras import declared
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registry")]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("", "sim", "export", "resnet", "lerobot", "zarr", "ray", "slurm", "mcap", "serve", "rerun", "all", "test")
+EXTRAS = (
+    *("", "sim", "export", "resnet", "lerobot", "minari", "zarr", "ray", "slurm", "mcap", "serve", "rerun"),
+    *("wandb", "mlflow", "trackio", "robomimic", "docs", "all", "test"),
+)
 OVERRIDES = Path(__file__).resolve().parent.parent / ".ci/overrides.txt"
 NEIGHBOURS = ("lerobot>=0.6", "minari>=0.5.4", "rerun-sdk>=0.30", "d3rlpy==2.8.0", "torchrl", "ogbench>=1.2.2")
 """What people have installed; d3rlpy 2.8.1 wants one release of gymnasium alone."""
@@ -61,10 +64,16 @@ def requirements(monkeypatch: pytest.MonkeyPatch, extra: str) -> list[str]:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_wheels_of_each_extra_go_together(python: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--only-binary", ":all:", "--python-platform", "x86_64-manylinux_2_28", "--override", str(OVERRIDES)]
-    options += ["--no-binary", "robomimic"] if extra == "test" else []  # Python alone, and on PyPI as source
+    options += (
+        ["--no-binary", "robomimic"] if extra in ("robomimic", "test") else []
+    )  # Python alone, and on PyPI as source
     found = resolve(python, requirements(monkeypatch, extra), *options)
     print(python, extra or "base", len(found), found["numpy"], found["torch"], file=sys.stderr)
     assert found["numpy"] >= "2." and "mink" not in found
+
+
+def test_each_extra_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {*EXTRAS} == {"", *declared(monkeypatch)["extras_require"]}
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
