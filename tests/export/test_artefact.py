@@ -126,6 +126,8 @@ def test_export_with_two_cameras_and_proprioception_agrees_with_the_checkpoint(e
 
 POLICIES: dict[str, dict[str, Any]] = {
     "point": {"policy": DeterministicPolicy()},
+    "sampled Gaussian": {"acting": Acting(kind="sample")},
+    "switches": {"policy": HybridPolicy(switches=(0, 2))},
     "sampled switches": {"policy": HybridPolicy(switches=(0, 2)), "acting": Acting(kind="sample")},
     "sampled one-step flow": {"policy": FlowPolicy(), "acting": Acting(kind="sample")},
     "best of the Gaussian": {"acting": Acting(kind="best", samples=8), "shared": False},
@@ -138,9 +140,10 @@ def test_export_of_every_way_to_act_agrees_with_the_checkpoint(tmp_path: Path, o
     assert max(result["parity"][source]["normalised"] for source in ("data", "random")) < 1e-5
 
 
-def test_export_of_chunks_gives_successive_actions_in_the_robots_units(tmp_path: Path) -> None:
+@pytest.mark.parametrize("acting", [Acting(kind="sample"), Acting(kind="best", samples=4)], ids=["sample", "best"])
+def test_export_of_chunks_gives_successive_actions_in_the_robots_units(tmp_path: Path, acting: Acting) -> None:
     spec = replace(SPEC, chunk=4)
-    networks = make_networks(spec, policy=FlowPolicy(), acting=Acting(kind="sample"))
+    networks = make_networks(spec, policy=FlowPolicy(), acting=acting)
     go(networks, tmp_path / "export", spec=spec, camera_sizes={})
     policy = ExportedPolicy(tmp_path / "export")
     assert policy.contract["chunk"] == 4 and policy.contract["outputs"]["action"]["shape"] == ["B", 4, 3]

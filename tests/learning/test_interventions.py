@@ -117,6 +117,20 @@ def test_hare_and_tortoise_average_and_set_back() -> None:
     assert not torch.equal(learner.networks.act(obs), learner.networks.policy(obs).mode)  # the tortoise acts
 
 
+def test_tortoise_by_hand() -> None:
+    learner = learner_with(HareTortoise(every=3))
+    average, site, hare = learner.networks.average, learner.site(transitions()), learner.networks.actor.last.weight
+    assert average is not None
+    with torch.no_grad():
+        average.actor.last.weight.zero_()
+        for step, (value, expected) in enumerate([(1.0, 0.001), (2.0, 0.002999)], 1):
+            hare.fill_(value)
+            learner.recipe.intervention.after(step, site)
+            torch.testing.assert_close(average.actor.last.weight, torch.full_like(hare, expected))
+        learner.recipe.intervention.after(3, site)
+    torch.testing.assert_close(hare.detach(), torch.full_like(hare, 0.002999 * 0.999 + 0.002))
+
+
 def test_injection_leaves_q_as_it_was_to_the_bit() -> None:
     learner = learn(learner_with(PlasticityInjection(at=4)), 3)
     plain = learn(learner_with(Intervention()), 4)

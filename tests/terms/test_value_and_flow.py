@@ -114,6 +114,13 @@ def test_quantile_loss_by_hand(quantiles: tuple[float, ...], target: tuple[float
     assert form.loss(outputs, form.value(outputs), torch.tensor([target])).item() == pytest.approx(loss)
 
 
+def test_quantiles_of_a_small_kappa_move_as_the_tabular_rule_says() -> None:
+    form, outputs = Quantile(quantiles=2, kappa=0.01), torch.tensor([[[0.0, 2.0]]], requires_grad=True)
+    loss = form.loss(outputs, form.value(outputs), torch.tensor([[1.0, 1.0]])).sum()
+    (slope,) = torch.autograd.grad(loss, outputs)
+    torch.testing.assert_close(outputs.detach() - 0.1 * slope, torch.tensor([[[0.025, 1.975]]]))
+
+
 def test_quantile_critic_is_fitted_to_the_quantiles_of_its_target() -> None:
     networks, batch = make_networks(form=Quantile(quantiles=4)), transitions()
     update = UpdateContext(networks, batch, seeded())
