@@ -1,4 +1,4 @@
-"""Train, export, and run the exported policy in MuJoCo in a loop of your own, as a robot's computer does: without torch.
+"""Train, export, and run the exported policy in MuJoCo in a loop of your own: without torch, as a robot does.
 
 The recorded episodes place a cube that the gripper holds already; so do the ones that are played.
 """
