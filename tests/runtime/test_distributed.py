@@ -212,7 +212,7 @@ def test_an_overflow_on_one_rank_is_skipped_by_all() -> None:
 
 
 def test_a_lost_rank_leaves_the_last_whole_step() -> None:
-    ranks = joined(2, patience=2)
+    ranks = joined(2, patience=4)
     one, other = learners(shrink(quick_cog_dr3(), batch_size=SIZE), ranks)
     each([one, other], lambda learner: learn(learner, 2))
     weights = flat(one.critic)

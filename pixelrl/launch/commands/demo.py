@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
-from tyro.conf import Suppress
+from tyro.conf import Suppress, arg
 
 from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
@@ -71,7 +71,7 @@ class Demo:
     """simulator processes; default: one a core"""
     distractor: bool = False
     """the harder version: a second cube on the table, which half of the prior picks go for"""
-    env: str = "pick-place-tray"
+    env: Annotated[str, arg(aliases=("--task",))] = "pick-place-tray"
     """pick-place-tray, drawer-grasp, drawer-blocked-drawer, or drawer-blocked-object"""
     recipes: tuple[str, ...] = ()
     """what to train, the baseline first; the last one is shown in videos and exported; default: quick_bc quick_cog

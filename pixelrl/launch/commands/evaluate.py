@@ -7,7 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
 
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import nodes_of
@@ -39,7 +41,7 @@ class Evaluate(SimulationOptions):
     """of the starts; default: 0"""
     video: bool = False
     """write videos of the first episodes, and lay them out on one sheet of pictures"""
-    videos: int = 8
+    videos: Annotated[int, arg(aliases=("--films",))] = 8
     """how many of them with --video"""
     starts: Path | None = None
     """a file of starts that `pixelrl starts` made; it names the environment, too"""

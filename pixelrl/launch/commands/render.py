@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.table import Table
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.options import Drawing, WorkerOptions, nodes_of
@@ -58,7 +58,7 @@ class Render(WorkerOptions):
     module registers the task with robosuite"""
     allow_import: tuple[str, ...] = ()
     """modules that may be imported to register the recorded task; that of --env always may"""
-    count: int | None = None
+    count: Annotated[int | None, arg(aliases=("--demos",))] = None
     """only the first so many"""
     replay: bool = True
     """play the actions too. Without, a controller that this robosuite lacks does no harm, but nothing is known of the
