@@ -15,7 +15,7 @@ from torch.profiler import record_function
 
 from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead
+from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead, Place
 from pixelrl.learning.noise import EncoderNoise
 from pixelrl.learning.policies import NOISE_ROWS, Acting, ActingKind, GaussianPolicy, PolicyForm
 from pixelrl.runtime.errors import PixelrlError
@@ -88,13 +88,12 @@ class Critic(nn.Module):
 class ValueNetwork(nn.Module):
     """V of pictures, on an encoder of its own or on the critic's (IQL, arXiv 2110.06169)."""
 
-    def __init__(self, features: int, hidden: Sequence[int], layer_norm: bool, encoder: nn.Module | None) -> None:
+    def __init__(self, features: int, hidden: Sequence[int], norm: Place | None, encoder: nn.Module | None) -> None:
         super().__init__()
         self.encoder = encoder
         layers = relu_layers((features, *hidden))
-        norms = [nn.LayerNorm(width) for width in hidden] if layer_norm else []
-        for place, norm in reversed([*enumerate(norms)]):
-            layers.insert(2 * place + 1, norm)
+        for place, width in reversed([*enumerate(hidden)] if norm else []):
+            layers.insert(2 * place + (1 if norm == "before" else 2), nn.LayerNorm(width))
         self.trunk = nn.Sequential(*layers)
         self.last = nn.Linear(hidden[-1], 1)
         for parameter in self.last.parameters():
@@ -174,7 +173,8 @@ class Networks(nn.Module):
         features: int = (own or self.critic.encoders[0]).features  # type: ignore[assignment]
         self.actor = form.build(features, spec.action_width, actor_hidden, own)
         own = None if shared or not value else encoder.build(spec)
-        self.value = ValueNetwork(features, critic_hidden, layer_norm, own) if value else None
+        norm = head_options.get("layer_norm_place", "before") if layer_norm else None
+        self.value = ValueNetwork(features, critic_hidden, norm, own) if value else None
         self.target_actor = deepcopy(self.actor).requires_grad_(False) if target_actor else None
         self.average = Average(self.critic, self.actor) if keeps_average else None
         rows = torch.randn(NOISE_ROWS, spec.action_width, generator=torch.Generator().manual_seed(0), device="cpu")

@@ -1,5 +1,6 @@
 """Trackers of experiments beside the run's own files: Weights & Biases, MLflow, Trackio, each where it is installed."""
 
+import hashlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,8 +80,9 @@ def open_tracker(name: TrackerName, directory: Path, config: Mapping[str, Any]) 
     if name == "wandb":
         import wandb
 
-        # one identity a directory, so that what was interrupted goes on
-        return WandbTracker(wandb, directory, config, dir=str(directory), id=run_name(directory))
+        # one identity a directory, so that what was interrupted goes on, and no other run of that name is gone on with
+        place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
+        return WandbTracker(wandb, directory, config, dir=str(directory), id=f"{run_name(directory)}-{place}")
     if name == "trackio":
         import trackio
 

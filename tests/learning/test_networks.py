@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 import torch
@@ -203,3 +204,12 @@ def test_fresh_judgements_and_actions_are_near_zero() -> None:
     obs = observation()
     assert q_of(fresh.critic, obs, torch.ones(6, 3)).value.abs().max() < 0.01
     assert fresh.policy(obs).mode.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_norms_of_critics_and_value_network_stand_alike(place: Literal["before", "after"]) -> None:
+    networks = make_networks(value=True, layer_norm=True, layer_norm_place=place)
+    assert networks.value is not None
+    kinds = [type(layer).__name__ for layer in networks.value.trunk]
+    pair = ["LayerNorm", "ReLU"] if place == "before" else ["ReLU", "LayerNorm"]
+    assert kinds == ["Linear", *pair, "Linear", *pair]
