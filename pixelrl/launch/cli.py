@@ -1,4 +1,4 @@
-"""`pixelrl`: one command with verbs. `pixelrl VERB --help` tells its options; `--debug` shows where an error arose."""
+"""`pixelrl`: one command with verbs. `VERB --help` tells its options, `--debug` where an error arose; `--version`."""
 
 import os
 import signal
@@ -27,6 +27,7 @@ from pixelrl.launch.commands.view import View
 from pixelrl.launch.console import plain_console
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.extras import missing_extra
+from pixelrl.version import __version__
 
 
 def train(recipe: Positional[str], /) -> None:
@@ -102,6 +103,8 @@ def run(arguments: list[str]) -> None:
         distill_command(words)
     elif verb in COMMANDS:  # by itself, so that a hint names its options and no other command's
         tyro.cli(COMMANDS[verb], prog=f"pixelrl {verb}", args=words)()
+    elif verb == "--version":
+        print(f"pixelrl {__version__}")
     else:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="pixelrl", args=arguments, description=__doc__)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pixelrl.version import __version__
 from tests.dots import SMALL
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -81,6 +82,10 @@ def test_hint_names_options_of_the_command_at_hand(words: str, pixelrl: Pixelrl)
     _, hints = said.split("Perhaps you meant:")
     assert "--episodes" in hints and f"run pixelrl {words.split()[0]} --help" in hints
     assert hints.count("pixelrl ") == 1
+
+
+def test_version_is_told(pixelrl: Pixelrl) -> None:
+    assert pixelrl("--version") == (0, f"pixelrl {__version__}")
 
 
 def test_inspect_writes_its_report_beside_the_file(dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:
