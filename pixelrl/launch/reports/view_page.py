@@ -19,8 +19,9 @@ from pixelrl.launch.reports.pages import write_page
 from pixelrl.launch.reports.run_curves import colour_of, legend
 from pixelrl.runtime.actions import ActionDim
 
-SHOWN, HEIGHT, CURVE = 120, 96, 70
-"""How many pictures of an episode stand side by side at most, and how high they and the curves are [px]."""
+SHOWN, HEIGHT, CURVE, WIDEST = 120, 96, 70, 60_000
+"""How many pictures of an episode stand side by side at most; how high they and the curves are, and what JPEG bears of
+their width [px]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,10 @@ class Axis:
 
 def axis_of(demo: Demo) -> Axis:
     """Return the axis of an episode, whose cells hold the pictures of each of its cameras."""
-    frames = np.linspace(0, len(demo.actions), min(SHOWN, len(demo.actions) + 1)).round().astype(np.int64)
     shapes = [values.shape for values in demo.sensors.values() if values.dtype == np.uint8]
-    return Axis(frames=frames, cell=max([24, *(width * HEIGHT // height for _, height, width, _ in shapes)]))
+    cell = max([24, *(width * HEIGHT // height for _, height, width, _ in shapes)])
+    count = max(1, min(SHOWN, WIDEST // cell, len(demo.actions) + 1))
+    return Axis(frames=np.linspace(0, len(demo.actions), count).round().astype(np.int64), cell=cell)
 
 
 def write_view_page(
