@@ -82,7 +82,7 @@ def _training(
     yield f"{recipe}; step {steps}, chosen by: {provenance.get('selected_by', 'last')}."
     for source, files in data.items():
         for name, sha256 in files:
-            yield f"- {source}: `{name}`, {'gone since' if sha256 is None else f'SHA-256 {sha256}'}"
+            yield f"- {source}: `{name}`, {'gone since' if sha256 is None else f'SHA-256 at the export {sha256}'}"
     if provenance.get("fingerprint"):
         yield f"- fingerprint of what was learned from: {provenance['fingerprint']}"
     yield f"- pixelrl {contract['pixelrl']}, commit {provenance.get('commit') or 'unknown'}"

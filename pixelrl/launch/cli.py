@@ -1,4 +1,4 @@
-"""`pixelrl`: one command with verbs. `VERB --help` tells its options, `--debug` where an error arose; `--version`."""
+"""`pixelrl`: one command with verbs. `VERB --help` tells its options, `--debug` shows where an error arose."""
 
 import os
 import signal

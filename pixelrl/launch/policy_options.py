@@ -66,6 +66,8 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
 
         if is_url(self.run):
             return self._served()
+        if self.token_file is not None:
+            raise PixelrlError(f"--token-file goes with ws://HOST:PORT; {self.run} is none")
         run = Path(self.run)
         loaded = load_policy(run, self.chosen_step(run), acting=self.acting)
         rule = {} if self.select == "last" else {"selected_by": self.select}

@@ -194,7 +194,7 @@ def evaluate(study: Study, run: Path, replicate: int, step: int) -> dict[str, An
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StudyRun(TrainingJob):
-    """One run of a study, as a process of its own: `pixelrl study FILE --run REPLICATE ARM`."""
+    """One run of a study, as a process of its own: `pixelrl study FILE --single REPLICATE ARM`."""
 
     place: Workplace
     replicate: int

@@ -58,7 +58,7 @@ def read_cells(path: Path, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]
     except (ValueError, KeyError, TypeError) as error:
         raise PixelrlError(f"{path}: not a sweep that `pixelrl sweep` wrote ({error!r})") from error
     ours = json.loads(json.dumps(asked))
-    if different := [key for key in ours if theirs.get(key) != ours[key]]:
+    if different := [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]:
         what = {"sha256": "policy", "env_args": "environment"}.get(different[0], different[0])
         raise PixelrlError(f"{path}: holds a sweep with another {what}; choose another --out, or move it away")
     return cells

@@ -131,7 +131,8 @@ def set_threads(wanted: Literal["auto"] | int, device: torch.device, previous: i
 def outliving(learner: Learner, path: Path, seconds: float) -> Iterator[None]:
     """Keep the last whole step if another rank is lost; of those that are left, the first to notice does.
 
-    On a GPU the steps that are under way cannot be told from whole ones: there the last checkpoint must do.
+    On a GPU the steps that are under way cannot be told from whole ones: there the last checkpoint must do, as it must
+    where an intervention was under way.
 
     Args:
         learner: ours.
@@ -147,7 +148,7 @@ def outliving(learner: Learner, path: Path, seconds: float) -> Iterator[None]:
     except LostRankError:
         if not learner.distributed.elect_reporter():
             raise SystemExit(1) from None
-        if learner.device.type == "cpu":
+        if learner.device.type == "cpu" and learner.whole:
             learner.distributed = SINGLE_PROCESS
             checkpoint.save(path, learner, time.perf_counter() - began)
         raise

@@ -31,7 +31,7 @@ class Direction(NamedTuple):
     Attributes:
         gradients: of each objective that moves.
         metrics: what is worth logging.
-        seen: what the divergence monitor observed.
+        observed: what the divergence monitor observed.
     """
 
     gradients: list[Gradients]
@@ -90,6 +90,7 @@ class Learner:
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
         self.monitor = DivergenceMonitor(names, spec.sources, device)
         self.step = 0
+        self.whole = True  # no step is half done
 
     def update(self, batch: Batch, differentiate: "Differentiate | None" = None) -> Metrics:
         """Take one gradient step of every objective, all at the same parameters; nothing here waits for the device.
@@ -150,10 +151,11 @@ class Learner:
 
     def finish_step(self, batch: Batch) -> None:
         """Count a step that learned from a batch, and do what is not done at every one."""
-        self.step += 1
+        self.whole, self.step = False, self.step + 1
         if self.recipe.target_every > 1 and self.step % self.recipe.target_every == 0:
             self.networks.follow(self.recipe.tau)
-        self.recipe.intervention.after(self.step, self.site(batch))
+        self.recipe.intervention.after(self.step, self.site(batch))  # where another rank may be lost
+        self.whole = True
 
     def site(self, batch: Batch) -> Site:
         """Return what an intervention after this step may look at and change."""

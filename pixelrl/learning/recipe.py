@@ -202,6 +202,8 @@ class Recipe:
                     )
         if not self.critic and (self.critic_warmup or self.value):
             raise PixelrlError("recipe: critic is (); critic_warmup and value need critic terms")
+        if self.value_lr is not None and not self.value:
+            raise PixelrlError(f"recipe: value_lr is {self.value_lr}; there is no value network (Recipe.value is ())")
         if self.backup.action == "value" and not self.value:
             raise PixelrlError("recipe: backup.action is value; it needs terms of a value network (Recipe.value)")
         for rule in (self.backup, *(term for term in self.actor if isinstance(term, EnsembleRule))):

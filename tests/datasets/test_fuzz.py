@@ -35,7 +35,7 @@ from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.hdf5.writer import write_episodes
-from pixelrl.datasets.inspect.inspector import inspect_file
+from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.runtime.errors import PixelrlError
 from tests import ROOT
 from tests.dots import ACTION, CAMERA, ENV_ARGS, dot_episodes
@@ -318,7 +318,7 @@ def outcome_of(path: Path, inspect: bool) -> str:
             outcome = str(error)
             assert str(path) in outcome and outcome.isprintable(), ascii(outcome)
     if inspect:
-        report = inspect_file(path)
+        report = inspect_files([(path, "data")]).reports[0]
         json.dumps(asdict(report))
         assert all(finding.message.isprintable() for finding in report.issues), report.issues
     return outcome

@@ -36,7 +36,7 @@ def test_card_tells_evaluation_actions_data_and_limits() -> None:
         "| dx | -0.05 | 0.05 | m |",
         "| `front_image` | uint8 | 48 x 64 x 3 |",
         "Terms: td; step 9, chosen by: q_peak.",
-        "- task: `a.hdf5`, SHA-256 ab12",
+        "- task: `a.hdf5`, SHA-256 at the export ab12",
         "- task: `b.hdf5`, gone since",
         "the largest difference is 3.0e-07 of half a range",
         "An action takes 0.2 ms (median), 0.5 ms (99 of 100)",

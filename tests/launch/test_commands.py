@@ -56,6 +56,8 @@ def test_unexpected_error_shows_its_traceback_only_with_debug(
     ("words", "expected"),
     [
         (("evaluate", "nowhere"), "nowhere: not a run"),
+        (("evaluate", "nowhere", "--videos", "0"), "--videos is 0; it must be at least 1"),
+        (("sweep", "nowhere", "--token-file", "t"), "--token-file goes with ws://HOST:PORT; nowhere is none"),
         (("export", "nowhere", "--out", "x"), "nowhere: not a run"),
         (("collect", "pick-place-trya", "prior", "--out", "x.hdf5"), "pick-place-tray"),
         (("collect", "mimicgen:Stack_D0", "prior", "--out", "x.hdf5"), "only, not for mimicgen:Stack_D0"),
@@ -109,5 +111,6 @@ def test_inspect_writes_where_it_is_told(dots: tuple[Path, Path], tmp_path: Path
     twin = tmp_path / "copy" / dots[0].name
     twin.parent.mkdir()
     shutil.copy(dots[0], twin)
+    assert pixelrl("inspect", "--task", dots[0], "--prior", dots[0], "--out", out)[0] in (0, 1)  # one file, twice
     code, said = pixelrl("inspect", dots[0], twin, "--out", out)
     assert code == 1 and "two of the files are called task; inspect them apart" in said

@@ -113,7 +113,7 @@ def test_pattern_that_matches_nothing_is_named(tmp_path: Path, pixelrl: Pixelrl)
 
 def test_run_that_goes_on_can_be_shown(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", [1.0]))
-    assert run.training == {} and run.successes == {} and differences({"run": [run]}) == []
+    assert run.training[0] == "running" and run.successes == {} and differences({"run": [run]}) == []
 
 
 def test_page_tells_of_data_version_and_machine(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

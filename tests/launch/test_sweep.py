@@ -73,6 +73,12 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
     assert (run / "sweep.png").stat().st_size > 0
     with pytest.raises(PixelrlError, match="holds a sweep with another seed; choose another --out"):
         replace(sweep, seed=1)()
+    with pytest.raises(PixelrlError, match="holds a sweep with another acting; choose another --out"):
+        replace(sweep, acting="sample")()
+    asked = json.loads((run / "sweep.json").read_text())
+    (run / "sweep.json").write_text(json.dumps({**asked, "asked": {**asked["asked"], "acting": "sample"}}))
+    with pytest.raises(PixelrlError, match="holds a sweep with another acting"):
+        sweep()
 
 
 @pytest.mark.parametrize(

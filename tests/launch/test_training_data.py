@@ -46,6 +46,12 @@ def test_calibrated_critic_refuses_costs_in_recordings_that_do_not_end(
             "returns reach from 0 to 20, but the recipe cuts every target to [0, 10]",
         ),
         (
+            "quick_hlgauss_cog",
+            ("--form.low", 20, "--form.high", 30),
+            "[0, 10] and [20, 30], which have nothing in common",
+        ),
+        ("quick_cog", ("--value-lr", 1e-3), "value_lr is 0.001; there is no value network"),
+        (
             "quick_cog",
             ("--backup.aggregate", "subset", "--backup.subset", 5),
             "a subset of 5 critics; ensemble is 2",

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelrl.launch.reports.view_page import CURVE, HEIGHT, SHOWN, Axis, along, strip
+from pixelrl.launch.reports.view_page import CELL, CURVE, HEIGHT, SHOWN, Axis, along, axis_of, strip
 from pixelrl.learning.networks import Critic
 from tests.dots import SMALL, write_dots
 
@@ -111,6 +113,20 @@ def test_strip_shows_the_whole_episode(channels: int) -> None:
 
 def test_numbers_stand_under_the_pictures_of_their_steps() -> None:
     axis = Axis(frames=np.arange(0, 301, 3), cell=40)
-    assert len(axis.frames) <= SHOWN and axis.place(np.array([0, 3, 300])).tolist() == [20, 60, 4020]
+    assert axis.place(np.array([0, 3, 300])).tolist() == [20, 60, 4020]
     drawn = along([np.array([1.0, np.nan, 3.0], np.float32)], Axis(frames=np.arange(4), cell=40))
     assert f"points='20.0,{CURVE - 4:.1f} 100.0,4.0'" in drawn
+    drawn = along([np.array([2.0], np.float32)], Axis(frames=np.arange(2), cell=40))
+    assert f"points='20.0,{CURVE - 4:.1f} 20.0,{CURVE - 4:.1f}'" in drawn  # a dot
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 2), (4, 3000), (8, 3000), (1, 1), (48, 48)])
+@pytest.mark.parametrize("steps", [1, 400])
+def test_pictures_of_any_shape_have_a_strip_that_jpeg_can_hold(height: int, width: int, steps: int) -> None:
+    pictures = np.zeros((steps + 1, height, width, 3), np.uint8)
+    numbers = np.zeros(steps, np.float32)
+    demo: Any = SimpleNamespace(actions=np.zeros((steps, 2), np.float32), sensors={"a": pictures, "b": numbers})
+    axis = axis_of(demo)
+    assert len(axis.frames) == min(SHOWN, steps + 1) and (axis.frames[0], axis.frames[-1]) == (0, steps)
+    with Image.open(io.BytesIO(strip(pictures, axis))) as shown:
+        assert shown.size == (axis.width, HEIGHT) and axis.width <= SHOWN * CELL < 65_500

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from pixelrl.encoders.resnet import RobomimicResNet18
 from pixelrl.launch.recipes import RECIPES, cog_dr3, quick_cog_dr3
+from pixelrl.launch.torchrun import outliving
 from pixelrl.learning.augment import random_shift
 from pixelrl.learning.batch import Batch, Observation
 from pixelrl.learning.build import fresh_networks
-from pixelrl.learning.interventions import ReDo
+from pixelrl.learning.interventions import Intervention, ReDo
 from pixelrl.learning.learner import Direction, Learner, Objectives
 from pixelrl.learning.noise import Noise, SharedGenerator, draw
 from pixelrl.learning.recipe import Recipe
@@ -222,6 +224,19 @@ def test_a_lost_rank_leaves_the_last_whole_step() -> None:
     assert one.step == 2 and torch.equal(flat(one.critic), weights)
     assert torch.equal(one.generator.get_state(), noise)
     assert [place.elect_reporter() for place in ranks] == [True, False]
+
+
+def test_a_rank_that_is_lost_amid_an_intervention_leaves_no_whole_step(tmp_path: Path) -> None:
+    recipe = shrink(quick_cog_dr3(), batch_size=SIZE, intervention=ReDo(every=1))
+    one, other = learners(recipe, joined(2, patience=4))
+    each([one, other], lambda learner: learn(learner, 1))
+    assert one.whole
+    other.recipe = replace(recipe, intervention=Intervention())  # it goes away before its units are asked for
+    lost, _ = each([one, other], lambda learner: learner.update(share(transitions(size=SIZE), learner.distributed)))
+    assert isinstance(lost, LostRankError) and not one.whole
+    with pytest.raises(LostRankError), outliving(one, tmp_path / "last.safetensors", 0.0):
+        raise lost
+    assert not (tmp_path / "last.safetensors").exists()
 
 
 @pytest.mark.parametrize(("backend", "aborted"), [("nccl", ["abort"]), ("gloo", [])])

@@ -11,7 +11,7 @@ import pytest
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import Log
-from pixelrl.training.trackers import TrackerName, check_trackers
+from pixelrl.training.trackers import TrackerName, check_trackers, open_tracker
 
 REPORT = Report(step=7, seconds=1.0, metrics={"q/data": 2.0, "q/data@task": 3.0})
 
@@ -50,6 +50,10 @@ def test_tracker_gets_the_configuration_the_figures_and_an_end(
         assert calls["log"] == ((REPORT.metrics,), {"step": 7})
         options = calls["init"][1]
         assert options["name"].endswith("-first") and options["config"] == {"recipe": {"gamma": 0.9}}
+        if name == "wandb":  # another directory of that name is another run
+            other = tmp_path / "other" / tmp_path.name / "first"
+            open_tracker("wandb", other, {})
+            assert package.calls[-1][2]["name"] == options["name"] and package.calls[-1][2]["id"] != options["id"]
         assert options["resume"] == "allow" and options["project"] == "pixelrl"
     assert (run / "metrics.csv").read_text().count("\n") == 2  # the run's own files are written all the same
 

@@ -77,4 +77,10 @@ def target_range_of(recipe: Recipe) -> tuple[float, float] | None:
     ranges = [found for found in terms if found is not None]
     if isinstance(recipe.form, HLGauss):
         ranges.append((recipe.form.low, recipe.form.high))
-    return (max(low for low, _ in ranges), min(high for _, high in ranges)) if ranges else None
+    if not ranges:
+        return None
+    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+    if low >= high:
+        told = " and ".join(f"[{one:g}, {other:g}]" for one, other in ranges)
+        raise DataError(f"the recipe cuts its targets to {told}, which have nothing in common")
+    return low, high

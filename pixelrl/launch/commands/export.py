@@ -121,13 +121,14 @@ class Export(CheckpointOptions):
         )
         every = (demo.actions for each in contents for demo in read_demos(each))
         step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
-        evaluation = evaluation_of(self.run / "evaluation.json", checkpoint)
+        evaluation = evaluation_of(self.run / "evaluation.json", checkpoint, self.acting)
         return Recorded(largest_step=step, largest_change=change, task=self.instruction, evaluation=evaluation)
 
 
 def check_folder(out: Path) -> None:
-    """Raise a `PixelrlError` if a directory holds files, and none of them is from an export."""
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in (CONTRACT, MODEL)):
+    """Raise a `PixelrlError` if a directory holds files, hidden ones apart, and none of them is from an export."""
+    foreign = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
+    if foreign and not (out / MODEL).exists():
         raise PixelrlError(f"{out}: holds files, none of them of an export; name a new or an empty directory")
 
 
@@ -157,13 +158,14 @@ def precision_line(result: Mapping[str, Any]) -> str:
     return f"; {result['precision']} moves actions by {check['p99']:.4f} (99 of 100), {check['max']:.4f} at most, {of}"
 
 
-def evaluation_of(path: Path, checkpoint: Path) -> dict[str, Any] | None:
-    """Return what an evaluation says of a checkpoint; None if there is none, or it is of another one."""
+def evaluation_of(path: Path, checkpoint: Path, acting: str | None) -> dict[str, Any] | None:
+    """Return what an evaluation says of a checkpoint; None if there is none, or one of another, or acting otherwise."""
     from pixelrl.runtime.files import sha256_of
 
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        if result["policy"]["sha256"] != sha256_of(checkpoint):
+        policy = result["policy"]
+        if policy["sha256"] != sha256_of(checkpoint) or policy.get("acting") != acting:
             return None
         names = ("episodes", "successes", "success_rate", "success_interval_95", "seeds", "began")
         return {name: result[name] for name in names} | {"env": result["env_args"]["env_name"]}

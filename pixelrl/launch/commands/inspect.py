@@ -125,9 +125,10 @@ class Inspect:
         if self.return_range is not None and not self.return_range[0] < self.return_range[1]:
             raise PixelrlError(f"--return-range is {self.return_range}; the first must be below the second")
         if self.out is not None:
-            names = [path.stem for path, _ in given]
+            names = [path.stem for path in {path.resolve() for path, _ in given}]
             if twice := [name for name in names if names.count(name) > 1]:
                 raise PixelrlError(f"--out {self.out}: two of the files are called {twice[0]}; inspect them apart")
+            self.out.mkdir(parents=True, exist_ok=True)
         return given
 
     def _place(self, path: Path, ending: str) -> Path:
@@ -139,8 +140,6 @@ class Inspect:
         from pixelrl.datasets.inspect.contact_sheet import contact_rows
         from pixelrl.launch.reports.inspection_page import write_inspection_page
 
-        if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
         sheets: dict[str, bytes] = {}
         for each in report.reports:
             path = Path(each.path)
@@ -150,7 +149,10 @@ class Inspect:
                     if (self.sheet or self.html) and (rows := contact_rows(path)):
                         sheets[each.path] = self._draw(path, rows, console)
             except OSError as error:
-                message = f"{path}: nothing written beside it ({error.strerror}); --out DIRECTORY takes another place"
+                where, advice = (
+                    ("beside it", "; --out DIRECTORY takes another place") if self.out is None else (self.out, "")
+                )
+                message = f"{path}: nothing written {where} ({error.strerror}){advice}"
                 console.print(message, soft_wrap=True, highlight=False)
         if self.html:
             page = self._place(Path(report.reports[0].path), "html")

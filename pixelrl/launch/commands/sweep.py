@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pixelrl.launch.console import plain_console
+from pixelrl.launch.environment import warn_about_drawing
 from pixelrl.launch.options import nodes_of
 from pixelrl.launch.policy_options import SimulationOptions
 from pixelrl.launch.provenance import Provenance
@@ -47,6 +48,7 @@ class Sweep(SimulationOptions):
             raise PixelrlError(f"--levels are of one perturbation; name it, say --only {kinds[0].name}")
         loaded = self.policy()
         env_args, allowed = self.env_args(loaded), self.allowed_modules
+        warn_about_drawing(loaded, env_args, console)
         with closing(make_env(env_args, allow_import=allowed)) as env:
             policy = fitted_policy(loaded, env, env_args)
             left_out = {kind.name: lack for kind in kinds if (lack := kind(level=0).lack(env)) is not None}

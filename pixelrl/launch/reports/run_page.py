@@ -39,7 +39,8 @@ class LoggedRun:
         curves: figure -> step -> value, of `metrics.csv`.
         successes: step -> share of successes, of its evaluations.
         evaluations: what each evaluation says in one line.
-        training: `training.json`; empty while it runs.
+        training: what `training.json` says, in the cells of a table.
+        ledger: what it learned from, a line each; empty while it runs.
     """
 
     path: Path
@@ -47,7 +48,8 @@ class LoggedRun:
     curves: Mapping[str, Mapping[int, float]]
     successes: Mapping[int, float]
     evaluations: tuple[str, ...]
-    training: Mapping[str, Any]
+    training: tuple[str, ...]
+    ledger: tuple[str, ...]
 
 
 def read_run(path: Path) -> LoggedRun:
@@ -65,9 +67,11 @@ def read_run(path: Path) -> LoggedRun:
         found = [json.loads(file.read_text()) for file in sorted(path.glob("**/evaluation.json"))]
         successes = {int(each["policy"].get("step") or 0): float(each["success_rate"]) for each in found}
         lines = tuple(evaluation_line(each) for each in found)
+        cells, ledger = training_cells(training), tuple(map(str, training.get("data", ())))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise PixelrlError(f"{path}: its record is damaged ({error!r})") from error
-    return LoggedRun(path=path, config=config, curves=curves, successes=successes, evaluations=lines, training=training)
+    told = {"evaluations": lines, "training": cells, "ledger": ledger}
+    return LoggedRun(path=path, config=config, curves=curves, successes=successes, **told)
 
 
 def read_curves(path: Path) -> dict[str, dict[int, float]]:
@@ -116,8 +120,8 @@ def write_run_page(path: Path, methods: Mapping[str, Sequence[LoggedRun]], recor
             for name, run in runs
             for source, files in run.config.get("data", {}).items()
         ],
-        ledgers=[(name, run.path.name, run.training["data"]) for name, run in runs if "data" in run.training],
-        trainings=[(name, run.path.name, *training_cells(run.training)) for name, run in runs],
+        ledgers=[(name, run.path.name, run.ledger) for name, run in runs if run.ledger],
+        trainings=[(name, run.path.name, *run.training) for name, run in runs],
         differences=differences(methods),
         record=record,
     )

@@ -19,9 +19,9 @@ from pixelrl.launch.reports.pages import write_page
 from pixelrl.launch.reports.run_curves import colour_of, legend
 from pixelrl.runtime.actions import ActionDim
 
-SHOWN, HEIGHT, CURVE, WIDEST = 120, 96, 70, 60_000
-"""How many pictures of an episode stand side by side at most; how high they and the curves are, and what JPEG bears of
-their width [px]."""
+SHOWN, HEIGHT, CURVE, CELL = 120, 96, 70, 480
+"""How many pictures of an episode stand side by side at most; how high they and the curves are, and how wide a picture
+is at most [px]: JPEG bears 65,500 in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ class Axis:
 def axis_of(demo: Demo) -> Axis:
     """Return the axis of an episode, whose cells hold the pictures of each of its cameras."""
     shapes = [values.shape for values in demo.sensors.values() if values.dtype == np.uint8]
-    cell = max([24, *(width * HEIGHT // height for _, height, width, _ in shapes)])
-    count = max(1, min(SHOWN, WIDEST // cell, len(demo.actions) + 1))
+    cell = min(CELL, max([24, *(width * HEIGHT // height for _, height, width, _ in shapes)]))
+    count = min(SHOWN, len(demo.actions) + 1)
     return Axis(frames=np.linspace(0, len(demo.actions), count).round().astype(np.int64), cell=cell)
 
 
@@ -102,11 +102,14 @@ def page_of(demo: Demo, axis: Axis, estimates: Mapping[str, NDArray[np.float32]]
 def strip(pictures: NDArray[np.uint8], axis: Axis) -> bytes:
     """Return the pictures `[N, H, W, C]` of an episode side by side, each in the middle of its cell, as JPEG."""
     sheet = Image.new("RGB", (axis.width, HEIGHT))
-    width = pictures.shape[2] * HEIGHT // pictures.shape[1]
+    _, height, width, _ = pictures.shape
+    scale = min(HEIGHT / height, axis.cell / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (axis.cell - size[0]) // 2, (HEIGHT - size[1]) // 2
     for place, picture in enumerate(pictures[axis.frames]):
         three = picture[..., :3] if picture.shape[-1] >= 3 else np.repeat(picture[..., :1], 3, axis=-1)
-        small = Image.fromarray(three).resize((width, HEIGHT), Image.Resampling.BILINEAR)
-        sheet.paste(small, (place * axis.cell + (axis.cell - width) // 2, 0))
+        small = Image.fromarray(three).resize(size, Image.Resampling.BILINEAR)
+        sheet.paste(small, (place * axis.cell + left, top))
     written = io.BytesIO()
     sheet.save(written, "JPEG", quality=88)
     return written.getvalue()
@@ -125,8 +128,10 @@ def along(columns: Sequence[NDArray[np.float32]], axis: Axis) -> Markup:
     x, drawn = axis.place(np.arange(len(columns[0]))), []
     for place, column in enumerate(columns):
         y = CURVE - 4 - (column - low) / ((high - low) or 1.0) * (CURVE - 8)
-        points = " ".join(f"{one:.1f},{other:.1f}" for one, other in zip(x, y, strict=True) if np.isfinite(other))
-        drawn.append(f"<polyline fill=none stroke-width=1.6 stroke='{colour_of(place)}' points='{points}' />")
+        points = [f"{one:.1f},{other:.1f}" for one, other in zip(x, y, strict=True) if np.isfinite(other)]
+        line = " ".join(points * 2 if len(points) == 1 else points)  # a single one is a dot, by the round end
+        style = f"fill=none stroke-width=1.6 stroke-linecap=round stroke='{colour_of(place)}'"
+        drawn.append(f"<polyline {style} points='{line}' />")
     frame = f"<line class=a x1=0 y1={CURVE} x2={axis.width} y2={CURVE} />"
     return Markup(f"<svg role=img width={axis.width} height={CURVE + 1}>{frame}{''.join(drawn)}</svg>")
 
