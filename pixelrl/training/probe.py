@@ -65,10 +65,8 @@ def probe(
         policy's.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows: dict[str, list[Tensor]] = {}
-    kept: dict[str, list[Tensor]] = {}
-    gradients: dict[str, Tensor] = {}
-    apart: dict[str, Tensor] = {}
+    rows, kept = dict[str, list[Tensor]](), dict[str, list[Tensor]]()
+    gradients, apart = dict[str, Tensor](), dict[str, Tensor]()
     for chunk in split(batch, CHUNK):
         context = UpdateContext(networks, chunk, generator, backup=recipe.backup)
         found, features = probe_rows(context, has_critics=bool(recipe.critic), stay=stay)
