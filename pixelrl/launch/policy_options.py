@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.checkpoint_selection import Select, select_step
-from pixelrl.launch.environment import environment_for
 from pixelrl.launch.options import Drawing, WorkerOptions, key_values
 from pixelrl.runtime.errors import PixelrlError
 
@@ -75,6 +74,8 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
 
     def env_args(self, loaded: "LoadedPolicy") -> Mapping[str, Any]:
         """Return the description of the environment to try a policy in; see `environment_for`."""
+        from pixelrl.launch.environment import environment_for
+
         sources = {camera: str(name) for camera, name in key_values("--camera-sources", self.camera_sources).items()}
         return environment_for(loaded, self.env, key_values("--env-options", self.env_options), sources, self.drawing)
 

@@ -56,7 +56,7 @@ def test_unexpected_error_shows_its_traceback_only_with_debug(
     ("words", "expected"),
     [
         (("evaluate", "nowhere"), "nowhere: not a run"),
-        (("evaluate", "nowhere", "--videos", "0"), "--videos is 0; it must be at least 1"),
+        (("evaluate", "nowhere", "--video", "--videos", "0"), "--videos is 0; it must be at least 1"),
         (("sweep", "nowhere", "--token-file", "t"), "--token-file goes with ws://HOST:PORT; nowhere is none"),
         (("export", "nowhere", "--out", "x"), "nowhere: not a run"),
         (("collect", "pick-place-trya", "prior", "--out", "x.hdf5"), "pick-place-tray"),

@@ -67,7 +67,7 @@ class Evaluate(SimulationOptions):
 
         if self.until is not None and not 0 < self.until < 1:
             raise PixelrlError(f"--until is {self.until}; it is a success rate, so it must lie between 0 and 1")
-        if self.videos < 1:
+        if self.videos < 1 and (self.video or self.html):
             raise PixelrlError(f"--videos is {self.videos}; it must be at least 1")
         starts = self._initial_states()
         seed = starts.seed if starts else self.seed or 0

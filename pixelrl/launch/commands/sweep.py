@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from pixelrl.launch.console import plain_console
-from pixelrl.launch.environment import warn_about_drawing
 from pixelrl.launch.options import nodes_of
 from pixelrl.launch.policy_options import SimulationOptions
 from pixelrl.launch.provenance import Provenance
@@ -37,6 +36,7 @@ class Sweep(SimulationOptions):
         Raises:
             PixelrlError: no such perturbation, one that the environment cannot have, or another policy's `sweep.json`.
         """
+        from pixelrl.launch.environment import warn_about_drawing
         from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, write_sweep_page
         from pixelrl.launch.sweep_cells import choose_kinds, compare_cells, key_of, play_cell, read_cells
         from pixelrl.simulation.envs.make import make_env
