@@ -23,7 +23,16 @@ def test_profile_names_the_parts_of_a_step_and_trains_nothing(
     assert "CPU total" in printed and "trace.json.gz opens in chrome://tracing" in printed
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["profile.json", "trace.json.gz"]
     rows = {row["name"]: row for row in json.loads((tmp_path / "run/profile.json").read_text())}
-    for part in ("step", "encoding", "critic/cql", "critic/dr3", "backward critic", "optimise actor", "target", "draw the batch"):
+    for part in (
+        "step",
+        "encoding",
+        "critic/cql",
+        "critic/dr3",
+        "backward critic",
+        "optimise actor",
+        "target",
+        "draw the batch",
+    ):
         assert rows[part]["calls_per_step"] >= 1 and rows[part]["cpu_ms_per_step"] > 0
     with gzip.open(tmp_path / "run/trace.json.gz") as file:
         assert json.load(file)["traceEvents"]

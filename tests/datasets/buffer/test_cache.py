@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -343,11 +344,18 @@ def test_threads_build_it_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         plain(*task)  # type: ignore[arg-type]
 
     monkeypatch.setattr(copying, "_copy", copy)
-    threads = [threading.Thread(target=keep, args=(path,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together = threading.Barrier(4)  # all find it missing before one begins
+
+    def keep_at_once() -> None:
+        file = open_recorded_file(path, ALL)
+        lacking = file.not_kept()
+        assert lacking is not None
+        together.wait()
+        file.keep_pictures(lacking, 1, lambda copied: None)
+
+    with ThreadPoolExecutor(4) as threads:
+        for each in [threads.submit(keep_at_once) for _ in range(4)]:
+            each.result()
     assert made == [1]
 
 
