@@ -27,7 +27,8 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
     first = _checked(frames)[0]
     height, width = first.shape[0] + first.shape[0] % 2, first.shape[1] + first.shape[1] % 2
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "18"})
+        how = {"crf": "18", "x264-params": "mbtree=0"}  # with mbtree x264 now and then writes other bytes for the same
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=how)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for frame in frames:
             margin = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))

@@ -61,3 +61,12 @@ def test_a_sheet_samples_each_row_from_its_start_to_its_end_in_its_colour(tmp_pa
 def test_a_sheet_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one row"):
         contact_sheet(tmp_path / "sheet.png", [])
+
+
+def test_the_same_frames_become_the_same_bytes(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (40, 96, 161, 3), np.uint8) // 4
+    written = set()
+    for _ in range(8):
+        write_video(tmp_path / "video.mp4", frames, fps=10)
+        written.add((tmp_path / "video.mp4").read_bytes())
+    assert len(written) == 1
