@@ -45,7 +45,12 @@ class EnsembleRule:
             kept = chance.argsort(0).argsort(0) < self.subset
             spread = kept.view(len(value), *[1] * (value.dim() - 2), -1)
             return torch.where(spread, value, torch.inf).amin(0)
-        return value.amin(0) if self.aggregate == "min" else value.mean(0)
+        return aggregated(value, self.aggregate)
+
+
+def aggregated(value: Tensor, how: Literal["min", "mean"]) -> Tensor:
+    """Return what counts of values `[E, ...]`, `[...]`: the lowest (clipped double Q-learning) or their mean."""
+    return value.amin(0) if how == "min" else value.mean(0)
 
 
 @dataclass(frozen=True, kw_only=True)

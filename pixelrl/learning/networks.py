@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
+from pixelrl.learning.backup import aggregated
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead, Place
 from pixelrl.learning.noise import EncoderNoise
@@ -256,5 +257,5 @@ class Networks(nn.Module):
             return policy.of_noise(self.noise[pictures % NOISE_ROWS].unsqueeze(0))[0]
         actions = policy.of_noise(self.noise[: self.acting.samples].unsqueeze(1))
         value = critic.q_values(critic.embed_state(encoding), actions).value
-        best = (value.amin(0) if self.acting.aggregate == "min" else value.mean(0)).argmax(0)
+        best = aggregated(value, self.acting.aggregate).argmax(0)
         return actions.gather(0, best.view(1, -1, 1).expand(1, -1, actions.shape[-1]))[0]
