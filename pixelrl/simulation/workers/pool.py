@@ -1,4 +1,4 @@
-"""What all pools of workers have in common: jobs, their order, and the replacement of workers that die or hang."""
+"""What all pools of workers have in common: jobs and their order."""
 
 import pickle
 from abc import ABC, abstractmethod
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pixelrl.runtime.errors import SimulationError
 
@@ -27,9 +27,6 @@ TIME_LIMIT = 60.0
 
 START_LIMIT = 10
 """How many times as long it may take to open what it needs: it imports much."""
-
-CLOSE_LIMIT = 5.0
-"""How long workers have to close their environments before they are killed. [s]"""
 
 
 @dataclass(frozen=True)
@@ -102,82 +99,24 @@ class TaskQueue(Generic[Job, Result]):
         return done
 
 
-@dataclass(kw_only=True)
-class Worker:
-    """A worker as its pool sees it; without a task it is idle, and before it is ready it is being opened."""
-
-    deadline: float
-    task: Task[Any] | None = None
-    ready: bool = False
-
-
-AnyWorker = TypeVar("AnyWorker", bound=Worker)
-
-
-class Members(ABC, Generic[AnyWorker]):
-    """The workers of a pool at one `run`, by number: what is lost is replaced, and its job done again."""
-
-    def __init__(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> None:
-        self.queue, self.sent, self.time_limit = queue, sent, time_limit
-        self.workers: dict[int, AnyWorker] = {}
-        self._failed_starts = 0
-
-    @abstractmethod
-    def spawn(self, number: int) -> None:
-        """Start a worker, which opens what it needs."""
-
-    @abstractmethod
-    def send(self, worker: AnyWorker, task: Task[Any]) -> None:
-        """Have a worker begin a job."""
-
-    @abstractmethod
-    def listen(self) -> None:
-        """Wait a while for what workers say, and for those that are lost.
-
-        Raises:
-            SimulationError: one cannot be opened, or its job failed.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """End all workers; those that are ready may close their environments."""
-
-    def busy(self) -> bool:
-        """Tell whether a worker has a job."""
-        return any(worker.task is not None for worker in self.workers.values())
+class Members(Protocol):
+    """What works on a queue at one `Pool.run`."""
 
     def assign(self) -> None:
-        """Give idle workers something to do."""
-        for worker in self.workers.values():
-            if worker.ready and worker.task is None and (task := self.queue.take()) is not None:
-                worker.task = task
-                self.send(worker, task)
+        """Give those that are idle something to do."""
 
-    def opened(self, worker: AnyWorker) -> None:
-        """Note that a worker is ready."""
-        worker.ready, self._failed_starts = True, 0
+    def busy(self) -> bool:
+        """Tell whether a job is being done."""
 
-    def finished(self, worker: AnyWorker, result: Any) -> None:
-        """Keep the result of a worker's job."""
-        assert worker.task is not None
-        self.queue.finish(worker.task, result)
-        worker.task = None
-
-    def replace(self, number: int, reason: str) -> None:
-        """Start another worker for a lost one.
+    def listen(self) -> None:
+        """Wait a while for what comes of jobs, and for workers that are lost.
 
         Raises:
-            SimulationError: it was the last attempt of its job, or of starting a worker.
+            SimulationError: no worker can be opened, or a job failed.
         """
-        task = self.workers[number].task
-        if task is not None:
-            self.queue.lose(task, reason)
-        else:
-            self._failed_starts += 1
-            if self._failed_starts == ATTEMPTS:
-                message = f"{ATTEMPTS} workers in a row were lost while they started"
-                raise SimulationError(f"{message}; the last one: {reason}")
-        self.spawn(number)
+
+    def close(self) -> None:
+        """End all that is left."""
 
 
 class Pool(ABC):
@@ -190,8 +129,8 @@ class Pool(ABC):
     workers: int
 
     @abstractmethod
-    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> Members[Any]:
-        """Return what starts and watches the workers of one `run`."""
+    def members(self, queue: TaskQueue[Any, Any], sent: bytes, time_limit: float) -> Members:
+        """Return what does the jobs of one `run`."""
 
     def run(
         self,
@@ -217,8 +156,6 @@ class Pool(ABC):
         queue: TaskQueue[Job, Result] = TaskQueue(jobs, ordered=ordered, ahead=2 * self.workers)
         members = self.members(queue, _pickled(open_worker), time_limit)
         try:
-            for number in range(queue.look_ahead(self.workers)):
-                members.spawn(number)
             while True:
                 members.assign()
                 while (done := queue.fetch()) is not None:

@@ -25,6 +25,7 @@ from pixelrl.simulation.workers.pool import Heartbeat
 from pixelrl.simulation.workers.process_pool import WorkerPool
 from pixelrl.simulation.workers.ray import RayPool
 from tests.simulation.evaluation.test_rollout import Crash, Fail, Walk, play
+from tests.simulation.workers.test_process_pool import unopenable
 
 QUIET = Console(quiet=True)
 needs_ray = pytest.mark.skipif(
@@ -44,6 +45,12 @@ def linger(marker: Path) -> None:
         threading.Event().wait(0.05)
         if os.getppid() != parent:
             os._exit(1)
+
+
+def wait_for(path: Path) -> None:
+    """Wait until there is such a file."""
+    while not path.exists():
+        threading.Event().wait(0.05)
 
 
 class Linger(Walk):
@@ -141,7 +148,7 @@ def test_lost_node_costs_its_unfinished_episodes_and_changes_nothing(
     for outcome, expected in zip(found, play(videos=2, video_size=4), strict=True):
         np.testing.assert_equal(vars(outcome) | {"restarts": 0}, vars(expected))
     assert sum(outcome.restarts for outcome in found) == 1
-    assert len(nodes_of(cluster)["nodes"]) == 2
+    assert len(nodes_of(cluster)["nodes"]) == 1  # the other one has done nothing
 
 
 @needs_ray
@@ -194,6 +201,26 @@ def test_exception_names_episode_and_node(cluster: RayPool) -> None:
     with pytest.raises(SimulationError, match=r"^episode 0 \(seed \d+\), on [0-9.]+: after 2 .*100 % wrong") as error:
         play(Crash, pool=cluster, episodes=1)
     assert "raise Unpicklable(1, 2)" in error.value.__notes__[0]
+
+
+@needs_ray
+def test_worker_that_cannot_be_opened_is_named(cluster: RayPool) -> None:
+    with pytest.raises(SimulationError, match=r"^a worker cannot be started, on [0-9.]+: RuntimeError: no GL context"):
+        list(cluster.run(partial(unopenable, "raise"), jobs(1)))
+
+
+@needs_ray
+def test_cluster_without_a_free_cpu_ends_the_run(cluster: RayPool, tmp_path: Path) -> None:
+    import ray
+
+    over = tmp_path / "over"
+    other = ray.remote(num_cpus=1)(wait_for).remote(over)
+    nodes, cluster.nodes = cluster.nodes, {}
+    with pytest.raises(SimulationError, match=r"^no job was done on the Ray cluster within 1 s; are its CPUs taken"):
+        list(cluster.run(partial(squarer, None), jobs(1), time_limit=0.05))
+    over.touch()
+    ray.get(other)
+    cluster.nodes = nodes
 
 
 @needs_ray
