@@ -109,7 +109,7 @@ def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDAr
         label = told.get(f"{path.name}/{name}", told.get(name))
         try:
             values = np.asarray(label, np.float32)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values = np.asarray(np.nan)
         if values.ndim == 0:
             values = np.append(np.zeros(steps - 1, np.float32), values)

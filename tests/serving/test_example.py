@@ -42,7 +42,7 @@ def test_arm_rests_and_stops_for_good_when_nothing_comes_in_time(
     (result,) = example["Drive"](artefact=artefact, episodes=1, fault=fault, at=3)()
     assert "5 ticks without a good action" in result["stopped"]
     assert result["bad_ticks_after_fault"] == result["steps"] - 3  # from the very tick of the fault to the end
-    assert result["modes"]["stop"] == result["steps"] - 7 and result["modes"]["hold"] >= 4
+    assert result["modes"]["stop"] >= result["steps"] - 7 and result["modes"]["hold"] >= 4
     assert result["largest_joint_speed"] < SPEED and result["metres_beyond_box"] < OUTSIDE
 
 

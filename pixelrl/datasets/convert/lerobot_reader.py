@@ -33,6 +33,7 @@ from pixelrl.datasets.convert.lerobot_info import (
 )
 from pixelrl.datasets.convert.pictures import decode_picture, decode_video
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.access import flags
 from pixelrl.runtime.errors import DataError
 
 REWARD = "next.reward"
@@ -54,6 +55,7 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions | No
     if options.reward_key is not None and reward not in info.features:
         raise DataError(f"{root / INFO_PATH}: no {reward!r} among {', '.join(info.features)}")
     own = _Extras.read(root, rows) if (root / EXTRAS_PATH).is_file() else None
+    _check_claimed(info, rows)
     read = {feature.name for feature in (*info.pictures.values(), *info.vectors.values())}
     for name in info.features:
         if name not in read | set(INDICES) | {"action", reward, "next.done"}:
@@ -114,6 +116,19 @@ def _old_episode_rows(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _check_claimed(info: Info, rows: list[dict[str, Any]]) -> None:
+    """Raise where there are more episodes or files of data than are described."""
+    path = info.root / INFO_PATH
+    promised = json.loads(path.read_text(encoding="utf-8")).get("total_episodes")
+    if isinstance(promised, int | float) and promised > len(rows):
+        raise DataError(f"{path}: total_episodes is {promised}; expected {len(rows)}, as many as are described in meta")
+    named = set(map(info.data_file, rows))
+    if others := sorted(path for path in info.root.glob("data/*/[!.]*.parquet") if path not in named):
+        raise DataError(
+            f"{others[0]}: holds no episode of meta; expected {len(named)} files, there are {len(others)} more"
+        )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a parquet file; turn what goes wrong in it into a `DataError`."""
@@ -133,11 +148,15 @@ def _tables(info: Info, rows: list[dict[str, Any]], reward: str) -> Iterator[tup
     pa, _ = arrow()
     columns = [f.name for f in (*info.pictures.values(), *info.vectors.values()) if f.dtype != "video"]
     columns += [name for name in ("action", reward, "next.done", *INDICES) if name in info.features]
-    for path, held in groupby(rows, key=info.data_file):
+    for path, group in groupby(rows, key=info.data_file):
+        held = list(group)
         with _opened(path) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise DataError(f"{path}: no column {missing[0]!r}, which info.json promises")
+            claimed, there = sum(row["length"] for row in held), file.metadata.num_rows
+            if there > claimed:
+                raise DataError(f"{path}: {there - claimed} of {there} rows belong to no episode; expected {claimed}")
             batches = file.iter_batches(batch_size=ROWS, columns=columns)
             left = file.schema_arrow.empty_table().select(columns)
             for row in held:
@@ -148,7 +167,19 @@ def _tables(info: Info, rows: list[dict[str, Any]], reward: str) -> Iterator[tup
                 if not own == len(table) == row["length"]:
                     came = f"{own} of its rows in their place"
                     raise DataError(f"{path}: episode {row['episode_index']}: {came}; expected {row['length']}")
+                _check_order(table, f"{path}: episode {row['episode_index']}")
                 yield row, table
+
+
+def _check_order(table: Any, place: str) -> None:
+    """Raise unless the rows of an episode count from 0, where they are counted."""
+    if "frame_index" in table.column_names:
+        numbers = _numbers(table, "frame_index", 1, place)[:, 0]
+        odd = np.flatnonzero(numbers != np.arange(len(numbers)))
+        if len(odd):
+            raise DataError(
+                f"{place}: frame_index of row {odd[0]} is {numbers[odd[0]]}; expected {odd[0]}, rows in order"
+            )
 
 
 def _episode(info: Info, row: dict[str, Any], table: Any, reward: str, dropped: DroppedFields) -> Episode:
@@ -174,7 +205,7 @@ def _episode(info: Info, row: dict[str, Any], table: Any, reward: str, dropped: 
         sensors=sensors,
         actions=_numbers(table, "action", info.features["action"].shape[0], place),
         rewards=scalars[reward][:, 0],
-        dones=scalars["next.done"][:, 0].astype(bool),
+        dones=flags(scalars["next.done"][:, 0], f"{info.data_file(row)}: episode {row['episode_index']}: next.done"),
         notes={"task": task} if (task := (row.get("tasks") or [""])[0]) else {},
     )
 

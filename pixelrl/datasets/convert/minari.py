@@ -162,6 +162,9 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
     def episodes() -> Iterator[Episode]:
         with open_file(root / FILE) as file:
             budget, reward = Budget(root / FILE, DEFLATED), options.reward_key or "rewards"
+            held = sum(re.fullmatch(r"episode_\d+", name) is not None for name in members(file))
+            if held > count:
+                raise DataError(f"{root / FILE}: holds {held} episodes; expected the {count} that {METADATA} promises")
             for index in range(count):
                 group = child(file, f"episode_{index}")
                 yield _episode(group, leaves, int(action["shape"][0]), reward, budget, dropped)

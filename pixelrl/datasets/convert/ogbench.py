@@ -22,7 +22,7 @@ from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget, DatasetS
 from pixelrl.datasets.convert.numpy_pickle import read_npy_header
 from pixelrl.datasets.convert.pictures import MODES
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.hdf5.access import DEFLATED
+from pixelrl.datasets.hdf5.access import DEFLATED, flags
 from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.runtime.errors import DataError
 
@@ -84,7 +84,8 @@ def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions | No
         names = (*NEEDED, reward) if reward else NEEDED
         arrays = {name: Rows(file, name, budget) for name in names}
         _check_shapes(path, arrays)
-        ends = np.flatnonzero(arrays["terminals"].take(arrays["terminals"].shape[0]))
+        terminals = arrays["terminals"].take(arrays["terminals"].shape[0])
+        ends = np.flatnonzero(flags(terminals, f"{path}: terminals"))
         total, size = arrays["actions"].shape
     if not len(ends) or ends[-1] != total - 1 or np.diff(ends, prepend=-1).min() < 2:
         what = f"terminals mark {len(ends)} ends"

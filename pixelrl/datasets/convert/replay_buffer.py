@@ -43,7 +43,7 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
     options = options or FormatOptions()
     with open_store(path) as store:
         budget = Budget(path, DEFLATED, held=store.size)
-        arrays = _arrays(store, budget)
+        arrays = _arrays(store, budget, dropped)
         last = ZarrArray(store, ENDS, budget)
         ends = last.rows(0, last.shape[0]).tolist() if len(last.shape) == 1 and last.dtype.kind in "iu" else []
         if not ends or min(np.diff([0, *ends])) < 1:
@@ -68,7 +68,7 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
     def episodes() -> Iterator[Episode]:
         with open_store(path) as store:
             budget = Budget(path, DEFLATED, held=store.size)
-            arrays = _arrays(store, budget)
+            arrays = _arrays(store, budget, dropped)
             for start, stop in zip([0, *ends[:-1]], ends, strict=True):
                 yield _episode(arrays, actions, range(start, stop), budget, dropped, options)
 
@@ -80,8 +80,8 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
     )
 
 
-def _arrays(store: Store, budget: Budget) -> dict[str, ZarrArray]:
-    return {name: ZarrArray(store, f"data/{name}", budget) for name in store.arrays("data")}
+def _arrays(store: Store, budget: Budget, dropped: DroppedFields) -> dict[str, ZarrArray]:
+    return {name: ZarrArray(store, f"data/{name}", budget, dropped) for name in store.arrays("data")}
 
 
 def _action_names(path: Path, arrays: dict[str, ZarrArray]) -> list[str]:

@@ -273,7 +273,10 @@ def _attributes(demo: h5py.Group, dropped: DroppedFields) -> tuple[dict[str, str
         kind = demo.attrs.get_id(name)
         if isinstance(name, str) and kind.shape == () and h5py.check_string_dtype(kind.dtype) is not None:
             value = demo.attrs[name]
-            texts[name] = value.decode() if isinstance(value, bytes) else str(value)
+            try:
+                texts[name] = value.decode() if isinstance(value, bytes) else value.encode().decode()
+            except UnicodeError:
+                dropped[f"attribute {name}, whose text is not UTF-8"] += 1
         elif isinstance(name, str) and kind.shape == () and kind.dtype.kind in "fiub":
             value = demo.attrs[name].item()
             if math.isfinite(value):

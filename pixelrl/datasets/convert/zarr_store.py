@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget
+from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget, DroppedFields
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 CODECS = ("blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma")
 PICTURES = ("imagecodecs_jpegxl", "imagecodecs_jpeg2k", "imagecodecs_jpeg", "imagecodecs_png")
 LARGEST_NAME = 200
+
+NEVER_ZERO = re.compile(r"meta/.*|data/(action|robot\d+_eef_(pos|rot_axis_angle))")
+"""Arrays in which a whole chunk of zeros is next to impossible; so are pictures."""
 
 
 class Store:
@@ -54,6 +57,11 @@ class Store:
                 raise DataError(f"{self.path}: holds something named {name[:60]!a}; expected printable names")
         return names
 
+    def chunks(self, name: str) -> list[tuple[int, ...]]:
+        """Return the numbers of the chunks of an array that are there."""
+        found = [re.fullmatch(rf"{re.escape(name)}/([0-9]{{1,20}}([./][0-9]{{1,20}})*)", key) for key in self._sizes]
+        return [tuple(map(int, re.split("[./]", match[1]))) for match in found if match]
+
     def read(self, key: str, budget: Budget) -> bytes:
         """Return the bytes of a key."""
         if self._archive is None:
@@ -83,8 +91,10 @@ class ZarrArray:
         dtype: of its numbers.
     """
 
-    def __init__(self, store: Store, name: str, budget: Budget) -> None:
+    def __init__(self, store: Store, name: str, budget: Budget, dropped: DroppedFields | None = None) -> None:
+        """Open an array; `dropped` fills where chunks are missing as its rows are read."""
         self.place, self._store, self._name, self._budget = f"{store.path}: {name}", store, name, budget
+        self._dropped = DroppedFields() if dropped is None else dropped
         if f"{name}/.zarray" not in store:
             new = f"{name}/zarr.json" in store
             raise DataError(f"{self.place}: {'an array of format 3' if new else 'no such array'}; expected format 2")
@@ -100,16 +110,18 @@ class ZarrArray:
             if not re.fullmatch(r"[<>|][fiub][1248]", kind) or not isinstance(self._codec, dict | None):
                 raise ValueError(f"type {str(kind)[:20]}")
             self.dtype, self._fill = np.dtype(kind), np.dtype(kind).type(said.get("fill_value") or 0)
+            self._needed = said.get("fill_value") is None or len(self.shape) == 4 or NEVER_ZERO.fullmatch(name)
             self._separator = "/" if said.get("dimension_separator") == "/" else "."
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise DataError(f"{self.place}/.zarray: not as Zarr writes it ({ascii(str(error))[1:-1][:80]})") from error
         self._held: tuple[tuple[int, ...], NDArray[Any]] | None = None
+        self._told = False
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return some successive rows, which must be there.
 
         Raises:
-            DataError: a chunk that is damaged, or more than the store can hold.
+            DataError: a chunk that is damaged or missing, or more than the store can hold.
             PixelrlError: a chunk that is packed with what is not installed.
         """
         self._budget.spend((stop - start) * math.prod(self.shape[1:]) * self.dtype.itemsize)
@@ -118,7 +130,9 @@ class ZarrArray:
         others = [range(-(-side // chunk)) for side, chunk in zip(self.shape[1:], self._chunks[1:], strict=True)]
         for index in itertools.product(first, *others):
             key = f"{self._name}/{self._separator.join(map(str, index))}"
-            if key in self._store:  # else it is the fill value
+            if key not in self._store:
+                self._miss(key)
+            else:
                 chunk = self._chunk(index, key)
                 begin = index[0] * self._chunks[0]
                 low, high = max(start, begin), min(stop, begin + self._chunks[0])
@@ -129,6 +143,22 @@ class ZarrArray:
                     here.append(slice(0, min(size, (number + 1) * side) - number * side))
                 result[tuple(there)] = chunk[tuple(here)]
         return result.astype(self.dtype.newbyteorder("="), copy=False)
+
+    def _miss(self, key: str) -> None:
+        """Tell once that chunks are missing, or raise where one cannot stand for the fill value."""
+        if self._needed:
+            chunk = key.removeprefix(f"{self._name}/")
+            raise DataError(
+                f"{self.place}: chunk {chunk} is missing; expected all of its chunks (an interrupted copy?)"
+            )
+        if not self._told:
+            grid = [-(-side // chunk) for side, chunk in zip(self.shape, self._chunks, strict=True)]
+            held = [index for index in self._store.chunks(self._name) if len(index) == len(grid)]
+            total = math.prod(grid)
+            missing = total - sum(all(map(int.__lt__, index, grid)) for index in held)
+            what = f"{missing} of {total} chunks not in the store, which stand for rows of {self._fill}"
+            self._dropped[f"{self._name}: {what}: check that the copy was whole"] += 0
+            self._told = True
 
     def _chunk(self, index: tuple[int, ...], key: str) -> NDArray[Any]:
         """Return a chunk; the last one is kept, as episodes do not end where chunks do."""

@@ -27,6 +27,12 @@ DEFLATED = 1100
 SMALL = 2**20
 """Arrays up to so many bytes may be read whatever is stored of them."""
 
+BLOCK = 4 * 2**20
+"""Bytes of pictures that are read at a time: a demo may be longer than memory."""
+
+DEEPEST = 100
+"""How deep lists and objects may lie in each other in an attribute."""
+
 PARTS_NOTES = "parts.json"
 """In a folder of parts: what the file was begun with."""
 
@@ -157,6 +163,29 @@ def _check_stored(item: h5py.Dataset) -> None:
         raise DataError(f"{where(item)}: {item.dtype}, {size}: more than the file can hold; expected what was written")
 
 
+def unwritten(item: h5py.Dataset) -> str | None:
+    """Return what of an array was never written, and would be read as zeros, after a writer was killed; None: nothing.
+
+    An array that lies in one piece is written as a whole, others chunk by chunk, or through views on other arrays.
+    """
+    if not item.size:
+        return None
+    if item.is_virtual:
+        views = item.virtual_sources()
+        seen = sum(view.vspace.get_select_npoints() for view in views)
+        if seen < item.size:
+            return f"of its {item.size} numbers {item.size - seen} were never written"
+        told = (unwritten(source) for view in views if isinstance(source := _source(item, view), h5py.Dataset))
+        return next((each for each in told if each), None)
+    if not item.id.get_storage_size():
+        return "was never written"
+    if item.chunks:
+        wanted = math.prod(-(-size // chunk) for size, chunk in zip(item.shape, item.chunks, strict=True))
+        if (lacking := wanted - item.id.get_num_chunks()) > 0:
+            return f"of its {wanted} chunks {lacking} were never written"
+    return None
+
+
 def is_array(group: h5py.Group, name: str) -> bool:
     """Tell whether a member is an array of numbers; files may hold others, say sentences, which nobody need read."""
     return _is_array(child(group, name))
@@ -215,19 +244,30 @@ def flags(values: NDArray[Any], place: str) -> NDArray[np.bool_]:
 def json_attribute(group: h5py.Group, name: str, default: Any, kind: type = dict) -> Any:
     """Return an attribute that holds JSON of a kind, or the default where it is missing.
 
-    NaN and infinities are refused: JSON does not know them, and what is read here is written again.
+    What could not be written again is refused: NaN, infinities, halves of surrogate pairs, and what is nested deeper
+    than `DEEPEST`.
     """
     text = group.attrs.get(name)
     if text is None:
         return default
     try:
         value = json.loads(text, parse_constant=_number, parse_float=_number)
-    except (TypeError, ValueError, RecursionError) as error:
+        _check_nesting(value)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # half a surrogate pair is a ValueError too
         raise DataError(f"{where(group)}: attribute {name!r} is not JSON ({error}): {str(text)[:60]!a}") from error
     if not isinstance(value, kind):
         wanted = "an object" if kind is dict else "a list"
         raise DataError(f"{where(group)}: attribute {name!r} holds {str(text)[:60]!a}; expected {wanted}")
     return value
+
+
+def _check_nesting(value: Any, left: int = DEEPEST) -> None:
+    """Raise a `ValueError` if lists and objects lie in each other too deep for whatever reads or writes them."""
+    if left == 0:
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_nesting(each, left - 1)
 
 
 def _number(text: str) -> float:

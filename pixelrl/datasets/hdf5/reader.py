@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import (
+    BLOCK,
     LEAVE_OUT,
     child,
     dataset,
@@ -28,6 +29,7 @@ from pixelrl.datasets.hdf5.access import (
     open_file,
     overclaim,
     text_array,
+    unwritten,
     where,
 )
 from pixelrl.datasets.hdf5.action_dims import read_action_dims
@@ -35,9 +37,6 @@ from pixelrl.datasets.hdf5.boundaries import find_next_missing
 from pixelrl.datasets.hdf5.keys import select_keys
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
-
-BLOCK = 4 * 2**20
-"""Bytes of pictures that are read at a time: a demo may be longer than memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +201,8 @@ def demo_names(file: h5py.File, mask: str | None) -> list[str]:
         if unknown := chosen - set(names):
             raise DataError(f"{where(masks)}/{mask}: names {min(unknown)[:60]!a}, which /data does not hold")
         names = [name for name in names if name in chosen]
+        if not names:
+            raise DataError(f"{where(masks)}/{mask}: names no demo; expected one or more")
     if not names:
         raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
     return sorted(names, key=lambda name: int(name[5:]))
@@ -223,7 +224,7 @@ def _check_demo(
             expect(recorded := dataset(demo, key), (steps,), "fiub")
             _check_written(recorded)
     noted = demo.attrs.get("num_samples", steps)
-    if not np.array_equal(noted, steps):
+    if str(noted) != str(steps) and not np.array_equal(noted, steps):  # LIBERO writes a text
         raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
     if steps < 1:
         raise DataError(f"{where(demo)}: no actions; expected one or more")
@@ -240,9 +241,9 @@ def _check_demo(
 
 
 def _check_written(item: h5py.Dataset) -> None:
-    """Raise if no byte of an array was ever written: it would be read as zeros."""
-    if item.size and not item.is_virtual and not item.id.get_storage_size():
-        raise DataError(f"{where(item)}: was never written; expected what was recorded")
+    """Raise if some of an array was never written: it would be read as zeros."""
+    if lacking := unwritten(item):
+        raise DataError(f"{where(item)}: {lacking}; expected what was recorded")
 
 
 def _check_size(contents: FileContents) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import PARTS_NOTES, json_attribute, open_file, parts_folder
+from pixelrl.datasets.hdf5.episode_checks import check_dims, check_episode, form_of, json_text
 from pixelrl.datasets.hdf5.output import create_file
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
@@ -70,10 +71,12 @@ class EpisodeWriter:
         """
         self._path, self._parts, self._compress = path, parts_folder(path), compress
         self._attributes = {
-            "env_args": json.dumps(env_args),
-            "action_dims": json.dumps([asdict(dim) for dim in action_dims]),
+            "env_args": json_text(env_args, f"{path}: env_args"),
+            "action_dims": json_text([asdict(dim) for dim in action_dims], f"{path}: action_dims"),
         }
-        self._masks = {name: list(demos) for name, demos in (masks or {}).items()}
+        check_dims(action_dims, str(path))
+        self._dims, self._form = tuple(action_dims), dict[str, str]()
+        self._masks = _masks(masks or {}, path)
         with ExitStack() as stack:
             try:
                 self._parts.mkdir(parents=True, exist_ok=True)
@@ -112,25 +115,36 @@ class EpisodeWriter:
         robomimic has no place for the state after the last step.
 
         Raises:
-            DataError: its arrays disagree about its length, or the disk is full.
+            DataError: what `check_episode` raises, another form than the episodes before, or the disk is full.
         """
         name = f"demo_{self.count}"
         part = self._part(name)
-        _check_lengths(episode, f"{self._path}: {name}")
+        check_episode(episode, f"{self._path}: {name}", self._dims)
+        form = form_of(episode)
+        self._check_form(form, f"{self._path}: {name}")
+        notes = json_text(dict(episode.notes), f"{self._path}: {name}: notes")
         try:
             with create_file(part) as file:
                 self._describe(file, len(episode))
-                _write_demo(file.create_group(f"data/{name}"), episode, self._compress)
+                _write_demo(file.create_group(f"data/{name}"), episode, notes, self._compress)
         except OSError as error:
             kept = f"the {self.count} before it are kept"
             raise DataError(f"{part}: could not be written ({error.strerror or error}); {kept}") from error
+        self._form = form
         self.count += 1
         self.transitions += len(episode)
         return name
 
     def mask(self, name: str, demos: Sequence[str]) -> None:
         """Name some of the demos, a filter as robomimic calls it; the finished file has it."""
-        self._masks[name] = list(demos)
+        self._masks |= _masks({name: demos}, self._path)
+
+    def _check_form(self, form: dict[str, str], place: str) -> None:
+        """Raise unless an episode has the sensors and the actions of those before it in this run."""
+        for key in (*self._form, *form) if self._form else ():
+            came, before = form.get(key, "missing"), self._form.get(key, "missing")
+            if came != before:
+                raise DataError(f"{place}: {key} is {came}; expected {before}, as in the episodes before")
 
     def _part(self, name: str) -> Path:
         """Return the file of a demo."""
@@ -214,26 +228,22 @@ def _kept(part: Path, name: str) -> tuple[Mapping[str, Any], NDArray[Any]]:
         return json_attribute(demo, "notes", {}), demo["rewards"][()]
 
 
-def _check_lengths(episode: Episode, place: str) -> None:
-    """Raise unless N actions stand beside N rewards and dones, and N + 1 sensor readings and states."""
-    steps = len(episode)
-    lengths = {f"sensors/{key}": (len(value), steps + 1) for key, value in episode.sensors.items()}
-    if episode.states is not None:
-        lengths |= {"states": (len(episode.states), steps + 1)}
-    lengths |= {"rewards": (len(episode.rewards), steps), "dones": (len(episode.dones), steps)}
-    for key, (came, expected) in lengths.items():
-        if came != expected or not steps:
-            raise DataError(f"{place}: {key} has {came} rows beside {steps} actions; expected {max(expected, 1)}")
+def _masks(masks: Mapping[str, Sequence[str]], path: Path) -> dict[str, list[str]]:
+    """Return filters, each a list of demos; a single text would be taken letter by letter."""
+    for name, demos in masks.items():
+        if isinstance(demos, str):
+            raise DataError(f"{path}: mask {name!r} is {demos!r}; expected a list of demos")
+    return {name: list(demos) for name, demos in masks.items()}
 
 
-def _write_demo(demo: h5py.Group, episode: Episode, compress: bool) -> None:
+def _write_demo(demo: h5py.Group, episode: Episode, notes: str, compress: bool) -> None:
     """Write one episode into its group."""
     demo.attrs["num_samples"] = len(episode)
-    demo.attrs["notes"] = json.dumps(dict(episode.notes))
+    demo.attrs["notes"] = notes
     demo.attrs.update(episode.attributes)
     demo["actions"] = episode.actions
     demo["rewards"] = episode.rewards
-    demo["dones"] = episode.dones.astype(np.int64)  # robomimic's type
+    demo["dones"] = np.asarray(episode.dones).astype(np.int64)  # robomimic's type
     if episode.states is not None:
         demo["states"] = episode.states[:-1]
     for key, frames in episode.sensors.items():

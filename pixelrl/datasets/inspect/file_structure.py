@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+import numpy as np
 
-from pixelrl.datasets.hdf5.access import child, dataset, has, is_array, json_attribute, members, open_file, where
+from pixelrl.datasets.hdf5.access import (
+    child,
+    dataset,
+    has,
+    is_array,
+    json_attribute,
+    members,
+    open_file,
+    unwritten,
+    where,
+)
 from pixelrl.datasets.hdf5.keys import is_no_camera
 from pixelrl.datasets.hdf5.reader import demo_names
 from pixelrl.datasets.renames import rename_keys
@@ -43,7 +54,7 @@ class ArrayLayout(NamedTuple):
     """How one array lies in a file.
 
     `shape` begins with the rows; `kind` is NumPy's letter for the type; `chunks` is None where the array lies in one
-    piece, or is a view on another; `written` is False if there are rows and no byte of them was ever written.
+    piece, or is a view on another; `unwritten` is what of it was never written.
     """
 
     shape: tuple[int, ...]
@@ -51,7 +62,7 @@ class ArrayLayout(NamedTuple):
     kind: str = "f"
     chunks: tuple[int, ...] | None = None
     compression: str = "none"
-    written: bool = True
+    unwritten: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +133,9 @@ class FileStructure:
     def vectors(self) -> dict[str, int]:
         """The observation keys whose numbers training reads, float vectors but `object...` -> their length."""
         asked = self.selection.proprio
-        floats = {k: row for k, (row, dtype) in self._observed().items() if len(row) == 1 and dtype.startswith("float")}
+        floats = {
+            k: row for k, (row, dtype) in self._observed().items() if len(row) == 1 and np.dtype(dtype).kind == "f"
+        }
         return {
             key: row[0]
             for key, row in floats.items()
@@ -199,9 +212,8 @@ def _is_no_array(home: h5py.Group, key: str) -> bool:
 
 def _layout(item: h5py.Dataset) -> ArrayLayout:
     """Describe a dataset."""
-    written = not item.size or item.is_virtual or item.id.get_storage_size() > 0
     compression = item.compression or "none"
-    return ArrayLayout(item.shape, str(item.dtype), item.dtype.kind, item.chunks, compression, written)
+    return ArrayLayout(item.shape, str(item.dtype), item.dtype.kind, item.chunks, compression, unwritten(item))
 
 
 def _integer(value: Any) -> int | None:

@@ -109,8 +109,8 @@ def check_lengths(structure: FileStructure) -> Iterator[Occurrence]:
             if array.shape[0] != wanted:
                 message = "has not as many rows as the actions ask for"
                 yield _error("lengths", place, message, name, f"{array.shape[0]} rows; expected {wanted}")
-            elif not array.written:
-                yield _error("lengths", place, "was never written (it reads as zeros)", name)
+            elif array.unwritten:
+                yield _error("lengths", place, f"{array.unwritten} (it reads as zeros)", name)
 
 
 def readable_demos(structure: FileStructure, occurrences: Iterable[Occurrence]) -> list[str]:

@@ -6,5 +6,5 @@
 # The arguments are those of `pixelrl train`; --batch-size counts the rows of all ranks together.
 set -euo pipefail
 
-exec python -m torch.distributed.run --standalone --nproc-per-node "${RANKS:-gpu}" \
+exec python -m torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc-per-node "${RANKS:-gpu}" \
     -m pixelrl.launch.cli train "$@"

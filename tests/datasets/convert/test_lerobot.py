@@ -399,6 +399,22 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda root: edit_table(root / EPISODES, lambda table: put(table, "length", [3, 5, 9])),
         r"episode 2: 4 of its rows in their place; expected 9",
     ),
+    "rows out of order": (
+        lambda root: edit_table(root / DATA, lambda table: table.take([0, 1, 2, 3, 5, 4, *range(6, 12)])),
+        r"file-000\.parquet: episode 1: frame_index of row 1 is 2; expected 1, rows in order",
+    ),
+    "rows of no episode": (
+        lambda root: edit_table(root / EPISODES, lambda table: put(table, "length", [3, 5, 3])),
+        r"file-000\.parquet: 1 of 12 rows belong to no episode; expected 11",
+    ),
+    "fewer episodes than promised": (
+        lambda root: edit_table(root / EPISODES, lambda table: table.slice(0, 2)),
+        r"info\.json: total_episodes is 3; expected 2, as many as are described in meta",
+    ),
+    "a file of no episode": (
+        lambda root: (root / DATA).with_name("file-001.parquet").write_bytes((root / DATA).read_bytes()),
+        r"file-001\.parquet: holds no episode of meta; expected 1 files, there are 1 more",
+    ),
     "an endless episode": (
         lambda root: edit_table(root / EPISODES, lambda table: put(table, "length", [3, 5, 10**15])),
         r"episode 2: 4 of its rows in their place; expected 1000000000000000",
@@ -428,6 +444,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"frame 0: a damaged picture",
     ),
 }
+
+
+@pytest.mark.parametrize("value", [np.nan, 2, 0.25])
+def test_ends_are_neither_numbers_nor_missing(foreign: Path, value: float) -> None:
+    def change(table: Any) -> Any:
+        place = table.column_names.index("next.done")
+        return table.set_column(place, "next.done", pa.array([0.0] * 4 + [value] + [0.0] * 7, pa.float32()))
+
+    edit_table(foreign / DATA, change)
+    with pytest.raises(DataError) as caught:
+        read(foreign)
+    assert str(caught.value) == f"{foreign / DATA}: episode 1: next.done[1] is {float(value)}; expected 0 or 1"
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

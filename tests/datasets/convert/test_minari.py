@@ -241,6 +241,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda root: edit(root, total_episodes=3),
         r"no 'episode_2' in it; it holds episode_0, episode_1",
     ),
+    "more episodes than promised": (
+        lambda root: edit(root, total_episodes=1),
+        r"main_data\.hdf5: holds 2 episodes; expected the 1 that data/metadata\.json promises",
+    ),
     "rewards too short": (
         lambda root: put(root, "rewards", np.zeros(2)),
         r"are \(3, 2\), \(2,\), \(3,\), \(3,\); expected",

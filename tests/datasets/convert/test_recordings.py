@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from pixelrl.datasets.convert.conversion import convert_dataset
-from pixelrl.datasets.convert.dataset_stream import FormatOptions
+from pixelrl.datasets.convert.dataset_stream import Budget, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.formats import FORMATS, guess_source
 from pixelrl.datasets.convert.rules import REPEATED
+from pixelrl.datasets.convert.zarr_store import ZarrArray, open_store
 from pixelrl.datasets.hdf5.reader import FileContents, read_contents
 from pixelrl.launch.commands.convert import FormatName
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -175,7 +176,11 @@ def test_lerobot_of_version_2_is_read(tmp_path: Path, video: bool) -> None:
         ('{"episode_index": 0, "length": "4"}', "or are empty"),
         ("[" * 100_000, "not as LeRobot writes it"),
         ('{"length": 4}', "not as LeRobot writes it"),
-        ('{"episode_index": 0, "length": 9}', "4 of its rows in their place; expected 9"),
+        ('{"episode_index": 0, "length": 4}', "total_episodes is 2; expected 1, as many as are described"),
+        (
+            '{"episode_index": 0, "length": 9}\n{"episode_index": 1, "length": 4}',
+            "4 of its rows in their place; expected 9",
+        ),
     ],
 )
 def test_lerobot_of_version_2_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -214,6 +219,9 @@ def test_ogbench_has_a_frame_after_each_step(tmp_path: Path) -> None:
         ({"actions": np.zeros((10, 5), np.int64)}, "expected floats (T, A)"),
         ({"next_observations": np.zeros(3)}, "each row is a step; expected OGBench's layout"),
         ({"actions": np.array([None] * 10)}, "actions: object (10,); expected numbers"),
+        ({"terminals": np.where(np.eye(10)[9], np.nan, 0)}, "a.npz: terminals[9] is nan; expected 0 or 1"),
+        ({"terminals": np.eye(10)[9] * 0.1}, "a.npz: terminals[9] is 0.1; expected 0 or 1"),
+        ({"terminals": -np.eye(10)[9]}, "a.npz: terminals[9] is -1.0; expected 0 or 1"),
     ],
 )
 def test_ogbench_that_does_not_fit_is_refused(tmp_path: Path, more: dict[str, Any], message: str) -> None:
@@ -322,6 +330,32 @@ def test_a_replay_buffer_that_does_not_fit_is_refused(
         assert message in str(caught.value) and str(source) in str(caught.value)
     else:
         convert(source)  # what is promised beyond the ends of the episodes is not read
+
+
+@pytest.mark.parametrize(
+    ("chunk", "fill"),
+    [("data/action/1.0", 0), ("data/img/2.0.0.0", 0), ("data/state/1.0", None), ("meta/episode_ends/0", 0)],
+)
+def test_a_chunk_that_was_not_copied_is_named(tmp_path: Path, chunk: str, fill: int | None) -> None:
+    source = write_replay_buffer(tmp_path / "a.zarr")
+    about = (source / chunk).parent / ".zarray"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"fill_value": fill}))
+    (source / chunk).unlink()
+    name, number = chunk.rsplit("/", 1)
+    with pytest.raises(DataError) as caught:
+        convert(source)
+    why = f"{name}: chunk {number} is missing; expected all of its chunks (an interrupted copy?)"
+    assert str(caught.value) == f"{source}: {why}"
+
+
+def test_chunks_that_stand_for_zeros_are_told(tmp_path: Path) -> None:
+    source, dropped = write_replay_buffer(tmp_path / "a.zarr"), DroppedFields()
+    (source / "data/state/1.0").unlink()
+    with open_store(source) as store:
+        values = ZarrArray(store, "data/state", Budget(source, 1100), dropped).rows(0, 2 * STEPS)
+    assert not values[3:6].any() and values[6:].all()
+    what = "1 of 3 chunks not in the store, which stand for rows of 0.0"
+    assert dropped == {f"data/state: {what}: check that the copy was whole": 0}
 
 
 def test_rows_beyond_the_last_episode_are_told(tmp_path: Path) -> None:

@@ -153,6 +153,85 @@ def test_several_episodes_in_one_demo_are_told_apart(tmp_path: Path, how: dict[s
     assert np.flatnonzero(demo.next_missing).tolist() == (ends[:-1] if how.get("next_obs", True) else ends)
 
 
+def test_recordings_joined_in_one_demo_are_told_apart_by_pictures_alone(tmp_path: Path) -> None:
+    one, two = dot_episodes("task", 2)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"] = np.concatenate([one.actions, two.actions])
+        demo["rewards"] = np.concatenate([one.rewards, two.rewards])
+        demo["dones"] = np.zeros(len(one) + len(two), int)
+        demo[f"obs/{CAMERA}"] = np.concatenate([each.sensors[CAMERA][:-1] for each in (one, two)])
+        demo[f"next_obs/{CAMERA}"] = np.concatenate([each.sensors[CAMERA][1:] for each in (one, two)])
+    (found,) = read_demos(read_contents(tmp_path / "a.hdf5"))
+    assert np.flatnonzero(found.next_missing).tolist() == [len(one) - 1]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("actions", "/data/demo_0/actions: of its 12 chunks 8 were never written"),
+        ("rewards", "/data/demo_0/rewards: of its 12 chunks 8 were never written"),
+        (f"obs/{CAMERA}", f"/data/demo_0/obs/{CAMERA}: of its 12 chunks 8 were never written"),
+    ],
+)
+def test_arrays_that_were_written_in_part_are_named(tmp_path: Path, place: str, message: str) -> None:
+    write_plainly(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        demo = file["data/demo_0"]
+        values = demo[place][()]
+        del demo[place]
+        held = demo.create_dataset(place, shape=values.shape, dtype=values.dtype, chunks=(1, *values.shape[1:]))
+        held[:4] = values[:4]
+    with pytest.raises(DataError, match=message):
+        read_contents(tmp_path / "a.hdf5")
+
+
+def test_views_that_cover_an_array_in_part_are_named(tmp_path: Path) -> None:
+    write_plainly(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        demo = file["data/demo_0"]
+        demo.move("actions", "held")
+        layout = h5py.VirtualLayout(demo["held"].shape, demo["held"].dtype)
+        layout[:4] = h5py.VirtualSource(".", "/data/demo_0/held", demo["held"].shape)[:4]
+        demo.create_virtual_dataset("actions", layout)
+    with pytest.raises(DataError, match="actions: of its 24 numbers 16 were never written"):
+        read_contents(tmp_path / "a.hdf5")
+
+
+@pytest.mark.parametrize("shape", [(1,), (11,), (12, 1)])
+def test_timeouts_of_another_length_are_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write_plainly(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["data/demo_0"]["timeouts"] = np.ones(shape, bool)
+    with pytest.raises(DataError, match=r"/data/demo_0/timeouts: shape .*; expected \(12,\)"):
+        list(read_demos(read_contents(tmp_path / "a.hdf5")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"env_name": "a\\ud800"}', "'env_args' is not JSON .*surrogates"),
+        ('{"a":' * 200 + "1" + "}" * 200, "'env_args' is not JSON .nested deeper than 100 levels"),
+    ],
+)
+def test_attributes_that_could_not_be_written_again_are_named(tmp_path: Path, text: str, message: str) -> None:
+    write_plainly(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["data"].attrs["env_args"] = text
+    with pytest.raises(DataError, match=message):
+        read_contents(tmp_path / "a.hdf5")
+
+
+def test_mask_without_a_demo_and_a_count_written_as_text(tmp_path: Path) -> None:
+    write_plainly(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        file["mask/train"] = np.array([], "S6")
+        file["data/demo_0"].attrs["num_samples"] = "12"  # as LIBERO has it
+    assert len(read_contents(tmp_path / "a.hdf5").demos) == 3
+    with pytest.raises(DataError, match="/mask/train: names no demo; expected one or more"):
+        read_contents(tmp_path / "a.hdf5", mask="train")
+
+
 def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_plainly(path)

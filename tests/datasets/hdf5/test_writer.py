@@ -167,12 +167,49 @@ def test_episode_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
         for episode in EPISODES:
             with pytest.raises(DataError, match="rewards has"):
                 writer.add(replace(episode, rewards=episode.rewards[:-1]))
-            with pytest.raises(TypeError, match="not JSON serializable"):
-                writer.add(replace(episode, notes={"what": object()}))
-            with pytest.raises(TypeError, match="no native HDF5 equivalent"):
+            with pytest.raises(DataError, match="sensors/odd holds object; expected numbers"):
                 writer.add(replace(episode, sensors={**episode.sensors, "odd": np.full(len(episode) + 1, None)}))
             writer.add(episode)
     assert (tmp_path / "a.hdf5").read_bytes() == (tmp_path / "b.hdf5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dones": np.full(12, 0.9)}, r"demo_1: dones\[0\] is 0.9; expected 0 or 1"),
+        ({"actions": np.full((12, 2), np.nan, np.float32)}, r"demo_1: actions\[0, 0\] is nan; expected finite"),
+        ({"actions": np.zeros(12, np.float32)}, r"actions are float32 \(12,\); expected floats \(N, A\)"),
+        ({"actions": np.zeros((12, 3), np.float32)}, "3 actions a step; expected 2, as action_dims has"),
+        ({"rewards": np.full(12, None)}, r"rewards are object \(12,\); expected numbers"),
+        ({"notes": {"what": object()}}, "notes: no JSON .* not JSON serializable"),
+        ({"notes": {"what": np.nan}}, "notes: no JSON .* expected texts, finite numbers of Python"),
+        ({"attributes": {"num_samples": "7"}}, "attribute 'num_samples' cannot be written"),
+        ({"attributes": {"a": "\ud800"}}, "attribute 'a' cannot be written; expected text"),
+        ({"sensors": {CAMERA: EPISODES[0].sensors[CAMERA]}}, f"sensors/{POSITION} is missing; expected float32"),
+        (
+            {"sensors": EPISODES[0].sensors | {"cam\0a": np.zeros(13)}},
+            r"a sensor is named 'cam\\x00a'; expected a print",
+        ),
+        ({"sensors": {**EPISODES[0].sensors, "..": np.zeros(13)}}, "a sensor is named '..'; expected a print"),
+    ],
+)
+def test_episode_that_would_not_come_back_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    assert len(EPISODES[0]) == 12
+    with EpisodeWriter(tmp_path / "a.hdf5", **OPTIONS) as writer:
+        writer.add(EPISODES[0])
+        with pytest.raises(DataError, match=message):
+            writer.add(replace(EPISODES[0], **change))
+    assert_holds(tmp_path / "a.hdf5", EPISODES[:1])
+
+
+def test_file_that_could_not_be_described_is_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.hdf5: env_args: no JSON .*float32"):
+        EpisodeWriter(tmp_path / "a.hdf5", env_args={"rate": np.float32(3)}, action_dims=ACTION)
+    with pytest.raises(DataError, match=r"action dx from 1 to 1; expected low < high"):
+        EpisodeWriter(tmp_path / "a.hdf5", env_args={}, action_dims=[replace(ACTION[0], name="dx", low=1, high=1)])
+    with pytest.raises(DataError, match="mask 'train' is 'demo_0'; expected a list of demos"):
+        EpisodeWriter(tmp_path / "a.hdf5", **OPTIONS, masks={"train": "demo_0"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_write_leaves_nothing(tmp_path: Path) -> None:

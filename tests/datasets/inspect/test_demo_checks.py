@@ -212,7 +212,7 @@ def test_of_two_equal_halves_the_first_counts_as_right() -> None:
 
 
 def array(shape: tuple[int, ...], chunks: tuple[int, ...] | None = None, compression: str = "gzip") -> ArrayLayout:
-    return ArrayLayout(shape=shape, dtype="uint8", kind="u", chunks=chunks, compression=compression, written=True)
+    return ArrayLayout(shape=shape, dtype="uint8", kind="u", chunks=chunks, compression=compression)
 
 
 def test_what_is_unpacked_to_read_a_picture() -> None:
