@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,8 +83,8 @@ def read_success(path: Path, names: Sequence[str], attribute: str) -> NDArray[np
         for name in names:
             demo = child(child(file, "data"), name)
             held: Any = demo.attrs.get(attribute, json_attribute(demo, "notes", {}).get(attribute))
-            if held is None and has(demo, attribute):
-                held = child(demo, attribute)[()]
+            if held is None and has(demo, attribute) and isinstance(item := child(demo, attribute), h5py.Dataset):
+                held = item[()]
             value = np.asarray(np.nan if held is None else held)
             if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
                 came = "missing" if held is None else f"{str(held)[:40]!a}"

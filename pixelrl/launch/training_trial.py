@@ -103,12 +103,19 @@ def _readings(
     """Yield what to read."""
     if task:
         both = replace(options, task=tuple(task), prior=tuple(prior))
-        yield (*task, *prior), partial(both.load, torch.device("cpu"), SINGLE_PROCESS)
+        yield (*task, *prior), partial(_read_for_training, both)
     else:
         as_prior = replace(options, task_rename=options.prior_rename)
         yield from (((path,), partial(_read_alone, replace(as_prior, task=(path,)))) for path in prior)
     for path in files:
         yield (path,), partial(_read_alone, replace(options, task=(path,)))
+
+
+def _read_for_training(options: TrainOptions, console: Console) -> None:
+    """Read the data of a training, and see that the recipe's encoder takes their pictures."""
+    mixture = options.load(torch.device("cpu"), SINGLE_PROCESS, console)
+    with torch.device("meta"):
+        options.recipe.encoder.build(mixture.spec)
 
 
 def _read_alone(options: TrainOptions, console: Console) -> None:

@@ -103,7 +103,7 @@ class CriticHead(nn.Module):
     ) -> None:
         super().__init__()
         self.form: CriticForm = Scalar() if form is None else form
-        self.layer_norm_place, self.feature_norm = layer_norm_place, feature_norm
+        self.norm_after, self.feature_norm = layer_norm and layer_norm_place == "after", feature_norm
         bound = 1 / math.sqrt(features + actions)
         self.from_state = EnsembleLinear(ensemble, features, hidden[0], bound=bound)
         self.from_action = EnsembleLinear(ensemble, actions, hidden[0], bias=False, bound=bound)
@@ -143,19 +143,32 @@ class CriticHead(nn.Module):
 
     def hidden(self, state: Tensor, action: Tensor) -> list[Tensor]:
         """Return the hidden layers after their non-linearities, `[E, N B, W]` each; see `forward`."""
-        count, batch, _ = action.shape
-        moved = self.from_action(action.reshape(1, count * batch, -1))
-        x = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
-        layers = [self._activated(x, self.norms[0], torch.relu)]
+        layers = [self._activated(self._first(state, action), self.norms[0], torch.relu)]
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             layers.append(
                 self._activated(layer(layers[-1]), norm, torch.relu_)
             )  # in place: a layer counts after it only
         return layers
 
+    def activities(self, state: Tensor, action: Tensor) -> list[Tensor]:
+        """Return what the non-linearities put out: the hidden layers, but before a LayerNorm that comes after."""
+        layers = self.hidden(state, action)
+        if not self.norm_after:
+            return layers
+        inputs = [self._first(state, action)]
+        inputs += [layer(below) for layer, below in zip(self.layers, layers[:-1], strict=True)]
+        return [x.relu() for x in inputs]
+
+    def _first(self, state: Tensor, action: Tensor) -> Tensor:
+        """Return the first layer before its non-linearity, `[E, N B, W]`."""
+        count, batch, _ = action.shape
+        moved = self.from_action(action.reshape(1, count * batch, -1))
+        first: Tensor = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
+        return first
+
     def _activated(self, x: Tensor, norm: nn.Module, relu: Callable[[Tensor], Tensor]) -> Tensor:
         """Return a hidden layer after its non-linearity."""
-        activated: Tensor = norm(relu(x)) if self.layer_norm_place == "after" else relu(norm(x))
+        activated: Tensor = norm(relu(x)) if self.norm_after else relu(norm(x))
         return activated
 
 
@@ -164,7 +177,7 @@ class InjectedHead(nn.Module):
 
     Attributes:
         trained: what learns; alone until the injection.
-        old, start: frozen since the injection.
+        old, start: frozen, and in use since the injection.
         injected: whether it has happened, as checkpoints hold it.
         active: the same, as code asks for it.
     """
@@ -174,8 +187,7 @@ class InjectedHead(nn.Module):
     def __init__(self, head: CriticHead) -> None:
         super().__init__()
         self.trained, self.old, self.start = head, deepcopy(head), deepcopy(head)
-        for frozen in (self.old, self.start):
-            frozen.requires_grad_(False)
+        self.freeze()
         self.register_buffer("injected", torch.zeros((), dtype=torch.bool))
         self.active = False
         self.register_load_state_dict_post_hook(lambda head, _: head.notice())  # type: ignore[no-untyped-call]
@@ -185,6 +197,11 @@ class InjectedHead(nn.Module):
     def last(self) -> EnsembleLinear:
         """Return the last layer of what learns."""
         return self.trained.last
+
+    def freeze(self) -> None:
+        """Let only `trained` have a gradient, whatever was said of all parameters."""
+        for frozen in (self.old, self.start):
+            frozen.requires_grad_(False)
 
     def notice(self) -> None:
         """See whether it was injected, after numbers were loaded."""
@@ -203,9 +220,9 @@ class InjectedHead(nn.Module):
         heads = (self.trained, self.old, self.start) if self.active else (self.trained,)
         return torch.cat([head.embed_state(encoding) for head in heads], -1)
 
-    def hidden(self, state: Tensor, action: Tensor) -> list[Tensor]:
-        """Return the hidden layers of what learns; see `CriticHead.hidden`."""
-        return self.trained.hidden(state.chunk(3, -1)[0] if self.active else state, action)
+    def activities(self, state: Tensor, action: Tensor) -> list[Tensor]:
+        """Return what the non-linearities of what learns put out; see `CriticHead.activities`."""
+        return self.trained.activities(state.chunk(3, -1)[0] if self.active else state, action)
 
     def forward(self, state: Tensor, action: Tensor, slow: "InjectedHead | None" = None) -> CriticOutput:
         """Evaluate N actions of each state; see `CriticHead.forward`."""

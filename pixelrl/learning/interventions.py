@@ -156,10 +156,12 @@ class HasFilters(Protocol):
 class ReDo(Periodic):
     """Recycle dormant units of the critics' hidden layers (arXiv 2302.12902).
 
-    A unit is dormant where mean |h_i| over a batch is at most `threshold` times the mean over its layer. It gets fresh
-    weights before it, a bias of 0, and weights of 0 behind it; their moments are forgotten. Departures: Adam's one
-    count of steps goes on; with `encoders`, an encoder's last layer, whose readers are many, residual blocks, and the
-    encoder that an actor has for itself are left alone.
+    A unit is dormant where mean |h_i| over a batch is at most `threshold` times the mean over its layer, h being what
+    the non-linearity puts out, before a LayerNorm that comes after it. It gets fresh weights before it, a bias of 0,
+    and weights of 0 behind it; their moments are forgotten. A LayerNorm also moves the layer's other units then: the
+    fresh unit counts in its mean and deviation. Departures: Adam's one count of steps goes on; with `encoders`, an
+    encoder's last layer, whose readers are many, residual blocks, and the encoder that an actor has for itself are
+    left alone.
     """
 
     threshold: float = 0.1
@@ -194,10 +196,10 @@ class ReDo(Periodic):
     def recycle_heads(self, site: Site) -> None:
         """Recycle hidden units of the critics' heads."""
         context, head, fresh = site.context(), site.networks.critic.learning_head, site.fresh().critic.learning_head
-        hidden = head.hidden(context.state_embedding, context.batch.action.unsqueeze(0))
+        activities = head.activities(context.state_embedding, context.batch.action.unsqueeze(0))
         before = [(head.from_state, fresh.from_state), *zip(head.layers, fresh.layers, strict=True)]
         after = [*head.layers, head.last]
-        for place, activity in enumerate(hidden):
+        for place, activity in enumerate(activities):
             dormant = dormant_units(activity, self.threshold, site.distributed)  # [E, W]
             columns = dormant.unsqueeze(1)
             replaced = [before[place], *([(head.from_action, fresh.from_action)] if place == 0 else [])]

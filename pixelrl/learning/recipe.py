@@ -13,6 +13,9 @@ from pixelrl.learning.term import Need, Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
 
+LARGEST = 1e9
+"""The largest factor on rewards, and the largest shift: beyond it float32 holds no sum of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -105,8 +108,9 @@ class Recipe:
     """discount per step"""
     n_step: int = 1
     """rewards summed before bootstrapping"""
-    ends: Literal["never", "goal", "dones"] = "never"
-    """what ends an episode for the value: nothing (COG), reaching the goal, or the file's dones; time-outs never do"""
+    ends: Literal["never", "goal", "dones", "masks"] = "never"
+    """what ends an episode for the value: nothing (COG), reaching the goal, or the file's dones; time-outs never do.
+    masks: the dones, and what was recorded behind one is learned from too (OGBench)"""
     reward_scale: float = 1.0
     """factor on the task data's rewards (the prior data's are zero)"""
     reward_shift: float = 0.0
@@ -131,6 +135,7 @@ class Recipe:
         """
         for name, allowed, rule in (
             ("steps", self.steps >= 1, "at least 1"),
+            ("seed", self.seed >= 0, "at least 0"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("ensemble", self.ensemble >= 1, "at least 1"),
             ("n_step", self.n_step >= 1, "at least 1"),
@@ -158,8 +163,8 @@ class Recipe:
             ("gamma", 0 <= self.gamma <= 1, "between 0 and 1"),
             ("shift", self.shift >= 0, "at least 0 pixels"),
             ("shift_chance", 0 <= self.shift_chance <= 1, "between 0 and 1"),
-            ("reward_scale", math.isfinite(self.reward_scale), "a number"),
-            ("reward_shift", math.isfinite(self.reward_shift), "a number"),
+            ("reward_scale", abs(self.reward_scale) <= LARGEST, f"a number of at most {LARGEST:g}"),
+            ("reward_shift", abs(self.reward_shift) <= LARGEST, f"a number of at most {LARGEST:g}"),
             (
                 "task_share",
                 self.task_share is None or 0 < self.task_share < 1,
@@ -192,6 +197,11 @@ class Recipe:
                     if not self._has(need):
                         what = f"{name} has {type(term).__name__}"
                         raise PixelrlError(f"recipe: {what}, which needs {WANTED[need]}")
+        for term in () if self.shared_encoder else (*self.critic, *self.critic_warmup):
+            if term.imitates and term.weight != 0:
+                kind = type(term).__name__
+                what = f"critic has {kind}, which trains nothing there without a shared encoder"
+                raise PixelrlError(f"recipe: {what}; --critic.{kind.lower()}.weight 0 leaves it out")
         bounds: dict[tuple[bool, str], AtMost] = {}
         for critic, terms in ((True, (*self.critic, *self.critic_warmup)), (False, (*self.warmup, *self.actor))):
             for term in terms:

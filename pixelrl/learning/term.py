@@ -1,7 +1,7 @@
 """What a term is: one additive part of a loss."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -23,9 +23,11 @@ class Term:
 
     Attributes:
         weight: a number, or `AtMost(bound=...)` for a learned multiplier.
+        imitates: it trains the policy and its encoder: among the critic's terms, nothing but a shared encoder.
     """
 
     weight: Weight = 1.0
+    imitates: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pixelrl.learning.actors import PointAction
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.term import Need, Term
@@ -22,7 +23,7 @@ class AdvantageWeighted(Term):
     Attributes:
         temperature: in units of Q; small: only the best actions count (IQL: 1 / beta).
         advantage: over what `policy` does, or over `value`, V(s).
-        samples: how many actions of the policy stand for its value.
+        samples: how many actions of the policy stand for its value; of a deterministic one its own, without noise.
         limit: the largest weight of one transition (IQL: 100).
         loss: of imitation, as in `BC`.
     """
@@ -52,5 +53,7 @@ class AdvantageWeighted(Term):
 
     def over_policy(self, context: UpdateContext) -> Tensor:
         """Return by how much Q of the recorded action exceeds that of the policy's, `[B]`."""
-        own = context.policy.actions(self.samples, context.generator)
+        policy = context.policy
+        point = isinstance(policy, PointAction)
+        own = policy.mode.unsqueeze(0) if point else policy.actions(self.samples, context.generator)
         return context.q_data.value.amin(0) - context.q_values(own).value.amin(0).mean(0)

@@ -1,7 +1,7 @@
 """Behaviour cloning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ class BC(Term):
     """
 
     loss: Literal["likelihood", "squared_error"] = "likelihood"
+    imitates: ClassVar[bool] = True
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.noise import draw
 from pixelrl.learning.term import Term
 
 
@@ -25,7 +26,7 @@ class DR3(Term):
             encoder's output, before the action comes in (a fork of COG by members of the group, at weight 0.001), once
             for each critic, also where all of them share it.
         stop_gradient: hold phi(s', a') fixed. The paper finds leaving it free slightly better.
-        pairs: `shuffled` takes s' of another row of the batch: a placebo, which lowers norms and aligns nothing.
+        pairs: `shuffled` takes s' of a row drawn at random: a placebo, which lowers norms and parts no pairs.
     """
 
     site: Literal["last_hidden", "encoding"] = "last_hidden"
@@ -38,8 +39,9 @@ class DR3(Term):
         if self.stop_gradient:
             there = there.detach()
         backed_up = context.batch.discount > 0
-        if self.pairs == "shuffled":  # rows are drawn independently: the next one is as good as a random one
-            there, backed_up = there.roll(1, -2), backed_up & backed_up.roll(1)
+        if self.pairs == "shuffled":  # by chance: batches lie in the order of their sources
+            order = draw(torch.rand, backed_up.shape, context.generator, rows=0).argsort()
+            there, backed_up = there.index_select(-2, order), backed_up[order]
         dot = (here.float() * there.float()).sum(-1)
         mean = torch.where(backed_up, dot, torch.zeros_like(dot)).mean(-1)
         return mean.expand(context.ensemble).sum(), {}

@@ -1,6 +1,7 @@
 """Flow policies: imitation by flow matching, and a one-step policy that is kept near the flow."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class FlowMatching(Term):
     mean over i and dimensions of |v(s_i, x_t, t) - (a_i - x_0)|^2 with x_0 ~ Normal(0, 1), t ~ U(0, 1) and
     x_t = (1 - t) x_0 + t a_i (FQL, arXiv 2502.02538). Among the critic's terms it shapes a shared encoder, as `BC`.
     """
+
+    imitates: ClassVar[bool] = True
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from pixelrl.learning.actors import PointAction
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.critic_forms import Quantile
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import draw
@@ -74,16 +76,30 @@ def diagnose(context: UpdateContext, sources: tuple[str, ...], distributed: Dist
         `features/dot` phi(s, a) . phi(s', a'), `features/cosine`, `features/norm` |phi|, `features/last_layer` the
         norm of the weights that multiply phi (both together are free to trade), `encoding/dot` and `encoding/norm` of
         the encoder's output (with its proprioception), `features/srank`,
-        `features/dead`; `q/data`, `q/policy`, `q/random`, `q/td_error` (whatever `target_range` says),
-        `q/policy_minus_data` (above zero the critics prefer unseen actions), `q/cql_gap`. Those with one value a row
-        come once more for each source, as `q/data@task`.
+        `features/dead` (see `activity`); `q/data`, `q/policy` of an action drawn from the policy, or of a deterministic
+        policy's own without noise, `q/random`, `q/td_error` |Q - what `TD` fits it to| (whatever `target_range` says;
+        of quantiles the mean of what they are fitted to), `q/policy_minus_data` (above zero the critics prefer unseen
+        actions), `q/cql_gap`. Those with one value a row come once more for each source, as `q/data@task`.
     """
     with torch.no_grad():
-        rows, here = measure_rows(context)
+        (rows, here), active = measure_rows(context), activity(context)
         gathered = distributed.all_gather(torch.stack(list(rows.values())), -1)
         rows = dict(zip(rows, gathered, strict=True))
-        here, source = distributed.all_gather(here, 1), distributed.all_gather(context.batch.source, 0)
-        return summarise_rows(rows, here, source, context.networks, sources)
+        here, active = distributed.all_gather(here, 1), distributed.all_gather(active, 1)
+        source = distributed.all_gather(context.batch.source, 0)
+        return summarise_rows(rows, here, active, source, context.networks, sources)
+
+
+def activity(context: UpdateContext) -> Tensor:
+    """Return how active the last hidden units are at the recorded actions, float32 `[E, B, F]`.
+
+    That is phi, but where a LayerNorm comes after the non-linearity: then it is what the non-linearity puts out, since
+    a dead unit is not 0 any more once it is normalised.
+    """
+    critic = context.networks.critic
+    if not critic.learning_head.norm_after:
+        return context.q_data.features.float()
+    return critic.head.activities(context.state_embedding, context.batch.action.unsqueeze(0))[-1].float()
 
 
 def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
@@ -96,9 +112,11 @@ def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
         encoding, later = context.encoding.float(), context.next_encoding.float()
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
         random = draw(torch.rand, batch.action.shape, context.generator, rows=0) * 2 - 1
-        own = context.policy.actions(1, context.generator)
+        point = isinstance(context.policy, PointAction)
+        own = context.policy.mode.unsqueeze(0) if point else context.policy.actions(1, context.generator)
         sampled = context.q_values(torch.cat([own, random.unsqueeze(0)])).value
         q_data = context.q_data.value
+        target = context.td_samples.mean(-1) if isinstance(context.form, Quantile) else context.td_target
         gap = GAP if context.policy.has_density else UNIFORM_GAP
         proposed, log_density = gap.propose(context)
         soft_maximum = gap.soft_maximum(context.q_values(proposed).value, log_density)
@@ -111,19 +129,24 @@ def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
             "q/data": q_data,
             "q/policy": sampled[:, 0],
             "q/random": sampled[:, 1],
-            "q/td_error": (q_data - context.td_target).abs(),
+            "q/td_error": (q_data - target).abs(),
             "q/policy_minus_data": sampled[:, 0] - q_data,
             "q/cql_gap": soft_maximum - q_data,
         }, here
 
 
 def summarise_rows(
-    rows: dict[str, Tensor], features: Tensor, source: Tensor, networks: Networks, sources: tuple[str, ...]
+    rows: dict[str, Tensor],
+    features: Tensor,
+    active: Tensor,
+    source: Tensor,
+    networks: Networks,
+    sources: tuple[str, ...],
 ) -> Metrics:
-    """Return the means of rows, also of each source's, and what all features `[E, B, F]` together tell."""
+    """Return the means of rows, also of each source's, and what all features and activities `[E, B, F]` tell."""
     metrics: Metrics = {
         "features/srank": torch.stack([srank(member) for member in features]).mean(),
-        "features/dead": torch.stack([dead_share(member) for member in features]).mean(),
+        "features/dead": torch.stack([dead_share(member) for member in active]).mean(),
         "features/last_layer": networks.critic.head.last.weight.detach().norm(dim=(1, 2)).mean(),
     }
     for name, value in rows.items():

@@ -10,7 +10,7 @@ from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.seeding import derive
-from pixelrl.training.probe import split
+from pixelrl.training.probe import learnable, split
 
 ROWS = 128
 """Rows of a step."""
@@ -20,8 +20,9 @@ def plasticity(networks: Networks, recipe: Recipe, spec: Spec, batch: Batch, ste
     """Regress copies of critics, and fresh critics, on new random targets; nothing of `networks` changes.
 
     The target of row i is z_i + the mean of what the critic says of all rows at first, z_i ~ Normal(0, 1): 1 is what
-    a critic reaches that learns nothing. Adam with the recipe's rate for critics, from new moments. Targets and
-    batches are a function of the seed, so that snapshots can be compared. The mean is ours.
+    a critic reaches that learns nothing. Adam with the recipe's rate for critics, from new moments; heads that an
+    injection froze stay. Targets and batches are a function of the seed, so that snapshots can be compared. The mean
+    is ours.
 
     Returns:
         `plasticity/loss` mean_e mean_i (Q_e(s_i, a_i) - y_i)^2 after so many steps, `plasticity/fresh` the same of
@@ -37,8 +38,7 @@ def plasticity(networks: Networks, recipe: Recipe, spec: Spec, batch: Batch, ste
 
 def regress(networks: Networks, recipe: Recipe, batch: Batch, steps: int, seed: int) -> torch.Tensor:
     """Return the mean squared error, a scalar, after so many steps of a copy of the critics towards random targets."""
-    copy = deepcopy(networks)
-    copy.critic.requires_grad_(True)
+    copy = learnable(deepcopy(networks))
     generator = torch.Generator().manual_seed(derive(seed, "targets"))
     target = torch.randn(len(batch), generator=generator) + values(copy, batch).mean()
     optimiser = torch.optim.Adam(copy.critic.parameters(), recipe.critic_lr)

@@ -15,11 +15,12 @@ from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.heads import InjectedHead
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.term import Term
-from pixelrl.training.diagnostics import by_source, measure_rows, summarise_rows
+from pixelrl.training.diagnostics import activity, by_source, measure_rows, summarise_rows
 
 CHUNK = 256
 """Rows that are looked at together: the memory that a probe takes does not grow with its rows."""
@@ -55,7 +56,7 @@ def probe(
         Everything that `diagnose` measures, those in `PAIRS` of the pairs of a backup alone, and beside it
         `features/dot_recorded` with the action that was recorded in s' in place of the backup's a',
         `features/dot_random` and `encoding/dot_random` of pairs (s_i, s'_j) drawn at random,
-        `features/dormant`, `features/self_excitation` (see `self_excitation`),
+        `features/dormant` (see `activity`), `features/self_excitation` (see `self_excitation`),
         `q/return_error` |Q - return to go|, with `stay` also `q/margin` Q(s, recorded) - Q(s, stay),
         `policy/distance` from mode to recorded action, `policy/log_prob` of policies that have a density and
         `policy/log_std` of Gaussians, of all rows and of each source's; and
@@ -102,7 +103,7 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
 def probe_rows(
     context: UpdateContext, *, has_critics: bool, stay: tuple[float, ...] = ()
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return what is measured of each row, `[..., B]`, and the features `[E | 1, B, F]` at both sites in s and s'."""
+    """Return what is measured of each row, `[..., B]`, and, `[E | 1, B, F]`, features in s and s' and activity."""
     with torch.no_grad():
         policy, action = context.policy, context.batch.action
         rows = {"policy/distance": (policy.mode - action).abs().mean(-1)}
@@ -122,6 +123,7 @@ def probe_rows(
             more["q/margin"] = context.q_data.value - context.q_values(still).value
         features = {
             "here": here,
+            "active": activity(context),
             "there": context.q_next.features.float(),
             "encoding": context.encoding.float(),
             "next_encoding": context.next_encoding.float(),
@@ -144,12 +146,12 @@ def feature_metrics(
     rows["features/dot_random"] = (here * there[:, other]).sum(-1)
     both = features["encoding"] * features["next_encoding"][:, other]
     rows["encoding/dot_random"] = both.sum(-1).expand(len(here), -1)
-    metrics = summarise_rows(rows, here, batch.source, networks, sources)
+    metrics = summarise_rows(rows, here, features["active"], batch.source, networks, sources)
     paired = batch.discount > 0
     pairs = {name: rows[name][:, paired] for name in PAIRS}
     metrics |= {name: value.mean() for name, value in pairs.items()}
     metrics |= by_source(pairs, batch.source[paired], sources)
-    metrics["features/dormant"] = torch.stack([dormant_share(member) for member in here]).mean()
+    metrics["features/dormant"] = torch.stack([dormant_share(member) for member in features["active"]]).mean()
     excited = [self_excitation(one, two, batch.discount) for one, two in zip(here, there, strict=True)]
     metrics["features/self_excitation"] = torch.stack(excited).mean()
     return metrics
@@ -162,10 +164,11 @@ def dormant_share(features: Tensor, threshold: float = DORMANT) -> Tensor:
 
 
 def self_excitation(here: Tensor, there: Tensor, discount: Tensor) -> Tensor:
-    """Return the largest real part of the eigenvalues of (gamma Phi' Phi^T - Phi Phi^T) / B; NaN if not finite.
+    """Return the largest real part of the F eigenvalues of Phi^T (gamma Phi' - Phi) / B, `[F, F]`; NaN if not finite.
 
     Above zero the last layer's TD update feeds on itself (SEEM, arXiv 2310.04411, with the kernel of the last layer).
-    The matrix is `[B, B]`; its eigenvalues that are not zero are those of Phi^T (gamma Phi' - Phi), `[F, F]`.
+    The matrix of the rows, (gamma Phi' - Phi) Phi^T / B, `[B, B]`, has the same eigenvalues but for zeros: B - F more
+    with B > F. They do not count here, so that the figure can be below zero.
 
     Args:
         here: Phi, `[B, F]`.
@@ -194,7 +197,7 @@ def term_gradients(context: UpdateContext, recipe: Recipe) -> dict[str, Tensor]:
                 continue
             value = term(context)[0] * (term.weight if isinstance(term.weight, int | float) else 1.0)
             for part, module in parts.items():
-                parameters = list(module.parameters())
+                parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
                 pieces = torch.autograd.grad(
                     value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
                 )
@@ -227,8 +230,10 @@ def compare_sources(gradients: dict[str, Tensor]) -> Metrics:
 
 
 def learnable(networks: Networks) -> Networks:
-    """Let gradients be taken of networks that were read from a file, but for their slow copy; nothing is changed."""
+    """Let gradients be taken of what learns in networks that were read from a file; no number is changed."""
     networks.critic.requires_grad_(True)
+    if isinstance(networks.critic.head, InjectedHead):
+        networks.critic.head.freeze()
     networks.actor.requires_grad_(True)
     if networks.value is not None:
         networks.value.requires_grad_(True)

@@ -9,6 +9,7 @@ import pytest
 
 from pixelrl.datasets import rewards
 from pixelrl.datasets.rewards import reaches_goal, read_labels
+from pixelrl.runtime.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,10 @@ def test_labels_are_parsed_once_until_they_change(tmp_path: Path, monkeypatch: p
     labels.write_text('{"demo_0": 3}')
     os.utime(labels, ns=(1, 1))
     assert read_labels(labels, tmp_path / "a.hdf5", {"demo_0": 1})[0].tolist() == [3] and len(parsed) == 2
+
+
+def test_label_that_no_float_can_hold_is_named(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({"demo_0": 10**400}))
+    with pytest.raises(DataError, match=r"labels\.json: demo_0 is '1000.*; expected a number, or a list of 2 numbers"):
+        read_labels(labels, tmp_path / "a.hdf5", {"demo_0": 2})

@@ -56,7 +56,10 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
 def test_task_and_prior_that_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_dots(tmp_path / "prior.h5", "prior", 6)
+    task, prior = (
+        write_dots(tmp_path / "task.h5", "task", 6, size=32),
+        write_dots(tmp_path / "prior.h5", "prior", 6, size=32),
+    )
     code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior)
     assert code == 0 and "training may start with quick_cog_dr3: 0 errors, 0 warnings, 0 notes" in out
     told = json.loads((tmp_path / "prior.inspection.json").read_text())
@@ -82,7 +85,10 @@ def test_task_and_prior_that_do_not_fit(
 def test_training_may_start_means_that_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_dots(tmp_path / "prior.h5", "prior", 6)
+    task, prior = (
+        write_dots(tmp_path / "task.h5", "task", 6, size=32),
+        write_dots(tmp_path / "prior.h5", "prior", 6, size=32),
+    )
     with h5py.File(task, "a") as file:
         for demo in file["data"].values():
             demo["rewards"][...] = demo["rewards"][()] - 1  # costs
@@ -98,10 +104,20 @@ def test_training_may_start_means_that_it_does(
     assert code == 1 and "--recipe slow_cog: there is no recipe 'slow_cog'; there are quick_cog_dr3" in err
 
 
+def test_pictures_that_are_too_small_for_the_encoder_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = write_dots(tmp_path / "task.h5", "task", 6, size=16)
+    code, _, err = pixelrl(monkeypatch, capsys, "--task", task, "--no-sheet")
+    assert code == 1 and f"{CAMERA}: 16 x 16 pixels do not fit SmallCNN" in err
+    code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--no-sheet", "--recipe", "cog")
+    assert code == 0 and "training may start with cog" in out
+
+
 def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prior = write_dots(tmp_path / "prior.h5", "prior", 6)
+    prior = write_dots(tmp_path / "prior.h5", "prior", 6, size=32)
     code, _, err = pixelrl(monkeypatch, capsys, "--task", prior, "--no-sheet")
     assert code == 1 and "no transition of the task data has a reward" in err
     code, out, _ = pixelrl(monkeypatch, capsys, "--task", prior, "--no-sheet", "--recipe", "quick_bc")
@@ -111,7 +127,7 @@ def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(
 def test_demos_that_a_mask_leaves_out_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_dots(tmp_path / "a.h5", "task", 6)
+    path = write_dots(tmp_path / "a.h5", "task", 6, size=32)
     with h5py.File(path, "a") as file:
         file["data/demo_3/actions"][0] = float("nan")
         file["mask/good"] = [f"demo_{number}".encode() for number in range(6) if number != 3]

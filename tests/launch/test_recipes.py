@@ -12,6 +12,7 @@ from pixelrl.learning.actors import GaussianActor
 from pixelrl.learning.heads import FINAL_LAYER
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.dr3 import DR3
@@ -55,7 +56,7 @@ def test_visual_recipes_keep_ogbenchs_protocol() -> None:
         assert (recipe.history, recipe.batch_size, recipe.steps, recipe.gamma) == (3, 256, 500_000, 0.99)
         assert (recipe.critic_lr, recipe.actor_lr, recipe.tau) == (3e-4, 3e-4, 0.005)
         assert (recipe.shift, recipe.shift_alike, recipe.shift_chance) == (3, True, 0.5)
-        assert (recipe.ends, recipe.proprio, recipe.layer_norm_place) == ("dones", (), "after")
+        assert (recipe.ends, recipe.proprio, recipe.layer_norm_place) == ("masks", (), "after")
 
 
 def temperature(recipe: Recipe) -> AtMost:
@@ -98,3 +99,16 @@ def test_recipes_are_named_by_their_functions_and_the_first_is_the_quickest() ->
     assert all(name == make.__name__ and make.__doc__ for name, make in RECIPES.items())
     assert next(iter(RECIPES)) == "quick_cog_dr3"
     assert all(make() == make() for make in RECIPES.values())
+
+
+@pytest.mark.parametrize("name", ["quick_cog", "quick_fql", "quick_sarsa"])
+def test_imitation_that_would_train_nothing_is_refused(name: str) -> None:
+    recipe = RECIPES[name]()
+    with pytest.raises(PixelrlError, match=r"trains nothing there without a shared encoder; --critic\.\w+\.weight 0"):
+        replace(recipe, shared_encoder=False)
+    without = tuple(replace(term, weight=0.0) if term.imitates else term for term in recipe.critic)
+    assert not replace(recipe, shared_encoder=False, critic=without).shared_encoder
+
+
+def test_values_of_what_was_recorded_end_in_the_goal() -> None:
+    assert {RECIPES[name]().ends for name in ("sarsa", "mc", "onestep", "calql", "hlgauss_cog")} == {"goal"}

@@ -122,9 +122,18 @@ def test_unknown_recipe_is_told_with_those_that_there_are() -> None:
         train_command(["dog"])
 
 
-def test_values_are_checked_by_the_recipe() -> None:
-    with pytest.raises(PixelrlError, match=r"gamma is 1\.5"):
-        options("cog --gamma 1.5")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--gamma 1.5", r"gamma is 1\.5; it must be between 0 and 1"),
+        ("--seed -1", "seed is -1; it must be at least 0"),
+        ("--reward-scale 1e300", r"reward_scale is 1e\+300; it must be a number of at most 1e\+09"),
+        ("--reward-shift nan", r"reward_shift is nan; it must be a number of at most 1e\+09"),
+    ],
+)
+def test_values_are_checked_by_the_recipe(words: str, message: str) -> None:
+    with pytest.raises(PixelrlError, match=message):
+        options(f"cog {words}")
 
 
 def test_learned_weight_keeps_its_kind_and_number_takes_fractions(monkeypatch: pytest.MonkeyPatch) -> None:

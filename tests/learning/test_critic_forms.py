@@ -5,7 +5,7 @@ import torch
 
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.learning.critic_forms import HLGauss, Scalar
-from pixelrl.learning.heads import CriticHead
+from pixelrl.learning.heads import CriticHead, InjectedHead
 from pixelrl.runtime.errors import PixelrlError
 from tests.tiny import shrink
 
@@ -115,6 +115,27 @@ def test_layer_norm_after_the_activation_has_mean_zero_and_length_of_its_width()
     torch.testing.assert_close(phi.square().sum(-1), torch.full((2, 3, 5), 16.0), atol=0.1, rtol=0)
     phi = before(state, action).features
     assert bool((phi >= 0).all()) and not bool((after(state, action).features >= 0).all())
+
+
+def test_activities_are_those_of_the_non_linearity_before_a_norm_after_it() -> None:
+    head = CriticHead(1, 1, (2, 3), 1, True, layer_norm_place="after")
+    with torch.no_grad():
+        head.from_action.weight.fill_(1)
+        head.layers[0].weight.copy_(torch.tensor([[1.0, -1, 0], [0, 0, 0]]))
+        head.layers[0].bias.copy_(torch.tensor([[0.0, 0, 2]]))
+    state, action = torch.tensor([[[2.5, -4.0]]]), torch.full((1, 1, 1), 0.5)
+    first, second = head.activities(state, action)
+    assert first.tolist() == [[[3.0, 0.0]]]  # normalised: 1, -1
+    torch.testing.assert_close(second, torch.tensor([[[1.0, 0.0, 2.0]]]), atol=1e-4, rtol=0)
+    injected = InjectedHead(head)
+    for place in ("before", "after"):
+        plain = CriticHead(1, 1, (2, 3), 1, place == "before", layer_norm_place=place)  # type: ignore[arg-type]
+        pairs = zip(plain.activities(state, action), plain.hidden(state, action), strict=True)
+        assert all(torch.equal(one, two) for one, two in pairs)
+    injected.inject(CriticHead(1, 1, (2, 3), 1, True, layer_norm_place="after"))
+    shared = injected.embed_state(torch.ones(1, 1, 1))
+    own = injected.trained.activities(injected.trained.embed_state(torch.ones(1, 1, 1)), action)
+    assert all(torch.equal(one, two) for one, two in zip(injected.activities(shared, action), own, strict=True))
 
 
 @pytest.mark.parametrize(("normed", "start", "bound"), [(False, None, 1e-4), (True, None, 0.1), (True, 0.5, 0.5)])

@@ -101,6 +101,22 @@ def test_redo_recycles_dead_units_without_a_change_of_q() -> None:
     torch.testing.assert_close(after, before)
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_redo_finds_units_whose_relu_is_silent_wherever_the_norm_stands(place: str) -> None:
+    learner = learner_with(ReDo(every=1, threshold=0.0), layer_norm=True, layer_norm_place=place)
+    head = learner.networks.critic.learning_head
+    with torch.no_grad():  # unit 3 of the first layer and units 0 and 1 of the second never fire
+        head.from_state.weight[:, :, 3], head.from_state.bias[:, :, 3], head.from_action.weight[:, :, 3] = 0, -50, 0
+        head.layers[0].weight.fill_(1e-3)
+        head.layers[0].bias.copy_(torch.tensor([-5.0, -5, 2, 2, 2, 2, 2, 2]))
+        head.last.weight.fill_(1)
+        ReDo(every=1, threshold=0.0).apply(learner.site(transitions()))
+    assert head.from_state.weight[:, :, 3].all() and not head.from_state.bias[:, :, 3].any()
+    assert head.layers[0].weight[:, :3, :2].all() and not head.layers[0].weight[:, 3, 2:].any()
+    assert head.layers[0].bias[:, 0].tolist() == 2 * [[0, 0, 2, 2, 2, 2, 2, 2]]
+    assert head.last.weight[:, :, 0].tolist() == 2 * [[0, 0, 1, 1, 1, 1, 1, 1]]
+
+
 def test_hare_and_tortoise_average_and_set_back() -> None:
     learner = learner_with(HareTortoise(every=3, decay=0.9))
     start = {key: value.clone() for key, value in learner.networks.actor.state_dict().items()}

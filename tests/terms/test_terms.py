@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelrl.learning.actors import Reparameterised, SquashedGaussian
+from pixelrl.learning.actors import PointAction, Reparameterised, SquashedGaussian
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.critic_forms import HLGauss, Scalar
@@ -273,10 +273,20 @@ def test_dr3_counts_once_for_each_critic_that_shares_an_encoder() -> None:
     assert NormPenalty(site="encoding")(update)[0].item() == pytest.approx(2 * (5 + 1) / 2)
 
 
-def test_dr3_of_shuffled_pairs_takes_the_next_state_of_another_row() -> None:
-    # phi . phi' of the other row: (1, 2).(5, 0) = 5, (0, 1).(4, 1) = 1; (3, 0).(-2, 4) = -6, (1, 1).(1, 7) = 8
-    assert DR3(pairs="shuffled")(features(HERE, THERE, [0.9, 0.9]))[0].item() == pytest.approx((5 + 1) / 2 + 1)
-    assert DR3(pairs="shuffled")(features(HERE, THERE, [0.9, 0.0]))[0].item() == 0
+def test_dr3_of_shuffled_pairs_takes_each_next_state_once_by_chance() -> None:
+    rows = 512
+    here = torch.eye(rows).unsqueeze(0)  # phi_i . phi'_j is 2^(j // 256), so the dots tell of which half s' is
+    there = (1.0 + (torch.arange(rows) >= rows // 2)).view(1, rows, 1).expand(1, rows, rows)
+    context = features(here, there, [0.9] * rows)
+    context.ensemble = 1
+    order = torch.rand(rows, generator=seeded()).argsort()
+    assert DR3(pairs="shuffled")(context)[0].item() == pytest.approx(1.5)  # a permutation: the mean of all
+    crossing = ((order >= rows // 2) != (torch.arange(rows) >= rows // 2)).float().mean()
+    assert 0.4 < crossing < 0.6  # sources lie one behind the other in a batch
+    # an s' beyond a true end is in no backup and does not count, wherever it lands
+    ended = features(here, there, [0.9] * (rows // 2) + [0.0] * (rows // 2))
+    ended.ensemble = 1
+    assert DR3(pairs="shuffled")(ended)[0].item() == pytest.approx(0.5)
 
 
 # Penalties
@@ -406,6 +416,14 @@ def test_the_policys_value_is_the_mean_over_samples_of_the_smaller_q() -> None:
     _, metrics = AdvantageWeighted(samples=16)(update)
     own = policy.sample(16, seeded())[0]
     assert metrics["advantage"].item() == pytest.approx(own.abs().mean().item(), rel=1e-5)
+
+
+def test_the_value_of_a_deterministic_policy_is_that_of_its_own_action() -> None:
+    policy = PointAction(torch.tensor([[0.3]]), noise=0.2, clip=0.5)
+    critic = LinearCritic(torch.tensor([[1.0], [2.0]]), torch.zeros(2))
+    update = known(rows([[0.5]]), critic, state_embedding=NOTHING, policy=policy, q_data=q_output([[0.5], [1.0]]))
+    _, metrics = AdvantageWeighted(loss="squared_error")(update)
+    assert metrics["advantage"].item() == pytest.approx(0.5 - math.tanh(0.3), rel=1e-5)  # the lesser Q is a
 
 
 def test_an_enormous_advantage_is_only_as_large_as_the_limit() -> None:

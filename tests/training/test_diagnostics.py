@@ -1,14 +1,17 @@
 """What is measured inside the critic."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from pixelrl.launch.recipes import quick_cog, quick_cog_dr3
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.critic_forms import Quantile
 from pixelrl.learning.heads import CriticOutput
-from pixelrl.training.diagnostics import by_source, dead_share, diagnose, srank
+from pixelrl.learning.policies import DeterministicPolicy
+from pixelrl.training.diagnostics import activity, by_source, dead_share, diagnose, srank
 from tests.tiny import known, make_learner, make_networks, measured_update, seeded, shrink, transitions
 
 
@@ -80,6 +83,42 @@ def test_figures_by_hand() -> None:
     assert metrics["q/td_error"] == pytest.approx((1 + 0 + 1 + 2) / 4)
     assert metrics["q/data@task"] == pytest.approx(2) and metrics["q/data@prior"] == pytest.approx(3)
     assert metrics["q/policy_minus_data"] == pytest.approx(metrics["q/policy"] - 2.5)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_dead_units_are_those_whose_non_linearity_is_silent(place: Any) -> None:
+    networks = make_networks(layer_norm=True, layer_norm_place=place)
+    layer = networks.critic.head.layers[0]
+    with torch.no_grad():  # of 8 units: 2 never fire, and the others always do
+        networks.critic.head.norms[1].bias.fill_(10 if place == "before" else 0)
+        networks.critic.head.norms[1].bias[:, :, :2] = -10 if place == "before" else 0
+        layer.weight.mul_(0.01)
+        layer.bias.copy_(torch.tensor([-5.0, -5, 1, 2, 3, 4, 5, 6]))
+    update = UpdateContext(networks, transitions(), seeded())
+    assert diagnose(update, ("task", "prior"))["features/dead"].item() == 0.25
+    assert torch.equal(activity(update), update.q_data.features) == (place == "before")
+
+
+def test_a_deterministic_policy_is_judged_by_its_own_action() -> None:
+    networks = make_networks(policy=DeterministicPolicy(noise=5.0))
+    update = UpdateContext(networks, transitions(), seeded())
+    found = diagnose(update, ("task", "prior"))
+    own = update.q_values(update.policy.mode).value
+    assert found["q/policy"].item() == pytest.approx(own.mean().item(), rel=1e-5)
+    difference = (own - update.q_data.value).mean().item()
+    assert found["q/policy_minus_data"].item() == pytest.approx(difference, rel=1e-4, abs=1e-6)
+
+
+def test_td_error_of_quantiles_is_that_of_what_they_are_fitted_to() -> None:
+    # quantiles of two target critics (0, 4) and (3, 1): the lesser of each are 0 and 1, the lesser mean is 2
+    update = known(
+        transitions(size=2),
+        make_networks(form=Quantile(quantiles=2)),
+        q_data=CriticOutput(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.ones(2, 2, 8)),
+        td_samples=torch.tensor([[0.0, 1.0], [0.0, 1.0]]),
+        td_target=torch.tensor([2.0, 2.0]),
+    )
+    assert diagnose(update, ("task", "prior"))["q/td_error"].item() == pytest.approx((0.5 + 1.5 + 2.5 + 3.5) / 4)
 
 
 def test_policy_and_random_actions_are_told_apart() -> None:

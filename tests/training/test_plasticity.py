@@ -1,10 +1,16 @@
 """The plasticity probe: what cannot learn is told from what can, and nothing changes."""
 
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
 import torch
 
 from pixelrl.launch.recipes import quick_cog
+from pixelrl.learning.interventions import PlasticityInjection
+from pixelrl.training import plasticity as probing
 from pixelrl.training.plasticity import plasticity, regress, values
-from tests.tiny import SPEC, make_learner, make_networks, shrink, transitions
+from tests.tiny import SPEC, learn, make_learner, make_networks, same, shrink, transitions
 
 RECIPE = shrink(quick_cog(), critic_lr=1e-2)
 
@@ -31,3 +37,12 @@ def test_without_a_step_the_error_is_that_of_the_targets() -> None:
     regress(networks, RECIPE, batch.map(lambda tensor: tensor[:12]), 2, 3)
     assert all(torch.equal(value, before[key]) for key, value in networks.state_dict().items())
     assert values(networks, batch).shape == (2, 600)
+
+
+def test_heads_that_an_injection_froze_learn_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(RECIPE, intervention=PlasticityInjection(at=1))
+    networks, copies = learn(make_learner(recipe), 2).networks, []
+    monkeypatch.setattr(probing, "deepcopy", lambda each: copies.append(deepcopy(each)) or copies[-1])
+    regress(networks, recipe, transitions(size=12), 3, 0)
+    old, new = networks.critic.head, copies[0].critic.head
+    assert same(old.old, new.old) and same(old.start, new.start) and not same(old.trained, new.trained)

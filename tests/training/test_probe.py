@@ -8,6 +8,7 @@ import torch
 
 from pixelrl.launch.recipes import RECIPES, quick_bc, quick_cog_dr3
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.interventions import PlasticityInjection
 from pixelrl.learning.recipe import Recipe
 from pixelrl.training import probe as probing
 from pixelrl.training.probe import (
@@ -20,7 +21,7 @@ from pixelrl.training.probe import (
     term_gradients,
     with_recorded_actions,
 )
-from tests.tiny import SPEC, make_learner, make_networks, seeded, shrink, transitions
+from tests.tiny import SPEC, gradients, learn, make_learner, make_networks, seeded, shrink, transitions
 
 RECIPE = shrink(quick_cog_dr3())
 
@@ -40,6 +41,32 @@ def test_self_excitation_is_the_largest_eigenvalue() -> None:
     whole = (0.9 * there @ here.T - here @ here.T) / 6
     expected = torch.linalg.eigvals(whole).real.max().item()
     assert self_excitation(here, there, torch.full((6,), 0.9)).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_self_excitation_of_more_rows_than_features_can_be_below_zero() -> None:
+    # F = 1: (0 - 1 - 4) / 2; the [2, 2] matrix of the rows also has an eigenvalue of 0
+    here, ends = torch.tensor([[1.0], [2.0]]), torch.zeros(2)
+    assert self_excitation(here, here, ends).item() == pytest.approx(-2.5)
+
+
+def test_dormant_units_are_looked_for_before_the_norm() -> None:
+    networks = learnable(make_networks(layer_norm=True, layer_norm_place="after"))
+    with torch.no_grad():  # 2 of 8 units never fire; normalised, they are -mean / std
+        networks.critic.head.layers[0].weight.mul_(0.01)
+        networks.critic.head.layers[0].bias.copy_(torch.tensor([-5.0, -5, 1, 2, 3, 4, 5, 6]))
+    recipe = replace(RECIPE, shared_encoder=False)
+    assert probe(networks, recipe, transitions(), SPEC.sources)["features/dormant"].item() == 0.25
+
+
+def test_gradients_after_an_injection_are_those_of_what_learns() -> None:
+    recipe = replace(RECIPE, intervention=PlasticityInjection(at=2))
+    networks = learn(make_learner(recipe), 3).networks.eval().requires_grad_(False)
+    context = UpdateContext(learnable(networks), transitions(), seeded(), backup=recipe.backup)
+    found = term_gradients(context, recipe)["head/td"]
+    learning = networks.critic.learning_head
+    assert len(found) == sum(parameter.numel() for parameter in learning.parameters())
+    expected = gradients(recipe.critic[0](context)[0], learning)
+    assert torch.equal(found, torch.cat([each.flatten() for each in expected])) and found.any()
 
 
 def test_gradients_are_compared_within_a_part() -> None:

@@ -78,7 +78,8 @@ def select_transitions(
         n_step: rewards summed before bootstrapping.
         ends: what ends an episode, where a source does not say it.
         sarsa: leave out steps in whose next state no action was recorded.
-        chunk: h; leave out steps after which, with themselves, fewer than h were recorded in their episode.
+        chunk: h; leave out steps after which, with themselves, fewer than h were recorded in their episode, and with
+            `sarsa` those in whose next state fewer were.
         seed: of the episodes that are held out, and of corruption.
     """
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
@@ -91,12 +92,16 @@ def select_transitions(
     no_next = table.next_missing & ~end & ~paid
     last = cut.clone()
     last[:-1] |= no_next[1:] & ~cut[:-1]  # nothing is summed across a step that is left out
-    late = ~torch.from_numpy(before_end(end, episode))
+    goes_on = torch.tensor([(source.ends or ends) == "masks" for source in sources])[table.source]
+    late = ~torch.from_numpy(before_end(end & ~goes_on, episode))
     folded, discount, steps = fold(reward, end, last, gamma=gamma, n_step=n_step)
     final = torch.arange(len(table)) + steps - 1
     starts = np.searchsorted(episode.numpy(), episode.numpy())
-    no_action = cut[final] & (discount > 0) & ~no_next & sarsa
-    no_chunk = (steps < chunk) & ~no_next & ~late & ~no_action
+    stops = last.nonzero().squeeze(1)
+    ahead = stops[torch.searchsorted(stops, torch.arange(len(table)))] - torch.arange(len(table)) + 1
+    following = final + 1 - cut[final].long()
+    no_action = (cut[final] | (ahead[following] < chunk)) & (discount > 0) & ~no_next & sarsa
+    no_chunk = (ahead < chunk) & ~no_next & ~late & ~no_action
     usable = ~no_next & ~late & ~no_action & ~no_chunk
     held_out = usable & _held_out(episode, table.source, sources, seed)
     left_out = {NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late}
@@ -109,7 +114,7 @@ def select_transitions(
         folded=folded,
         discount=discount,
         after=table.frame[final] + 1 - table.next_missing[final].long(),
-        following=final + 1 - cut[final].long(),
+        following=following,
         first=table.frame[torch.from_numpy(starts)],
         final=cut.nonzero().squeeze(1)[episode],
         episode=episode,
@@ -140,7 +145,9 @@ def _paid(table: TransitionTable, sources: int) -> Tensor:
 
 def _true_ends(table: TransitionTable, paid: Tensor, ends: Sequence[Ends]) -> Tensor:
     """Return the steps beyond which there is nothing to bootstrap, `[T]`; see `Ends`."""
-    rules = {"never": torch.zeros_like(table.done), "dones": table.done, "goal": table.done & paid}
+    rules = {"never": torch.zeros_like(table.done), "goal": table.done & paid} | dict.fromkeys(
+        ("dones", "masks"), table.done
+    )
     end = torch.zeros_like(table.done)
     for source, rule in enumerate(ends):
         end |= rules[rule] & (table.source == source)

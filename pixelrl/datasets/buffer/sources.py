@@ -13,15 +13,16 @@ from pixelrl.datasets.corruption import parse_corruptions
 from pixelrl.datasets.rewards import RULE, check_rule
 from pixelrl.runtime.errors import DataError
 
-Ends = Literal["never", "goal", "dones"]
+Ends = Literal["never", "goal", "dones", "masks"]
 """Which steps truly end an episode, so that nothing is bootstrapped beyond them.
 
 - never: none, as in COG, whose rewards are paid at every step in the goal: values reach 1 / (1 - gamma).
 - goal: those with `done` set and a reward above 0 (of costs, the highest), in sources whose rewards count: robomimic
   may also set `done` at the last step of every demo, and a source whose rewards are scaled by 0 has no goal.
 - dones: those with `done` set.
+- masks: the same, but the recording goes on, as OGBench's does.
 
-What was recorded after the first such step of an episode is not sampled.
+What was recorded after the first such step of an episode is not sampled, but for masks.
 """
 
 Dones = Literal["recorded", "last"]
@@ -110,7 +111,7 @@ class Source:
         counts = self.reward_scale != 0
         wanted = {
             "rewards": counts and self.reward == "recorded",
-            "dones": self.dones == "recorded" and (counts or (self.ends or ends) == "dones"),
+            "dones": self.dones == "recorded" and (counts or (self.ends or ends) in ("dones", "masks")),
         }
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 

@@ -1,5 +1,7 @@
 """Whether a critic can learn a value from the rewards of a mixture: `train` refuses here, and `inspect` tells."""
 
+import torch
+
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.learning.critic_forms import HLGauss
 from pixelrl.learning.recipe import Recipe
@@ -15,8 +17,13 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
     """
     ledger = mixture.ledger
     task, first = ledger.sources[0], mixture.sources[0]
-    rewards = mixture.transitions.reward[mixture.table.source == 0]
-    if not rewards.any():
+    of_task, table = mixture.table.source == 0, mixture.transitions
+    if table.reward[of_task].any() and not table.folded[of_task & table.sampled].any():
+        raise DataError(
+            f"{first.files[0]}: the steps of the task data that have a reward are left out, so there is nothing to "
+            "learn a value from (the ledger tells why); --ends goal keeps a last step that reaches the goal"
+        )
+    if not table.reward[of_task].any():
         raise DataError(
             f"{first.files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
             "from; give data with successes, say where they are (--task-reward last:1), or use a recipe without a "
@@ -38,7 +45,10 @@ def check_calibration(mixture: Mixture, recipe: Recipe) -> None:
     if not any(getattr(term, "calibrated", False) for term in (*recipe.critic, *recipe.critic_warmup)):
         return
     table = mixture.transitions
-    unbounded = table.sampled & (table.reward < 0) & (table.discount[table.final] > 0)
+    ended = torch.full((int(table.episode.max()) + 1,), -1)
+    ends = (table.discount == 0).nonzero().squeeze(1)
+    ended[table.episode[ends]] = ends  # the last one of each episode
+    unbounded = table.sampled & (table.reward < 0) & (torch.arange(len(table.reward)) > ended[table.episode])
     if count := int(unbounded.sum()):
         raise DataError(
             f"CQL is calibrated by recorded returns, but {count} steps with costs lie in recordings that do not end "

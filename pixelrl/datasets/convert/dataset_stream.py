@@ -5,6 +5,7 @@ A reader gives a `DatasetStream`, a writer takes one, and fingerprints tell whet
 
 import hashlib
 import json
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.rewards import check_rule
+from pixelrl.datasets.rewards import RULE, check_rule
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 
@@ -96,7 +97,13 @@ class FormatOptions:
 
     @property
     def reward_key(self) -> str | None:
-        """Return the array of the source that is to be read as rewards; None: the one that the format has for it."""
+        """Return the array of the source that is to be read as rewards; None: the one that the format has for it.
+
+        Raises:
+            DataError: a rule that is none.
+        """
+        if re.match(r"(last|success|labels):", self.reward) and not check_rule(self.reward):
+            raise DataError(f"--reward {self.reward}: expected {RULE}, or the name of an array")
         return None if check_rule(self.reward) else self.reward
 
     def wants(self, key: str) -> bool:

@@ -81,7 +81,8 @@ def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions | No
         if "next_observations" in held:
             raise DataError(f"{path}: holds next_observations, so that each row is a step; expected OGBench's layout")
         budget = Budget(path, DEFLATED)
-        names = (*NEEDED, reward) if reward else NEEDED
+        masks = ("masks",) if "masks" in held else ()
+        names = (*NEEDED, reward, *masks) if reward else (*NEEDED, *masks)
         arrays = {name: Rows(file, name, budget) for name in names}
         _check_shapes(path, arrays)
         terminals = arrays["terminals"].take(arrays["terminals"].shape[0])
@@ -109,7 +110,7 @@ def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions | No
                     sensors={CAMERA: part["observations"]},
                     actions=part["actions"][:-1],
                     rewards=paid[:-1],
-                    dones=np.zeros(rows - 1, bool),
+                    dones=_goals(part, reward, f"{path}: masks", dropped)[:-1],
                 )
 
     name = path.stem.removesuffix("-val")
@@ -121,6 +122,16 @@ def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions | No
         env_args={"env_name": name, "type": 2, "env_kwargs": {}},
         action_dims=unnamed_dims(size),
     )
+
+
+def _goals(part: dict[str, NDArray[Any]], reward: str | None, place: str, dropped: DroppedFields) -> NDArray[np.bool_]:
+    """Return where the value ends, `[T]`: at masks of 0, or, as they are made, where a cost of 1 a step is not due."""
+    if "masks" in part:
+        return ~flags(part["masks"], place)
+    if reward is not None and set(np.unique(part[reward]).tolist()) <= {-1.0, 0.0}:
+        dropped["masks, which are not there: a reward of 0 ends the value (--ends masks)"] += 1
+        return np.asarray(part[reward] == 0)
+    return np.zeros(len(part["actions"]), np.bool_)
 
 
 @contextmanager

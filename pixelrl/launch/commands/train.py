@@ -199,8 +199,9 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
     """
     provenance, out = Provenance(seed=options.recipe.seed), options.out
     loaders = int(device.type == "cuda") if options.loader_threads is None else options.loader_threads
-    if options.log_every < 1 or options.checkpoint_every < 1 or loaders < 0:
-        raise PixelrlError("--log-every and --checkpoint-every must be at least 1, --loader-threads at least 0")
+    if min(options.log_every, options.checkpoint_every) < 1 or min(loaders, options.snapshot_every) < 0:
+        least = "--log-every and --checkpoint-every must be at least 1"
+        raise PixelrlError(f"{least}, --loader-threads and --snapshot-every at least 0")
     check_trackers(options.track)
     with ExitStack() as stack:
         distributed.run_on_all_ranks(

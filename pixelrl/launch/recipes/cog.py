@@ -61,7 +61,7 @@ def hlgauss_cog() -> Recipe:
 
     The weights of CQL and of the actor's terms do not carry over from a scalar critic, and were not tuned.
     """
-    return replace(cog(), form=HLGauss(low=0.0, high=1.0))
+    return replace(cog(), form=HLGauss(low=0.0, high=1.0), ends="goal")
 
 
 def qtd_cog() -> Recipe:
@@ -77,12 +77,13 @@ def calql() -> Recipe:
 
 def sarsa() -> Recipe:
     """Evaluate the recorded policy by SARSA, with COG's networks; the actor imitates (DR3's arm without TD's a')."""
-    return replace(cog(), critic=(TD(),), actor=(BC(),), warmup=(), warmup_steps=0, backup=Backup(action="recorded"))
+    evaluated = replace(cog(), critic=(TD(),), actor=(BC(),), warmup=(), warmup_steps=0, ends="goal")
+    return replace(evaluated, backup=Backup(action="recorded"))
 
 
 def mc() -> Recipe:
     """Regress Q to recorded returns, with COG's networks; the actor imitates."""
-    return replace(sarsa(), backup=Backup(action="returns"), ends="goal")
+    return replace(sarsa(), backup=Backup(action="returns"))
 
 
 def onestep() -> Recipe:

@@ -2,8 +2,9 @@
 
 Pictures of 64 x 64, three frames, IMPALA's small encoder, batches of 256, half a million steps at 3e-4; pictures are
 shifted by up to 3 pixels, s and s' alike, in half of the batches. Rewards as its singletask data have them: -1 until
-the task is done, 0 then, which ends the episode; `pixelrl convert` reads the data. Departures of all: hidden layers
-are rectified (there: GELU), and the flow and one-step policies of FQL stand on one encoder.
+the task is done, 0 then, which ends the value and not the recording, as its masks say; `pixelrl convert` reads the
+data. Departures of all: hidden layers are rectified (there: GELU), and the flow and one-step policies of FQL stand on
+one encoder.
 
 What the authors chose for IQL, ReBRAC and IFQL on these tasks was not found: their terms have the values of each
 paper's other sparse tasks, and are to be tuned.
@@ -44,7 +45,7 @@ def iql() -> Recipe:
         shift=3,
         shift_alike=True,
         shift_chance=0.5,
-        ends="dones",
+        ends="masks",
         proprio=(),
     )
 

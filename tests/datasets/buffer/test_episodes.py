@@ -13,7 +13,8 @@ import torch
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.datasets.buffer.value_checks import check_values
+from pixelrl.datasets.buffer.value_checks import check_calibration, check_values
+from pixelrl.launch.recipes.cog import calql
 from pixelrl.runtime.errors import DataError
 from tests.dots import CAMERA, POSITION
 
@@ -135,6 +136,37 @@ def test_sarsa_leaves_out_steps_after_which_nothing_was_done(tmp_path: Path) -> 
     assert "1 left out: time-outs without an action after them" in "\n".join(mixture.ledger.lines())
 
 
+def test_task_whose_only_rewards_are_left_out_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0, 0, 0, 1.0]] * 2)
+    check_values(mixed(task(path), sarsa=True), None)
+    with pytest.raises(DataError, match=r"that have a reward are left out, .* --ends goal keeps a last step"):
+        check_values(mixed(task(path), sarsa=True, ends="never"), None)
+
+
+def test_recording_that_goes_on_behind_the_goal_is_learned_from_by_masks(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[-1, 0, -1, -1, 0.0, -1]], dones=[[0, 1, 0, 0, 1, 0]])
+    by_masks, by_dones = mixed(task(path), ends="masks"), mixed(task(path), ends="dones")
+    assert [(before, discount) for before, _, discount in seen(by_masks)] == [
+        (0, 0.5),
+        (1, 0),
+        (2, 0.5),
+        (3, 0.5),
+        (4, 0),
+        (5, 0.5),
+    ]
+    assert by_masks.transitions.return_to_go.tolist() == [-1, 0, -1.5, -1, 0, -1]
+    assert [before for before, _, _ in seen(by_dones)] == [0, 1]
+    assert seen(mixed(task(path), ends="masks", n_step=3))[0] == (0, 2, 0)  # nothing is summed across a goal
+
+
+def test_returns_that_end_bound_costs_however_long_the_recording(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[-1, -1, 0, -1.0]], dones=[[0, 0, 1, 0]])
+    recipe = calql()
+    check_calibration(mixed(task(path), ends="goal"), recipe)
+    with pytest.raises(DataError, match="steps with costs lie in recordings that do not end"):
+        check_calibration(mixed(task(path), ends="never"), recipe)
+
+
 def test_costs_end_in_the_goal_too(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [[-1, -1, -1, 0.0]] * 2)
     mixture = mixed(task(path, reward_shift=1.0))
@@ -254,3 +286,16 @@ def test_chunk_of_actions_lies_within_its_episode(tmp_path: Path) -> None:
     # the chunk that follows begins where this one ends; beyond the last step of its episode that one is repeated
     torch.testing.assert_close(batch.next_action, torch.tensor([[0.03] * 6, [0.13] * 6]))
     assert batch.reward.tolist() == [0, 0.25] and batch.discount.tolist() == [0.125, 0]  # gamma is 0.5
+
+
+def test_chunk_that_reaches_the_goal_counts_if_it_was_recorded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0, 0, 0, 1.0, 1, 1]], dones=[[0, 0, 0, 1, 1, 1]])
+    mixture = mixed(task(path), chunk=3, n_step=3)
+    assert [(before, discount) for before, _, discount in seen(mixture)] == [(0, 0.125), (1, 0), (2, 0), (3, 0)]
+    assert mixture.transitions.folded[:4].tolist() == [0, 0.25, 0.5, 1]
+
+
+def test_sarsa_wants_a_whole_chunk_after_a_chunk(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0.0] * 7 + [1]], dones=[[0] * 8])
+    assert [before for before, _, _ in seen(mixed(task(path), chunk=3, n_step=3, sarsa=True))] == [0, 1, 2]
+    assert [before for before, _, _ in seen(mixed(task(path), chunk=3, n_step=3))] == [0, 1, 2, 3, 4, 5]

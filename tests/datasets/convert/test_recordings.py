@@ -17,7 +17,7 @@ from pixelrl.datasets.convert.dataset_stream import Budget, DroppedFields, Forma
 from pixelrl.datasets.convert.formats import FORMATS, guess_source
 from pixelrl.datasets.convert.rules import REPEATED
 from pixelrl.datasets.convert.zarr_store import ZarrArray, open_store
-from pixelrl.datasets.hdf5.reader import FileContents, read_contents
+from pixelrl.datasets.hdf5.reader import FileContents, read_contents, read_demos
 from pixelrl.launch.commands.convert import FormatName
 from pixelrl.runtime.errors import DataError, PixelrlError
 from tests import ROOT
@@ -207,6 +207,15 @@ def test_ogbench_has_a_frame_after_each_step(tmp_path: Path) -> None:
     paid = np.array([0, 0, 0, 1, 0, -1, -1, -1, 0, 0], np.float32)
     result, _, _ = convert(write_ogbench(source, rewards=paid))
     assert result["rewards"] == {"recorded": -2, "ruled": -2, "dropped": 0, "written": -2}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_ogbench_tells_where_values_end(tmp_path: Path, told: bool) -> None:
+    rewards = np.array([-1, -1, 0, -1, -1, -1, 0, 0, -1, -1], np.float32)
+    more = {"rewards": rewards} | ({"masks": (rewards < 0).astype(np.float32)} if told else {})
+    _, dropped, contents = convert(write_ogbench(tmp_path / "visual-cube-single-singletask-v0.npz", **more))
+    assert [demo.dones.tolist() for demo in read_demos(contents)] == [[0, 0, 1, 0], [0, 1, 1, 0]]
+    assert any(name.startswith("masks, which are not there") for name in dropped) is not told
 
 
 @pytest.mark.parametrize(
