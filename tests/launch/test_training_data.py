@@ -185,7 +185,7 @@ def test_wrong_data_options_are_refused(dots: tuple[Path, Path], tmp_path: Path,
         (("--task-fraction", 0), "source 'task': fraction is 0.0; expected above 0 and at most 1"),
         (("--memory", "gpu"), "--memory gpu: the learner's device is cpu"),
         (("--history", 0), "history is 0; it must be at least 1 frame"),
-        (("--loader-threads", -1), "--loader-threads at least 0"),
+        (("--loader-threads", -1), "--loader-threads and --snapshot-every at least 0"),
     ):
         code, said = pixelrl(*train, *words)
         assert code == 1 and expected in said and "Traceback" not in said, said

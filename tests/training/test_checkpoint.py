@@ -71,7 +71,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "norms": {"layer_norm": True, "layer_norm_place": "after", "feature_norm": True},
     "slow last layer": {"backup": Backup(network="last_layer"), "feature_norm": True, "last_layer_start": 0.3},
     "bottleneck": {"encoder": WideCNN(bottleneck=3), "critic": (TD(), InformationBottleneck(weight=0.01), BC())},
-    "A-LIX, experts": {"encoder": WideCNN(mixing=0.5, experts=2), "shared_encoder": False, "precision": "fp16"},
+    "A-LIX, experts": {"encoder": WideCNN(mixing=0.5, experts=2), "shared_encoder": False, "precision": "fp16"}
+    | {"critic": (TD(), CQL(weight=0.1))},
     "best of four": {"backup": Backup(samples=4), "precision": "bf16"},
     "value network, quantile of five": {
         "value": (Expectile(),),
@@ -302,7 +303,8 @@ def test_a_file_that_is_not_whole_and_ours_is_named(tmp_path: Path, harm: Callab
 def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     checkpoint.save(path, make_learner(LEARNED))
-    for other in (replace(LEARNED, critic_hidden=(16, 9)), replace(LEARNED, shared_encoder=False)):
+    apart = replace(LEARNED, shared_encoder=False, critic=tuple(term for term in LEARNED.critic if not term.imitates))
+    for other in (replace(LEARNED, critic_hidden=(16, 9)), apart):
         with pytest.raises(PixelrlError, match=r"last\.safetensors: belongs to other networks: .*"):
             checkpoint.load(path, make_learner(other))
 

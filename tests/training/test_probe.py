@@ -54,7 +54,7 @@ def test_dormant_units_are_looked_for_before_the_norm() -> None:
     with torch.no_grad():  # 2 of 8 units never fire; normalised, they are -mean / std
         networks.critic.head.layers[0].weight.mul_(0.01)
         networks.critic.head.layers[0].bias.copy_(torch.tensor([-5.0, -5, 1, 2, 3, 4, 5, 6]))
-    recipe = replace(RECIPE, shared_encoder=False)
+    recipe = replace(RECIPE, shared_encoder=False, critic=tuple(term for term in RECIPE.critic if not term.imitates))
     assert probe(networks, recipe, transitions(), SPEC.sources)["features/dormant"].item() == 0.25
 
 
