@@ -21,7 +21,7 @@ def test_probe_measures_snapshots_on_the_same_rows(tmp_path: Path, dots: tuple[P
     assert set(found) == {"5", "10"} and found["5"]["features/norm"] != found["10"]["features/norm"]
     pixelrl("probe", run, "--step", 10, 5, "--rows", 16, "--out", tmp_path / "again.json")
     assert json.loads((tmp_path / "again.json").read_text())["steps"] == found
-    code, said = pixelrl("probe", run, "--rows", 16, "--held-out", "--out", tmp_path / "held.json")
+    code, said = pixelrl("probe", run, "--rows", 16, "--on-held-out", "--out", tmp_path / "held.json")
     assert code == 0, said
     held = json.loads((tmp_path / "held.json").read_text())["steps"]["10"]
     assert held["q/td_error"] != found["10"]["q/td_error"]

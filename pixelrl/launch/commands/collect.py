@@ -35,7 +35,7 @@ class Collect(WorkerOptions):
     """how many"""
     seed: int = 0
     """of starts and noise"""
-    size: int | None = None
+    size: tuple[int, int] | None = None
     """height and width of the pictures [px]; default: the task's own"""
     drawing: Drawing | None = None
     """fast (simple shapes, flat colours, no shadows) or stock (as robosuite draws); default: fast"""
@@ -62,8 +62,11 @@ class Collect(WorkerOptions):
             raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")
         scripts(TASK_NAMES.get(self.task, self.task))  # before an environment is made
         provenance, console, parts = Provenance(seed=self.seed), plain_console(), parts_folder(self.out)
-        options = {"distractor": True} if self.distractor else {}
-        env_args = default_env_args(self.task, size=self.size, drawing=self.drawing, **options)
+        if self.size is not None and min(self.size) < 1:
+            raise PixelrlError(f"--size {self.size}: expected a height and a width of at least 1")
+        options: dict[str, Any] = {"distractor": True} if self.distractor else {}
+        options |= dict(zip(("camera_heights", "camera_widths"), self.size or (), strict=False))
+        env_args = default_env_args(self.task, drawing=self.drawing, **options)
         with closing(make_robosuite_env(env_args)) as env:
             dims = env.action_dims
         counts = dict.fromkeys(("episodes", "successes", "held_at_start", "rewarded", "whole_task"), 0)

@@ -30,7 +30,7 @@ class Probe:
     """how many transitions, half of them of each of two sources"""
     seed: int = 0
     """of the choice of rows and of the actions that are drawn"""
-    held_out: bool = False
+    on_held_out: Annotated[bool, arg(aliases=("--held-out",))] = False
     """use the episodes that were held out of training (train --held-out 0.1)"""
     plasticity: int = 0
     """also regress copies of the critics, and fresh ones, on random targets for so many steps"""
@@ -53,11 +53,11 @@ class Probe:
             self.rows,
             self.seed,
             console,
-            held_out=self.held_out,
+            held_out=self.on_held_out,
             plasticity_steps=self.plasticity,
             stay=self.stay,
         )
-        result = {"run": str(self.run), "rows": self.rows, "held_out": self.held_out, "steps": found}
+        result = {"run": str(self.run), "rows": self.rows, "held_out": self.on_held_out, "steps": found}
         write_json(self.out or self.run / "probe.json", result | provenance.record())
         table = Table("", *(f"step {step}" for step in found))
         for name in next(iter(found.values())):
