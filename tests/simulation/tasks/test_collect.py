@@ -117,7 +117,7 @@ def test_interrupted_collection_goes_on_and_becomes_the_same_file(
     """With episodes that need no simulator: that real ones depend on seed, part and index alone is tested above."""
     monkeypatch.setenv("COLUMNS", "300")
     straight = Collect(
-        task="pick-place-tray", part="task", out=tmp_path / "a.hdf5", episodes=5, seed=1, workers=2, size=32
+        task="pick-place-tray", part="task", out=tmp_path / "a.hdf5", episodes=5, seed=1, workers=2, size=(32, 32)
     )
     resumed = replace(straight, out=tmp_path / "b.hdf5")
     stop_after = 5
@@ -146,7 +146,7 @@ def test_interrupted_collection_goes_on_and_becomes_the_same_file(
     for part, other, message in (
         ("task", {"seed": 2}, r"b\.hdf5\.parts: episode 0 is of seed \d+; the one to be collected, of \d+: give"),
         ("prior", {}, r"b\.hdf5\.parts: episode 0 is of part task; the one to be collected, of prior: give"),
-        ("task", {"size": 40}, r"b\.hdf5\.parts: was begun with another env_args"),
+        ("task", {"size": (40, 40)}, r"b\.hdf5\.parts: was begun with another env_args"),
         ("task", {"episodes": 3}, r"b\.hdf5\.parts: holds 4 episodes already; expected at most --episodes 3"),
     ):
         with pytest.raises(PixelrlError, match=message):
