@@ -152,12 +152,12 @@ class CriticHead(nn.Module):
 
     def activities(self, state: Tensor, action: Tensor) -> list[Tensor]:
         """Return what the non-linearities put out: the hidden layers, but before a LayerNorm that comes after."""
-        layers = self.hidden(state, action)
         if not self.norm_after:
-            return layers
-        inputs = [self._first(state, action)]
-        inputs += [layer(below) for layer, below in zip(self.layers, layers[:-1], strict=True)]
-        return [x.relu() for x in inputs]
+            return self.hidden(state, action)
+        active = [self._first(state, action).relu()]
+        for layer, norm in zip(self.layers, self.norms[:-1], strict=True):
+            active.append(layer(norm(active[-1])).relu())
+        return active
 
     def _first(self, state: Tensor, action: Tensor) -> Tensor:
         """Return the first layer before its non-linearity, `[E, N B, W]`."""

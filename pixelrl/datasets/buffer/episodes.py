@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pixelrl.datasets.buffer.corrupted import corrupted_rewards
-from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go
+from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go, steps_to_stop
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
 from pixelrl.datasets.rewards import reaches_goal
@@ -97,8 +97,7 @@ def select_transitions(
     folded, discount, steps = fold(reward, end, last, gamma=gamma, n_step=n_step)
     final = torch.arange(len(table)) + steps - 1
     starts = np.searchsorted(episode.numpy(), episode.numpy())
-    stops = last.nonzero().squeeze(1)
-    ahead = stops[torch.searchsorted(stops, torch.arange(len(table)))] - torch.arange(len(table)) + 1
+    ahead = torch.from_numpy(steps_to_stop(last.numpy())) + 1
     following = final + 1 - cut[final].long()
     no_action = (cut[final] | (ahead[following] < chunk)) & (discount > 0) & ~no_next & sarsa
     no_chunk = (ahead < chunk) & ~no_next & ~late & ~no_action
@@ -145,9 +144,8 @@ def _paid(table: TransitionTable, sources: int) -> Tensor:
 
 def _true_ends(table: TransitionTable, paid: Tensor, ends: Sequence[Ends]) -> Tensor:
     """Return the steps beyond which there is nothing to bootstrap, `[T]`; see `Ends`."""
-    rules = {"never": torch.zeros_like(table.done), "goal": table.done & paid} | dict.fromkeys(
-        ("dones", "masks"), table.done
-    )
+    done = table.done
+    rules = {"never": torch.zeros_like(done), "goal": done & paid, "dones": done, "masks": done}
     end = torch.zeros_like(table.done)
     for source, rule in enumerate(ends):
         end |= rules[rule] & (table.source == source)

@@ -65,15 +65,20 @@ def before_end(end: Tensor, demo: Tensor) -> NDArray[np.bool_]:
     return live
 
 
+def steps_to_stop(stop: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many steps are between each step and the next one that stops, 0 where it does itself, `[T]`."""
+    stops = np.flatnonzero(stop)
+    here = np.arange(len(stop))
+    return stops[np.searchsorted(stops, here)] - here
+
+
 def return_to_go(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float) -> Tensor:
     """Return the discounted rewards from each step to the first true end, or to the last step of its demo.
 
     Nothing is bootstrapped: what might have been paid after a time-out is missing. Arguments as `fold`'s;
     float32 `[T]`. Windows double in length: after k rounds each holds up to 2^k rewards.
     """
-    here = np.arange(len(reward))
-    stops = np.flatnonzero((end | last).numpy())
-    ahead = stops[np.searchsorted(stops, here)] - here  # steps after this one that count
+    ahead = steps_to_stop((end | last).numpy())  # steps after this one that count
     total: NDArray[np.float64] = reward.double().numpy()
     width = 1
     while (ahead >= width).any():

@@ -18,16 +18,16 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
     ledger = mixture.ledger
     task, first = ledger.sources[0], mixture.sources[0]
     of_task, table = mixture.table.source == 0, mixture.transitions
-    if table.reward[of_task].any() and not table.folded[of_task & table.sampled].any():
-        raise DataError(
-            f"{first.files[0]}: the steps of the task data that have a reward are left out, so there is nothing to "
-            "learn a value from (the ledger tells why); --ends goal keeps a last step that reaches the goal"
-        )
     if not table.reward[of_task].any():
         raise DataError(
             f"{first.files[0]}: no transition of the task data has a reward, so there is nothing to learn a value "
             "from; give data with successes, say where they are (--task-reward last:1), or use a recipe without a "
             "critic, such as bc"
+        )
+    if not table.folded[of_task & table.sampled].any():
+        raise DataError(
+            f"{first.files[0]}: the steps of the task data that have a reward are left out, so there is nothing to "
+            "learn a value from (the ledger tells why); --ends goal keeps a last step that reaches the goal"
         )
     unpaid = [s for s in mixture.sources if s.reward_scale == 0 and s.reward_shift >= task.returns[2]]
     if unpaid and task.returns[2] <= 0:

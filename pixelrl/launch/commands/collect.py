@@ -62,10 +62,11 @@ class Collect(WorkerOptions):
             raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")
         scripts(TASK_NAMES.get(self.task, self.task))  # before an environment is made
         provenance, console, parts = Provenance(seed=self.seed), plain_console(), parts_folder(self.out)
-        if self.size is not None and min(self.size) < 1:
-            raise PixelrlError(f"--size {self.size}: expected a height and a width of at least 1")
         options: dict[str, Any] = {"distractor": True} if self.distractor else {}
-        options |= dict(zip(("camera_heights", "camera_widths"), self.size or (), strict=False))
+        if self.size is not None:
+            if min(self.size) < 1:
+                raise PixelrlError(f"--size {self.size}: expected a height and a width of at least 1")
+            options |= {"camera_heights": self.size[0], "camera_widths": self.size[1]}
         env_args = default_env_args(self.task, drawing=self.drawing, **options)
         with closing(make_robosuite_env(env_args)) as env:
             dims = env.action_dims
