@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from pixelrl.learning.actors import Actor, FlowActor, GaussianActor, PointActor
+from pixelrl.learning.actors import ActionDistribution, Actor, FlowActor, GaussianActor, PointAction, PointActor
 from pixelrl.learning.hybrid import HybridActor
+from pixelrl.learning.noise import Noise
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -126,3 +127,8 @@ class Acting:
 
 NOISE_ROWS = 1024
 """How many rows of noise a policy carries for acting."""
+
+
+def own_actions(policy: ActionDistribution, count: int, generator: Noise) -> Tensor:
+    """Return actions of a policy, `[N, B, A]`: drawn, or its one of a deterministic policy, without targets' noise."""
+    return policy.mode.unsqueeze(0) if isinstance(policy, PointAction) else policy.actions(count, generator)

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pixelrl.learning.actors import PointAction
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.policies import own_actions
 from pixelrl.learning.term import Need, Term
 
 
@@ -53,7 +53,5 @@ class AdvantageWeighted(Term):
 
     def over_policy(self, context: UpdateContext) -> Tensor:
         """Return by how much Q of the recorded action exceeds that of the policy's, `[B]`."""
-        policy = context.policy
-        point = isinstance(policy, PointAction)
-        own = policy.mode.unsqueeze(0) if point else policy.actions(self.samples, context.generator)
+        own = own_actions(context.policy, self.samples, context.generator)
         return context.q_data.value.amin(0) - context.q_values(own).value.amin(0).mean(0)

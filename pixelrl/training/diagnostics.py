@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pixelrl.learning.actors import PointAction
 from pixelrl.learning.batch import Batch, Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.critic_forms import Quantile
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import draw
+from pixelrl.learning.policies import own_actions
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.terms.cql import CQL
 
@@ -112,8 +112,7 @@ def measure_rows(context: UpdateContext) -> tuple[dict[str, Tensor], Tensor]:
         encoding, later = context.encoding.float(), context.next_encoding.float()
         cosine = dot / (norm * there.norm(dim=-1)).clamp(min=1e-12)
         random = draw(torch.rand, batch.action.shape, context.generator, rows=0) * 2 - 1
-        point = isinstance(context.policy, PointAction)
-        own = context.policy.mode.unsqueeze(0) if point else context.policy.actions(1, context.generator)
+        own = own_actions(context.policy, 1, context.generator)
         sampled = context.q_values(torch.cat([own, random.unsqueeze(0)])).value
         q_data = context.q_data.value
         target = context.td_samples.mean(-1) if isinstance(context.form, Quantile) else context.td_target
