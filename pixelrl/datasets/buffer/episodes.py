@@ -78,8 +78,7 @@ def select_transitions(
         n_step: rewards summed before bootstrapping.
         ends: what ends an episode, where a source does not say it.
         sarsa: leave out steps in whose next state no action was recorded.
-        chunk: h; leave out steps after which, with themselves, fewer than h were recorded in their episode, and with
-            `sarsa` those in whose next state fewer were.
+        chunk: h; leave out steps from which on fewer than h were recorded in their episode; with `sarsa`, from s' on.
         seed: of the episodes that are held out, and of corruption.
     """
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
