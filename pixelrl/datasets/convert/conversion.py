@@ -16,11 +16,12 @@ from pixelrl.datasets.convert.dataset_stream import (
     DroppedFields,
     Fingerprint,
     FormatOptions,
-    check_alike,
+    episode_arrays,
 )
 from pixelrl.datasets.convert.formats import FORMATS, Format
 from pixelrl.datasets.convert.rules import RewardSums, apply_rules, total
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.hdf5.episode_checks import check_form, form_of
 from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.runtime.files import atomic_tree
 
@@ -99,11 +100,12 @@ def _told_in_a_line(target: Path) -> Iterator[None]:
 
 def _recorded(source: Path, stream: DatasetStream, sent: Fingerprint, progress: Progress) -> Iterator[Episode]:
     """Yield the episodes, and take the fingerprint of each as it passes."""
-    first: Episode | None = None
+    before: dict[str, str] = {}
     progress("convert", 0, stream.count)
     for index, episode in enumerate(stream.episodes()):
-        first = first or episode
-        check_alike(episode, first, f"{source}: episode {index}")
+        form = form_of(episode_arrays(replace(episode, states=None)))
+        check_form(form, before or form, f"{source}: episode {index}")
+        before = form
         sent.add(episode)
         yield episode
         progress("convert", index + 1, stream.count)

@@ -138,22 +138,6 @@ def episode_arrays(episode: Episode) -> dict[str, NDArray[Any]]:
     return arrays if episode.states is None else arrays | {"states": episode.states[:-1]}
 
 
-def check_alike(episode: Episode, first: Episode, place: str) -> None:
-    """Raise unless an episode has the keys, shapes and types of the first.
-
-    Raises:
-        DataError: it has not.
-    """
-    came, expected = (
-        {name: f"{array.dtype} {array.shape[1:]}" for name, array in episode_arrays(each).items() if name != "states"}
-        for each in (episode, first)
-    )
-    for name in (*expected, *came):
-        if came.get(name) != expected.get(name):
-            what = f"{came.get(name, 'nothing')}; expected {expected.get(name, 'nothing')}, as in the first episode"
-            raise DataError(f"{place}: {name} holds {what}")
-
-
 class Fingerprint:
     """SHA-256 of every array of a data set, over types, shapes and bytes of all episodes in their order."""
 

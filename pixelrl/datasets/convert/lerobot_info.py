@@ -80,6 +80,7 @@ class Info:
 
     root: Path
     old: bool
+    total_episodes: float
     chunks_size: int
     fps: float
     robot: str
@@ -162,9 +163,11 @@ def read_info(root: Path) -> Info:
     for feature in pictures.values():
         if len(feature.shape) != 3 or feature.shape[2] not in MODES:
             raise DataError(f"{path}: {feature.name} has shape {feature.shape}; expected height, width, channels")
+    promised = said.get("total_episodes")
     return Info(
         root=root,
         old=old,
+        total_episodes=promised if isinstance(promised, int | float) else 0,
         chunks_size=chunks_size,
         fps=fps,
         robot=str(said.get("robot_type") or root.name),

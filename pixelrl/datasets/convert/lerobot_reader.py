@@ -118,10 +118,9 @@ def _old_episode_rows(root: Path) -> list[dict[str, Any]]:
 
 def _check_claimed(info: Info, rows: list[dict[str, Any]]) -> None:
     """Raise where there are more episodes or files of data than are described."""
-    path = info.root / INFO_PATH
-    promised = json.loads(path.read_text(encoding="utf-8")).get("total_episodes")
-    if isinstance(promised, int | float) and promised > len(rows):
-        raise DataError(f"{path}: total_episodes is {promised}; expected {len(rows)}, as many as are described in meta")
+    if info.total_episodes > len(rows):
+        what = f"total_episodes is {info.total_episodes}; expected {len(rows)}, as many as are described in meta"
+        raise DataError(f"{info.root / INFO_PATH}: {what}")
     named = set(map(info.data_file, rows))
     if others := sorted(path for path in info.root.glob("data/*/[!.]*.parquet") if path not in named):
         raise DataError(

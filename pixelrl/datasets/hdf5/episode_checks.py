@@ -68,11 +68,17 @@ def json_text(value: Mapping[str, Any] | Sequence[Any], place: str) -> str:
         raise DataError(message) from error
 
 
-def form_of(episode: Episode) -> dict[str, str]:
-    """Return type and row of each sensor and of the actions, which all episodes of a file share."""
-    arrays: dict[str, NDArray[Any]] = {f"sensors/{key}": np.asarray(value) for key, value in episode.sensors.items()}
-    arrays["actions"] = np.asarray(episode.actions)
+def form_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Return type and row of each array, which all episodes of a data set share."""
     return {name: f"{array.dtype} {array.shape[1:]}" for name, array in arrays.items()}
+
+
+def check_form(form: Mapping[str, str], before: Mapping[str, str], place: str) -> None:
+    """Raise a `DataError` unless an episode has the arrays of those before it, with the same types and rows."""
+    for name in (*before, *form):
+        came, expected = form.get(name, "missing"), before.get(name, "nothing of that name")
+        if came != expected:
+            raise DataError(f"{place}: {name} is {came}; expected {expected}, as in the episodes before")
 
 
 def _writable(text: Any) -> bool:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import PARTS_NOTES, json_attribute, open_file, parts_folder
-from pixelrl.datasets.hdf5.episode_checks import check_dims, check_episode, form_of, json_text
+from pixelrl.datasets.hdf5.episode_checks import check_dims, check_episode, check_form, form_of, json_text
 from pixelrl.datasets.hdf5.output import create_file
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
@@ -120,8 +120,9 @@ class EpisodeWriter:
         name = f"demo_{self.count}"
         part = self._part(name)
         check_episode(episode, f"{self._path}: {name}", self._dims)
-        form = form_of(episode)
-        self._check_form(form, f"{self._path}: {name}")
+        sensors = {f"sensors/{key}": np.asarray(value) for key, value in episode.sensors.items()}
+        form = form_of({**sensors, "actions": np.asarray(episode.actions)})
+        check_form(form, self._form or form, f"{self._path}: {name}")
         notes = json_text(dict(episode.notes), f"{self._path}: {name}: notes")
         try:
             with create_file(part) as file:
@@ -138,13 +139,6 @@ class EpisodeWriter:
     def mask(self, name: str, demos: Sequence[str]) -> None:
         """Name some of the demos, a filter as robomimic calls it; the finished file has it."""
         self._masks |= _masks({name: demos}, self._path)
-
-    def _check_form(self, form: dict[str, str], place: str) -> None:
-        """Raise unless an episode has the sensors and the actions of those before it in this run."""
-        for key in (*self._form, *form) if self._form else ():
-            came, before = form.get(key, "missing"), self._form.get(key, "missing")
-            if came != before:
-                raise DataError(f"{place}: {key} is {came}; expected {before}, as in the episodes before")
 
     def _part(self, name: str) -> Path:
         """Return the file of a demo."""

@@ -316,7 +316,7 @@ def test_what_arrives_changed_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
 def test_episodes_must_be_alike(tmp_path: Path) -> None:
     other = trajectory(3, size=16)
     path = write_buffer(tmp_path / "a.npy", [trajectory(3), other])
-    with pytest.raises(DataError, match=r"episode 1: sensors/image holds uint8 \(16, 16, 3\); expected uint8 \(12, 12"):
+    with pytest.raises(DataError, match=r"episode 1: sensors/image is uint8 \(16, 16, 3\); expected uint8 \(12, 12"):
         convert(path, tmp_path / "out.hdf5")
     assert sorted(held.name for held in tmp_path.iterdir()) == ["a.npy"]
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, check_alike, fingerprint
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, fingerprint
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim
-from pixelrl.runtime.errors import DataError
 
 
 def episode(steps: int, **changes: Any) -> Episode:
@@ -71,15 +70,3 @@ def test_kinds_say_what_an_array_is() -> None:
         "dones": "bool [N]",
         "states": "float64 [N, 3]",
     }
-
-
-def test_episodes_of_other_kinds_are_named() -> None:
-    check_alike(episode(2, states=None), episode(3), "here")
-    with pytest.raises(
-        DataError, match=r"here: actions holds float64 \(3,\); expected float32 \(2,\), as in the first"
-    ):
-        check_alike(episode(2, actions=np.zeros((2, 3))), episode(3), "here")
-    more = episode(2)
-    more = replace(more, sensors={**more.sensors, "extra": np.zeros(3)})
-    with pytest.raises(DataError, match=r"sensors/extra holds float64 \(\); expected nothing"):
-        check_alike(more, episode(3), "here")

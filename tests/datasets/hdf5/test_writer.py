@@ -186,6 +186,7 @@ def test_episode_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
         ({"attributes": {"num_samples": "7"}}, "attribute 'num_samples' cannot be written"),
         ({"attributes": {"a": "\ud800"}}, "attribute 'a' cannot be written; expected text"),
         ({"sensors": {CAMERA: EPISODES[0].sensors[CAMERA]}}, f"sensors/{POSITION} is missing; expected float32"),
+        ({"sensors": EPISODES[0].sensors | {"more": np.zeros(13)}}, r"more is float64 \(\); expected nothing of that"),
         (
             {"sensors": EPISODES[0].sensors | {"cam\0a": np.zeros(13)}},
             r"a sensor is named 'cam\\x00a'; expected a print",
