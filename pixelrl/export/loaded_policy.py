@@ -43,7 +43,7 @@ class LoadedPolicy:
 
 
 def load_policy(
-    directory: Path, step: int | None = None, device: str = "cpu", acting: str | None = None
+    directory: Path | str, step: int | None = None, device: str = "cpu", acting: str | None = None
 ) -> LoadedPolicy:
     """Load an exported policy, or the policy of a run.
 
@@ -58,6 +58,7 @@ def load_policy(
     """
     from pixelrl.export.contract import CONTRACT
 
+    directory = Path(directory)
     if not (directory / CONTRACT).is_file():
         return _load_trained(directory, step, device, acting)
     if acting is not None:

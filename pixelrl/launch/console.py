@@ -21,7 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 
@@ -41,6 +41,11 @@ def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
     """
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(quiet=quiet, stderr=stderr, markup=False, emoji=False, force_terminal=terminal, force_jupyter=False)
+
+
+def table_of(*heads: str) -> Table:
+    """Return an empty table in which nothing is cut: what is too long for its column goes on in the next line."""
+    return Table(*(Column(head, overflow="fold") for head in heads))
 
 
 class LoggedProgress(Progress):

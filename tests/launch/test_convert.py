@@ -45,7 +45,7 @@ def test_demos_stay_behind_and_what_the_data_do_not_say_is_told(
         (("--leave-out", "demo_1", "--action-names", "dx"), "--action-names: dx; expected 2 names"),
         (("--leave-out", "demo_1", "--fps", "0"), "--fps: 0.0; expected a number of actions a second"),
         ((), "actions' in it; it holds"),
-        ((), "; --leave-out demo_1 converts the rest"),
+        ((), "; --leave-out demo_1 leaves it out, `pixelrl inspect` tells which others have a fault"),
         (("--keys", "agentview"), "no 'agentview'; --keys takes some of agentview_image, "),
     ):
         monkeypatch.setattr("sys.argv", ["pixelrl", "convert", str(source), str(tmp_path / "new.hdf5"), *words])

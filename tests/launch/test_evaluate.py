@@ -99,7 +99,7 @@ def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl
     for words, expected in (
         (command, "exists already; choose another --out"),
         (("starts", TOY, "--out", tmp_path / "toy.hdf5"), "keeps its state where nobody sees it; evaluate by --seed"),
-        (("starts", "Lifft", "--out", tmp_path / "x.hdf5"), "no task 'Lifft'; did you mean one of: Lift"),
+        (("starts", "Lifft", "--out", tmp_path / "x.hdf5"), "no task 'Lifft' in robosuite; did you mean Lift"),
     ):
         code, said = pixelrl(*words)
         assert code == 1 and expected in said, said

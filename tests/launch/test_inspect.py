@@ -47,7 +47,14 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     text = StringIO()
     whole = inspect_files([(write_dots(tmp_path / "a.h5", "prior", 5), "data")])
     inspection.print_report(whole.reports[0], Console(file=text, width=150, markup=False))
-    for words in (CAMERA, "(24, 24, 3)", "uint8", 'part: "prior" (5)', "warning rewards: never positive", "SACo 1.000"):
+    for words in (
+        CAMERA,
+        "(24, 24, 3)",
+        "uint8",
+        'part: "prior" (5)',
+        "warning rewards: never positive",
+        "(SACo) 1.000",
+    ):
         assert words in text.getvalue()
     assert "pictures of 5 of 5 demos, 65" in text.getvalue()
     assert inspection.verdict(whole, "cog") == "training may start with cog: 0 errors, 1 warning, 0 notes"
@@ -112,6 +119,16 @@ def test_pictures_that_are_too_small_for_the_encoder_are_told(
     assert code == 1 and f"{CAMERA}: 16 x 16 pixels do not fit SmallCNN" in err
     code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--no-sheet", "--recipe", "cog")
     assert code == 0 and "training may start with cog" in out
+
+
+def test_file_that_is_not_there_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = pixelrl(monkeypatch, capsys, tmp_path / "gone.hdf5", "--html")
+    assert (code, out) == (1, "") and err.split("pixelrl: ")[1].startswith(
+        f"{tmp_path}/gone.hdf5: no such file; expected"
+    )
+    assert not [*tmp_path.iterdir()]
 
 
 def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(
@@ -214,7 +231,7 @@ def test_a_page_on_a_file_that_cannot_be_read(
         ((), "no files to look at"),
         (("a.h5", "--sample", "0"), "--sample is 0"),
         (("a.h5", "--return-range", "1", "1"), "--return-range is (1.0, 1.0)"),
-        (("a.h5", "--reference", "gone.h5"), "gone.h5: no reference"),
+        (("a.h5", "--reference", "gone.h5"), "gone.h5: no such file"),
     ],
 )
 def test_options_that_cannot_be(

@@ -244,7 +244,7 @@ def test_damaged_raw_file_is_named_before_anything_is_simulated(
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (attribute("env", "Kitchen"), {}, r"there is no task 'Kitchen'"),
+        (attribute("env", "Kitchen"), {}, r"there is no task 'Kitchen' in robosuite"),
         (None, {"cameras": ("wrist",)}, r"PickPlaceTray has no camera 'wrist'; it has: .*agentview"),
         (None, {"count": 0}, r"--count 0"),
         (None, {"size": (0, 32)}, r"--size \(0, 32\)"),

@@ -114,9 +114,9 @@ def test_strip_shows_the_whole_episode(channels: int) -> None:
 def test_numbers_stand_under_the_pictures_of_their_steps() -> None:
     axis = Axis(frames=np.arange(0, 301, 3), cell=40)
     assert axis.place(np.array([0, 3, 300])).tolist() == [20, 60, 4020]
-    drawn = along([np.array([1.0, np.nan, 3.0], np.float32)], Axis(frames=np.arange(4), cell=40))
+    drawn = along([np.array([1.0, np.nan, 3.0], np.float32)], Axis(frames=np.arange(4), cell=40), (1.0, 3.0))
     assert f"points='20.0,{CURVE - 4:.1f} 100.0,4.0'" in drawn
-    drawn = along([np.array([2.0], np.float32)], Axis(frames=np.arange(2), cell=40))
+    drawn = along([np.array([2.0], np.float32)], Axis(frames=np.arange(2), cell=40), (2.0, 2.0))
     assert f"points='20.0,{CURVE - 4:.1f} 20.0,{CURVE - 4:.1f}'" in drawn  # a dot
 
 

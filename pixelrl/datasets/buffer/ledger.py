@@ -1,9 +1,11 @@
 """What a mixture learns from, and what it does not: `train` and `inspect` show the same account."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from pixelrl.datasets.buffer.episodes import Transitions
 from pixelrl.datasets.buffer.sources import Source
@@ -13,6 +15,9 @@ from pixelrl.learning.batch import Spec
 from pixelrl.runtime.errors import DataError
 
 CLOCK = "grows with every frame: a clock? --proprio without it leaves it out"
+
+SMALL_PART = 0.2
+"""Normalised actions leave so much of [-1, 1] somewhere; metres and radians a step hardly ever do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class SourceLedger:
         kept: the part of it that lies in the steps that are learned from.
         returns: the lowest, the mean and the highest discounted return of an episode, scaled and shifted.
         bounds: the lowest and the highest return to go of a step that is learned from.
+        motion: see `largest_motion`.
         corrupt: what is corrupted on purpose.
         rename: old -> new, names of observation keys.
     """
@@ -46,6 +52,7 @@ class SourceLedger:
     kept: float
     returns: tuple[float, float, float]
     bounds: tuple[float, float]
+    motion: float
     corrupt: str = ""
     rename: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,6 +74,9 @@ class SourceLedger:
             "that are learned from; returns from first steps, scaled and discounted as the critic sees them, "
             f"{low:.4g} to {high:.4g}, mean {mean:.4g}"
         )
+        if self.motion < SMALL_PART:
+            what = f"no action is beyond +-{self.motion:.2g}, switches aside: in the robot's units?"
+            yield f"warning: {self.name}: {what} expected normalised actions (--actions min-max normalises them)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +145,13 @@ def _account_source(table: TransitionTable, transitions: Transitions, source: So
         kept=float(table.reward[sampled].double().sum()),
         returns=(float(returns.min()), float(returns.mean()), float(returns.max())),
         bounds=(float(togo.min()), float(togo.max())),
+        motion=largest_motion(table.action[mine]),
         corrupt=source.corrupt,
         rename=source.rename,
     )
+
+
+def largest_motion(action: Tensor) -> float:
+    """Return the largest |a| of actions `[N, A]`, but for dimensions of one or two values; infinite if none is left."""
+    moving = [dim for dim in action.T if ((dim > dim.min()) & (dim < dim.max())).any()]
+    return max((float(dim.abs().max()) for dim in moving), default=math.inf)

@@ -56,7 +56,7 @@ class Source:
     """
 
     name: str
-    files: tuple[Path, ...]
+    files: tuple[Path | str, ...]
     share: float | None = None
     mask: str | None = None
     fraction: float = 1.0
@@ -96,7 +96,7 @@ class Source:
             DataError: a glob that matches nothing.
         """
         found: dict[Path, Path] = {}
-        for pattern in self.files:
+        for pattern in map(Path, self.files):
             matches = [pattern]
             if glob.has_magic(str(pattern)) and not pattern.exists():
                 matches = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207 (`**`)

@@ -84,7 +84,7 @@ def read_robomimic(
         for name in sorted(extra):
             dropped[name] += 0
     if names != [f"demo_{index}" for index in range(len(names))]:
-        dropped["the numbers of the demos, which do not count from 0 without a gap"] += 0
+        dropped["the names of the demos, which are numbered anew"] += 0
 
     def episodes() -> Iterator[Episode]:
         budget = Budget(path, 2 * DEFLATED)  # obs and next_obs tell the same
@@ -93,8 +93,8 @@ def read_robomimic(
                 try:
                     yield _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)
                 except DataError as error:
-                    rest = f"; --leave-out {name} converts the rest" if len(names) > 1 else ""
-                    raise DataError(f"{error}{rest}") from error
+                    rest = f"; --leave-out {name} leaves it out, `pixelrl inspect` tells which others have a fault"
+                    raise DataError(f"{error}{rest if len(names) > 1 else ''}") from error
 
     return DatasetStream(episodes=episodes, count=len(names), env_args=env_args, action_dims=action_dims, masks=masks)
 

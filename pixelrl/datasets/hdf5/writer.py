@@ -47,7 +47,7 @@ class EpisodeWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         *,
         env_args: Mapping[str, Any],
         action_dims: Sequence[ActionDim],
@@ -69,7 +69,8 @@ class EpisodeWriter:
             DataError: an unfinished file that is not to be resumed, was begun with other arguments, or is being
                 written by another process.
         """
-        self._path, self._parts, self._compress = path, parts_folder(path), compress
+        self._path = path = Path(path)
+        self._parts, self._compress = parts_folder(path), compress
         self._attributes = {
             "env_args": json_text(env_args, f"{path}: env_args"),
             "action_dims": json_text([asdict(dim) for dim in action_dims], f"{path}: action_dims"),
@@ -197,7 +198,7 @@ def remove_merged(path: Path) -> None:
 
 
 def write_episodes(
-    path: Path,
+    path: Path | str,
     episodes: Iterable[Episode],
     *,
     env_args: Mapping[str, Any],

@@ -22,9 +22,6 @@ MOVED = 0.1
 COMMANDED = 0.1
 """Where no sensor measures the robot, it moves if every action of a long run has a component at least this large."""
 
-SMALL_PART = 0.2
-"""Normalised actions leave so much of [-1, 1] somewhere; metres and radians a step hardly ever do."""
-
 
 def check_numbers(numbers: DemoNumbers, actions: ActionRange, *, paid: bool = True) -> Iterator[Occurrence]:
     """Run all checks on the numbers of a demo; `paid`: its rewards and dones count."""
@@ -42,18 +39,15 @@ def check_summary(summary: DemoSummary, ranges: Mapping[str, Range]) -> Iterator
     yield from astray(summary)
 
 
-def check_statistics(statistics: RunningStatistics, actions: ActionRange, role: Role, file: str) -> Iterator[Issue]:
+def check_statistics(statistics: RunningStatistics, role: Role, file: str) -> Iterator[Issue]:
     """Run all checks on the numbers of all demos."""
-    used = statistics.actions()
-    yield from action_use(used, file)
-    if actions == "unit":
-        yield from action_scale(used, file)
+    yield from action_use(statistics.actions(), file)
     if role != "prior" and statistics.records and not statistics.rewarded:
         message = "never positive: fit for prior data only (or the rewards were not recorded)"
         yield Issue(check="rewards", level="warning", where="rewards", message=message, file=file)
     for key, (low, high) in statistics.ranges.items():
         if (high == low).all():
-            message = f"always {low.tolist()}: it tells nothing"
+            message = f"always {[float(f'{value:.6g}') for value in low.tolist()]}: it tells nothing"
             yield Issue(check="sensor-constant", level="note", where=f"obs/{key}", message=message, file=file)
 
 
@@ -93,21 +87,6 @@ def action_use(dims: Iterable[ActionStatistics], file: str) -> Iterator[Issue]:
         elif dim.clipped > 0.3 and spread > 0.1 and not _two_valued(dim):
             message = f"{dim.clipped:.0%} of the steps are at +-1: the speed limit is felt, or the scale is wrong"
             yield Issue(check="action-clipped", level="note", where=where, message=message, file=file)
-
-
-def action_scale(dims: Iterable[ActionStatistics], file: str) -> Iterator[Issue]:
-    """Find actions that look like the robot's own units, say metres: only switches leave a small part of [-1, 1]."""
-    moving = [dim for dim in dims if dim.high - dim.low >= 1e-6 and not _switches(dim)]
-    largest = max((max(-dim.low, dim.high) for dim in moving), default=1.0)
-    if largest < SMALL_PART:
-        what = f"none leaves +-{largest:.2g}, but for switches: in the robot's units? expected normalised actions"
-        message = f"{what} (--actions min-max normalises them)"
-        yield Issue(check="action-scale", level="warning", where="actions", message=message, file=file)
-
-
-def _switches(dim: ActionStatistics) -> bool:
-    """Tell whether a dimension has two values alone, whatever they are: its variance is then the largest there is."""
-    return (dim.mean - dim.low) * (dim.high - dim.mean) <= 1.001 * dim.std**2
 
 
 def _two_valued(dim: ActionStatistics) -> bool:

@@ -34,7 +34,7 @@ class FileInspection:
     """One file while it is inspected.
 
     Attributes:
-        names: the demos that can be read.
+        names: the demos whose numbers can be read.
         dims, dims_known: what the actions mean, and whether training can read that from the file.
         looked, frames: the demos whose pictures were looked at, and how many pictures that were; of each of these demos
             there are a mean thumbnail of each camera, `digest_demo` and `pair_hashes`.
@@ -75,7 +75,7 @@ class FileInspection:
         too_large = list(structure_checks.check_size(structure))
         inspection.issues += too_large
         if not too_large:
-            inspection.names = structure_checks.readable_demos(structure, inspection.occurrences)
+            inspection.names = structure_checks.readable_demos(structure, inspection.occurrences, pictures=False)
         try:
             with warnings.catch_warnings():  # what the reader warns of is an issue already
                 warnings.simplefilter("ignore")
@@ -100,7 +100,7 @@ class FileInspection:
                 self.statistics.add(numbers)
             progress("numbers", done, len(self.names))
         self.names = [record.name for record in self.statistics.records]
-        self.issues += check_statistics(self.statistics, actions, self.role if paid else "prior", str(self.path))
+        self.issues += check_statistics(self.statistics, self.role if paid else "prior", str(self.path))
 
     def read_pictures(
         self, sample: int | None, cameras: Sequence[str], ranges: Mapping[str, Range], progress: Progress
@@ -114,9 +114,11 @@ class FileInspection:
             progress: told of the frames read.
         """
         demos = self.structure.demos
-        sizes = [structure_checks.picture_bytes(demos[name], self.structure.cameras) for name in self.names]
+        whole = {*structure_checks.readable_demos(self.structure, self.occurrences)}
+        names = [name for name in self.names if name in whole]
+        sizes = [structure_checks.picture_bytes(demos[name], self.structure.cameras) for name in names]
         affordable = len(sizes) if sum(sizes) <= AFFORDABLE else max(1, len(sizes) * AFFORDABLE // sum(sizes))
-        chosen = evenly_spaced(self.names, affordable if sample is None else sample)
+        chosen = evenly_spaced(names, affordable if sample is None else sample)
         frames = sum(demos[name].arrays["actions"].shape[0] + 1 for name in chosen)
 
         def seen(count: int) -> None:

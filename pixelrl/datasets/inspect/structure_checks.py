@@ -113,9 +113,11 @@ def check_lengths(structure: FileStructure) -> Iterator[Occurrence]:
                 yield _error("lengths", place, f"{array.unwritten} (it reads as zeros)", name)
 
 
-def readable_demos(structure: FileStructure, occurrences: Iterable[Occurrence]) -> list[str]:
-    """Return the demos whose arrays can be read: those without an error among these occurrences."""
-    wrong = {each.demo for each in occurrences if each.level == "error"}
+def readable_demos(structure: FileStructure, occurrences: Iterable[Occurrence], *, pictures: bool = True) -> list[str]:
+    """Return the demos whose arrays can be read: those without an error; without `pictures`, theirs do not count."""
+    errors = [each for each in occurrences if each.level == "error"]
+    spared = () if pictures else structure.cameras
+    wrong = {each.demo for each in errors if each.where.partition("/")[2] not in spared}
     return [name for name in structure.demos if name not in wrong]
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rich.table import Table
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.console import plain_console, progress_bar, table_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.files import write_json
 
@@ -115,7 +114,7 @@ class Convert:
 
 def print_conversion(result: dict[str, Any], console: Console) -> None:
     """Print what arrived and what did not."""
-    table = Table("array", "type and shape", "SHA-256", "read back")
+    table = table_of("array", "type and shape", "SHA-256", "read back")
     for array in result["arrays"]:
         verdict = "the same" if array["sha256"] == array["arrived"] else ""
         if "mean_difference" in array:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
-from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.console import plain_console, progress_bar, table_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -120,6 +119,9 @@ class Inspect:
         given += [(path, "data") for path in self.files]
         if not given:
             raise PixelrlError("no files to look at; name some, or give --task and --prior")
+        for path in (*(path for path, _ in given), *([self.reference] if self.reference is not None else [])):
+            if not path.exists():
+                raise PixelrlError(f"{path}: no such file; expected one in robomimic's HDF5 format")
         if self.sample is not None and self.sample < 1:
             raise PixelrlError(f"--sample is {self.sample}; it must be at least 1")
         if self.return_range is not None and not self.return_range[0] < self.return_range[1]:
@@ -189,13 +191,13 @@ def print_report(report: FileReport, console: Console) -> None:
     console.print(Text.assemble((report.path, "bold"), rest))
     if report.all_lengths:
         triple = "{:.4g} / {:.4g} / {:.4g}".format
-        facts = Table("demos", "transitions", "steps (min/median/max)", "return (min/median/max)", "success")
+        facts = table_of("demos", "transitions", "steps (min/median/max)", "return (min/median/max)", "success")
         lengths, returns = triple(*report.lengths), triple(*report.returns)
         facts.add_row(str(report.demos), str(report.transitions), lengths, returns, f"{report.success:.1%}")
-        keys = Table("observation", "shape", "type", "in memory", "compression")
+        keys = table_of("observation", "shape", "type", "in memory", "compression")
         for key in report.keys:
             keys.add_row(key.name, str(key.shape), key.dtype, decimal(key.bytes), key.compression)
-        actions = Table("action", "unit", "min", "max", "mean", "std", "clipped")
+        actions = table_of("action", "unit", "min", "max", "mean", "std", "clipped")
         for dim in report.actions:
             numbers = (f"{value:.3f}" for value in (dim.low, dim.high, dim.mean, dim.std))
             actions.add_row(dim.name, dim.unit, *numbers, f"{dim.clipped:.1%}")
@@ -210,15 +212,16 @@ def print_report(report: FileReport, console: Console) -> None:
 def _measures(report: FileReport) -> Iterator[str]:
     """Yield lines on what was looked at, TQ and SACo."""
     yield f"looked at: all numbers; pictures of {report.looked_demos} of {report.demos} demos, {report.looked_frames}"
-    if report.quality is not None:
-        tq = "undefined (all returns alike)" if report.quality.tq is None else f"{report.quality.tq:.3f}"
-        yield f"TQ {tq}: mean return {report.quality.mean:.4g} between {report.quality.lowest:.4g} and " + (
-            f"{report.quality.expert:.4g}, {report.quality.reference}"
+    if (quality := report.quality) is not None:
+        tq = "undefined (all returns alike)" if quality.tq is None else f"{quality.tq:.3f}"
+        yield f"trajectory quality (TQ) {tq}: mean return {quality.mean:.4g} between {quality.lowest:.4g} and " + (
+            f"{quality.expert:.4g}, {quality.reference}"
         )
     if report.coverage is not None:
         share = report.coverage.unique / max(1, report.coverage.counted)
-        yield f"SACo {report.coverage.saco:.3f}: {report.coverage.unique} unique state-action pairs in " + (
-            f"{report.coverage.counted} transitions ({share:.0%}), relative to {report.coverage.reference}"
+        yield (
+            f"coverage (SACo) {report.coverage.saco:.3f}: {report.coverage.unique} different state-action pairs in "
+            + (f"{report.coverage.counted} transitions ({share:.0%}), relative to {report.coverage.reference}")
         )
 
 

@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.console import plain_console, progress_bar, table_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -59,7 +58,7 @@ class Probe:
         )
         result = {"run": str(self.run), "rows": self.rows, "held_out": self.on_held_out, "steps": found}
         write_json(self.out or self.run / "probe.json", result | provenance.record())
-        table = Table("", *(f"step {step}" for step in found))
+        table = table_of("", *(f"step {step}" for step in found))
         for name in next(iter(found.values())):
             values = [each.get(name) for each in found.values()]
             table.add_row(name, *("" if value is None else f"{value:.4g}" for value in values))

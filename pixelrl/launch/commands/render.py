@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.console import plain_console, progress_bar
+from pixelrl.launch.console import plain_console, progress_bar, table_of
 from pixelrl.launch.options import Drawing, WorkerOptions, nodes_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.actions import unnamed_dims
@@ -187,7 +186,7 @@ def print_replays(out: Path, result: Mapping[str, Any], console: Console) -> Non
     console.print(f"{out}: {len(demos)} episodes, {result['transitions']} transitions, {successes} successes")
     if replay is None:
         return
-    table = Table("demo", "steps", "success", "qpos max", "mean", "eef max (mm)", "mean")
+    table = table_of("demo", "steps", "success", "qpos max", "mean", "eef max (mm)", "mean")
     table.title = "Replayed actions: distance to the recorded states"
     worst = sorted((demo for demo in demos if not demo["exact"]), key=lambda demo: -demo["eef_max"])[:WORST]
     for demo in worst:

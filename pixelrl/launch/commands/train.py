@@ -137,7 +137,7 @@ class Train(Training):
     prior_rename: tuple[str, ...] = ()
     """the same for the prior data"""
     held_out: float = 0.0
-    """part of every source's episodes that is never sampled, for `pixelrl probe --held-out`; drawn by the seed"""
+    """part of every source's episodes that is never sampled, for `pixelrl probe --on-held-out`; drawn by the seed"""
     initial: Path | None = None
     """run whose networks this one starts from; its optimisers, schedules and warm-up are its own"""
     initial_step: int | None = None

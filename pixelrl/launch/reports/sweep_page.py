@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
+from pixelrl.launch.console import table_of
 from pixelrl.launch.reports.pages import policy_name, write_page
 from pixelrl.runtime.files import atomic_path
 
@@ -88,7 +88,7 @@ HEAD = ("perturbation", "level", "success", "95 % interval", "starts", "p (Holm)
 
 def print_sweep(result: Mapping[str, Any], console: Console) -> None:
     """Print the table."""
-    shown = Table(*HEAD)
+    shown = table_of(*HEAD)
     shown.add_row(*row_of(result["cells"][UNPERTURBED]))
     for cells in by_kind(result).values():
         shown.add_section()

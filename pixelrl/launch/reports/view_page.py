@@ -73,19 +73,33 @@ def write_view_page(
         estimates: demo -> what a run's critics estimate of each of its steps, by name, `[N]`; empty without a run.
         record: where the page comes from; see `Provenance`.
     """
+    columns = [columns_of(demo, estimates.get(demo.name, {})) for demo in demos]
+    names = {name: None for one in columns for name in one}
+    spans = {name: span_of([each for one in columns for each in one.get(name, [])]) for name in names}
     write_page(
         path,
         "view.html.j2",
         title=f"Episodes of {file.name}",
         legend=legend([dim.name for dim in dims]),
-        demos=[page_of(demo, axis_of(demo), estimates.get(demo.name, {})) for demo in demos],
+        demos=[page_of(demo, axis_of(demo), one, spans) for demo, one in zip(demos, columns, strict=True)],
         record=record,
     )
 
 
-def page_of(demo: Demo, axis: Axis, estimates: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
-    """Return what the page says of an episode."""
-    columns = {"actions": [*demo.actions.T], "reward": [demo.rewards], **{key: [one] for key, one in estimates.items()}}
+def columns_of(demo: Demo, estimates: Mapping[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.float32]]]:
+    """Return the numbers that are drawn along an episode, a column each, by name."""
+    vectors = {key: [*values.T] for key, values in demo.sensors.items() if values.dtype != np.uint8}
+    known = {key: [values] for key, values in estimates.items()}
+    return {"actions": [*demo.actions.T], "reward": [demo.rewards], **known, **vectors}
+
+
+def page_of(
+    demo: Demo,
+    axis: Axis,
+    columns: Mapping[str, Sequence[NDArray[np.float32]]],
+    spans: Mapping[str, tuple[float, float]],
+) -> dict[str, Any]:
+    """Return what the page says of an episode; `spans`: what the heights of its curves stand for, as in all others."""
     return {
         "name": demo.name,
         "steps": len(demo.actions),
@@ -95,7 +109,7 @@ def page_of(demo: Demo, axis: Axis, estimates: Mapping[str, NDArray[np.float32]]
         "ends": int(demo.dones.sum()),
         "ruler": ruler(axis),
         "strips": [(key, strip(values, axis)) for key, values in demo.sensors.items() if values.dtype == np.uint8],
-        "figures": [(name, *span_of(each), along(each, axis)) for name, each in columns.items()],
+        "figures": [(name, *spans[name], along(each, axis, spans[name])) for name, each in columns.items()],
     }
 
 
@@ -122,10 +136,10 @@ def span_of(columns: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     return (float(every.min()), float(every.max())) if len(every) else (0.0, 0.0)
 
 
-def along(columns: Sequence[NDArray[np.float32]], axis: Axis) -> Markup:
-    """Draw columns of numbers, one of each step, under the pictures."""
-    low, high = span_of(columns)
-    x, drawn = axis.place(np.arange(len(columns[0]))), []
+def along(columns: Sequence[NDArray[np.float32]], axis: Axis, span: tuple[float, float]) -> Markup:
+    """Draw columns of numbers, one of each step, under the pictures, from the lowest of a span to its highest."""
+    (low, high), drawn = span, list[str]()
+    x = axis.place(np.arange(len(columns[0])))
     for place, column in enumerate(columns):
         y = CURVE - 4 - (column - low) / ((high - low) or 1.0) * (CURVE - 8)
         points = [f"{one:.1f},{other:.1f}" for one, other in zip(x, y, strict=True) if np.isfinite(other)]

@@ -41,11 +41,11 @@ def task_class(name: str, allow_import: Collection[str] = ()) -> Any:
     for module in allow_import if name not in tasks else ():
         import_allowed(module, allow_import, f"{module}:{name}")
     if name not in tasks:
-        names = sorted({*tasks, *TASK_NAMES})
-        near = difflib.get_close_matches(name, names, n=3) or names
+        near = difflib.get_close_matches(name, {*tasks, *TASK_NAMES}, n=3)
+        guess = f"did you mean {' or '.join(near)}?" if near else "a robot's own data may have no simulator."
         raise SimulationError(
-            f"there is no task {name!r}; did you mean one of: {', '.join(near)}? If another package registers it with "
-            f"robosuite, name that: --allow-import PACKAGE, or --env PACKAGE:{name}"
+            f"there is no task {name!r} in robosuite; {guess} If another package registers it with robosuite, name "
+            f"that: --allow-import PACKAGE, or --env PACKAGE:{name}"
         )
     return tasks[name]
 

@@ -107,7 +107,7 @@ def evaluate(
     Raises:
         PixelrlError: no such policy or environment, or as of `rollout`.
     """
-    loaded = load_policy(Path(policy)) if isinstance(policy, Path | str) else policy
+    loaded = load_policy(policy) if isinstance(policy, Path | str) else policy
     env_args = env_args or getattr(loaded, "env_args", None)
     if not env_args:
         raise PixelrlError("the policy tells no environment; give its env_args")

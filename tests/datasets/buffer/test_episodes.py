@@ -1,6 +1,7 @@
 """Which steps are learned from: episodes within demos, last steps, costs, and the rules of sources, by hand."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from pixelrl.datasets.buffer.ledger import largest_motion
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.value_checks import check_calibration, check_values
 from pixelrl.launch.recipes.cog import calql
 from pixelrl.runtime.errors import DataError
-from tests.dots import CAMERA, POSITION
+from tests.dots import CAMERA, POSITION, write_dots
 
 LENGTH = 4
 
@@ -299,3 +301,26 @@ def test_sarsa_wants_a_whole_chunk_after_a_chunk(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [[0.0] * 7 + [1]], dones=[[0] * 8])
     assert [before for before, _, _ in seen(mixed(task(path), chunk=3, n_step=3, sarsa=True))] == [0, 1, 2]
     assert [before for before, _, _ in seen(mixed(task(path), chunk=3, n_step=3))] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("moves", "largest"),
+    [
+        ([0.04, -0.03, 0.02], 0.04),
+        ([0.5, -0.3, 0.02], 0.5),
+        ([0.1, 0.1, -0.1], math.inf),
+    ],  # metres; normalised; a switch
+)
+def test_largest_motion_leaves_switches_aside(moves: list[float], largest: float) -> None:
+    gripper = torch.tensor([1.0, 0.0, 1.0])
+    assert largest_motion(torch.stack([torch.tensor(moves), gripper], 1)) == pytest.approx(largest)
+
+
+def test_actions_in_the_robots_own_units_are_told(tmp_path: Path) -> None:
+    path = write_dots(tmp_path / "a.h5", "task", 4)
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            demo["actions"][...] *= 0.05
+    lines = " ".join(mixed(task(path)).ledger.lines())
+    assert "warning: task: no action is beyond +-0.0" in lines and "--actions min-max" in lines
+    assert "warning" not in " ".join(mixed(task(path), actions="min-max").ledger.lines())

@@ -151,7 +151,7 @@ def test_what_stays_behind_is_counted(tmp_path: Path) -> None:
         "/data's date": "all",
         "/extra": "all",
         "/mask/train's 'demo_1', which /data does not hold": "all",
-        "the numbers of the demos, which do not count from 0 without a gap": "all",
+        "the names of the demos, which are numbered anew": "all",
         "attribute numbers": 2,
         "datagen_info": 2,
         "frames/words": 2,

@@ -140,18 +140,6 @@ def test_switches_are_not_clipped() -> None:
     assert [issue.where for issue in checks.action_use(statistics.actions(), "f")] == ["actions, b"]
 
 
-@pytest.mark.parametrize(
-    ("moves", "found"),
-    [([0.04, -0.03, 0.02], ["actions"]), ([0.5, -0.3, 0.02], [])],  # metres a step; normalised
-)
-def test_actions_in_the_robots_own_units_are_told(moves: list[float], found: list[str]) -> None:
-    statistics = RunningStatistics(DIMS)
-    statistics.add(numbers(actions=np.stack([np.tile(moves, 4), np.tile([1.0, 0.0], 6)], axis=1)))  # a gripper, 0 or 1
-    issues = [*checks.action_scale(statistics.actions(), "f")]
-    assert [issue.where for issue in issues] == found
-    assert all("+-0.04" in issue.message and "--actions min-max" in issue.message for issue in issues)
-
-
 def test_statistics_of_actions_by_hand() -> None:
     statistics = RunningStatistics(DIMS[:1])
     statistics.add(numbers(actions=np.array([[-1.0], [0.0]])))

@@ -337,6 +337,21 @@ def test_all_illnesses_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     assert told == {CORRUPTIONS[name][1][1] for name in names}
 
 
+def test_pictures_that_cannot_be_read_do_not_hide_the_numbers(tmp_path: Path) -> None:
+    path = write_arm(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        CORRUPTIONS["NaN"][0](file)
+        CORRUPTIONS["far out"][0](file)
+        for demo in file["data"].values():
+            pictures = demo["obs/agentview_image"][()]
+            del demo["obs/agentview_image"]
+            demo["obs/agentview_image"] = pictures / np.float32(255)
+    report = inspect_file(path)
+    told = {issue.check for issue in report.issues}
+    assert {"dtypes", CORRUPTIONS["NaN"][1][1], CORRUPTIONS["far out"][1][1]} <= told
+    assert report.transitions > 0 and report.success > 0 and report.looked_demos == 0
+
+
 def test_files_of_ours_are_checked_by_their_frames(tmp_path: Path) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 4)
     with h5py.File(path, "a") as file:
