@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.export.inputs import check_sensors
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.actions import ActionDim, action_limits
 from pixelrl.runtime.errors import PixelrlError
@@ -73,7 +74,7 @@ class Inference:
         """Return what the policy sees: pictures with their history, the peer's own if it sends one.
 
         Raises:
-            PixelrlError: an array has another shape than one instant or a whole history.
+            PixelrlError: it is not what the policy takes; the history is then as it was.
         """
         rows = {key: request.sensors[key][np.newaxis] for key in self.policy.inputs if key in request.sensors}
         if all(key in rows and rows[key].shape[1:] == spec.shape for key, spec in self.policy.inputs.items()):
@@ -82,4 +83,4 @@ class Inference:
             if key in rows and rows[key].shape[1:] != spec.shape:
                 shape = list(rows[key].shape[1:])
                 raise PixelrlError(f"{key} is {rows[key].dtype} {shape}; expected {spec.dtype} {list(spec.shape)}")
-        return dict(history(rows))
+        return dict(history(check_sensors(rows, self.policy.instant)))
