@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,21 @@ class Reply:
     clipped: tuple[str, ...]
     infer: float
     queue: float
+
+
+class Recorder(Protocol):
+    """Takes what is answered, as fast as it can."""
+
+    def __call__(self, connection: int, step: int, request: Request, reply: Reply, *, gap: bool) -> bool:
+        """Take a step, of an episode that begins with step 1; tell whether there was time for it.
+
+        `gap`: what the peer sent right before was refused, superseded or not taken.
+        """
+        ...
+
+    def end(self, connection: int, why: str) -> None:
+        """Note that a peer has left."""
+        ...
 
 
 class Inference:
