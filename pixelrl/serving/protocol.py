@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixelrl.export.contract import MOVES, PLACES
+from pixelrl.export.contract import MOVES, PLACES, is_rescaled
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
@@ -117,11 +117,10 @@ def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]
     """
     check_names(names, policy.inputs)
     contract = {key: value for key, value in policy.contract.items() if key not in PRIVATE}
-    rescaled = policy.contract.get("provenance", {}).get("actions") == "min-max"
     cameras = {key: spec.shape[:2] for key, spec in policy.inputs.items() if spec.dtype == "uint8"}
     wrist = [key for key in cameras if "wrist" in key or "hand" in key]
     return contract | {
-        "rescaled": rescaled,
+        "rescaled": is_rescaled(policy.contract),
         "names": dict(names),
         "largest_message": largest_message(policy),
         "image_resolution": next(iter(cameras.values())) if len(set(cameras.values())) == 1 else None,

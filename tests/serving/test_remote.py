@@ -198,7 +198,7 @@ def test_stamp_that_is_no_time_and_period_that_is_none_are_refused(policy: Expor
             with pytest.raises(RemoteError, match=r"stamp is .*; expected seconds from 0 on"):
                 there.act(make_frames(1)[0], stamp)
         assert there.act(make_frames(1)[0], 1.5).shape == (1, 3)
-    with serving(slow) as server, pytest.raises(RemoteError, match="a period of control_freq is 9.9"):
+    with serving(slow) as server, pytest.raises(RemoteError, match=r"a period of control_freq is 9\.9"):
         RemotePolicy(server.url)
 
 
