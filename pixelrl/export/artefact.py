@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
-from pixelrl.export.contract import CONTRACT, MODEL, PROGRAM, is_range
+from pixelrl.export.contract import CONTRACT, MODEL, PROGRAM, check_contract, is_range
 from pixelrl.export.description import Recorded, Sizes, describe, measure_latency
 from pixelrl.export.parity import at_size, check_parity
 from pixelrl.export.precision import Precision, check_precision, halves, reduce_precision
@@ -163,6 +163,7 @@ def export_policy(
             "provenance": dict(provenance or {}),
             "sha256": {MODEL: sha256_of(staging / MODEL)},
         }
+        check_contract(contract, out / CONTRACT)
         write_json(staging / CONTRACT, contract)
         resize = dict(zip(spec.images, artefact.resize, strict=True))
         prove = partial(check_parity, checkpoint=policy, resize=resize, sizes=sizes, frames=frames)

@@ -124,10 +124,24 @@ def _is_latency(value: Any) -> bool:
     return times and counts and isinstance(value["provider"], str) and (machine is None or isinstance(machine, dict))
 
 
-def _is_evaluation(value: Any) -> bool:
-    low, high = value["success_interval_95"]
-    counts = all(type(value[name]) is int for name in ("episodes", "successes"))
-    return counts and 0 <= value["successes"] <= value["episodes"] and 0 <= low <= high <= 1
+_EVALUATION: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "episodes": lambda each: type(each["episodes"]) is int,
+    "successes": lambda each: type(each["successes"]) is int and 0 <= each["successes"] <= each["episodes"],
+    "success_rate": lambda each: each.get("success_rate") is None or 0 <= each["success_rate"] <= 1,
+    "success_interval_95": lambda each: 0 <= each["success_interval_95"][0] <= each["success_interval_95"][1] <= 1,
+}
+
+
+def evaluation_fault(value: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the figures of an evaluation, as `successes is 50`; None: nothing."""
+    for name, right in _EVALUATION.items():
+        try:
+            fits = right(value)
+        except (LookupError, TypeError):
+            fits = False
+        if not fits:
+            return f"{name} is {value.get(name, 'missing')!r:.100}"
+    return None
 
 
 def _is_program(value: Any) -> bool:
@@ -140,7 +154,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "precision": lambda value: value in PRECISIONS,
     "task": lambda value: isinstance(value, str),
     "latency": _is_latency,
-    "evaluation": _is_evaluation,
+    "evaluation": lambda value: evaluation_fault(value) is None,
     "pt2": _is_program,
 }
 """What contracts may say beyond the rest; None where nobody knows."""
