@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixelrl.export.contract import MOVES, PLACES, is_rescaled
+from pixelrl.export.contract import CONTRACT, MOVES, PLACES, is_rescaled
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.serving.client.wire import WireError, unpack
+from pixelrl.serving.client.wire import WireError, one_line, pack, unpack
 
 SLACK = 4096
 """Bytes of a message beyond its arrays: keys, a prompt, numbers."""
@@ -130,6 +130,18 @@ def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]
         "needs_session_id": False,
         "action_space": action_space(policy.contract),
     }
+
+
+def greeting(policy: ExportedPolicy, names: Mapping[str, str]) -> bytes:
+    """Return `metadata` as a message.
+
+    Raises:
+        PixelrlError: names that do not fit the policy's inputs, or a contract with what no message can hold.
+    """
+    try:
+        return pack(metadata(policy, names))
+    except (WireError, ValueError) as error:
+        raise PixelrlError(f"{CONTRACT}: holds what cannot be sent to peers ({one_line(error)})") from error
 
 
 def action_space(contract: Mapping[str, Any]) -> str:

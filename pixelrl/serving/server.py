@@ -28,7 +28,7 @@ from pixelrl.serving.admission import Admission, Limits, address
 from pixelrl.serving.client.wire import WireError, one_line, pack
 from pixelrl.serving.inference import Inference, Recorder, Reply
 from pixelrl.serving.metrics import Log, Metrics
-from pixelrl.serving.protocol import Request, labelled, largest_message, metadata, read_request
+from pixelrl.serving.protocol import Request, greeting, labelled, largest_message, read_request
 
 REFUSALS = 32
 """Messages in a row that are answered by an error before a peer is sent away."""
@@ -75,7 +75,7 @@ class PolicyServer:
         record: takes all that is answered.
 
     Raises:
-        PixelrlError: no token for a host that others can reach, or a name for an input that the policy has not.
+        PixelrlError: no token for a host that others can reach, or what `greeting` refuses.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PolicyServer:
         self.policy, self.host, self.port, self.tls = policy, host, port, tls
         self.names, self.limits, self.log, self.record = names or {}, limits or Limits(), log or Log(), record
         self.metrics = Metrics()
-        self._metadata = pack(metadata(policy, self.names))
+        self._greeting = greeting(policy, self.names)
         self._inference = Inference(policy)
         self._peers: set[Peer] = set()
         self._count, self._took = 0, math.inf
@@ -163,7 +163,7 @@ class PolicyServer:
         answering, loop = asyncio.create_task(self._answer(peer)), asyncio.get_running_loop()
         reason = "peer"
         try:
-            await self._send(peer, self._metadata)
+            await self._send(peer, self._greeting)
             async with asyncio.timeout(self.limits.idle) as patience:
                 while True:
                     message = await socket.recv()

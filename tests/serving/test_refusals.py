@@ -12,6 +12,7 @@ from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.serving.access import read_token
 from pixelrl.serving.protocol import check_names
+from pixelrl.serving.server import PolicyServer
 from tests.serving.conftest import IMAGES, Running, make_frames
 from tests.serving.test_server import Serve, ask, connected
 
@@ -89,3 +90,12 @@ def test_address_where_nobody_can_listen_is_named(artefact: Path, pixelrl: Calla
     for host in ("no.such.host.invalid", 70 * "a"):
         code, said = pixelrl("serve", artefact, "--host", host, "--token-file", file, "--port", 0)
         assert code == 1 and f"--host {host} --port 0: cannot listen there (" in said
+
+
+@pytest.mark.parametrize("value", [10**30, "\ud800"])
+def test_contract_that_cannot_be_sent_is_refused(policy: ExportedPolicy, value: object) -> None:
+    other = ExportedPolicy.__new__(ExportedPolicy)
+    state = policy.__getstate__()
+    other.__setstate__(state | {"contract": state["contract"] | {"env_args": {"seed": value}}})
+    with pytest.raises(PixelrlError, match=r"policy.json: holds what cannot be sent to peers \("):
+        PolicyServer(other)
