@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 import os
 import time
 import warnings
@@ -17,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
-from pixelrl.export.contract import CONTRACT, MODEL, PROGRAM
+from pixelrl.export.contract import CONTRACT, MODEL, PROGRAM, check_contract, is_range
 from pixelrl.export.description import Recorded, Sizes, describe, measure_latency
 from pixelrl.export.parity import at_size, check_parity
 from pixelrl.export.precision import Precision, check_precision, halves, reduce_precision
@@ -150,12 +149,12 @@ def export_policy(
     Raises:
         PixelrlError: wrong arguments, or the artefact's actions differ from the checkpoint's by more than 1e-4.
     """
-    start = time.perf_counter()
+    start, out = time.perf_counter(), Path(os.path.realpath(out))
     check_arguments(spec, out, checkpoint, camera_sizes or {}, frames)
     sizes = {key: (h, w) for key, (_, h, w) in spec.images.items()} | dict(camera_sizes or {})
     policy = CheckpointPolicy(copy.deepcopy(networks), spec, torch.device("cpu"))
     artefact = Artefact(policy.networks, spec, sizes).eval()
-    with naming(out), staging_folder(out) as staging:
+    with naming(out), staging_folder(out / CONTRACT if out.is_dir() else out) as staging:  # on the disk of `out`
         write_onnx(staging / MODEL, artefact)
         contract = describe(spec, sizes, env_args, recorded or Recorded()) | {
             "control_freq": control_freq,
@@ -164,6 +163,7 @@ def export_policy(
             "provenance": dict(provenance or {}),
             "sha256": {MODEL: sha256_of(staging / MODEL)},
         }
+        check_contract(contract, out / CONTRACT)
         write_json(staging / CONTRACT, contract)
         resize = dict(zip(spec.images, artefact.resize, strict=True))
         prove = partial(check_parity, checkpoint=policy, resize=resize, sizes=sizes, frames=frames)
@@ -254,8 +254,11 @@ def example_of(artefact: Artefact) -> list[Tensor]:
 
 def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes, frames: Sensors) -> None:
     """Raise a `PixelrlError` unless files, cameras and frames are there and every action has a range."""
-    if out.exists() and not out.is_dir():
-        raise PixelrlError(f"{out}: is a file; an export is a directory")
+    if os.path.lexists(out) and not out.is_dir():
+        raise PixelrlError(f"{out}: is no directory; an export is one")
+    for name in (MODEL, PROGRAM, CONTRACT):
+        if (out / name).is_dir():
+            raise PixelrlError(f"{out / name}: is a directory; an export writes a file of this name")
     if not checkpoint.is_file():
         raise PixelrlError(f"{checkpoint}: there is no such file")
     for key, (height, width) in camera_sizes.items():
@@ -266,5 +269,7 @@ def check_arguments(spec: Spec, out: Path, checkpoint: Path, camera_sizes: Sizes
     if missing := [key for key in (*spec.images, *spec.proprio) if len(frames.get(key, ())) == 0]:
         raise PixelrlError(f"export: there are no recorded frames of {missing[0]!r} to compare the policy on")
     for dim in spec.action:
-        if not -math.inf < dim.low <= dim.high < math.inf:  # a joint that is held has one value
-            raise PixelrlError(f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; expected low <= high")
+        if not is_range(dim.low, dim.high):  # a joint that is held has one value
+            raise PixelrlError(
+                f"action {dim.name!r}: its range is [{dim.low}, {dim.high}]; expected low <= high, within float32"
+            )

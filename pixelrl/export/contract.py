@@ -6,7 +6,6 @@ last one), and `latency` (as measured); cameras have `encoding` and `mount`; `pt
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,9 @@ PLACES = ("x", "y", "z", "rx", "ry", "rz")
 """Ends of the names of dimensions that step a hand, or say where it is to be."""
 
 PRECISIONS = ("fp32", "fp16", "int8")
+
+LARGEST = (2 - 2.0**-23) * 2.0**127
+"""The largest number of float32, as which networks and robots take it."""
 
 
 def read_contract(path: Path) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def _check_contract(contract: Mapping[str, Any]) -> None:
     history, chunk, rate = contract.get("history", 1), contract.get("chunk", 1), contract.get("control_freq")
     expect(type(chunk) is int and chunk >= 1, f"chunk is {chunk!r}")
     expect(type(history) is int and history >= 1, f"history is {history!r}")
-    expect(rate is None or (type(rate) in (int, float) and 0 < rate < math.inf), f"control_freq is {rate!r}")
+    expect(rate is None or (_is_number(rate) and rate > 0), f"control_freq is {rate!r:.200}")
     expect(isinstance(contract["env_args"], dict), "env_args is no object")
     expect(isinstance(contract["sha256"][MODEL], str), "sha256 is no text")
     expect(bool(contract["inputs"]), "inputs is empty")
@@ -74,9 +76,8 @@ def _check_contract(contract: Mapping[str, Any]) -> None:
     dims = contract["outputs"]["action"]["dims"]
     expect(bool(dims), "the action has no dimensions")
     for dim in dims:
-        limits = all(type(dim[end]) in (int, float) and math.isfinite(dim[end]) for end in ("low", "high"))
         words = isinstance(dim["name"], str) and isinstance(dim["unit"], str) and len(dim) == 4
-        expect(limits and words and dim["low"] <= dim["high"], f"a dimension of the action is {dim}")
+        expect(words and is_range(dim["low"], dim["high"]), f"a dimension of the action is {dim!r:.300}")
     for name, right in _CHECKS.items():
         value = contract.get(name)
         expect(value is None or right(value), f"{name} is {value!r:.200}")
@@ -84,8 +85,18 @@ def _check_contract(contract: Mapping[str, Any]) -> None:
     expect(control is None or _is_control(control, dims), f"control is {control!r:.300}")
 
 
-def _is_number(value: Any, low: float = -math.inf) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= low
+def is_rescaled(contract: Mapping[str, Any]) -> bool:
+    """Tell whether a policy's [-1, 1] is the range of the recorded actions (`--actions min-max`)."""
+    return (contract.get("provenance") or {}).get("actions") == "min-max"
+
+
+def is_range(low: Any, high: Any) -> bool:
+    """Tell whether two values can be the ends of a range: numbers in order, within float32 as their difference is."""
+    return _is_number(low) and _is_number(high) and low <= high and high - low <= LARGEST
+
+
+def _is_number(value: Any, low: float = -LARGEST) -> bool:
+    return type(value) in (int, float) and low <= value <= LARGEST
 
 
 def _is_control(value: Any, dims: Sequence[Mapping[str, Any]]) -> bool:
@@ -113,10 +124,24 @@ def _is_latency(value: Any) -> bool:
     return times and counts and isinstance(value["provider"], str) and (machine is None or isinstance(machine, dict))
 
 
-def _is_evaluation(value: Any) -> bool:
-    low, high = value["success_interval_95"]
-    counts = all(type(value[name]) is int for name in ("episodes", "successes"))
-    return counts and 0 <= value["successes"] <= value["episodes"] and 0 <= low <= high <= 1
+_EVALUATION: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "episodes": lambda each: type(each["episodes"]) is int,
+    "successes": lambda each: type(each["successes"]) is int and 0 <= each["successes"] <= each["episodes"],
+    "success_rate": lambda each: each.get("success_rate") is None or 0 <= each["success_rate"] <= 1,
+    "success_interval_95": lambda each: 0 <= each["success_interval_95"][0] <= each["success_interval_95"][1] <= 1,
+}
+
+
+def evaluation_fault(value: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the figures of an evaluation, as `successes is 50`; None: nothing."""
+    for name, right in _EVALUATION.items():
+        try:
+            fits = right(value)
+        except (LookupError, TypeError):
+            fits = False
+        if not fits:
+            return f"{name} is {value.get(name, 'missing')!r:.100}"
+    return None
 
 
 def _is_program(value: Any) -> bool:
@@ -125,10 +150,11 @@ def _is_program(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
+    "provenance": lambda value: isinstance(value, dict),
     "precision": lambda value: value in PRECISIONS,
     "task": lambda value: isinstance(value, str),
     "latency": _is_latency,
-    "evaluation": _is_evaluation,
+    "evaluation": lambda value: evaluation_fault(value) is None,
     "pt2": _is_program,
 }
-"""What contracts of format 2 say beyond the first one; None where nobody knows."""
+"""What contracts may say beyond the rest; None where nobody knows."""

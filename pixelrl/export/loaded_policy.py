@@ -70,12 +70,12 @@ def load_policy(
 
 def _load_exported(directory: Path) -> LoadedPolicy:
     """Load an exported policy; that takes no torch."""
+    from pixelrl.export.contract import is_rescaled
     from pixelrl.export.runtime import ExportedPolicy
 
     policy = ExportedPolicy(directory)
     origin = {"export": str(directory), "sha256": policy.contract["sha256"]}
-    rescaled = policy.contract.get("provenance", {}).get("actions") == "min-max"
-    return under_contract(policy, policy.contract, origin, rescaled=rescaled)
+    return under_contract(policy, policy.contract, origin, rescaled=is_rescaled(policy.contract))
 
 
 def under_contract(

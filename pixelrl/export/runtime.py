@@ -15,6 +15,9 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.frame_stack import History
 from pixelrl.runtime.interfaces import Sensors
 
+DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+"""onnxruntime's names of the types that are taken and given."""
+
 
 class ExportedPolicy:
     """A policy as it was exported, checked against its own hash: that shows damage, not forgery.
@@ -45,6 +48,7 @@ class ExportedPolicy:
         contract = read_contract(Path(directory) / CONTRACT)
         model = _read_model(Path(directory) / MODEL, contract["sha256"][MODEL])
         self._load(contract, model, threads, tuple(providers))
+        self._check_network(Path(directory) / MODEL)
 
     def _load(self, contract: dict[str, Any], model: bytes, threads: int, providers: tuple[str, ...]) -> None:
         self.contract, self._model, self._threads, self._providers = contract, model, threads, providers
@@ -62,6 +66,22 @@ class ExportedPolicy:
             self._session = onnxruntime.InferenceSession(model, options, providers=names)
         except Exception as error:  # its exceptions share no other base
             raise PixelrlError(f"{MODEL}: onnxruntime cannot load it: {' '.join(str(error).split())}") from error
+
+    def _check_network(self, path: Path) -> None:
+        """Raise a `PixelrlError` unless the network's inputs and outputs are those of the contract."""
+        actions = self.contract["outputs"]["action"]["dims"]
+        chunk = self.contract.get("chunk", 1)
+        output = InputSpec("float32", (*([] if chunk == 1 else [chunk]), len(actions)))
+        for kind, said, nodes in (
+            ("takes", self.inputs, self._session.get_inputs()),
+            ("gives", dict.fromkeys(("action", "normalised"), output), self._session.get_outputs()),
+        ):
+            found = {node.name: f"{DTYPES.get(node.type, node.type)} {node.shape[1:]}" for node in nodes}
+            expected = {key: f"{spec.dtype} {[*spec.shape]}" for key, spec in said.items()}
+            for key in (*expected, *found):
+                has, says = (each.get(key, "nothing of that name") for each in (found, expected))
+                if has != says:
+                    raise PixelrlError(f"{path}: for {key!r} it {kind} {has}; {CONTRACT} says {says}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what the policy consists of, so that it can be sent to another process."""

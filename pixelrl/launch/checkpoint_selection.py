@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,8 @@ def select_step(run: Path, rule: Select, step: int | None) -> int | None:
         return step
     if step is not None:
         raise PixelrlError(f"--select {rule} chooses the step, and --step {step} names one; give one of them")
-    steps = sorted(int(path.stem) for path in (run / "snapshots").glob("*.safetensors"))
+    names = (path.stem for path in (run / "snapshots").glob("*.safetensors"))
+    steps = sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))  # others are not ours
     if not steps:
         raise PixelrlError(f"{run}: has no snapshots to choose from; train with --snapshot-every 1000, say")
     return q_peak(run, steps) if rule == "q_peak" else least_error(run, steps)
@@ -41,8 +43,7 @@ def select_step(run: Path, rule: Select, step: int | None) -> int | None:
 
 def q_peak(run: Path, steps: list[int]) -> int:
     """Return the step with the highest mean Q of recorded actions over the reports since the step before it."""
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = [(int(row["step"]), float(row["q/data"])) for row in csv.DictReader(file) if row.get("q/data")]
+    rows = read_q(run / "metrics.csv")
     means: dict[int, float] = {}
     for before, step in zip([0, *steps], steps, strict=False):
         found = [value for at, value in rows if before < at <= step and math.isfinite(value)]
@@ -51,6 +52,25 @@ def q_peak(run: Path, steps: list[int]) -> int:
     if not means:
         raise PixelrlError(f"{run}: metrics.csv has no q/data to choose a snapshot by; its recipe has no critic")
     return max(means, key=lambda step: means[step])
+
+
+def read_q(path: Path) -> list[tuple[int, float]]:
+    """Return step and mean Q of every report that has one.
+
+    Raises:
+        PixelrlError: a cell that is no number.
+    """
+    found = []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            if text := row.get("q/data"):
+                try:
+                    found.append((int(row["step"]), float(text)))
+                except (ValueError, LookupError) as error:
+                    cells = f"step {row.get('step')!r:.40} and q/data {text!r:.40}"
+                    raise PixelrlError(f"{path}: line {reader.line_num}: {cells}; expected numbers") from error
+    return found
 
 
 def least_error(run: Path, steps: list[int]) -> int:

@@ -70,12 +70,18 @@ def worker_count(workers: int | None) -> int:
 
 
 def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
-    """Return KEY=VALUE words as a dictionary; values are read as JSON, or else as text."""
+    """Return KEY=VALUE words as a dictionary; values are read as JSON, or else as text.
+
+    Raises:
+        PixelrlError: a word that is none, or a key twice.
+    """
     result: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not (key and equals):
             raise PixelrlError(f"{option}: {word!r} is not KEY=VALUE")
+        if key in result:
+            raise PixelrlError(f"{option}: {key!r} is given twice; give one value")
         try:
             result[key] = json.loads(value)
         except ValueError:

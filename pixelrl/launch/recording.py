@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 WAITING, BYTES = 256, 2**28
 """Steps, and bytes of their messages, that may wait for the disk; more steps are left out, and counted."""
 
-LONGEST = 5_000
-"""Steps of an episode; what goes on longer is cut into several."""
+LONGEST, LARGEST = 5_000, 2**29
+"""Steps of an episode, and bytes of what is seen in it; what goes on longer is cut into several."""
 
 PAUSE = 1.0
 """What was taken is out of our hands after so long. [s]"""
@@ -41,7 +41,7 @@ class Step:
     Attributes:
         connection: of the peer.
         number: of the step in what the peer calls an episode, from 1.
-        gap: steps before it were left out.
+        gap: what the peer sent right before it is left out.
         time_ns: when the answer was ready, by the server's clock.
         sensors: observation key -> what was seen at this instant.
         request, reply: what came, and the answer.
@@ -78,12 +78,14 @@ class _Running:
 
     number: int
     steps: int = 0
+    size: int = 0
 
 
 class Recording:
     """Hand steps to a file in a thread of its own, so that no peer waits for the disk.
 
-    An episode ends where a peer says that one begins, or leaves; where steps had to be left out; and where it is long.
+    An episode ends where a peer says that one begins, or leaves; where an observation was refused or superseded, or too
+    many steps waited; and where it is long.
     """
 
     def __init__(self, file: EpisodeFile, inputs: Mapping[str, tuple[int, ...]], size: int) -> None:
@@ -96,7 +98,6 @@ class Recording:
         """
         self._file, self._inputs = file, inputs
         self._queue = queue.Queue[Step | tuple[int, str] | None](max(2, min(WAITING, BYTES // size)))
-        self._gaps = set[int]()
         self._running = dict[int, _Running]()
         self._count = 0
         self._error: BaseException | None = None
@@ -120,24 +121,21 @@ class Recording:
         if self._error is not None and error is None:
             raise self._error
 
-    def __call__(self, connection: int, step: int, request: Request, reply: Reply) -> bool:
+    def __call__(self, connection: int, step: int, request: Request, reply: Reply, *, gap: bool) -> bool:
         """Take a step, unless too many wait already; tell whether it was taken."""
         item = Step(
             connection=connection,
             number=step,
-            gap=connection in self._gaps,
+            gap=gap,
             time_ns=time.time_ns(),
             sensors={key: request.sensors[key][..., -shape[-1] :] for key, shape in self._inputs.items()},
             request=request,
             reply=reply,
         )
-        taken = self._take(item)
-        (self._gaps.discard if taken else self._gaps.add)(connection)
-        return taken
+        return self._take(item)
 
     def end(self, connection: int, why: str) -> None:
         """Note that a peer has left."""
-        self._gaps.discard(connection)
         self._take((connection, why))
 
     def _take(self, item: Step | tuple[int, str]) -> bool:
@@ -178,18 +176,20 @@ class Recording:
 
     def _add(self, step: Step) -> None:
         """Write a step, to a new episode where it does not go on with the one before."""
+        size = sum(value.nbytes for value in step.sensors.values())
         if (running := self._running.get(step.connection)) is not None:
             if step.number == 1:
                 self._end(step.connection, "reset by the peer")
             elif step.gap:
                 self._end(step.connection, "steps were left out")
-            elif running.steps >= LONGEST:
-                self._end(step.connection, f"cut after {LONGEST} steps")
+            elif running.steps >= LONGEST or running.size + size > LARGEST:
+                self._end(step.connection, f"cut after {running.steps} steps")
         if step.connection not in self._running:
             self._count += 1
             self._running[step.connection] = _Running(self._count)
         running = self._running[step.connection]
         running.steps += 1
+        running.size += size
         self._file.add(running.number, step)
 
     def _end(self, connection: int, why: str) -> None:
@@ -210,8 +210,9 @@ class Demos:
         self._steps = defaultdict[int, list[dict[str, NDArray[Any]]]](list)
 
     def add(self, episode: int, step: Step) -> None:
-        """Remember a step."""
-        self._steps[episode].append({**step.sensors, "": step.reply.normalised[0]})
+        """Remember a step, without what else came in its message."""
+        seen = {key: np.ascontiguousarray(value) for key, value in step.sensors.items()}  # a copy, if it is a slice
+        self._steps[episode].append({**seen, "": step.reply.normalised[0]})
 
     def end(self, episode: int, why: str) -> None:
         """Write an episode, if there are two instants or more."""

@@ -28,7 +28,7 @@ def control_freq_of(env_args: Mapping[str, Any]) -> float | None:
     """Return how often an environment acts [Hz], or None where its description does not tell."""
     options = env_args.get("env_kwargs")
     frequency = env_args.get("control_freq", options.get("control_freq") if isinstance(options, Mapping) else None)
-    return float(frequency) if isinstance(frequency, int | float) else None
+    return float(frequency) if type(frequency) in (int, float) else None
 
 
 def is_before_1_5(env_args: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -168,6 +169,18 @@ def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def not_finite(value: Any, place: str = "") -> str | None:
+    """Return where a JSON value holds NaN or a number beyond float64, as `spec.mean[0] is nan`; None: nowhere."""
+    if isinstance(value, dict):
+        parts = ((f"{place}.{key}" if place else str(key), each) for key, each in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{place}[{index}]", each) for index, each in enumerate(value))
+    else:
+        wrong = isinstance(value, int | float) and not abs(value) <= sys.float_info.max
+        return f"{place} is {value!r:.40}" if wrong else None
+    return next(filter(None, (not_finite(each, at) for at, each in parts)), None)
 
 
 def sha256_of(path: Path) -> str:

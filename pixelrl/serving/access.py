@@ -22,7 +22,7 @@ def read_token(path: Path) -> str:
         raise PixelrlError(f"{path}: there is no such file; write a token of {SHORTEST} or more characters into it")
     if (mode := path.stat().st_mode & 0o777) & 0o077:
         raise PixelrlError(f"{path}: its mode is {mode:04o}: others can reach the token; chmod 600 {path}")
-    token = path.read_text(encoding="utf-8").strip()
+    token = path.read_text(encoding="utf-8", errors="replace").strip()
     if len(token) < SHORTEST or not token.isascii() or any(each.isspace() for each in token):
         raise PixelrlError(f"{path}: expected one token of {SHORTEST} or more ASCII characters without spaces")
     return token

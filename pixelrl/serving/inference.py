@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.export.inputs import check_sensors
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.actions import ActionDim, action_limits
 from pixelrl.runtime.errors import PixelrlError
@@ -32,6 +33,21 @@ class Reply:
     clipped: tuple[str, ...]
     infer: float
     queue: float
+
+
+class Recorder(Protocol):
+    """Takes what is answered, as fast as it can."""
+
+    def __call__(self, connection: int, step: int, request: Request, reply: Reply, *, gap: bool) -> bool:
+        """Take a step, of an episode that begins with step 1; tell whether there was time for it.
+
+        `gap`: what the peer sent right before was refused, superseded or not taken.
+        """
+        ...
+
+    def end(self, connection: int, why: str) -> None:
+        """Note that a peer has left."""
+        ...
 
 
 class Inference:
@@ -73,7 +89,7 @@ class Inference:
         """Return what the policy sees: pictures with their history, the peer's own if it sends one.
 
         Raises:
-            PixelrlError: an array has another shape than one instant or a whole history.
+            PixelrlError: it is not what the policy takes; the history is then as it was.
         """
         rows = {key: request.sensors[key][np.newaxis] for key in self.policy.inputs if key in request.sensors}
         if all(key in rows and rows[key].shape[1:] == spec.shape for key, spec in self.policy.inputs.items()):
@@ -82,4 +98,4 @@ class Inference:
             if key in rows and rows[key].shape[1:] != spec.shape:
                 shape = list(rows[key].shape[1:])
                 raise PixelrlError(f"{key} is {rows[key].dtype} {shape}; expected {spec.dtype} {list(spec.shape)}")
-        return dict(history(rows))
+        return dict(history(check_sensors(rows, self.policy.instant)))

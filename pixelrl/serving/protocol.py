@@ -1,15 +1,15 @@
 """What a server tells of its policy, and what it takes for an observation."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pixelrl.export.contract import MOVES, PLACES
+from pixelrl.export.contract import CONTRACT, MOVES, PLACES, is_rescaled
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
-from pixelrl.serving.client.wire import WireError, unpack
+from pixelrl.serving.client.wire import WireError, one_line, pack, unpack
 
 SLACK = 4096
 """Bytes of a message beyond its arrays: keys, a prompt, numbers."""
@@ -54,13 +54,26 @@ def read_request(message: bytes | str, names: Mapping[str, str]) -> Request:
         if type(reset) is not bool:
             raise WireError("pixelrl/reset is no truth value")
         endpoint = content.get("endpoint", "infer")
-        if endpoint not in ("infer", "reset"):
+        if not isinstance(endpoint, str) or endpoint not in ("infer", "reset"):
             raise WireError("endpoint is neither 'infer' nor 'reset'")
+        sensors = _sensors(content, names)
     except WireError as error:
         raise WireError(labelled(seq, error)) from None
-    sensors = {names.get(key, key): value for key, value in content.items() if hasattr(value, "dtype")}
     only = endpoint == "reset"
     return Request(sensors=sensors, seq=seq, stamp_ns=stamp, reset=reset or only, only_reset=only)
+
+
+def _sensors(content: Mapping[str, Any], names: Mapping[str, str]) -> Sensors:
+    """Return the arrays in a message under the policy's names.
+
+    Raises:
+        WireError: two of them have one name.
+    """
+    keys: dict[str, str] = {}
+    for key in (key for key, value in content.items() if hasattr(value, "dtype")):
+        if (other := keys.setdefault(names.get(key, key), key)) != key:
+            raise WireError(f"{other} and {key} are both the policy's {names.get(key, key)}; send one of them")
+    return {ours: content[key] for ours, key in keys.items()}
 
 
 def labelled(seq: int | None, message: object) -> str:
@@ -83,21 +96,31 @@ def largest_message(policy: ExportedPolicy) -> int:
     return arrays + SLACK
 
 
+def check_names(names: Mapping[str, str], inputs: Iterable[str]) -> None:
+    """Raise a `PixelrlError` unless names are for inputs, one for each, and leave every input a name."""
+    inputs, found = [*inputs], dict[str, str]()
+    for theirs, ours in names.items():
+        option = f"--rename {theirs}={ours}"
+        if ours not in inputs:
+            raise PixelrlError(f"{option}: the policy takes {', '.join(inputs)}")
+        if (other := found.setdefault(ours, theirs)) != theirs:
+            raise PixelrlError(f"{option}: peers call {ours} {other!r} already; give one name")
+        if theirs in inputs and theirs not in names.values():
+            raise PixelrlError(f"{option}: {theirs} is an input, too; say what peers call it, KEY={theirs}")
+
+
 def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]:
     """Return what a peer is told on connecting: the contract, and what clients of RoboArena look for.
 
     Raises:
-        PixelrlError: a name is for an input that the policy has not.
+        PixelrlError: names that do not fit the policy's inputs.
     """
-    for name in names.values():
-        if name not in policy.inputs:
-            raise PixelrlError(f"--rename ...={name}: the policy takes {', '.join(policy.inputs)}")
+    check_names(names, policy.inputs)
     contract = {key: value for key, value in policy.contract.items() if key not in PRIVATE}
-    rescaled = policy.contract.get("provenance", {}).get("actions") == "min-max"
     cameras = {key: spec.shape[:2] for key, spec in policy.inputs.items() if spec.dtype == "uint8"}
     wrist = [key for key in cameras if "wrist" in key or "hand" in key]
     return contract | {
-        "rescaled": rescaled,
+        "rescaled": is_rescaled(policy.contract),
         "names": dict(names),
         "largest_message": largest_message(policy),
         "image_resolution": next(iter(cameras.values())) if len(set(cameras.values())) == 1 else None,
@@ -107,6 +130,18 @@ def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]
         "needs_session_id": False,
         "action_space": action_space(policy.contract),
     }
+
+
+def greeting(policy: ExportedPolicy, names: Mapping[str, str]) -> bytes:
+    """Return `metadata` as a message.
+
+    Raises:
+        PixelrlError: names that do not fit the policy's inputs, or a contract with what no message can hold.
+    """
+    try:
+        return pack(metadata(policy, names))
+    except (WireError, ValueError) as error:
+        raise PixelrlError(f"{CONTRACT}: holds what cannot be sent to peers ({one_line(error)})") from error
 
 
 def action_space(contract: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -26,9 +26,9 @@ from pixelrl.runtime.frame_stack import History
 from pixelrl.serving.access import check_host
 from pixelrl.serving.admission import Admission, Limits, address
 from pixelrl.serving.client.wire import WireError, one_line, pack
-from pixelrl.serving.inference import Inference, Reply
+from pixelrl.serving.inference import Inference, Recorder, Reply
 from pixelrl.serving.metrics import Log, Metrics
-from pixelrl.serving.protocol import Request, labelled, largest_message, metadata, read_request
+from pixelrl.serving.protocol import Request, greeting, labelled, largest_message, read_request
 
 REFUSALS = 32
 """Messages in a row that are answered by an error before a peer is sent away."""
@@ -40,28 +40,23 @@ SMALL = 2**14
 """Bytes of a message that never waits where none waits before it; a slow peer may have twice as much in the buffer."""
 
 
-class Recorder(Protocol):
-    """Takes what is answered, as fast as it can."""
-
-    def __call__(self, connection: int, step: int, request: Request, reply: Reply) -> bool:
-        """Take a step, of an episode that begins with step 1; tell whether there was time for it."""
-        ...
-
-    def end(self, connection: int, why: str) -> None:
-        """Note that a peer has left."""
-        ...
-
-
 @dataclass(kw_only=True, eq=False)
 class Peer:
-    """A connection: what it was told and what it waits for."""
+    """A connection: what it was told and what it waits for.
+
+    Attributes:
+        heard, recorded: messages that came, and the number of the last one that was recorded, from 1.
+        waiting: an observation, when it came, and its number.
+    """
 
     number: int
     socket: ServerConnection
     history: History
     step: int = 0
     refusals: int = 0
-    waiting: tuple[Request, float] | None = None
+    heard: int = 0
+    recorded: int = 0
+    waiting: tuple[Request, float, int] | None = None
     busy: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,7 +75,7 @@ class PolicyServer:
         record: takes all that is answered.
 
     Raises:
-        PixelrlError: no token for a host that others can reach, or a name for an input that the policy has not.
+        PixelrlError: no token for a host that others can reach, or what `greeting` refuses.
     """
 
     def __init__(
@@ -100,7 +95,7 @@ class PolicyServer:
         self.policy, self.host, self.port, self.tls = policy, host, port, tls
         self.names, self.limits, self.log, self.record = names or {}, limits or Limits(), log or Log(), record
         self.metrics = Metrics()
-        self._metadata = pack(metadata(policy, self.names))
+        self._greeting = greeting(policy, self.names)
         self._inference = Inference(policy)
         self._peers: set[Peer] = set()
         self._count, self._took = 0, math.inf
@@ -168,7 +163,7 @@ class PolicyServer:
         answering, loop = asyncio.create_task(self._answer(peer)), asyncio.get_running_loop()
         reason = "peer"
         try:
-            await self._send(peer, self._metadata)
+            await self._send(peer, self._greeting)
             async with asyncio.timeout(self.limits.idle) as patience:
                 while True:
                     message = await socket.recv()
@@ -190,6 +185,7 @@ class PolicyServer:
 
     async def _take(self, peer: Peer, message: bytes | str) -> None:
         """Read a message, and let it wait for its answer in place of an older one."""
+        peer.heard += 1
         try:
             request = read_request(message, self.names)
             if self._door.closed:
@@ -198,11 +194,11 @@ class PolicyServer:
             await self._refuse(peer, "message", error)
             return
         if peer.waiting is not None:
-            older, _ = peer.waiting
+            older, *_ = peer.waiting
             request = replace(request, reset=request.reset or older.reset)
             self.metrics.refused.labels("superseded").inc()
             await self._send(peer, labelled(older.seq, "superseded by a newer observation"))
-        peer.waiting = (request, time.perf_counter())
+        peer.waiting = (request, time.perf_counter(), peer.heard)
         peer.news.set()
 
     async def _answer(self, peer: Peer) -> None:
@@ -213,7 +209,7 @@ class PolicyServer:
                 await peer.news.wait()
                 peer.news.clear()
                 assert peer.waiting is not None
-                (request, since), peer.waiting, peer.busy = peer.waiting, None, True
+                (request, since, number), peer.waiting, peer.busy = peer.waiting, None, True
                 try:
                     if self._took < AT_ONCE:
                         answer, reply = self._reply(peer, request, since)
@@ -222,7 +218,7 @@ class PolicyServer:
                     await self._send(peer, answer)
                     peer.refusals = 0
                     if reply is not None:
-                        self._note(peer, request, reply)
+                        self._note(peer, request, reply, number)
                 except PixelrlError as error:
                     await self._refuse(peer, "observation", labelled(request.seq, error))
                 except (ConnectionClosed, TimeoutError):
@@ -253,14 +249,18 @@ class PolicyServer:
         }
         return pack(answer), reply
 
-    def _note(self, peer: Peer, request: Request, reply: Reply) -> None:
-        """Count a reply that was sent, and record it: nobody waits for this."""
+    def _note(self, peer: Peer, request: Request, reply: Reply, number: int) -> None:
+        """Count a reply to a peer's message of that number, and record it: nobody waits for this."""
         self.metrics.replies.inc()
         self.metrics.infer.observe(reply.infer)
         self.metrics.queue.observe(reply.queue)
         for name in reply.clipped:
             self.metrics.clipped.labels(name).inc()
-        if self.record is not None and not self.record(peer.number, peer.step, request, reply):
+        if self.record is None:
+            return
+        if self.record(peer.number, peer.step, request, reply, gap=number != peer.recorded + 1):
+            peer.recorded = number
+        else:
             self.metrics.unrecorded.inc()
 
     async def _refuse(self, peer: Peer, reason: str, error: object) -> None:

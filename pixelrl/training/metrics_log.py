@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import atomic_path, naming
 from pixelrl.training.loop import Report
 from pixelrl.training.trackers import Tracker, TrackerName, open_tracker
@@ -19,6 +20,9 @@ class CSVLog:
     Args:
         path: of the file.
         step: forget what an interrupted run wrote after this step.
+
+    Raises:
+        PixelrlError: a row of the file tells no step.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -28,7 +32,11 @@ class CSVLog:
         if path.is_file() and step:
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
-                rows = [row for row in reader if None not in row.values() and int(row["step"]) <= step]
+                try:
+                    rows = [row for row in reader if None not in row.values() and int(row["step"]) <= step]
+                except (ValueError, LookupError) as error:
+                    where = f"{path}: line {reader.line_num}"
+                    raise PixelrlError(f"{where}: no report of a step ({error}); move the file away") from error
                 self.columns = list(reader.fieldnames or self.columns)
         self._rewrite(rows)
 

@@ -7,6 +7,7 @@ RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +22,7 @@ from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.rounding import round_weights
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import write_json
+from pixelrl.runtime.files import not_finite, write_json
 from pixelrl.training.checkpoint import load_networks
 from pixelrl.training.configuration import from_json, to_json
 
@@ -81,13 +82,25 @@ def read_run(directory: Path) -> Run:
         raise PixelrlError(f"{directory}: not a run of `pixelrl train`: it has no config.json")
     try:
         body = json.loads(path.read_text())
+        if (found := not_finite(body)) is not None:
+            raise PixelrlError(f"{path}: {found}; expected a number")
         env_args = body.pop("env_args", {}) if isinstance(body, dict) else {}
         run = from_json(body, Run)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not a configuration of pixelrl, or damaged ({error})") from error
     if not isinstance(run, Run) or [type(run.recipe), type(run.spec), type(env_args)] != [Recipe, Spec, dict]:
         raise PixelrlError(f"{path}: not the configuration of a run")
+    check_scales(path, run.spec)
     return replace(run, env_args=env_args)
+
+
+def check_scales(path: Path, spec: Spec) -> None:
+    """Raise a `PixelrlError` unless every reading has a mean, and a standard deviation to be divided by."""
+    for name, low in (("proprio_mean", -math.inf), ("proprio_std", 0.0)):
+        for index, value in enumerate(getattr(spec, name)):
+            if type(value) not in (int, float) or not low < value:
+                wanted = "a number above 0" if low == 0 else "a number"
+                raise PixelrlError(f"{path}: spec.{name}[{index}] is {value!r:.40}; expected {wanted}")
 
 
 def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networks, int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pixelrl.encoders.resnet import ResNet18, RobomimicResNet18
 from pixelrl.export import artefact
 from pixelrl.export.artefact import Artefact, Resize, export_policy, resampling, write_onnx
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
+from pixelrl.export.loaded_policy import load_policy
 from pixelrl.export.parity import check_parity
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.actors import GaussianActor
@@ -382,6 +384,10 @@ def test_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
         {"history": 0},
         {"history": 2},
         {"control_freq": "fast"},
+        {"control_freq": 10**400},
+        {"provenance": []},
+        {"outputs": {"action": {"dims": [{"name": "dx", "unit": "m", "low": -(10**400), "high": 1}]}}},
+        {"outputs": {"action": {"dims": [{"name": "dx", "unit": "m", "low": 0, "high": 1e39}]}}},
         {"inputs": {}},
         {"inputs": {"front_image": {"dtype": "uint8", "shape": ["B", "48", 48, 3]}}},
         {"inputs": {"front_image": {"dtype": "uint8", "shape": ["B", 48]}}},
@@ -474,12 +480,57 @@ def test_network_that_is_not_as_its_contract_says_is_told(exported: Exported, tm
     contract["outputs"]["action"]["dims"].pop()
     del contract["outputs"]["action"]["control"]
     (tmp_path / "policy.json").write_text(json.dumps(contract))
-    with pytest.raises(PixelrlError, match=r"policy.onnx: gives \[2, 3\] for action; policy.json says \[2, 2\]"):
-        ExportedPolicy(tmp_path).act(make_frames(2, CAMERA))
+    with pytest.raises(
+        PixelrlError, match=r"policy.onnx: for 'action' it gives float32 \[3\]; policy.json says float32 \[2\]"
+    ):
+        ExportedPolicy(tmp_path)
     contract["inputs"]["gripper"]["shape"] = ["B", 2]
     (tmp_path / "policy.json").write_text(json.dumps(contract))
-    with pytest.raises(PixelrlError, match=r"policy.onnx: does not run as policy.json says: .*gripper"):
-        ExportedPolicy(tmp_path)(make_frames(2, CAMERA) | {"gripper": np.zeros((2, 2), np.float32)})
+    with pytest.raises(
+        PixelrlError, match=r"policy.onnx: for 'gripper' it takes float32 \[1\]; policy.json says float32 \[2\]"
+    ):
+        ExportedPolicy(tmp_path)
+    del contract["inputs"]["gripper"]
+    (tmp_path / "policy.json").write_text(json.dumps(contract))
+    with pytest.raises(PixelrlError, match=r"'gripper' it takes float32 \[1\]; policy.json says nothing of that name"):
+        ExportedPolicy(tmp_path)
+
+
+def test_what_is_not_known_of_the_training_is_no_fault(exported: Exported, tmp_path: Path) -> None:
+    (tmp_path / "policy.onnx").write_bytes((exported.directory / "policy.onnx").read_bytes())
+    contract = json.loads((exported.directory / "policy.json").read_text())
+    (tmp_path / "policy.json").write_text(json.dumps(contract | {"provenance": None}))
+    assert not load_policy(tmp_path).rescaled
+
+
+def test_export_goes_where_a_link_leads_and_into_the_working_directory(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not written inside the directory may be on another disk, from which no file can be moved."""
+    target, link = tmp_path / "disk", tmp_path / "link"
+    target.mkdir()
+    link.symlink_to(target)
+    monkeypatch.chdir(target)
+    moved, replace = list[Path](), os.replace
+
+    def see(source: Path, to: Path) -> None:
+        moved.append(Path(source))
+        replace(source, to)
+
+    monkeypatch.setattr(os, "replace", see)
+    for out in (link, Path()):
+        go(exported.networks, out)
+        assert link.is_symlink() and [*tmp_path.iterdir()] in ([link, target], [target, link])
+        assert sorted(path.name for path in target.iterdir()) == ["policy.json", "policy.onnx"]
+    assert len(moved) == 8 and all(source.is_relative_to(target) for source in moved)
+
+
+def test_export_over_folders_of_its_names_changes_nothing(exported: Exported, tmp_path: Path) -> None:
+    (tmp_path / "policy.onnx").write_bytes(b"mine")
+    (tmp_path / "policy.json").mkdir()
+    with pytest.raises(PixelrlError, match=r"policy.json: is a directory; an export writes a file of this name"):
+        go(exported.networks, tmp_path)
+    assert (tmp_path / "policy.onnx").read_bytes() == b"mine"
 
 
 def test_joints_in_degrees_and_one_that_is_held_are_exported(tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ def test_q_peak_is_where_the_reports_since_the_snapshot_before_are_highest(run: 
     assert select_step(run, "q_peak", None) == 40  # means: 1.5, 6, 5
 
 
+def test_foreign_files_among_the_snapshots_are_passed_over(run: Path) -> None:
+    for name in ("backup", "-7", "007", "1e9"):
+        (run / f"snapshots/{name}.safetensors").touch()
+    assert select_step(run, "q_peak", None) == 40
+
+
 def test_least_error_is_measured_on_held_out_episodes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
@@ -48,6 +54,13 @@ def test_least_error_is_measured_on_held_out_episodes(run: Path, monkeypatch: py
     [
         (lambda run: None, "q_peak", 20, "--select q_peak chooses the step, and --step 20 names one"),
         (lambda run: [path.unlink() for path in run.glob("snapshots/*")], "q_peak", None, "has no snapshots to choose"),
+        (
+            lambda run: (run / "metrics.csv").write_text("step,q/data\n12,1.0\n20,abc\n"),
+            "q_peak",
+            None,
+            r"metrics.csv: line 3: step '20' and q/data 'abc'; expected numbers",
+        ),
+        (lambda run: (run / "metrics.csv").write_text("q/data\n1.0\n"), "q_peak", None, "line 2: step None"),
         (lambda run: (run / "metrics.csv").write_text("step,loss\n1,2\n"), "q_peak", None, "no q/data to choose"),
     ],
 )

@@ -1,11 +1,16 @@
 """`pixelrl export` as a user types it; what it writes is tested in tests/export."""
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
 
+from pixelrl.launch.commands.export import check_folder
+from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import sha256_of
 from tests.dots import SMALL
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -29,5 +34,67 @@ def test_directory_of_other_files_is_left_alone(tmp_path: Path, pixelrl: Pixelrl
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "evaluation.json").write_text("{}")
     code, said = pixelrl("export", tmp_path / "run", "--out", tmp_path)
-    assert code == 1 and said.endswith("holds files, none of them of an export; name a new or an empty directory")
+    assert code == 1 and said.endswith("holds files and no policy.json of an export; name a new or an empty directory")
     assert (tmp_path / "README.md").read_text() == "mine" and (tmp_path / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("contract", [None, "{}", '{"format": 2}'])
+def test_network_and_contract_of_strangers_are_left_alone(tmp_path: Path, contract: str | None) -> None:
+    (tmp_path / "policy.onnx").write_bytes(b"theirs")
+    if contract is not None:
+        (tmp_path / "policy.json").write_text(contract)
+    with pytest.raises(PixelrlError, match=r"no policy.json of an export; name a new or an empty directory"):
+        check_folder(tmp_path)
+
+
+def test_damaged_record_of_a_run_is_named(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    pytest.importorskip("onnx")
+    run, out = tmp_path / "run", tmp_path / "artefact"
+    assert pixelrl("train", "quick_bc", "--task", dots[0], "--out", run, *SMALL, "--steps", 1)[0] == 0
+    written = (run / "config.json").read_text()
+
+    def refused(said: str) -> None:
+        code, printed = pixelrl("export", run, "--out", out)
+        assert code == 1 and printed.startswith(f"pixelrl: {run}/{said}"), printed
+        assert not list(tmp_path.glob("*artefact*"))
+
+    for keys, value, said in (
+        (("spec", "proprio_mean", 0), math.nan, "config.json: spec.proprio_mean[0] is nan; expected a number"),
+        (("spec", "proprio_std", 0), math.nan, "config.json: spec.proprio_std[0] is nan; expected a number"),
+        (("spec", "proprio_std", 1), 0.0, "config.json: spec.proprio_std[1] is 0.0; expected a number above 0"),
+        (("spec", "proprio_std", 1), -1, "config.json: spec.proprio_std[1] is -1; expected a number above 0"),
+        (("env_args", "control_freq"), 0, "config.json: control_freq in env_args is 0; expected actions a second"),
+        (("env_args", "control_freq"), 10**400, "config.json: env_args.control_freq is 1000"),
+    ):
+        config = part = json.loads(written)
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+        (run / "config.json").write_text(json.dumps(config))
+        refused(said)
+    (run / "config.json").write_text(written)
+    result = {
+        "policy": {"sha256": sha256_of(run / "last.safetensors")},
+        "env_args": {"env_name": "Dot"},
+        "episodes": 10,
+        "successes": 5,
+        "success_rate": 0.5,
+        "success_interval_95": [0.2, 0.8],
+        "seeds": [1],
+        "began": "today",
+    }
+    for harm, said in (
+        ({"success_rate": math.nan}, "success_rate is nan"),
+        ({"success_rate": 2}, "success_rate is 2"),
+        ({"success_interval_95": [0.8]}, "success_interval_95 is [0.8]"),
+        ({"successes": 50}, "successes is 50"),
+        ({"seeds": [math.inf]}, "seeds[0] is inf"),
+        ({"env_args": {}}, "KeyError('env_name')"),
+    ):
+        (run / "evaluation.json").write_text(json.dumps(result | harm))
+        refused(f"evaluation.json: damaged ({said}); evaluate again, or remove it")
+    (run / "evaluation.json").write_text("{")
+    refused("evaluation.json: damaged (JSONDecodeError(")
+    (run / "evaluation.json").write_text(json.dumps(result))
+    assert pixelrl("export", run, "--out", out)[0] == 0
+    assert json.loads((out / "policy.json").read_text())["evaluation"]["successes"] == 5

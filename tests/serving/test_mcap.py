@@ -194,11 +194,11 @@ def test_a_step_that_was_left_out_ends_its_episode(policy: ExportedPolicy, tmp_p
     frame = make_frames(1)[0]
     reply = step_of(frame).reply
     with Recording(slow, {"position": (3,)}, 2**27) as record:  # two of them fill the memory
-        taken = [record(1, 1, Request(sensors=frame), reply)]
+        taken = [record(1, 1, Request(sensors=frame), reply, gap=False)]
         assert started.wait(20)
-        taken += [record(1, number, Request(sensors=frame), reply) for number in (2, 3, 4, 5)]
+        taken += [record(1, number, Request(sensors=frame), reply, gap=False) for number in (2, 3, 4, 5)]
         wait.set()
-        while not record(1, 6, Request(sensors=frame), reply):
+        while not record(1, 6, Request(sensors=frame), reply, gap=True):
             pass
     assert taken == [True, True, True, False, False]
     assert held == [(1, 1), (1, 2), (1, 3), (2, 6)]

@@ -2,16 +2,28 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pixelrl.datasets.convert.conversion import convert_dataset
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.launch import recording
 from pixelrl.launch.commands.serve import recording_of
+from pixelrl.launch.recording import Demos, Recording, Step
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.serving.client import RemotePolicy
+from pixelrl.serving.client import RemoteError, RemotePolicy
+from pixelrl.serving.client.wire import pack
+from pixelrl.serving.inference import Reply
+from pixelrl.serving.protocol import Request
 from tests.serving.conftest import DIMS, make_frames, serving
+from tests.serving.test_server import ask, connected
+
+ACTION = np.zeros((1, 3), np.float32)
+REPLY = Reply(action=ACTION, normalised=ACTION, clipped=(), infer=0.001, queue=0.002)
 
 
 def test_episodes_of_a_server_are_a_data_set(policy: ExportedPolicy, tmp_path: Path) -> None:
@@ -64,7 +76,7 @@ def test_an_answer_does_not_wait_for_the_recording(policy: ExportedPolicy) -> No
     class Slow:
         waited = False
 
-        def __call__(self, *step: object) -> bool:
+        def __call__(self, *step: object, gap: bool) -> bool:
             self.waited = arrived.wait(20)
             return True
 
@@ -78,3 +90,81 @@ def test_an_answer_does_not_wait_for_the_recording(policy: ExportedPolicy) -> No
         arrived.set()
         there.close()
     assert slow.waited
+
+
+def test_an_episode_ends_where_the_server_refused_an_observation(policy: ExportedPolicy, tmp_path: Path) -> None:
+    """The arm held there, and whatever it saw next came of no recorded action."""
+    paths, frames, none = (tmp_path / "robot.hdf5", tmp_path / "robot.mcap"), make_frames(6, 4), np.full(3, np.nan)
+    for path in paths:
+        with recording_of(policy, path) as record, serving(policy, record=record) as server:
+            there = RemotePolicy(server.url, deadline=20.0)
+            for number, frame in enumerate(frames):
+                there.act(frame)
+                if number == 2:
+                    with pytest.raises(RemoteError, match="NaN"):
+                        there.act(frame | {"position": none.astype(np.float32)})
+            there.close()
+    back = tmp_path / "back.hdf5"
+    convert_dataset(paths[1], back, "mcap", "hdf5")
+    for path in (paths[0], back):
+        demos = list(read_demos(read_contents(path, images=(), proprio=("position",))))
+        assert [len(demo.actions) for demo in demos] == [2, 2]
+        np.testing.assert_array_equal(demos[1].sensors["position"], [frame["position"] for frame in frames[3:]])
+
+
+def test_an_episode_ends_where_an_observation_was_superseded(policy: ExportedPolicy) -> None:
+    """What is computed meanwhile belongs to what came before it, and what is computed next does not."""
+    begin, go_on, gaps = threading.Event(), threading.Event(), list[tuple[int | None, bool]]()
+
+    class Slow(ExportedPolicy):
+        def both(self, sensors: Any) -> Any:
+            begin.set()
+            assert go_on.wait(20)
+            return super().both(sensors)
+
+    class Record:
+        def __call__(self, connection: int, step: int, request: Request, reply: Reply, *, gap: bool) -> bool:
+            gaps.append((request.seq, gap))
+            return request.seq != 3
+
+        def end(self, connection: int, why: str) -> None:
+            pass
+
+    slow = Slow.__new__(Slow)
+    slow.__setstate__(policy.__getstate__())
+    frames = make_frames(5)
+    with serving(slow, record=Record()) as server, connected(server) as (connection, _):
+        connection.send(pack(frames[0] | {"pixelrl/seq": 0}))
+        assert begin.wait(20)
+        for number in (1, 2):
+            connection.send(pack(frames[number] | {"pixelrl/seq": number}))
+        assert connection.recv(timeout=10) == "seq 1: superseded by a newer observation"
+        go_on.set()
+        for _ in (0, 2):
+            connection.recv(timeout=10)
+        for number in (3, 4):
+            ask(connection, frames[number] | {"pixelrl/seq": number})
+    assert gaps == [(0, False), (2, True), (3, False), (4, True)]
+
+
+def test_episodes_are_cut_where_they_take_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "LARGEST", 100)
+    held, ends = list[tuple[int, int]](), list[tuple[int, str]]()
+    file = SimpleNamespace(
+        add=lambda episode, step: held.append((episode, step.number)),
+        end=lambda *said: ends.append(said),
+        flush=lambda: None,
+    )
+    with Recording(file, {"camera": (2, 5, 4)}, 2**20) as record:
+        for number in (1, 2, 3, 4, 5):
+            record(1, number, Request(sensors={"camera": np.zeros((2, 5, 8), np.uint8)}), REPLY, gap=False)
+    assert held == [(1, 1), (1, 2), (2, 3), (2, 4), (3, 5)]
+    assert ends == [(1, "cut after 2 steps"), (2, "cut after 2 steps"), (3, "the server stopped")]
+
+
+def test_of_a_whole_history_the_newest_picture_alone_stays_in_memory() -> None:
+    demos, whole = Demos(SimpleNamespace()), np.zeros((48, 64, 12), np.uint8)  # type: ignore[arg-type]
+    request = Request(sensors={"camera": whole})
+    seen = {"camera": whole[..., -3:]}
+    demos.add(1, Step(connection=1, number=1, gap=False, time_ns=0, sensors=seen, request=request, reply=REPLY))
+    assert not np.shares_memory(demos._steps[1][0]["camera"], whole)

@@ -2,7 +2,9 @@
 
 import ast
 import json
+import math
 import pickle
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -166,6 +168,48 @@ def test_wrong_token_and_unexpected_policy_are_refused_for_good(serve: Serve, tm
         RemotePolicy(server.url, token=TOKEN)
     with pytest.raises(RemoteError, match="expected ws://HOST:PORT"):
         RemotePolicy("http://localhost")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "ws://h:abc"}, "ws://h:abc: expected ws://HOST:PORT"),
+        ({"url": "ws://h:99999"}, "ws://h:99999: expected ws://HOST:PORT"),
+        ({"url": "ws://[::1"}, "expected ws://HOST:PORT"),
+        ({"url": f"ws://{70 * 'a'}:1"}, "no server there"),
+        ({"deadline": math.inf}, "deadline is inf; expected seconds, above 0 and below 9e+09"),
+        ({"deadline": math.nan}, "deadline is nan"),
+        ({"deadline": 0}, "deadline is 0"),
+        ({"connect_timeout": math.inf}, "connect_timeout is inf"),
+        ({"token": "two\nlines"}, "the token holds other than printable ASCII"),
+    ],
+)
+def test_arguments_of_no_use_are_refused_in_words(server: Running, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RemoteError, match=re.escape(message)):
+        RemotePolicy(**{"url": server.url, **options})
+
+
+def test_stamp_that_is_no_time_and_period_that_is_none_are_refused(policy: ExportedPolicy) -> None:
+    slow = ExportedPolicy.__new__(ExportedPolicy)
+    state = policy.__getstate__()
+    slow.__setstate__(state | {"contract": state["contract"] | {"control_freq": 1e-300}})
+    with serving(policy) as server, remote(server) as there:
+        for stamp in (math.nan, math.inf, -1.0):
+            with pytest.raises(RemoteError, match=r"stamp is .*; expected seconds from 0 on"):
+                there.act(make_frames(1)[0], stamp)
+        assert there.act(make_frames(1)[0], 1.5).shape == (1, 3)
+    with serving(slow) as server, pytest.raises(RemoteError, match=r"a period of control_freq is 9\.9"):
+        RemotePolicy(server.url)
+
+
+def test_token_file_of_bytes_or_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with pytest.raises(RemoteError, match="token: holds no token"):
+        read_token(file)
+    file.write_bytes(b"\xff" * 20)
+    file.chmod(0o600)
+    with pytest.raises(RemoteError, match="token: holds no token"):
+        read_token(file)
 
 
 def test_connection_is_encrypted_with_a_certificate(serve: Serve, tmp_path: Path) -> None:

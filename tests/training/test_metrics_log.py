@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training.loop import Report
 from pixelrl.training.metrics_log import CSVLog, Log
 
@@ -102,3 +103,10 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
         log.csv.path.symlink_to("/dev/full")
         with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.csv"):
             log.write(report(2, a=1.0))
+
+
+def test_row_without_a_step_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,seconds\n1,0.5\nabc,0.6\n")
+    with pytest.raises(PixelrlError, match=r"metrics.csv: line 3: no report of a step .*; move the file away"):
+        CSVLog(path, 5)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from pixelrl.export.contract import CONTRACT, MODEL
+from pixelrl.export.contract import CONTRACT, evaluation_fault, read_contract
 from pixelrl.launch.console import plain_console, progress_bar
 from pixelrl.launch.policy_options import CheckpointOptions
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import atomic_path, write_json
+from pixelrl.runtime.files import atomic_path, not_finite, write_json
 
 if TYPE_CHECKING:
     from pixelrl.export.description import Recorded
@@ -60,12 +60,16 @@ class Export(CheckpointOptions):
         chosen = self.chosen_step(self.run)
         run, networks, step = read_networks(self.run, chosen)
         networks.set_acting(self.acting)
+        if (rate := control_freq_of(run.env_args)) is not None and rate <= 0:
+            raise PixelrlError(
+                f"{self.run / 'config.json'}: control_freq in env_args is {rate:g}; expected actions a second, above 0"
+            )
         checkpoint = checkpoint_path(self.run, chosen)
         result = export_policy(
             networks,
             run.spec,
             self.out,
-            control_freq=control_freq_of(run.env_args),
+            control_freq=rate,
             env_args=run.env_args,
             frames=recorded_frames(run, self.data),
             checkpoint=checkpoint,
@@ -126,10 +130,19 @@ class Export(CheckpointOptions):
 
 
 def check_folder(out: Path) -> None:
-    """Raise a `PixelrlError` if a directory holds files, hidden ones apart, and none of them is from an export."""
-    foreign = out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())
-    if foreign and not (out / MODEL).exists():
-        raise PixelrlError(f"{out}: holds files, none of them of an export; name a new or an empty directory")
+    """Raise a `PixelrlError` if a directory holds files, hidden ones apart, and no contract of an export."""
+    from pixelrl.export.model_card import MODEL_CARD
+
+    if not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):
+        return
+    try:
+        read_contract(out / CONTRACT)
+    except PixelrlError as error:
+        what = f"holds files and no {CONTRACT} of an export"
+        raise PixelrlError(f"{out}: {what}; name a new or an empty directory") from error
+    for name in ("export.json", "evaluation.json", MODEL_CARD):
+        if (out / name).is_dir():
+            raise PixelrlError(f"{out / name}: is a directory; an export has a file of this name")
 
 
 def hashed(files: Sequence[Path]) -> list[tuple[str, str | None]]:
@@ -159,18 +172,28 @@ def precision_line(result: Mapping[str, Any]) -> str:
 
 
 def evaluation_of(path: Path, checkpoint: Path, acting: str | None) -> dict[str, Any] | None:
-    """Return what an evaluation says of a checkpoint; None if there is none, or one of another, or acting otherwise."""
+    """Return what an evaluation says of a checkpoint; None if there is none, or one of another, or acting otherwise.
+
+    Raises:
+        PixelrlError: the file is damaged.
+    """
     from pixelrl.runtime.files import sha256_of
 
+    if not path.is_file():
+        return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         policy = result["policy"]
-        if policy["sha256"] != sha256_of(checkpoint) or policy.get("acting") != acting:
+        if policy.get("sha256") != sha256_of(checkpoint) or policy.get("acting") != acting:
             return None
         names = ("episodes", "successes", "success_rate", "success_interval_95", "seeds", "began")
-        return {name: result[name] for name in names} | {"env": result["env_args"]["env_name"]}
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+        found = {name: result[name] for name in names} | {"env": result["env_args"]["env_name"]}
+        fault = not_finite(found) or evaluation_fault(found)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        fault = repr(error)
+    if fault is not None:
+        raise PixelrlError(f"{path}: damaged ({fault}); evaluate again, or remove it")
+    return found
 
 
 def recorded_files(run: "Run", data: tuple[Path, ...]) -> tuple[Path, ...]:

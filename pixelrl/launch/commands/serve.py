@@ -16,6 +16,7 @@ from pixelrl.runtime.extras import require_extras
 if TYPE_CHECKING:
     from pixelrl.export.runtime import ExportedPolicy
     from pixelrl.launch.recording import EpisodeFile, Recording
+    from pixelrl.serving.server import PolicyServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +84,22 @@ class Serve:
             "log": log,
         }
         if self.record is None:
-            asyncio.run(PolicyServer(policy, **options).run())
+            self._run(PolicyServer(policy, **options))
             return
         with recording_of(policy, self.record) as record:
-            asyncio.run(PolicyServer(policy, **options, record=record).run())
+            self._run(PolicyServer(policy, **options, record=record))
+
+    def _run(self, server: "PolicyServer") -> None:
+        """Run a server until it is told to stop.
+
+        Raises:
+            PixelrlError: it cannot listen at that address and port.
+        """
+        try:
+            asyncio.run(server.run())
+        except (OSError, UnicodeError) as error:  # a name that is too long is no host's, says its encoding
+            why = getattr(error, "strerror", None) or error
+            raise PixelrlError(f"--host {self.host} --port {self.port}: cannot listen there ({why})") from error
 
 
 @contextmanager

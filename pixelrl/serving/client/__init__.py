@@ -1,8 +1,9 @@
 """Drive a robot by a policy that runs elsewhere: numpy, websockets and msgpack alone, from Python 3.8 on."""
 
+from .address import RemoteError
 from .guard import Guard, Report, State, Tick, step
 from .limits import GuardError, Limits
-from .remote import LateError, RefusedError, RemoteError, RemotePolicy, contract_hash, read_token
+from .remote import LateError, RefusedError, RemotePolicy, contract_hash, read_token
 from .wire import WireError, pack, unpack
 
 __all__ = [

@@ -12,12 +12,12 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, Mapping
-from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from .address import RemoteError, address_of, check_seconds
 from .wire import WireError, one_line, pack, unpack
 
 PATIENCE = 5.0
@@ -25,10 +25,6 @@ PATIENCE = 5.0
 
 SLOWEST = 2.0
 """The longest pause between two attempts to connect; the first one is a twentieth of a second. [s]"""
-
-
-class RemoteError(Exception):
-    """The policy has given no action; the text is one line that says why."""
 
 
 class LateError(RemoteError):
@@ -75,10 +71,14 @@ class RemotePolicy:
             expect: the hash that `contract_hash` gave for the policy that is expected; None: any policy.
 
         Raises:
-            RemoteError: no server there, it refuses us, or its policy is not the expected one.
+            RemoteError: wrong arguments; no server there, it refuses us, or its policy is not the expected one.
         """
-        if urlsplit(url).scheme not in ("ws", "wss") or not urlsplit(url).hostname:
-            raise RemoteError(f"{url}: expected ws://HOST:PORT or wss://HOST:PORT")
+        address_of(url)
+        check_seconds("connect_timeout", connect_timeout)
+        if deadline is not None:
+            check_seconds("deadline", deadline)
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise RemoteError("the token holds other than printable ASCII characters")
         self.url, self.reconnects = url, 0
         self.timing: dict[str, float] = {}
         self._token, self._tls, self._timeout, self._hash = token, tls, connect_timeout, expect
@@ -86,7 +86,7 @@ class RemotePolicy:
         self._refusal: RefusedError | None = None
         self._closed = threading.Event()
         self._socket: ClientConnection | None = self._connect()
-        self.deadline = 1.0 / (self.contract.get("control_freq") or 10.0) if deadline is None else deadline
+        self.deadline = self._period if deadline is None else deadline
         self._bound_sending(self._socket)
 
     def act(self, sensors: Mapping[str, Any], stamp: float | None = None) -> Any:
@@ -117,6 +117,8 @@ class RemotePolicy:
         if self._fresh:
             message["pixelrl/reset"] = True
         if stamp is not None:
+            if not 0 <= stamp < 2**63 / 1e9:
+                raise RemoteError(f"stamp is {stamp}; expected seconds from 0 on")
             message["pixelrl/stamp_ns"] = int(stamp * 1e9)
         try:
             packed = pack(message)
@@ -213,10 +215,9 @@ class RemotePolicy:
             RefusedError: the server does not want us, or its policy is another one.
             RemoteError: there is no server at present.
         """
-        parts = urlsplit(self.url)
-        host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "wss" else 80)
+        host, port, secure = address_of(self.url)
         headers = {} if self._token is None else {"Authorization": f"Api-Key {self._token}"}
-        tls = (self._tls or ssl.create_default_context()) if parts.scheme == "wss" else None
+        tls = (self._tls or ssl.create_default_context()) if secure else None
         try:
             raw = socket.create_connection((host, port), self._timeout)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -235,7 +236,7 @@ class RemotePolicy:
             said = one_line((error.response.body or b"").decode("utf-8", "replace"))
             kind = RemoteError if code == 503 else RefusedError
             raise kind(one_line(f"{self.url}: refused with {code}: {said}")) from None
-        except (OSError, WebSocketException, TimeoutError) as error:
+        except (OSError, WebSocketException, TimeoutError, UnicodeError) as error:  # of a name that is no host's
             raise RemoteError(one_line(f"{self.url}: no server there ({error or type(error).__name__})")) from None
         return self._greet(connection)
 
@@ -246,7 +247,9 @@ class RemotePolicy:
             inputs, dims = contract["inputs"], contract["outputs"]["action"]["dims"]
             if not (isinstance(inputs, dict) and isinstance(dims, list) and dims):
                 raise WireError("the contract names no inputs or no action")
-        except (WireError, OSError, WebSocketException, TimeoutError, LookupError, TypeError) as error:
+            self._period = 1.0 / (contract.get("control_freq") or 10.0)
+            check_seconds("a period of control_freq", self._period)
+        except (WireError, RemoteError, OSError, WebSocketException, TimeoutError, LookupError, TypeError) as error:
             connection.close()
             raise RemoteError(one_line(f"{self.url}: sends no contract ({error or type(error).__name__})")) from None
         found = contract_hash(contract)
@@ -278,9 +281,12 @@ def read_token(path: str | Path) -> str:
     """Return the token in a file that nobody but its owner can read.
 
     Raises:
-        RemoteError: others can.
+        RemoteError: others can, or it cannot be read, or is no text.
     """
     file = Path(path)
-    if file.stat().st_mode & 0o077:
-        raise RemoteError(f"{file}: others can read the token; chmod 600 it")
-    return file.read_text(encoding="utf-8").strip()
+    try:
+        if file.stat().st_mode & 0o077:
+            raise RemoteError(f"{file}: others can read the token; chmod 600 it")
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise RemoteError(f"{file}: holds no token ({one_line(error)})") from None
