@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pixelrl.launch.study_design import Arm
-    from pixelrl.launch.study_runs import Workplace
+    from pixelrl.launch.study_records import Workplace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class StudyCommand:
         from pixelrl.datasets.buffer.sources import Source
         from pixelrl.launch.parallel_runs import run_trainings
         from pixelrl.launch.study_file import read_study
-        from pixelrl.launch.study_runs import Workplace, make_run, submit_array, waiting_runs
+        from pixelrl.launch.study_records import Workplace
+        from pixelrl.launch.study_runs import make_run, submit_array, waiting_runs
         from pixelrl.runtime.child_process import end_with_parent
 
         if self.parent is not None:
