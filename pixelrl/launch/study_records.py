@@ -111,4 +111,4 @@ def write_record(place: Workplace, replicate: int, arm: Arm, provenance: Provena
         spent["train"] = json.loads((run / "training.json").read_text())["training_seconds"]
     about = {"study": place.study.name, "replicate": replicate, "arm": arm.name}
     made = {"spent": spent, "design": place.study.design(arm), "data": data}
-    write_json(place.record(replicate, arm), about | result | made | provenance.record())
+    write_json(place.record(replicate, arm), {**about, **result, **made, **provenance.record()})

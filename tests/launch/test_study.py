@@ -151,7 +151,52 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("replicates = [3]", 'replicates = ["a"]', r"replicates is \['a'\]; expected a list, of which each is a whole"),
         ("question", "qestion", r"question is missing; expected a text"),
         ("rows = 8", "row = 8", r"there is no key probe\.row; known: rows, held_out"),
-        ("late = [8]", "late = [6]", r"evaluate\.late is \[6\]; expected some of evaluate\.steps"),
+        ("late = [8]", "late = [6]", r"evaluate\.late is \[6\]; expected some of \[8\], each once"),
+        ("late = [8]", "late = [8, 8]", r"evaluate\.late is \[8, 8\]; expected some of \[8\], each once"),
+        (
+            "steps = [8]\nlate = [8]",
+            "steps = [7, 800]",
+            r"evaluate\.steps is \[7, 800\], for which a run would keep 800 snapshots",
+        ),
+        ("question", "seed = -1\nquestion", r"seed is -1; expected at least 0"),
+        (
+            "question",
+            "claims = 5\nquestion",
+            r"claims is 5; expected a list of tables, the keys of each below \[\[claims",
+        ),
+        ("question", "comparisons = {}\nquestion", r"comparisons is {}; expected a list of tables"),
+        ("batch-size = 16", "gamma = nan", r"arms\.large\.train: .*nan"),
+        ("batch-size = 16", "held-out = 1.5", r"arms\.large\.train: source 'task': held_out is 1\.5"),
+        ("batch-size = 16", "'seed=5' = []", r"arms\.large\.train: seed is set by the study itself"),
+        ("rows = 8", "rows = 1", r"probe\.rows is 1; expected at least 2"),
+        ("allow-import", "episods", r"evaluate\.options: .*--episods"),
+        ('allow-import = "tests.toy_gym"', "seed = 3", r"evaluate\.options: seed is not for the options of a study"),
+        ('allow-import = "tests.toy_gym"', "select = 'q_peak'", r"evaluate\.options: select is not for the options"),
+        ('allow-import = "tests.toy_gym"', "'step=4' = []", r"evaluate\.options: step is not for the options"),
+        ("[arms.small]", "[arms.data]", r"arms\.data is no name for a folder; expected letters, .* and not data"),
+        ("[arms.large]", "[arms.large]\nreplicates = [4]", r"arms\.large\.replicates is \[4\]; expected some of \[3\]"),
+        ("[arms.large]", "[arms.large]\nreplicates = [3, 3]", r"arms\.large\.replicates is \[3, 3\]; expected some"),
+        (
+            "[arms.large]",
+            "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\n[arms.t]\nof = 's'\nstop_at_peak = 'x'\n[arms.large]",
+            r"arms\.t is of = 's', stop_at_peak = 'x'; expected both, of an arm above that is trained",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'small'\n[arms.small]",
+            r"comparisons\.0\.second is 'small'; expected another arm than first",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n" * 2 + "replicates = [3]\n[arms.small]",
+            r"comparisons\.1\.first is 'small', and 'small - large' is there; expected each pair once at the same",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nreplicates = [3, 3]\n[arms.small]",
+            r"comparisons\.0\.replicates is \[3, 3\]; expected some of \[3\], each once",
+        ),
+        ("[arms.small]", "[[claims]]\nsentence = 'x'\nwhen = {}\n[arms.small]", r"claims\.0\.when is empty"),
         ("[data]", "[collect]", r"collect\.environment is missing"),
         ("batch-size = 16", "batch-sise = 16", r"arms\.large\.train: .*batch-sise"),
         ("batch-size = 16", "seed = 16", r"arms\.large\.train: seed is set by the study itself"),
@@ -286,6 +331,12 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     assert result["claims"] == ["a it is"] and result["hours"] == 21
     assert result["arms"]["b"]["by_step"][4]["mean"] == 0.5
     assert result["mechanism"]["features/dot"]["within"] is not None
+    found[2, "b"]["probe"] = {"4": {"features/dot": 1.0, "q/data": None}}
+    assert {*analyse(study, found)["arms"]["stopped"]["outcomes"]} == {0, 1, 3, 4, 5, 6}  # that run has no outcome
+    file.write_text(GRID.replace("q/data", "q/dta"))
+    complaint = r"^arms\.stopped\.stop_at_peak: no record has the figure 'q/dta'; they have features/dot, q/data$"
+    with pytest.raises(PixelrlError, match=complaint):
+        analyse(read_study(file), found)
     last = {key: value for key, value in found.items() if key != (6, "c")}
     assert analyse(study, last)["claims"] == []  # the plan is not done
     # the SDs of a - b and of c - a: three replicates of seven differ by 0.05
@@ -478,11 +529,11 @@ def test_trials_and_collected_data_are_used_again_for_what_they_were_made_for(
         write_json(run / "study/8/evaluation.json", result)
         return lambda: None
 
-    monkeypatch.setattr(study_runs.tyro, "cli", play)
+    monkeypatch.setattr("pixelrl.launch.study_runs.tyro.cli", play)
     for times in (1, 1):
         assert study_runs.evaluate(study, run, 3, 8)["successes"] == 1 and len(asked) == times
     for times, changed in ((2, {"episodes": 3}), (3, {"starts": "tuning"}), (4, {"evaluate": ("--acting", "best")})):
-        study = replace(study, **changed)  # type: ignore[arg-type]
+        study = replace(study, **changed)
         study_runs.evaluate(study, run, 3, 8)
         study_runs.evaluate(study, run, 3, 8)
         assert len(asked) == times
