@@ -73,6 +73,8 @@ class StudyCommand:
         study, console = read_study(self.file), plain_console()
         out = self.out or Path("studies") / study.name
         place = Workplace(study=study, file=self.file, out=out, records=self.records or out / "records")
+        if self.single is None or study.episodes or study.environment:  # a run that is only probed simulates nothing
+            require_extras("sim", *(["slurm"] if self.slurm else []))
         if self.single is not None:
             replicate, name = self.single
             if (replicate, name) not in {(each, arm.name) for each, arm in study.runs()}:
@@ -87,7 +89,6 @@ class StudyCommand:
             for path in Source(name=part, files=tuple(map(Path, names))).paths():
                 if not path.exists():
                     raise PixelrlError(f"{self.file}: data: {path}: no such file")
-        require_extras("sim", *(["slurm"] if self.slurm else []))
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.trained}),
             ("--replicates", {*self.replicates}, {*study.replicates}),
