@@ -136,7 +136,7 @@ def read_method(name: str) -> Method:
         evaluations.append(evaluation)
         if len(paths) > 1 and evaluation.get("until") is not None:
             raise PixelrlError(
-                f"{file}: was stopped by --until, so its rate leans to one side; of several, evaluate each run without it"
+                f"{file}: was stopped by --until, so its rate leans to one side; evaluate each run without it"
             )
     return Method(name=name, evaluations=tuple(evaluations))
 
@@ -230,10 +230,9 @@ def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
 
 def from_other_starts(first: Method, second: Method) -> PixelrlError:
     """Return the error of methods that were not tried alike."""
-    several = "; of runs that share a training seed, both" if len(first.evaluations) > 1 else ""
     return PixelrlError(
         f"{first.name} and {second.name} were evaluated from other starts; evaluate both in the same environment, with "
-        f"the same options, --seed and --episodes, or from the same --starts{several}"
+        f"the same options, --seed and --episodes, or from the same --starts"
     )
 
 

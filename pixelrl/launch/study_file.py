@@ -208,9 +208,9 @@ def check_evaluation(where: str, words: Sequence[str]) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            asked, usual = (tyro.cli(Evaluate, args=["x", *some]) for some in (words, ()))
+            asked, usual = (tyro.cli(Evaluate, args=["x", *each], prog="pixelrl evaluate") for each in (words, ()))
     except SystemExit as error:
-        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue())
+        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
         raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error
     for key in OURS_OF_EVALUATE:
         if getattr(asked, key) != getattr(usual, key):
