@@ -232,7 +232,7 @@ def from_other_starts(first: Method, second: Method) -> PixelrlError:
     """Return the error of methods that were not tried alike."""
     return PixelrlError(
         f"{first.name} and {second.name} were evaluated from other starts; evaluate both in the same environment, with "
-        f"the same options, --seed and --episodes, or from the same --starts"
+        "the same options, --seed and --episodes, or from the same --starts"
     )
 
 
