@@ -58,7 +58,7 @@ class Method:
     @property
     def starts(self) -> list[tuple[str, int]]:
         """Return where each episode began, and its seed, run by run."""
-        return [(start_of(run), int(each["seed"])) for run in self.evaluations for each in run["outcomes"]]
+        return [start for run in self.evaluations for start in starts_of(run)]
 
     @property
     def scores(self) -> dict[str, NDArray[np.float64]]:
@@ -69,14 +69,14 @@ class Method:
         return {name: np.array(values) for name, values in sorted(rates.items())}
 
     @property
-    def by_seed(self) -> dict[tuple[str, int], float]:
-        """Return the success rates of the runs by environment and training seed; empty unless each has its own."""
-        rates = {
-            (environment(run), seed): float(run["success_rate"])
+    def by_seed(self) -> dict[tuple[str, int], Mapping[str, Any]]:
+        """Return the runs by environment and training seed; none unless each has its own."""
+        runs = {
+            (environment(run), seed): run
             for run in self.evaluations
             if (seed := run.get("policy", {}).get("training_seed")) is not None
         }
-        return rates if len(rates) == len(self.evaluations) else {}
+        return runs if len(runs) == len(self.evaluations) else {}
 
 
 def adjust(comparisons: Sequence[dict[str, Any]], alpha: float) -> None:
@@ -134,6 +134,10 @@ def read_method(name: str) -> Method:
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise PixelrlError(f"{file}: not an evaluation that `pixelrl evaluate` wrote ({error!r})") from error
         evaluations.append(evaluation)
+        if len(paths) > 1 and evaluation.get("until") is not None:
+            raise PixelrlError(
+                f"{file}: was stopped by --until, so its rate leans to one side; evaluate each run without it"
+            )
     return Method(name=name, evaluations=tuple(evaluations))
 
 
@@ -150,13 +154,20 @@ def environment(evaluation: Mapping[str, Any]) -> str:
     return str(evaluation.get("env_args", {}).get("env_name", "unknown"))
 
 
-def start_of(evaluation: Mapping[str, Any]) -> str:
-    """Return what decides how an evaluation's episodes begin, beside their seeds: a file of initial states, or a scene.
+def starts_of(evaluation: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return where each episode of an evaluation began, and its seed."""
+    return [(start_of(evaluation), int(each["seed"])) for each in evaluation["outcomes"]]
 
-    A scene is an environment and its options, without those of its pictures.
-    """
+
+def start_of(evaluation: Mapping[str, Any]) -> str:
+    """Return what decides how an evaluation's episodes begin, beside their seeds: a file of states, or a scene."""
     if states := evaluation.get("starts"):
         return f"initial states {states['sha256']}"
+    return scene_of(evaluation)
+
+
+def scene_of(evaluation: Mapping[str, Any]) -> str:
+    """Return an evaluation's environment and its options, without those of its pictures."""
     options = (evaluation.get("env_args", {}).get("env_kwargs") or {}).items()
     scene = {key: value for key, value in options if not key.startswith(PICTURE_OPTIONS)}
     return f"{environment(evaluation)} {json.dumps(scene, sort_keys=True)}"
@@ -173,7 +184,12 @@ def describe(method: Method) -> dict[str, Any]:
         "successes": sum(successes),
     }
     if len(method.evaluations) == 1:
-        return body | {"rate": sum(successes) / len(successes), "interval_95": wilson(sum(successes), len(successes))}
+        (run,) = method.evaluations
+        stopped = (
+            run.get("until") is not None
+        )  # then Wilson's interval, which is of a number fixed before, is too short
+        interval = run["success_interval_95"] if stopped else wilson(sum(successes), len(successes))
+        return body | {"rate": sum(successes) / len(successes), "interval_95": interval}
     rates = np.concatenate(scores)
     low, high = mean_t(rates)
     body |= {"rate": float(rates.mean()), "interval_95": (max(0.0, low), min(1.0, high))}
@@ -190,10 +206,7 @@ def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
     body: dict[str, Any] = {"first": first.name, "second": second.name}
     if len(first.evaluations) == len(second.evaluations) == 1:
         if first.starts != second.starts:
-            raise PixelrlError(
-                f"{first.name} and {second.name} were evaluated from other starts; evaluate both in the same "
-                "environment, with the same options, --seed and --episodes, or from the same --starts"
-            )
+            raise from_other_starts(first, second)
         one, two = first.successes, second.successes
         difference = (sum(one) - sum(two)) / len(one)
         interval, counts = paired_bootstrap(one, two), mcnemar(one, two)
@@ -203,12 +216,24 @@ def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
         return body | bounds | {"equivalent": -margin < low and high < margin}
     paired, other = first.by_seed, second.by_seed
     if paired and paired.keys() == other.keys():
-        rates = [paired[key] for key in paired], [other[key] for key in paired]
-        return body | {"test": REPLICATES, "margin": margin, **compare_pairs(*rates, margin)}
+        if any(starts_of(run) != starts_of(other[key]) for key, run in paired.items()):
+            raise from_other_starts(first, second)
+        mine, others = ([float(runs[key]["success_rate"]) for key in paired] for runs in (paired, other))
+        return body | {"test": REPLICATES, "margin": margin, **compare_pairs(mine, others, margin)}
     ours, theirs = first.scores, second.scores
     if ours.keys() != theirs.keys():
         raise PixelrlError(f"{first.name} was evaluated in {', '.join(ours)}, {second.name} in {', '.join(theirs)}")
+    if {*map(scene_of, first.evaluations)} != {*map(scene_of, second.evaluations)}:
+        raise from_other_starts(first, second)
     return body | {"test": ACROSS, **compare_unpaired(list(ours.values()), list(theirs.values()))}
+
+
+def from_other_starts(first: Method, second: Method) -> PixelrlError:
+    """Return the error of methods that were not tried alike."""
+    return PixelrlError(
+        f"{first.name} and {second.name} were evaluated from other starts; evaluate both in the same environment, with "
+        "the same options, --seed and --episodes, or from the same --starts"
+    )
 
 
 def compare_unpaired(ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDArray[np.float64]]) -> dict[str, Any]:

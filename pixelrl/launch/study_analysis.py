@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from pixelrl.launch.study_design import Arm, Comparison, Study
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.simulation.evaluation.replicates import FEWEST, compare_pairs, mean_bootstrap, mean_t
 from pixelrl.simulation.evaluation.statistics import holm, interquartile_mean, verdict_on
 
@@ -28,6 +29,9 @@ def analyse(study: Study, records: Records) -> dict[str, Any]:
     """Return everything that a study's page, figures and tables show, as JSON values.
 
     The outcome of a run is its mean success over the steps `evaluate.late`; a failed run's is 0 at every step.
+
+    Raises:
+        PixelrlError: an arm stops at the peak of a figure that no record has.
     """
     arms = {name: describe(study, arm, records) for name, arm in study.arms.items()}
     comparisons = [compare(study, each, arms) for each in study.comparisons]
@@ -74,24 +78,47 @@ def rates(study: Study, record: Mapping[str, Any]) -> dict[int, float]:
     return {each["step"]: each["successes"] / each["episodes"] for each in record["evaluations"]}
 
 
-def outcome(study: Study, arm: Arm, record: Mapping[str, Any]) -> tuple[float, dict[int, float]]:
-    """Return a run's outcome, and its success rate by step; of an arm that stops at a peak, that step counts alone."""
-    curve = rates(study, record)
-    if arm.stop_at_peak is None or record["failed"]:
-        return float(np.mean([curve[step] for step in study.late])), curve
-    figures = {int(step): each.get(arm.stop_at_peak) for step, each in record["probe"].items()}
-    known = {step: value for step, value in figures.items() if value is not None}
-    stopped = curve[max(known, key=lambda step: known[step])] if known else 0.0
-    return stopped, dict.fromkeys(study.steps, stopped)
+def late_success(study: Study, curve: Mapping[int, float]) -> float:
+    """Return the mean success over the late steps."""
+    return float(np.mean([curve[step] for step in study.late]))
+
+
+def outcomes_of(study: Study, arm: Arm, records: Records) -> dict[int, tuple[float, dict[int, float]]]:
+    """Return an arm's outcome on each replicate, and its success rate by step.
+
+    Of an arm that stops at a peak, that step counts alone; a run without the figure has no outcome.
+
+    Raises:
+        PixelrlError: no run has the figure.
+    """
+    mine = {run[0]: record for run, record in records.items() if run[1] == (arm.of or arm.name)}
+    found: dict[int, tuple[float, dict[int, float]]] = {}
+    names: set[str] = set()
+    for replicate in study.replicates if study.episodes else ():
+        if replicate not in mine:
+            continue
+        record = mine[replicate]
+        curve = rates(study, record)
+        if arm.stop_at_peak is None or record["failed"]:
+            found[replicate] = late_success(study, curve), curve
+            continue
+        names.update(*record["probe"].values())
+        figures = {int(step): each.get(arm.stop_at_peak) for step, each in record["probe"].items()}
+        known = {step: value for step, value in figures.items() if value is not None}
+        if known:
+            stopped = curve[max(known, key=lambda step: known[step])]
+            found[replicate] = stopped, dict.fromkeys(study.steps, stopped)
+    if names and arm.stop_at_peak not in names:
+        raise PixelrlError(
+            f"arms.{arm.name}.stop_at_peak: no record has the figure {arm.stop_at_peak!r}; "
+            f"they have {', '.join(sorted(names))}"
+        )
+    return found
 
 
 def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
     """Return what an arm reached: outcomes by replicate, their mean with its intervals, and the curve."""
-    found = {
-        replicate: outcome(study, arm, records[replicate, arm.of or arm.name])
-        for replicate in study.replicates
-        if study.episodes and (replicate, arm.of or arm.name) in records
-    }
+    found = outcomes_of(study, arm, records)
     body: dict[str, Any] = {"label": arm.label, "n": len(found), "outcomes": {}, "curves": {}, "mean": None}
     body["of"] = arm.of
     if not found:
@@ -216,7 +243,7 @@ def mechanism(study: Study, records: Records) -> dict[str, Any]:
         for (replicate, arm), record in records.items() if study.episodes else ():
             value = record["probe"].get(str(study.steps[-1]), {}).get(name)
             if value is not None and arm in study.arms:
-                late, _ = outcome(study, study.arms[arm], record)
+                late = late_success(study, rates(study, record))
                 dots.append({"arm": arm, "replicate": replicate, "outcome": late, "value": value})
         arms = {dot["arm"] for dot in dots}
         groups = [[dot for dot in dots if dot["arm"] == arm] for arm in sorted(arms)]

@@ -3,11 +3,18 @@
 See docs/study.md for every key.
 """
 
+import contextlib
+import io
+import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tyro
+
+from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.study_design import Arm, Claim, Comparison, Study
 from pixelrl.launch.toml_table import TomlTable
 from pixelrl.runtime.env_args import TASK_NAMES
@@ -15,6 +22,12 @@ from pixelrl.runtime.errors import PixelrlError
 
 OURS = ("task", "prior", "source", "out", "seed", "seeds", "snapshot-every", "resume", "threads", "profile")
 """Options of `pixelrl train` that a study sets itself."""
+
+OURS_OF_EVALUATE = ("seed", "episodes", "out", "until", "select", "step", "workers", "starts", "token_file")
+"""Options of `pixelrl evaluate` that a study sets itself, or that do not go with these."""
+
+WASTE = 50
+"""How many snapshots a run may write for each that is tried."""
 
 VERDICTS = ("better", "worse", "equivalent", "undetermined", "too few", "exploratory")
 """What a comparison may come to."""
@@ -32,25 +45,22 @@ def read_study(path: Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PixelrlError(f"{path}: not TOML ({error})") from error
     top = TomlTable(path, "", body)
-    recipe, common = top.take("recipe", str), top.words("train")
-    arms = read_arms(top, recipe, common)
-    values = read_evaluation(top) | read_data(top)
-    probe = top.table("probe")
-    values |= {"rows": probe.take("rows", int, 2048), "held_out": probe.take("held_out", bool, False)}
-    probe.end()
+    seeds = top.take("replicates", [int], needed=True)
+    arms = read_arms(top, seeds)
+    values = read_evaluation(top) | read_data(top) | read_probe(top)
     values |= {
         "question": top.take("question", str, needed=True),
-        "replicates": top.take("replicates", [int], needed=True),
+        "replicates": seeds,
         "seed": top.take("seed", int, 0),
         "order": top.take("order", str, "random"),
         "alpha": top.take("alpha", float, 0.05),
         "margin": top.take("margin", float, 0.1),
     }
-    seeds, tried = values["replicates"], values["steps"] if values["episodes"] else ()
-    comparisons = read_comparisons(top, arms, tried, seeds)
+    comparisons = read_comparisons(top, arms, values["steps"] if values["episodes"] else (), seeds)
     claims = read_claims(top, {each.name for each in comparisons})
     for key, allowed, right in (
         ("replicates", min(seeds) >= 0 and len({*seeds}) == len(seeds), "different seeds, at least 0"),
+        ("seed", values["seed"] >= 0, "at least 0"),
         ("order", values["order"] in ("random", "replicates"), "random or replicates"),
         ("alpha", 0 < values["alpha"] < 1, "between 0 and 1"),
         ("margin", 0 < values["margin"] < 1, "between 0 and 1"),
@@ -64,22 +74,24 @@ def read_study(path: Path) -> Study:
     return study
 
 
-def read_arms(top: TomlTable, recipe: str | None, common: tuple[str, ...]) -> dict[str, Arm]:
+def read_arms(top: TomlTable, replicates: Sequence[int]) -> dict[str, Arm]:
     """Return the arms by name."""
-    tables = top.table("arms", needed=True)
+    recipe, common, tables = top.take("recipe", str), top.words("train"), top.table("arms", needed=True)
     arms: dict[str, Arm] = {}
     for name in list(tables.body):
         table = tables.table(name)
         of, peak = table.take("of", str), table.take("stop_at_peak", str)
         title, mine = table.take("title", str, name), table.take("recipe", str, recipe)
-        train, some = table.words("train"), table.take("replicates", [int])
+        train, some = table.words("train"), table.some("replicates", replicates, None)
         table.end()
-        if (of is None) != (peak is None) or (of is not None and (of not in arms or train)):
-            raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}", "both, of an arm above, and no train")
+        trained = of in arms and arms[of].of is None
+        if (of is None) != (peak is None) or (of is not None and (not trained or train or some)):
+            right = "both, of an arm above that is trained, and neither train nor replicates"
+            raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}", right)
         if mine is None:
             raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise tables.error(name, "no name for a file", "letters, digits, - and _")
+        if not name.replace("_", "").replace("-", "").isalnum() or name.startswith("-") or name == "data":
+            raise tables.error(name, "no name for a folder", "letters, digits, - and _, no - first, and not data")
         about = {"name": name, "title": title, "recipe": mine, "of": of, "stop_at_peak": peak}
         arms[name] = Arm(**about, train=(*common, *train), replicates=some)
     if not arms:
@@ -93,7 +105,7 @@ def read_evaluation(top: TomlTable) -> dict[str, Any]:
     steps = table.take("steps", [int], needed=True)
     found = {
         "steps": steps,
-        "late": table.take("late", [int], steps[-1:]),
+        "late": table.some("late", steps, steps[-1:]),
         "episodes": table.take("episodes", int, 50),
         "starts": table.take("starts", str, "test"),
         "evaluate": table.words("options"),
@@ -101,10 +113,23 @@ def read_evaluation(top: TomlTable) -> dict[str, Any]:
     table.end()
     if list(steps) != sorted(set(steps)) or steps[0] < 1:
         raise table.error("steps", repr(list(steps)), "steps of training, ascending")
-    if not {*found["late"]} <= {*steps}:
-        raise table.error("late", repr(list(found["late"])), f"some of evaluate.steps, {list(steps)}")
+    snapshots = steps[-1] // math.gcd(*steps)
+    if snapshots > WASTE * len(steps):
+        came = f"{list(steps)}, for which a run would keep {snapshots} snapshots, one every {math.gcd(*steps)} steps"
+        raise table.error("steps", came, "steps with a larger common divisor, such as multiples of 100")
     if found["episodes"] < 0:
         raise table.error("episodes", str(found["episodes"]), "at least 0, which is: the probe alone")
+    check_evaluation(f"{top.path}: evaluate.options", found["evaluate"])
+    return found
+
+
+def read_probe(top: TomlTable) -> dict[str, Any]:
+    """Return what the probe measures on."""
+    table = top.table("probe")
+    found = {"rows": table.take("rows", int, 2048), "held_out": table.take("held_out", bool, False)}
+    table.end()
+    if found["rows"] < 2:
+        raise table.error("rows", str(found["rows"]), "at least 2")
     return found
 
 
@@ -136,34 +161,33 @@ def read_comparisons(
     usual = [{"first": names[0], "second": other} for other in names[1:] if steps]
     if not steps and "comparisons" in top.body:
         raise top.error("comparisons", "of success", "evaluate.episodes of at least 1")
-    found = []
-    top.known.append("comparisons")
-    for number, body in enumerate(top.body.pop("comparisons", usual)):
-        table = TomlTable(top.path, f"comparisons.{number}.", body)
+    found: dict[str, Comparison] = {}
+    for table in top.tables("comparisons", usual):
         asked = Comparison(
             first=table.take("first", str, needed=True),
             second=table.take("second", str, needed=True),
             confirmatory=table.take("confirmatory", bool, True),
-            steps=table.take("steps", [int], ()),
-            replicates=table.take("replicates", [int], ()),
+            steps=table.some("steps", steps),
+            replicates=table.some("replicates", replicates),
         )
         table.end()
         for key, arm in (("first", asked.first), ("second", asked.second)):
             if arm not in arms:
                 raise table.error(key, repr(arm), f"one of the arms {', '.join(arms)}")
-        for key, some, all_of in (("steps", asked.steps, steps), ("replicates", asked.replicates, replicates)):
-            if not {*some} <= {*all_of}:
-                raise table.error(key, repr(list(some)), f"some of {list(all_of)}")
-        found.append(asked)
-    return tuple(found)
+        if asked.first == asked.second:
+            raise table.error("second", repr(asked.second), "another arm than first")
+        if asked.name in found:
+            raise table.error(
+                "first", f"{asked.first!r}, and {asked.name!r} is there", "each pair once at the same steps"
+            )
+        found[asked.name] = asked
+    return tuple(found.values())
 
 
 def read_claims(top: TomlTable, names: set[str]) -> tuple[Claim, ...]:
     """Return the claims."""
     claims = []
-    top.known.append("claims")
-    for number, body in enumerate(top.body.pop("claims", [])):
-        table = TomlTable(top.path, f"claims.{number}.", body)
+    for table in top.tables("claims"):
         sentence, conditions = table.take("sentence", str, needed=True), table.table("when", needed=True)
         when = {}
         for name in list(conditions.body):
@@ -173,8 +197,24 @@ def read_claims(top: TomlTable, names: set[str]) -> tuple[Claim, ...]:
             if not {*when[name]} <= {*VERDICTS}:
                 raise conditions.error(name, repr(list(when[name])), f"some of {', '.join(VERDICTS)}")
         table.end()
+        if not when:
+            raise table.error("when", "empty", f"one comparison at least, of {', '.join(sorted(names))}")
         claims.append(Claim(sentence=sentence, when=when))
     return tuple(claims)
+
+
+def check_evaluation(where: str, words: Sequence[str]) -> None:
+    """Raise a `PixelrlError` unless options of `pixelrl evaluate` can be, and leave to the study what it sets."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            asked, usual = (tyro.cli(Evaluate, args=["x", *each], prog="pixelrl evaluate") for each in (words, ()))
+    except SystemExit as error:
+        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
+        raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error
+    for key in OURS_OF_EVALUATE:
+        if getattr(asked, key) != getattr(usual, key):
+            raise PixelrlError(f"{where}: {key.replace('_', '-')} is not for the options of a study; leave it away")
 
 
 def check_options(path: Path, study: Study, arm: Arm) -> None:
@@ -186,9 +226,15 @@ def check_options(path: Path, study: Study, arm: Arm) -> None:
     require_recipe(arm.recipe, f"{where}: ")
     words = arm.options(study.replicates[0])
     for word in words:
-        if word.startswith("--") and word[2:].replace("_", "-") in OURS:
-            raise PixelrlError(f"{where}.train: {word[2:]} is set by the study itself; leave it away")
-    options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *words], f"{where}.train")
+        name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and name.replace("_", "-") in OURS:
+            raise PixelrlError(f"{where}.train: {name} is set by the study itself; leave it away")
+    prior = ["--prior", "x"] if "prior" in (*study.collect, *study.files) else []
+    try:
+        options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *prior, *words], f"{where}.train")
+        options.sources()
+    except PixelrlError as error:
+        raise PixelrlError(f"{where}.train: {str(error).removeprefix(f'{where}.train: ')}") from error
     if study.held_out and not options.held_out:
         raise PixelrlError(f"{path}: probe.held_out is true, and arms.{arm.name} has no train.held-out")
     if options.recipe.steps < study.steps[-1]:

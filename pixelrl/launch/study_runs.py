@@ -1,13 +1,13 @@
 """The runs of a study: data, training, trials of snapshots, probe, and one record each; many side by side.
 
-OUT/REPLICATE/data/          what `pixelrl collect` made; removed when every arm of the replicate has its record
-OUT/REPLICATE/ARM/           a run of `pixelrl train`, with study/STEP/evaluation.json
-RECORDS/REPLICATE_ARM.json   all that is kept of it, small enough for git
+OUT/REPLICATE/data/   what `pixelrl collect` made; removed when every arm of the replicate has its record
+OUT/REPLICATE/ARM/    a run of `pixelrl train`, with study/STEP/evaluation.json
 """
 
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,70 +21,25 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import probe_run
 from pixelrl.launch.parallel_runs import Process, TrainingJob
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.study_design import Arm, Study
+from pixelrl.launch.study_records import Workplace, write_record
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
-from pixelrl.runtime.files import file_lock, write_json
+from pixelrl.runtime.files import file_lock, sha256_of, write_json
 from pixelrl.runtime.seeding import derive
+from pixelrl.training.run_directory import checkpoint_path
 
-Record = Mapping[str, Any]
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL)
+"""Signals that a run brings on itself; any other one stops it, which says nothing about its arm."""
 
-STOPPED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130)
-"""How a run ends that somebody stopped: that says nothing about its arm, and it goes on next time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where a study is at work: its file, its folder, and its records' folder."""
-
-    study: Study
-    file: Path
-    out: Path
-    records: Path
-
-    def run(self, replicate: int, arm: Arm) -> Path:
-        """Return the directory of a run."""
-        return self.out / str(replicate) / arm.name
-
-    def record(self, replicate: int, arm: Arm) -> Path:
-        """Return where a run's record is."""
-        return self.records / f"{replicate}_{arm.name}.json"
-
-    def data(self, replicate: int) -> Path:
-        """Return the folder of a replicate's data."""
-        return self.out / str(replicate) / "data"
-
-    def read_records(self) -> dict[tuple[int, str], Record]:
-        """Return the records that are there, by replicate and arm.
-
-        Raises:
-            PixelrlError: one is damaged, or of a run that the study's file no longer describes.
-        """
-        found: dict[tuple[int, str], Record] = {}
-        for replicate, arm in self.study.runs():
-            path = self.record(replicate, arm)
-            if not path.exists():
-                continue
-            try:
-                record = json.loads(path.read_text())
-                came = record["design"]
-                _ = record["evaluations"], record["failed"], record["probe"]
-            except (ValueError, LookupError, TypeError) as error:
-                raise PixelrlError(f"{path}: not a record of `pixelrl study` ({error!r})") from error
-            design = self.study.design(arm)
-            for key, right in design.items():
-                if came.get(key) != right:
-                    raise PixelrlError(
-                        f"{path}: was made with {key} = {came.get(key)}, and {self.file} says {right}; "
-                        "choose another --records and --out, or move it away"
-                    )
-            found[replicate, arm.name] = record
-        return found
+SHORT_OF_MEMORY = re.compile("out of memory|to allocate|allocate memory|ALLOC_FAILED")
+"""What torch says where there is too little."""
 
 
 def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> None:
@@ -93,17 +48,21 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
     A run that diverges, or in which something unforeseen happens, has a record that says so.
 
     Raises:
-        PixelrlError: what is not the arm's doing: files, disk, environments.
+        PixelrlError, OSError, MemoryError, ImportError, RuntimeError: what is not the arm's doing: files, disk,
+            environments, memory, packages.
     """
     provenance, run, study = Provenance(seed=replicate), place.run(replicate, arm), place.study
     evaluations: list[dict[str, Any]] = []
     probe: dict[int, dict[str, float | None]] = {}
     failed, seconds = None, {"probe": 0.0}
+    task, prior = (data_files(place, replicate, part) for part in ("task", "prior"))
+    names = {path: Path(path).name if study.environment else path for path in (*task, *prior)}
+    files = {name: sha256_of(Path(path)) for path, name in names.items()}
+    place.check_files(place.read_records() | {(replicate, arm.name): {"files": files}})
     try:
-        words = ["--task", *data_files(place, replicate, "task"), "--out", str(run), "--seed", str(replicate)]
+        words = ["--task", *task, "--out", str(run), "--seed", str(replicate)]
         words += ["--resume", "--threads", "1", "--snapshot-every", str(math.gcd(*study.steps))]
-        if prior := data_files(place, replicate, "prior"):
-            words += ["--prior", *prior]
+        words += ["--prior", *prior] if prior else []
         parse(arm.recipe, [*arm.options(replicate), *words])()
         evaluations = [evaluate(study, run, replicate, step) for step in study.steps if study.episodes]
         began = time.perf_counter()
@@ -111,45 +70,18 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
         seconds["probe"] = round(time.perf_counter() - began, 2)
     except DivergenceError as error:
         failed = f"diverged: {error}"
-    except (PixelrlError, OSError):
+    except (PixelrlError, OSError, MemoryError, ImportError):
         raise
-    except Exception as error:  # whatever it is, it counts as what the arm does
+    except Exception as error:  # whatever else it is, it counts as what the arm does
+        if isinstance(error, RuntimeError) and SHORT_OF_MEMORY.search(str(error)):
+            raise
         failed = f"{type(error).__name__}: {' '.join(str(error).split())}"
     seconds["evaluate"] = round(sum(each.pop("seconds") for each in evaluations), 2)
-    write_record(place, replicate, arm, provenance, failed, evaluations, probe, seconds)
+    figures = {str(step): {key: rounded(value) for key, value in each.items()} for step, each in probe.items()}
+    result = {"failed": failed, "evaluations": evaluations, "probe": figures, "spent": seconds, "files": files}
+    write_record(place, replicate, arm, provenance, result)
     tried = ", ".join(f"{each['successes']} at {each['step']}" for each in evaluations)
     console.print(f"{run}: {failed or tried or 'measured'}")
-
-
-def write_record(
-    place: Workplace,
-    replicate: int,
-    arm: Arm,
-    provenance: Provenance,
-    failed: str | None,
-    evaluations: list[dict[str, Any]],
-    probe: Mapping[int, Mapping[str, float | None]],
-    seconds: dict[str, float],
-) -> None:
-    """Write a run's record, with what its directory tells of the training."""
-    run = place.run(replicate, arm)
-    about: dict[str, Any] = {"data": None}
-    if (run / "config.json").exists():
-        about["data"] = json.loads((run / "config.json").read_text())["fingerprint"]
-    if (run / "training.json").exists():
-        training = json.loads((run / "training.json").read_text())
-        seconds["train"] = training["training_seconds"]
-    body = {
-        "study": place.study.name,
-        "replicate": replicate,
-        "arm": arm.name,
-        "failed": failed,
-        "evaluations": evaluations,
-        "probe": {str(step): {key: rounded(value) for key, value in each.items()} for step, each in probe.items()},
-        "spent": seconds,
-        "design": place.study.design(arm),
-    }
-    write_json(place.record(replicate, arm), body | about | provenance.record())
 
 
 def rounded(value: float | None) -> float | None:
@@ -158,29 +90,46 @@ def rounded(value: float | None) -> float | None:
 
 
 def data_files(place: Workplace, replicate: int, part: str) -> list[str]:
-    """Return the files of a part of a replicate's data, which are collected if they are not there."""
+    """Return the files of a part of a replicate's data, which are collected if they are not there.
+
+    Raises:
+        PixelrlError: what was collected there is something else.
+    """
     study, folder = place.study, place.data(replicate)
     if study.environment is None:
-        return list(study.files.get(part, ()))
+        names = study.files.get(part, ())
+        return [str(path) for path in Source(name=part, files=tuple(map(Path, names))).paths()] if names else []
     if part not in study.collect:
         return []
-    path = folder / f"{part}.hdf5"
+    path, size = folder / f"{part}.hdf5", study.collect[part]
     with file_lock(place.out / f".{replicate}.lock"):  # another run of this replicate may be collecting
         if not record_of(path).exists():
             forget_unrecorded(path)
-            size = study.collect[part]
             Collect(task=study.environment, part=part, out=path, episodes=size, seed=replicate, workers=1)()
+    record = json.loads(record_of(path).read_text())
+    if (came := (record["episodes"], record["task"])) != (size, study.environment):
+        raise PixelrlError(
+            f"{path}: holds {came[0]} episodes of {came[1]}, and {place.file} asks for {size} of {study.environment}; "
+            f"choose another --out, or move {folder} away"
+        )
     return [str(path)]
 
 
 def evaluate(study: Study, run: Path, replicate: int, step: int) -> dict[str, Any]:
-    """Return how a snapshot does on the replicate's own starts, which no other replicate has."""
+    """Return how a snapshot does on the replicate's own starts, which no other replicate has.
+
+    A trial that is there is taken if it was asked for in the same words, of the same snapshot.
+    """
     out = run / "study" / str(step)
-    if not (out / "evaluation.json").exists():
-        words = [str(run), "--step", str(step), "--out", str(out), "--workers", "1", "--episodes", str(study.episodes)]
-        seed = derive(replicate, "study", study.starts)
-        tyro.cli(Evaluate, args=[*words, "--seed", str(seed), *study.evaluate])()
-    result = json.loads((out / "evaluation.json").read_text())
+    file = out / "evaluation.json"
+    seed = derive(replicate, "study", study.starts)
+    asked = ["--episodes", str(study.episodes), "--seed", str(seed), *study.evaluate]
+    result = json.loads(file.read_text()) if file.exists() else {}
+    if result.get("asked") != asked or result["policy"]["sha256"] != sha256_of(checkpoint_path(run, step)):
+        words = [str(run), "--step", str(step), "--out", str(out), "--workers", "1", *asked]
+        tyro.cli(Evaluate, args=words)()
+        result = json.loads(file.read_text()) | {"asked": asked}
+        write_json(file, result)
     return {
         "step": step,
         "successes": result["successes"],
@@ -230,17 +179,18 @@ class StudyRun(TrainingJob):
     def failure(self, process: Process) -> str | None:
         """Return what kept a run from its record; a process that crashed has one that says so."""
         code, study = process.returncode, self.place.study
-        if code in STOPPED:
+        if code == 130 or (code < 0 and -code not in CRASHES):
             return "was stopped; the same command goes on with it"
         if code > 0:
             return " ".join(self.log.read_text(errors="replace").split("pixelrl: ")[-1].split()) or f"exit code {code}"
         if code < 0:
             failed = f"crashed: {signal.Signals(-code).name}"
-            write_record(self.place, self.replicate, self.arm, Provenance(), failed, [], {}, {})
+            result = {"failed": failed, "evaluations": [], "probe": {}, "spent": {}}
+            write_record(self.place, self.replicate, self.arm, Provenance(), result)
         records = self.place.read_records()
         self.console.print(f"{len(records)} of {len(study.runs())} runs done: {self.title}")
         mine = {(replicate, arm.name) for replicate, arm in study.runs() if replicate == self.replicate}
-        if not self.keep_data and mine <= records.keys():
+        if study.environment and not self.keep_data and mine <= records.keys():
             shutil.rmtree(self.place.data(self.replicate), ignore_errors=True)
         return None
 

@@ -1,5 +1,6 @@
 """A table of a TOML file, every key of which is checked: its type, and that it is known."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ class TomlTable:
         if needed and key not in self.body:
             raise self.error(key, "missing", "a table")
         return TomlTable(self.path, f"{self.where}{key}.", self.body.pop(key, {}))
+
+    def tables(self, key: str, usual: Sequence[Mapping[str, Any]] = ()) -> list["TomlTable"]:
+        """Return the tables of a list; those of `usual` if it is not there."""
+        self.known.append(key)
+        bodies = self.body.pop(key, list(usual))
+        if not isinstance(bodies, list):
+            raise self.error(key, repr(bodies), f"a list of tables, the keys of each below [[{self.where}{key}]]")
+        return [TomlTable(self.path, f"{self.where}{key}.{number}.", body) for number, body in enumerate(bodies)]
+
+    def some(self, key: str, known: Sequence[int], default: Any = ()) -> Any:
+        """Return a list of some of the numbers that there are, each once, as a tuple.
+
+        Raises:
+            PixelrlError: it is none, holds another number, or one of them twice.
+        """
+        found = self.take(key, [int], default)
+        if found is not None and (not {*found} <= {*known} or len({*found}) < len(found)):
+            raise self.error(key, repr(list(found)), f"some of {list(known)}, each once")
+        return found
 
     def words(self, key: str) -> tuple[str, ...]:
         """Return a table of options as the words of a command line."""

@@ -85,6 +85,7 @@ def test_base_commands_work_and_others_name_their_extra(
         "starts pick-place-tray --out s.hdf5": "sim",
         "evaluate run": "sim",
         f"study {Path(__file__).parents[2] / 'benchmarks/studies/dr3_primary.toml'}": "sim",
+        f"study {Path(__file__).parents[2] / 'benchmarks/studies/dr3_primary.toml'} --single 0 A0": "sim",
         "sweep run": "sim",
         "export run --out artefact": "export",
         "serve run": "serve",

@@ -129,6 +129,43 @@ def test_starts_are_the_same_in_the_same_scene_or_from_the_same_file(tmp_path: P
             compare_methods([first, second])
 
 
+def changed(pattern: str, **keys: Any) -> str:
+    """Change keys of all evaluations of a method."""
+    for folder in Path("/").glob(pattern.removeprefix("/")):
+        file = folder / "evaluation.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+    return pattern
+
+
+def test_several_runs_are_compared_only_if_they_were_tried_alike(tmp_path: Path) -> None:
+    good, wins = runs(tmp_path, "good", (9, 9, 9, 9, 9, 9)), (5, 5, 5, 5, 5, 5)
+    harder = {"env_name": "Dot", "env_kwargs": {"horizon": 10}}
+    scene = changed(runs(tmp_path, "scene", wins), env_args=harder)
+    unpaired = changed(runs(tmp_path, "unpaired", wins, trained=False), env_args=harder)
+    fewer, other = str(tmp_path / "fewer*"), str(tmp_path / "other*")
+    for seed in range(6):
+        evaluation(tmp_path / f"fewer{seed}", [True, False], trained=seed)
+        evaluation(tmp_path / f"other{seed}", [True] * 5 + [False] * 5, seed=1000, trained=seed)
+    for second in (scene, unpaired, fewer, other):
+        with pytest.raises(PixelrlError, match=r"evaluated from other starts; .* or from the same --starts"):
+            compare_methods([good, second])
+    pictures = changed(runs(tmp_path, "pictures", wins), env_args={"env_name": "Dot", "env_kwargs": {"has_x": 1}})
+    assert compare_methods([good, pictures])["comparisons"][0]["verdict"] == "better"
+
+
+def test_runs_that_were_stopped_early_have_their_own_interval_and_are_none_of_several(tmp_path: Path) -> None:
+    one, two = (evaluation(tmp_path / name, [True] * 24) for name in ("one", "two"))
+    changed(one, until=0.8, success_interval_95=[0.81, 1.0])
+    result = compare_methods([one, two])["methods"]
+    assert result[0]["interval_95"] == [0.81, 1.0] and result[1]["interval_95"][0] == pytest.approx(0.862, abs=1e-3)
+    good, bad = runs(tmp_path, "good", (9,) * 6), runs(tmp_path, "bad", (5,) * 6)
+    changed(str(tmp_path / "bad3"), until=0.3, success_interval_95=[0.4, 1.0])
+    with pytest.raises(
+        PixelrlError, match=r"bad3/evaluation\.json: was stopped by --until, .* evaluate each run without it"
+    ):
+        compare_methods([good, bad])
+
+
 def test_early_stop_counts_no_episode_that_overtook_another() -> None:
     def outcomes(successes: Sequence[bool], indices: Sequence[int]) -> list[Outcome]:
         return [

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,13 @@ from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.study_analysis import analyse
 from pixelrl.launch.study_design import Study
 from pixelrl.launch.study_file import read_study
-from pixelrl.launch.study_runs import StudyRun, Workplace, make_run, waiting_runs
+from pixelrl.launch.study_records import Workplace
+from pixelrl.launch.study_runs import StudyRun, make_run, waiting_runs
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
+from pixelrl.runtime.files import sha256_of, write_json
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
+from pixelrl.training.run_directory import checkpoint_path
 from tests.launch.test_evaluate import TOY, wander
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -147,7 +151,52 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("replicates = [3]", 'replicates = ["a"]', r"replicates is \['a'\]; expected a list, of which each is a whole"),
         ("question", "qestion", r"question is missing; expected a text"),
         ("rows = 8", "row = 8", r"there is no key probe\.row; known: rows, held_out"),
-        ("late = [8]", "late = [6]", r"evaluate\.late is \[6\]; expected some of evaluate\.steps"),
+        ("late = [8]", "late = [6]", r"evaluate\.late is \[6\]; expected some of \[8\], each once"),
+        ("late = [8]", "late = [8, 8]", r"evaluate\.late is \[8, 8\]; expected some of \[8\], each once"),
+        (
+            "steps = [8]\nlate = [8]",
+            "steps = [7, 800]",
+            r"evaluate\.steps is \[7, 800\], for which a run would keep 800 snapshots",
+        ),
+        ("question", "seed = -1\nquestion", r"seed is -1; expected at least 0"),
+        (
+            "question",
+            "claims = 5\nquestion",
+            r"claims is 5; expected a list of tables, the keys of each below \[\[claims",
+        ),
+        ("question", "comparisons = {}\nquestion", r"comparisons is {}; expected a list of tables"),
+        ("batch-size = 16", "gamma = nan", r"arms\.large\.train: .*nan"),
+        ("batch-size = 16", "held-out = 1.5", r"arms\.large\.train: source 'task': held_out is 1\.5"),
+        ("batch-size = 16", "'seed=5' = []", r"arms\.large\.train: seed is set by the study itself"),
+        ("rows = 8", "rows = 1", r"probe\.rows is 1; expected at least 2"),
+        ("allow-import", "episods", r"evaluate\.options: .*--episods"),
+        ('allow-import = "tests.toy_gym"', "seed = 3", r"evaluate\.options: seed is not for the options of a study"),
+        ('allow-import = "tests.toy_gym"', "select = 'q_peak'", r"evaluate\.options: select is not for the options"),
+        ('allow-import = "tests.toy_gym"', "'step=4' = []", r"evaluate\.options: step is not for the options"),
+        ("[arms.small]", "[arms.data]", r"arms\.data is no name for a folder; expected letters, .* and not data"),
+        ("[arms.large]", "[arms.large]\nreplicates = [4]", r"arms\.large\.replicates is \[4\]; expected some of \[3\]"),
+        ("[arms.large]", "[arms.large]\nreplicates = [3, 3]", r"arms\.large\.replicates is \[3, 3\]; expected some"),
+        (
+            "[arms.large]",
+            "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\n[arms.t]\nof = 's'\nstop_at_peak = 'x'\n[arms.large]",
+            r"arms\.t is of = 's', stop_at_peak = 'x'; expected both, of an arm above that is trained",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'small'\n[arms.small]",
+            r"comparisons\.0\.second is 'small'; expected another arm than first",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n" * 2 + "replicates = [3]\n[arms.small]",
+            r"comparisons\.1\.first is 'small', and 'small - large' is there; expected each pair once at the same",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nreplicates = [3, 3]\n[arms.small]",
+            r"comparisons\.0\.replicates is \[3, 3\]; expected some of \[3\], each once",
+        ),
+        ("[arms.small]", "[[claims]]\nsentence = 'x'\nwhen = {}\n[arms.small]", r"claims\.0\.when is empty"),
         ("[data]", "[collect]", r"collect\.environment is missing"),
         ("batch-size = 16", "batch-sise = 16", r"arms\.large\.train: .*batch-sise"),
         ("batch-size = 16", "seed = 16", r"arms\.large\.train: seed is set by the study itself"),
@@ -282,6 +331,12 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     assert result["claims"] == ["a it is"] and result["hours"] == 21
     assert result["arms"]["b"]["by_step"][4]["mean"] == 0.5
     assert result["mechanism"]["features/dot"]["within"] is not None
+    found[2, "b"]["probe"] = {"4": {"features/dot": 1.0, "q/data": None}}
+    assert {*analyse(study, found)["arms"]["stopped"]["outcomes"]} == {0, 1, 3, 4, 5, 6}  # that run has no outcome
+    file.write_text(GRID.replace("q/data", "q/dta"))
+    complaint = r"^arms\.stopped\.stop_at_peak: no record has the figure 'q/dta'; they have features/dot, q/data$"
+    with pytest.raises(PixelrlError, match=complaint):
+        analyse(read_study(file), found)
     last = {key: value for key, value in found.items() if key != (6, "c")}
     assert analyse(study, last)["claims"] == []  # the plan is not done
     # the SDs of a - b and of c - a: three replicates of seven differ by 0.05
@@ -358,9 +413,12 @@ def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:
     assert code == 1 and "--slurm: " in said and "no_such" in said, said
 
 
+COLLECTED = TINY.replace('[data]\ntask = ["DATA"]', '[collect]\nenvironment = "drawer-grasp"\ntask = 2')
+
+
 def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
     file = tmp_path / "tiny.toml"
-    file.write_text(TINY)
+    file.write_text(COLLECTED)
     study = read_study(file)
     place = Workplace(study=study, file=file, out=tmp_path / "out", records=tmp_path / "records")
     one, two = waiting_runs(place, study.runs(), keep_data=False, console=Console(quiet=True))
@@ -372,9 +430,126 @@ def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
         return run.failure(SimpleNamespace(returncode=code))  # type: ignore[arg-type]
 
     assert ended(one, 1) == "data.hdf5: no such file"
-    assert "was stopped" in (ended(one, -signal.SIGKILL) or "") and not place.records.exists()
+    for stop in (signal.SIGKILL, signal.SIGHUP, signal.SIGXCPU, signal.SIGPIPE, signal.SIGRTMIN + 5):
+        assert "was stopped" in (ended(one, -stop) or "") and not place.records.exists()
     assert ended(one, -signal.SIGSEGV) is None
     assert place.read_records()[3, one.arm.name]["failed"] == "crashed: SIGSEGV"
     assert place.data(3).exists()  # the other arm needs it
     assert ended(two, -signal.SIGABRT) is None and not place.data(3).exists()
     assert waiting_runs(place, study.runs(), keep_data=False, console=Console(quiet=True)) == []
+    place.data(3).mkdir(parents=True)  # of a study of files that folder is nobody's
+    file.write_text(TINY)
+    place = Workplace(study=read_study(file), file=file, out=place.out, records=tmp_path / "others")
+    for run in waiting_runs(place, place.study.runs(), keep_data=False, console=Console(quiet=True)):
+        assert ended(run, -signal.SIGSEGV) is None
+    assert place.data(3).exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("9 GiB"),
+        ModuleNotFoundError("No module named 'mujoco'"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"),
+    ],
+)
+def test_what_is_not_the_arms_doing_is_no_result(tiny: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pixelrl.launch import study_runs
+
+    def fail(*words: Any) -> Any:
+        raise error
+
+    study = read_study(tiny)
+    place = Workplace(study=study, file=tiny, out=tiny.parent / "out", records=tiny.parent / "records")
+    monkeypatch.setattr(study_runs, "parse", fail)
+    with pytest.raises(type(error)):
+        make_run(place, 3, study.arms["small"], Console(quiet=True))
+    assert not place.records.exists()
+
+
+def change(path: Path, **keys: Any) -> None:
+    """Change keys of a record."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+def test_records_of_another_run_and_of_other_data_are_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pixelrl.launch import study_runs
+
+    def diverge(*words: Any) -> Any:
+        raise DivergenceError("step 5: critic/td is nan")
+
+    study, data = read_study(tiny), tiny.parent / "data[1].hdf5"
+    place = Workplace(study=study, file=tiny, out=tiny.parent / "out", records=tiny.parent / "records")
+    monkeypatch.setattr(study_runs, "parse", diverge)
+    make_run(place, 3, study.arms["small"], Console(quiet=True))
+    path = place.record(3, study.arms["small"])
+    assert json.loads(path.read_text())["files"] == {str(data): sha256_of(data)}
+    change(path, study="renamed")
+    assert place.read_records()[3, "small"]["study"] == "renamed"
+    for keys, complaint in (
+        ({"replicate": 4}, r"is the record of replicate 4, arm small; expected that of replicate 3, arm small"),
+        ({"replicate": 3, "arm": "large"}, r"is the record of replicate 3, arm large; expected"),
+        ({"arm": "small", "design": []}, r"not a record of `pixelrl study` \(AttributeError"),
+    ):
+        change(path, **keys)
+        with pytest.raises(PixelrlError, match=complaint):
+            place.read_records()
+    change(path, design=study.design(study.arms["small"]))
+    data.write_bytes(data.read_bytes() + b" ")
+    said = rf"3_small and 3_large are of other data: .*data\[1\]\.hdf5 has SHA-256 \w{{12}} and {sha256_of(data)[:12]}"
+    with pytest.raises(PixelrlError, match=said):
+        make_run(place, 3, study.arms["large"], Console(quiet=True))
+    assert not place.record(3, study.arms["large"]).exists()
+    body = json.loads(path.read_text())
+    del body["files"]  # as older ones
+    path.write_text(json.dumps(body))
+    make_run(place, 3, study.arms["large"], Console(quiet=True))
+    assert len(place.read_records()) == 2
+    change(path, files={str(data): "abc"})
+    with pytest.raises(PixelrlError, match="are of other data"):
+        place.read_records()
+
+
+def test_trials_and_collected_data_are_used_again_for_what_they_were_made_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pixelrl.launch import study_runs
+
+    study, run = read_study(tiny), tiny.parent / "run"
+    snapshot = checkpoint_path(run, 8)
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_bytes(b"one")
+    asked: list[list[str]] = []
+
+    def play(kind: Any, args: list[str]) -> Any:
+        asked.append(args)
+        result = {"successes": 1, "episodes": 2, "outcomes": [], "mean_length": 1.0, "seeds": {"seed": 1}, "seconds": 1}
+        result["policy"] = {"sha256": sha256_of(snapshot)}
+        write_json(run / "study/8/evaluation.json", result)
+        return lambda: None
+
+    monkeypatch.setattr("pixelrl.launch.study_runs.tyro.cli", play)
+    for times in (1, 1):
+        assert study_runs.evaluate(study, run, 3, 8)["successes"] == 1 and len(asked) == times
+    for times, changed in ((2, {"episodes": 3}), (3, {"starts": "tuning"}), (4, {"evaluate": ("--acting", "best")})):
+        study = replace(study, **changed)
+        study_runs.evaluate(study, run, 3, 8)
+        study_runs.evaluate(study, run, 3, 8)
+        assert len(asked) == times
+    snapshot.write_bytes(b"two")
+    study_runs.evaluate(study, run, 3, 8)
+    assert len(asked) == 5
+
+    tiny.write_text(COLLECTED)
+    place = Workplace(
+        study=replace(study, environment="drawer-grasp", collect={"task": 3}), file=tiny, out=run, records=run
+    )
+    made = place.data(3) / "task.collection.json"
+    write_json(made, {"episodes": 2, "task": "drawer-grasp"})
+    with pytest.raises(
+        PixelrlError, match=r"task\.hdf5: holds 2 episodes of drawer-grasp, and .* asks for 3 of drawer"
+    ):
+        study_runs.data_files(place, 3, "task")
+    change(made, episodes=3)
+    assert study_runs.data_files(place, 3, "task") == [str(place.data(3) / "task.hdf5")]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pixelrl.launch.study_design import Arm
-    from pixelrl.launch.study_runs import Workplace
+    from pixelrl.launch.study_records import Workplace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class StudyCommand:
         from pixelrl.datasets.buffer.sources import Source
         from pixelrl.launch.parallel_runs import run_trainings
         from pixelrl.launch.study_file import read_study
-        from pixelrl.launch.study_runs import Workplace, make_run, submit_array, waiting_runs
+        from pixelrl.launch.study_records import Workplace
+        from pixelrl.launch.study_runs import make_run, submit_array, waiting_runs
         from pixelrl.runtime.child_process import end_with_parent
 
         if self.parent is not None:
@@ -72,6 +73,8 @@ class StudyCommand:
         study, console = read_study(self.file), plain_console()
         out = self.out or Path("studies") / study.name
         place = Workplace(study=study, file=self.file, out=out, records=self.records or out / "records")
+        if self.single is None or study.episodes or study.environment:  # a run that is only probed simulates nothing
+            require_extras("sim", *(["slurm"] if self.slurm else []))
         if self.single is not None:
             replicate, name = self.single
             if (replicate, name) not in {(each, arm.name) for each, arm in study.runs()}:
@@ -86,7 +89,6 @@ class StudyCommand:
             for path in Source(name=part, files=tuple(map(Path, names))).paths():
                 if not path.exists():
                     raise PixelrlError(f"{self.file}: data: {path}: no such file")
-        require_extras("sim", *(["slurm"] if self.slurm else []))
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.trained}),
             ("--replicates", {*self.replicates}, {*study.replicates}),
