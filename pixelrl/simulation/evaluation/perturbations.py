@@ -190,7 +190,7 @@ class DroppedFrames(Perturbation):
 
         def sensed(sensors: Sensors) -> Sensors:
             if not last or random.random() >= self.level:
-                last.update({key: value for key, value in sensors.items() if _is_picture(value)})
+                last.update({key: np.array(value) for key, value in sensors.items() if _is_picture(value)})
             return {**sensors, **last}
 
         return sensed
