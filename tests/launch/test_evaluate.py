@@ -94,7 +94,7 @@ def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl
     assert [state.seed for state in starts.states] == [derive(4, "evaluate", index) for index in range(3)]
     assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == starts.sha256
     named = ("starts", "tests.toy_suite:StrangeTray", "--out", tmp_path / "strange.hdf5", "--episodes", 1)
-    code, said = pixelrl(*named, "--workers", 1)
+    code, said = pixelrl(*named, "--workers", 1, "--allow-import", "tests.toy_gym")
     assert code == 0 and "1 starts of StrangeTray" in said, said
     for words, expected in (
         (command, "exists already; choose another --out"),
