@@ -135,7 +135,7 @@ def test_seeds_take_turns_on_all_gpus(
 
 
 def test_several_seeds_are_not_profiled(begun: list[TrainingJob], words: list[str], tmp_path: Path) -> None:
-    with pytest.raises(PixelrlError, match="^--profile is of one training, and --seeds of several; give one"):
+    with pytest.raises(PixelrlError, match=r"^--profile is of one training, and --seeds of several; give one"):
         train_command([*words, "--seeds", "1", "2", "--profile", f"--out={tmp_path}"])
     assert not begun
 
