@@ -80,4 +80,8 @@ def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
             result[key] = json.loads(value)
         except ValueError:
             result[key] = value
+        try:
+            json.dumps(result[key], allow_nan=False)
+        except ValueError as error:
+            raise PixelrlError(f"{option}: {word!r} is no finite number, which a record could not hold") from error
     return result

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.options import key_values
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
@@ -109,3 +111,6 @@ def test_key_value_options_are_read_as_json_or_text() -> None:
     assert key_values("--x", ("a=1", "b=true", "c=red", 'd={"e": 2}', "f=x=y")) == {
         "a": 1, "b": True, "c": "red", "d": {"e": 2}, "f": "x=y",
     }  # fmt: skip
+    for word in ("a=NaN", "a=1e999", 'a={"b": [-Infinity]}'):
+        with pytest.raises(PixelrlError, match="^--x: 'a=.*' is no finite number"):
+            key_values("--x", (word,))
