@@ -70,7 +70,11 @@ def worker_count(workers: int | None) -> int:
 
 
 def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
-    """Return KEY=VALUE words as a dictionary; values are read as JSON, or else as text."""
+    """Return KEY=VALUE words as a dictionary; values are read as JSON, or else as text.
+
+    Raises:
+        PixelrlError: a word that is none, or a number that is not finite.
+    """
     result: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")

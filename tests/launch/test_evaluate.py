@@ -112,5 +112,5 @@ def test_key_value_options_are_read_as_json_or_text() -> None:
         "a": 1, "b": True, "c": "red", "d": {"e": 2}, "f": "x=y",
     }  # fmt: skip
     for word in ("a=NaN", "a=1e999", 'a={"b": [-Infinity]}'):
-        with pytest.raises(PixelrlError, match="^--x: 'a=.*' is no finite number"):
+        with pytest.raises(PixelrlError, match=r"^--x: 'a=.*' is no finite number"):
             key_values("--x", (word,))
