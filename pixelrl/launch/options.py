@@ -73,7 +73,7 @@ def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
     """Return KEY=VALUE words as a dictionary; values are read as JSON, or else as text.
 
     Raises:
-        PixelrlError: a word that is none, or a key twice.
+        PixelrlError: a word that is none, a key twice, or a number that is not finite.
     """
     result: dict[str, Any] = {}
     for word in words:
@@ -86,4 +86,8 @@ def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
             result[key] = json.loads(value)
         except ValueError:
             result[key] = value
+        try:
+            json.dumps(result[key], allow_nan=False)
+        except ValueError as error:
+            raise PixelrlError(f"{option}: {word!r} is no finite number, which a record could not hold") from error
     return result

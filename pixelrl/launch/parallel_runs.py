@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.console import Console
 
@@ -41,15 +42,21 @@ class TrainingJob:
     title: str
 
     def start(self, threads: int) -> Process:
-        """Start it in a process of its own; the last `--out` counts."""
+        """Start it in a process of its own; the last `--out` counts.
+
+        What it says on standard error goes to a file: nobody reads it before the end, when a pipe would long be full.
+        """
         words = ["train", self.recipe, *self.options, "--out", str(self.out), "--resume"]
-        return subprocess.Popen(
+        said = TemporaryFile("w+", errors="replace")  # noqa: SIM115 (`error_line` reads it)
+        process = subprocess.Popen(
             [sys.executable, "-m", "pixelrl.launch.cli", *words],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=said,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
+        process.stderr = said
+        return process
 
     def failure(self, process: Process) -> str | None:
         """Return what went wrong in a process that has ended; None if nothing did."""
@@ -108,7 +115,9 @@ def steps_done(run: Path) -> int:
 
 def error_line(process: Process) -> str:
     """Return the last line that a training which failed has printed."""
-    words = process.communicate()[1].split("pixelrl: ")[-1].split()
+    assert process.stderr is not None
+    process.stderr.seek(0)
+    words = process.stderr.read().split("pixelrl: ")[-1].split()
     return " ".join(words) or f"training ended with exit code {process.returncode}"
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.version import __version__
 
 
@@ -15,10 +16,16 @@ class Provenance:
     """Remember when a command began; `record()` tells the rest.
 
     Args:
-        seeds: whatever the command drew random numbers from, by name.
+        seeds: whatever the command draws random numbers from, by the name of the option.
+
+    Raises:
+        PixelrlError: a seed below 0.
     """
 
     def __init__(self, **seeds: int) -> None:
+        for name, seed in seeds.items():
+            if seed < 0:
+                raise PixelrlError(f"--{name} is {seed}; it must be at least 0")
         self.start, self.began = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.seeds = seeds
 

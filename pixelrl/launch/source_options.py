@@ -18,13 +18,15 @@ def with_prior(
     With shares, the prior data get what the task data and the others leave.
 
     Raises:
-        PixelrlError: nothing is left for the prior data, or nothing of theirs to rename.
+        PixelrlError: nothing is left for the prior data, nothing of theirs to rename, or a share of nothing else.
     """
     names = parse_renames(rename, "--prior-rename")
     if names and not prior:
         raise PixelrlError(f"--prior-rename {rename[0]}: there are no prior data; expected --prior FILES")
+    if task.share is not None and not (prior or others):
+        raise PixelrlError(f"--task-share {task.share:g}: there are no other data; expected --prior FILES or --source")
     if not prior:
-        return [task if others else replace(task, share=None), *others]
+        return [task, *others]
     source = Source(name="prior", files=tuple(prior), reward_scale=0.0, rename=names)
     if task.share is not None:
         left = 1 - task.share - sum(other.share or 0 for other in others)

@@ -1,6 +1,7 @@
 """The cells of a sweep: one perturbation at one level each, all played from the same starts."""
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -37,6 +38,21 @@ def choose_kinds(names: Sequence[str]) -> list[type[Perturbation]]:
         if name not in known:
             raise PixelrlError(f"--only {name}: there is no such perturbation, but: {', '.join(known)}")
     return [known[name] for name in names] or list(KINDS)
+
+
+def check_levels(kinds: Sequence[type[Perturbation]], levels: Sequence[float]) -> None:
+    """Raise a `PixelrlError` unless `--levels` are of one perturbation, which can have them, and different in names."""
+    if levels and len(kinds) != 1:
+        raise PixelrlError(f"--levels are of one perturbation; name it, say --only {kinds[0].name}")
+    kind, keys = kinds[0], [key_of(kinds[0](level=level)) for level in levels]
+    right = f"{'whole ' if kind.whole else ''}numbers of at least {kind.lowest:g}"
+    right += f" and at most {kind.highest:g}" if math.isfinite(kind.highest) else ""
+    for level, key in zip(levels, keys, strict=True):
+        can_be = math.isfinite(level) and kind.lowest <= level <= kind.highest
+        if not can_be or (kind.whole and level % 1):
+            raise PixelrlError(f"--levels {level:g}: expected {right} ({kind.name}: {kind.unit})")
+        if keys.count(key) > 1:
+            raise PixelrlError(f"--levels {level:g}: {key} is there twice; expected different ones, also by six digits")
 
 
 def key_of(cell: Perturbation | None) -> str:

@@ -45,7 +45,7 @@ def train_command(arguments: list[str]) -> None:
     """Run `pixelrl train` with these arguments: the name of a recipe, and options.
 
     Raises:
-        PixelrlError: an unknown recipe or encoder.
+        PixelrlError: an unknown recipe or encoder, or options that exclude each other.
     """
     name, *words = arguments or [""]
     if name in RECIPES:
@@ -53,6 +53,8 @@ def train_command(arguments: list[str]) -> None:
         if not (options.seeds or options.profile):
             options()
             return
+        if options.seeds and options.profile:
+            raise PixelrlError("--profile is of one training, and --seeds of several; give one of the two")
         with joined(options.device) as (distributed, _):
             require_one_rank(distributed, "--seeds" if options.seeds else "--profile")
         if options.seeds:

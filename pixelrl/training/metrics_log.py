@@ -22,7 +22,7 @@ class CSVLog:
         step: forget what an interrupted run wrote after this step.
 
     Raises:
-        PixelrlError: a row of the file tells no step.
+        PixelrlError: what it wrote before is damaged.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -30,14 +30,8 @@ class CSVLog:
         self.columns = ["step", "seconds"]
         rows: list[dict[str, str]] = []
         if path.is_file() and step:
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                try:
-                    rows = [row for row in reader if None not in row.values() and int(row["step"]) <= step]
-                except (ValueError, LookupError) as error:
-                    where = f"{path}: line {reader.line_num}"
-                    raise PixelrlError(f"{where}: no report of a step ({error}); move the file away") from error
-                self.columns = list(reader.fieldnames or self.columns)
+            rows = [row for row in rows_of(path) if int(row["step"]) <= step]
+            self.columns = list(rows[0]) if rows else self.columns
         self._rewrite(rows)
 
     def write(self, report: Report) -> None:
@@ -114,6 +108,31 @@ class Log:
         """Close the files."""
         for tracker in self.trackers:
             tracker.close()
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a `metrics.csv`, but for those that a crash has cut off.
+
+    Raises:
+        PixelrlError: a line is too long, is no text, or has no step.
+    """
+    rows: list[dict[str, str]] = []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        try:
+            names = reader.fieldnames or ["step"]
+            if "\ufffd" in "".join(names) or "step" not in names:
+                raise ValueError
+            for row in reader:
+                if None not in row.values():
+                    rows.append(row)
+                    if None in row or "\ufffd" in "".join(row.values()) or int(row["step"]) < 0:
+                        raise ValueError
+        except (ValueError, csv.Error) as error:
+            where = f"{path}: line {reader.line_num} is damaged"
+            right = "expected a number for each name in the first line, one of them step"
+            raise PixelrlError(f"{where}; {right}; mend it, or move the file away") from error
+    return rows
 
 
 def read_metrics(directory: Path) -> list[dict[str, str]]:

@@ -43,7 +43,8 @@ def find_previous_run(
     for name, what in FOREIGN.items():
         if (out / name).exists():
             raise PixelrlError(f"{out}: holds {what} ({name}); choose another --out")
-    if not checkpoint_path(out).exists():
+    whole = checkpoint_path(out).exists()
+    if not whole and not any((out / "snapshots").glob("*.safetensors")):
         return None  # with --resume too: a job that is started again and again begins like this
     if not resume:
         raise PixelrlError(f"{out}: holds a run already; add --resume to go on with it, or choose another --out")
@@ -61,7 +62,7 @@ def find_previous_run(
         raise PixelrlError(
             f"{out}: started from {dict(previous.initial) or 'nothing'}, not {dict(initial) or 'nothing'}"
         )
-    return previous
+    return previous if whole else None  # it had come as far as a snapshot
 
 
 def first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:

@@ -64,6 +64,13 @@ def test_unexpected_error_shows_its_traceback_only_with_debug(
         (("collect", "pick-place-tray", "prayer", "--out", "x.hdf5", "--episodes", "1"), "prior"),
         (("inspect", "nothing.hdf5"), "nothing.hdf5"),
         (("train", "quick_bc", "--task", "nothing.hdf5", "--out", "x"), "nothing.hdf5"),
+        (("train", "quick_bc", "--task", "a.h5", "--out", "x", "--seed", "-1"), "seed is -1; it must be at least 0"),
+        (("evaluate", "nowhere", "--seed", "-1"), "--seed is -1; it must be at least 0"),
+        (("sweep", "nowhere", "--seed", "-1"), "--seed is -1; it must be at least 0"),
+        (("probe", "nowhere", "--seed", "-1"), "--seed is -1; it must be at least 0"),
+        (("starts", "Lift", "--out", "x", "--seed", "-1"), "--seed is -1; it must be at least 0"),
+        (("collect", "pick-place-tray", "prior", "--out", "x", "--seed", "-1"), "--seed is -1; it must be at least 0"),
+        (("demo", "--out", "x", "--seed", "-1"), "--seed is -1; it must be at least 0"),
     ],
 )
 def test_bad_input_gets_one_clear_line(

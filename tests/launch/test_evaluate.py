@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.options import key_values
+from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
@@ -94,7 +96,7 @@ def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl
     assert [state.seed for state in starts.states] == [derive(4, "evaluate", index) for index in range(3)]
     assert json.loads(path.with_suffix(".starts.json").read_text())["sha256"] == starts.sha256
     named = ("starts", "tests.toy_suite:StrangeTray", "--out", tmp_path / "strange.hdf5", "--episodes", 1)
-    code, said = pixelrl(*named, "--workers", 1)
+    code, said = pixelrl(*named, "--workers", 1, "--allow-import", "tests.toy_gym")
     assert code == 0 and "1 starts of StrangeTray" in said, said
     for words, expected in (
         (command, "exists already; choose another --out"),
@@ -109,3 +111,6 @@ def test_key_value_options_are_read_as_json_or_text() -> None:
     assert key_values("--x", ("a=1", "b=true", "c=red", 'd={"e": 2}', "f=x=y")) == {
         "a": 1, "b": True, "c": "red", "d": {"e": 2}, "f": "x=y",
     }  # fmt: skip
+    for word in ("a=NaN", "a=1e999", 'a={"b": [-Infinity]}'):
+        with pytest.raises(PixelrlError, match=r"^--x: 'a=.*' is no finite number"):
+            key_values("--x", (word,))

@@ -1,6 +1,7 @@
 """The page of an evaluation: it needs nothing else, and shows what happened."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelrl.launch.commands.evaluate import replay_failures, write_videos
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.reports.episode_figures import around
 from pixelrl.launch.reports.evaluation_page import video_path, write_evaluation_page
@@ -73,3 +75,26 @@ def test_page_without_failures_has_no_sheet_of_them(tmp_path: Path) -> None:
 )
 def test_steps_around_a_fall_of_q(fall: ValueFall, last: int, steps: list[int]) -> None:
     assert around(fall, last) == steps
+
+
+def test_failure_that_goes_otherwise_when_it_is_played_again_is_left_out(tmp_path: Path) -> None:
+    again = [episode(index, success=False) for index in range(5)]
+    again[1:4] = replace(again[1], success=True), replace(again[2], return_=0.5), replace(again[3], length=11)
+    first = [replace(episode(index, success=False), frames=None) for index in range(5)]
+
+    def play(*, videos: int, only: list[int]) -> list[Outcome]:
+        return [each for each in again if each.index in only]
+
+    seen = episode(5, success=False)
+    assert replay_failures(play, [*first, seen], 6) == ([again[0], again[4], seen], [1, 2, 3])
+    result = summarise(first) | {"policy": {"run": "here"}, "env_args": {"env_name": "Walk"}}
+    write_evaluation_page(tmp_path, first, [], result | Provenance(seed=7).record(), 5)
+    page = (tmp_path / "evaluation.html").read_text()
+    assert "No failure went the same way" in page and "no episode failed" not in page
+
+
+def test_videos_of_an_earlier_evaluation_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_videos([episode(0, success=False), episode(1, success=False)], tmp_path, 5)
+    (tmp_path / "videos/episode_7.mp4").touch()
+    write_videos([episode(0, success=True)], tmp_path, 5)
+    assert {path.name for path in (tmp_path / "videos").iterdir()} == {"episode_000_success.mp4", "episode_7.mp4"}

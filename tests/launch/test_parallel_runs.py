@@ -53,6 +53,17 @@ def test_failing_training_stops_the_others_and_is_told_in_its_words(tmp_path: Pa
     assert not (endless.out / "training.json").exists()
 
 
+def test_training_that_says_much_ends_and_its_error_is_the_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nhead -c 200000 /dev/zero >&2\nprintf 'pixelrl: no \\377 luck\\n' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(PixelrlError, match=r"^quick_bc: no \ufffd luck$"):
+        run_trainings([training(tmp_path, "quick_bc", 10)], workers=1, console=QUIET)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C interrupt, also where a shell in the background has it ignored."""
@@ -121,6 +132,12 @@ def test_seeds_take_turns_on_all_gpus(
     assert [each.options for each in begun] == [
         (*words, "--seeds", "--seed", str(seed), "--device", f"cuda:{gpu}") for seed, gpu in ((4, 0), (5, 1), (6, 0))
     ]
+
+
+def test_several_seeds_are_not_profiled(begun: list[TrainingJob], words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(PixelrlError, match=r"^--profile is of one training, and --seeds of several; give one"):
+        train_command([*words, "--seeds", "1", "2", "--profile", f"--out={tmp_path}"])
+    assert not begun
 
 
 def test_seed_given_twice_is_refused(begun: list[TrainingJob], words: list[str], tmp_path: Path) -> None:

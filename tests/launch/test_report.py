@@ -16,7 +16,9 @@ from tests.dots import SMALL
 Pixelrl = Callable[..., tuple[int, str]]
 
 
-def write_run(path: Path, values: list[float], *, weight: float = 1.0, successes: int | None = None) -> Path:
+def write_run(
+    path: Path, values: list[float], *, weight: float = 1.0, successes: int | None = None, environment: str = "Lift"
+) -> Path:
     """Write what a training leaves, with one figure of Q."""
     path.mkdir(parents=True)
     term = {"is": "CQL", "weight": weight}
@@ -30,7 +32,7 @@ def write_run(path: Path, values: list[float], *, weight: float = 1.0, successes
     (path / "metrics.csv").write_text("\n".join(["step,seconds,q/data", *rows]) + "\n")
     if successes is not None:
         result = {"policy": {"run": str(path), "step": 20}, "success_rate": successes / 100, "successes": successes}
-        result |= {"episodes": 100, "success_interval_95": [0.1, 0.9]}
+        result |= {"episodes": 100, "success_interval_95": [0.1, 0.9], "env_args": {"env_name": environment}}
         (path / "evaluation.json").write_text(json.dumps(result))
     return path
 
@@ -46,6 +48,16 @@ def test_page_overlays_methods_and_shows_what_differs(tmp_path: Path, pixelrl: P
     assert "80 of 100 succeed, 95 % interval 10% to 90%" in page
     assert re.search(r"critic\.cql\.weight</td>\s*<td>1</td>\s*<td>0\.5", page) and "recipe.seed" not in page
     assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_success_is_drawn_by_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    run = write_run(tmp_path / "a", [1.0, 2.0], successes=90, environment="Easy")
+    write_run(run / "harder", [1.0], successes=10, environment="Hard")
+    assert read_run(run).successes == {"Easy": {20: 0.9}, "Hard": {20: 0.1}}
+    assert pixelrl("report", run, "--out", tmp_path / "r.html")[0] == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "Easy: share of episodes" in page and "Hard: share of episodes" in page
+    assert "Hard, step 20: 10 of 100 succeed, 95 % interval" in page
 
 
 def test_names_of_runs_are_escaped(tmp_path: Path, pixelrl: Pixelrl) -> None:

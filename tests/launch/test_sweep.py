@@ -1,6 +1,7 @@
 """A sweep and an evaluation's page, as a user asks for them, of a policy that has learned nothing."""
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
     [
         ({"only": ("fog",)}, "--only fog: there is no such perturbation, but: camera-moved, "),
         ({"levels": (1.0,)}, "--levels are of one perturbation; name it"),
+        ({"only": ("noise",), "levels": (1.0, math.nan)}, "--levels nan: expected numbers of at least 0 "),
+        ({"only": ("noise",), "levels": (math.inf,)}, "--levels inf: expected numbers of at least 0"),
+        ({"only": ("noise",), "levels": (-1.0,)}, "--levels -1: expected numbers of at least 0"),
+        ({"only": ("light",), "levels": (-0.5, -2.0)}, "--levels -2: expected numbers of at least -1"),
+        ({"only": ("dropped-frames",), "levels": (0.5, 7.0)}, "--levels 7: expected .* at least 0 and at most 1 "),
+        ({"only": ("action-delay",), "levels": (0.4,)}, r"--levels 0.4: expected whole numbers of at least 0 \(action"),
+        ({"only": ("noise",), "levels": (1.0, 1.0000001)}, "--levels 1: noise_1 is there twice; expected different"),
         ({"env": "Stack"}, "the policy acts at 5 Hz and Stack at 20 Hz"),
         ({"only": ("distractor",), "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
     ],

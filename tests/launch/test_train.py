@@ -1,5 +1,6 @@
 """`pixelrl train` on a tiny world: configuration, checkpoints, interruptions, errors."""
 
+import errno
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -8,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from torch import nn
 
 from pixelrl.learning.learner import Learner
 from pixelrl.runtime.files import exclusive_directory
-from pixelrl.training import loop
+from pixelrl.training import checkpoint, loop
 from pixelrl.training.loop import Report
 from tests.dots import SMALL, write_dots
 from tests.launch.interruption import check_resume
@@ -109,6 +111,42 @@ def test_run_directory_takes_one_training_at_a_time(
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     assert not (tmp_path / "run").exists()
     assert pixelrl(*command)[0] == 0
+
+
+def test_snapshot_that_a_full_disk_refused_is_written_when_the_run_goes_on(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, "--steps", 6]
+    command += ["--log-every", 2, "--checkpoint-every", 2, "--snapshot-every", 2]
+    save = checkpoint.save_networks
+
+    def full(path: Path, networks: nn.Module, step: int) -> None:
+        if step == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(path, networks, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_networks", full)
+        code, said = pixelrl(*command)
+    assert code == 1 and "snapshots/4.safetensors" in said
+    code, said = pixelrl(*command, "--resume")
+    assert code == 0 and "going on from step 2" in said
+    assert {path.name for path in (tmp_path / "run/snapshots").iterdir()} == {f"{n}.safetensors" for n in (2, 4, 6)}
+
+
+def test_snapshots_alone_are_a_run_too(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    run = tmp_path / "run"
+    command = ["train", "quick_bc", "--task", dots[0], "--out", run, *SMALL, "--steps", 2, "--snapshot-every", 1]
+    assert pixelrl(*command)[0] == 0
+    (run / "last.safetensors").unlink()
+    before = (run / "snapshots/1.safetensors").read_bytes()
+    code, said = pixelrl(*command)
+    assert code == 1 and "run: holds a run already; add --resume" in said
+    code, said = pixelrl(*command, "--resume", "--gamma", 0.5)
+    assert code == 1 and "was trained with gamma = " in said
+    assert (run / "snapshots/1.safetensors").read_bytes() == before
+    code, said = pixelrl(*command, "--resume")
+    assert code == 0 and "nothing to go on with; beginning" in said
 
 
 def test_interrupted_run_resumes_to_the_same_weights(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

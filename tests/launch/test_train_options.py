@@ -159,7 +159,8 @@ def test_prior_data_get_the_share_that_is_left() -> None:
         ("c", None, 10.0, 1.0),
         ("d", None, 10.0, 1.0),
     ]
-    assert [source.share for source in options("cog --task-share 0.5").sources()] == [None]
+    with pytest.raises(PixelrlError, match=r"^--task-share 0.5: there are no other data; expected --prior FILES"):
+        options("cog --task-share 0.5").sources()
 
 
 def test_source_is_parsed_from_one_word() -> None:

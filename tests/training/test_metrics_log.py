@@ -46,6 +46,23 @@ def test_a_figure_that_comes_later_adds_a_column(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
 
 
+@pytest.mark.parametrize("damaged", [b"10,1.00,0.5,7", b"10,1.00,0.\xff5", b"1x,1.00,0.5", b"10,1.00,0.5\xc3"])
+def test_damaged_row_is_named_when_the_run_goes_on(damaged: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    whole = b"step,seconds,actor/bc\n5,1.00,0.5\n" + damaged + b"\n15,1.00,0.5\n"
+    path.write_bytes(whole)
+    with pytest.raises(PixelrlError, match=r"metrics\.csv: line 3 is damaged; expected a number for each name"):
+        CSVLog(path, 20)
+    assert path.read_bytes() == whole
+    for names in (b"seconds,actor/bc", b"step,actor/b\xff"):
+        path.write_bytes(names + b"\n1.00,0.5\n")
+        with pytest.raises(PixelrlError, match=r"metrics\.csv: line 1 is damaged"):
+            CSVLog(path, 20)
+    path.write_bytes(b"step,seconds,actor/bc\n5,1.00,0.5\n10,1.0")
+    CSVLog(path, 20)
+    assert path.read_bytes() == b"step,seconds,actor/bc\r\n5,1.00,0.5\r\n"
+
+
 def test_resuming_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     log = CSVLog(path, 0)
@@ -103,10 +120,3 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
         log.csv.path.symlink_to("/dev/full")
         with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.csv"):
             log.write(report(2, a=1.0))
-
-
-def test_row_without_a_step_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_text("step,seconds\n1,0.5\nabc,0.6\n")
-    with pytest.raises(PixelrlError, match=r"metrics.csv: line 3: no report of a step .*; move the file away"):
-        CSVLog(path, 5)

@@ -101,7 +101,7 @@ def select_transitions(
     no_action = (cut[final] | (ahead[following] < chunk)) & (discount > 0) & ~no_next & sarsa
     no_chunk = (ahead < chunk) & ~no_next & ~late & ~no_action
     usable = ~no_next & ~late & ~no_action & ~no_chunk
-    held_out = usable & _held_out(episode, table.source, sources, seed)
+    held_out = usable & _held_out(episode, table, sources, seed)
     left_out = {NO_NEXT: no_next & ~late, AFTER_END: late, NO_ACTION: no_action & ~late}
     left_out |= {NO_CHUNK: no_chunk, HELD_OUT: held_out}
     return Transitions(
@@ -120,15 +120,18 @@ def select_transitions(
     )
 
 
-def _held_out(episode: Tensor, source: Tensor, sources: Sequence[Source], seed: int) -> Tensor:
-    """Return the steps of the episodes that sources hold out, `[T]`: at least one episode where a part is."""
+def _held_out(episode: Tensor, table: TransitionTable, sources: Sequence[Source], seed: int) -> Tensor:
+    """Return the steps of the episodes that sources hold out, `[T]`: at least one episode where a part is.
+
+    A demo that several sources use has its frames once: what one of them holds out, all do.
+    """
     held = torch.zeros_like(episode, dtype=torch.bool)
     for number, rule in enumerate(sources):
         if rule.held_out:
-            mine = np.unique(episode[source == number].numpy())
+            mine = np.unique(episode[table.source == number].numpy())
             order = np.random.default_rng(derive(seed, "held out", rule.name)).permutation(mine)
             held |= torch.isin(episode, torch.from_numpy(order[: max(1, round(rule.held_out * len(mine)))]))
-    return held
+    return torch.isin(table.frame, table.frame[held])
 
 
 def _paid(table: TransitionTable, sources: int) -> Tensor:

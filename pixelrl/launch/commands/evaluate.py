@@ -79,7 +79,7 @@ class Evaluate(SimulationOptions):
             play = partial(play, pool=pool)
             with closing(play(videos=videos)) as played:
                 outcomes = wait_for(played, episodes, self.until, console)
-            failures = replay_failures(play, outcomes, episodes) if self.html else []
+            failures, unlike = replay_failures(play, outcomes, episodes) if self.html else ([], [])
         result: dict[str, Any] = summarise(outcomes) | about | nodes_of(pool) | provenance.record()
         if starts is not None:
             result |= {"starts": {"file": str(self.starts), "sha256": starts.sha256}}
@@ -91,6 +91,9 @@ class Evaluate(SimulationOptions):
             write_videos(outcomes, directory, fps)
         if self.html:
             write_evaluation_page(directory, outcomes, failures, result, fps)
+        if unlike:
+            those = ", ".join(map(str, unlike))
+            console.print(f"{self.run}: no videos of episodes that went otherwise when played again: {those}")
         low, high = result["success_interval_95"]
         console.print(
             f"{self.run}: {result['successes']} of {result['episodes']} episodes succeed: "
@@ -188,21 +191,36 @@ def counts(outcomes: Sequence[Outcome]) -> tuple[int, int]:
 
 def replay_failures(
     play: Callable[..., Iterable[Outcome]], outcomes: Sequence[Outcome], episodes: int
-) -> list[Outcome]:
-    """Play the first failures again for their videos, if they have none: the same seeds give the same episodes."""
+) -> tuple[list[Outcome], list[int]]:
+    """Play the first failures again for their videos, if they have none: the same seeds give the same episodes.
+
+    Returns:
+        Those that have videos; and the indices of those that went otherwise, as some environments ignore the seed.
+    """
     failed = [outcome for outcome in outcomes if not outcome.success][:FAILURES]
     unseen = [outcome.index for outcome in failed if outcome.frames is None]
     replayed = {outcome.index: outcome for outcome in play(videos=episodes, only=unseen)} if unseen else {}
-    return [replayed.get(outcome.index, outcome) for outcome in failed]
+    pairs = [(outcome, replayed.get(outcome.index, outcome)) for outcome in failed]
+    alike = [again for first, again in pairs if course(first) == course(again)]
+    return alike, [first.index for first, again in pairs if course(first) != course(again)]
+
+
+def course(outcome: Outcome) -> tuple[bool, float, int]:
+    """Return by what an episode is known again: success, return and length."""
+    return outcome.success, outcome.return_, outcome.length
 
 
 def write_videos(outcomes: Sequence[Outcome], directory: Path, fps: float) -> None:
-    """Write a video of each episode that has frames, one of them all, and a sheet of pictures, failures first."""
-    from pixelrl.launch.reports.evaluation_page import video_path
+    """Write a video of each episode that has frames, one of them all, and a sheet of pictures, failures first.
+
+    The videos of an earlier evaluation are removed.
+    """
+    from pixelrl.launch.reports.evaluation_page import forget_videos, video_path
     from pixelrl.runtime.video import Row, contact_sheet, mosaic, write_video
 
     seen = [(outcome, outcome.frames) for outcome in outcomes if outcome.frames is not None]
     rows = []
+    forget_videos(directory)
     for outcome, frames in seen:
         word = "success" if outcome.success else "failure"
         write_video(video_path(directory, outcome), frames, fps)

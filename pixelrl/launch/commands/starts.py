@@ -60,7 +60,7 @@ class Starts(WorkerOptions):
             raise PixelrlError(
                 f"{self.task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed"
             )
-        states, allowed = [], self.allow_import or modules_of(self.task)
+        states, allowed = [], (*self.allow_import, *modules_of(self.task))
         with self.pool(console) as pool, progress_bar(console) as bar:
             job = bar.add_task("starts", total=self.episodes, note="")
             wanted = {"episodes": self.episodes, "seed": self.seed}

@@ -24,7 +24,8 @@ class Sweep(SimulationOptions):
     only: tuple[str, ...] = ()
     """perturbations to try, say camera-moved light; default: all that the environment allows"""
     levels: tuple[float, ...] = ()
-    """of a single perturbation, instead of its usual ones"""
+    """of a single perturbation, instead of its usual ones; at least 0, of light -1; probabilities and shares at most
+    1; steps and things whole"""
     episodes: int = 50
     """of each cell"""
     seed: int = 0
@@ -34,18 +35,18 @@ class Sweep(SimulationOptions):
         """Try the policy under each perturbation at each level, and write `sweep.json`, `.png` and `.html`.
 
         Raises:
-            PixelrlError: no such perturbation, one that the environment cannot have, or another policy's `sweep.json`.
+            PixelrlError: no such perturbation or level, one that the environment cannot have, or another policy's
+                `sweep.json`.
         """
         from pixelrl.launch.environment import warn_about_drawing
         from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, write_sweep_page
-        from pixelrl.launch.sweep_cells import choose_kinds, compare_cells, key_of, play_cell, read_cells
+        from pixelrl.launch.sweep_cells import check_levels, choose_kinds, compare_cells, key_of, play_cell, read_cells
         from pixelrl.simulation.envs.make import make_env
         from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
 
         provenance, console = Provenance(seed=self.seed), plain_console()
         kinds = choose_kinds(self.only)
-        if self.levels and len(kinds) != 1:
-            raise PixelrlError(f"--levels are of one perturbation; name it, say --only {kinds[0].name}")
+        check_levels(kinds, self.levels)
         loaded = self.policy()
         env_args, allowed = self.env_args(loaded), self.allowed_modules
         warn_about_drawing(loaded, env_args, console)

@@ -278,11 +278,14 @@ def take_steps(
                 log.write(report)
                 bar.update(job, note=report.summary)
             stop = distributed.any(bool(interrupted))
+            # before the checkpoint: a run that cannot write it, or is killed here, writes it when it goes on
+            if options.snapshot_every and report.step % options.snapshot_every == 0:
+                snapshot = checkpoint_path(out, report.step)
+                keep = partial(checkpoint.save_networks, snapshot, learner.networks, report.step)
+                distributed.run_on_all_ranks(keep if distributed.is_main else lambda: None)
             if stop or should_checkpoint(report, saved, options):
                 checkpoint.save(path, learner, report.seconds)
                 saved, seconds = report.step, report.seconds
-            if options.snapshot_every and report.step % options.snapshot_every == 0 and distributed.is_main:
-                checkpoint.save_networks(checkpoint_path(out, report.step), learner.networks, report.step)
             if stop:
                 console.print(f"{out}: stopped and kept at step {learner.step}; --resume goes on from there")
                 raise KeyboardInterrupt

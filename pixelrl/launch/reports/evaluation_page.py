@@ -24,6 +24,13 @@ def video_path(directory: Path, outcome: Outcome) -> Path:
     return directory / "videos" / f"episode_{outcome.index:03d}_{word}.mp4"
 
 
+def forget_videos(directory: Path) -> None:
+    """Remove the videos of an earlier evaluation's episodes, which those of this one need not have the names of."""
+    for word in ("success", "failure"):
+        for path in (directory / "videos").glob(f"episode_[0-9]*_{word}.mp4"):
+            path.unlink()
+
+
 def write_evaluation_page(
     directory: Path, outcomes: Sequence[Outcome], failures: Sequence[Outcome], result: Mapping[str, Any], fps: float
 ) -> None:

@@ -37,7 +37,7 @@ class LoggedRun:
         path: of its directory.
         config: `config.json`.
         curves: figure -> step -> value, of `metrics.csv`.
-        successes: step -> share of successes, of its evaluations.
+        successes: environment -> step -> share of successes, of its evaluations.
         evaluations: what each evaluation says in one line.
         training: what `training.json` says, in the cells of a table.
         ledger: what it learned from, a line each; empty while it runs.
@@ -46,7 +46,7 @@ class LoggedRun:
     path: Path
     config: Mapping[str, Any]
     curves: Mapping[str, Mapping[int, float]]
-    successes: Mapping[int, float]
+    successes: Mapping[str, Mapping[int, float]]
     evaluations: tuple[str, ...]
     training: tuple[str, ...]
     ledger: tuple[str, ...]
@@ -65,7 +65,10 @@ def read_run(path: Path) -> LoggedRun:
         curves = read_curves(path / "metrics.csv")
         training = json.loads((path / "training.json").read_text()) if (path / "training.json").is_file() else {}
         found = [json.loads(file.read_text()) for file in sorted(path.glob("**/evaluation.json"))]
-        successes = {int(each["policy"].get("step") or 0): float(each["success_rate"]) for each in found}
+        successes: dict[str, dict[int, float]] = {}
+        for each in found:
+            step = int(each["policy"].get("step") or 0)
+            successes.setdefault(environment_of(each), {})[step] = float(each["success_rate"])
         lines = tuple(evaluation_line(each) for each in found)
         cells, ledger = training_cells(training), tuple(map(str, training.get("data", ())))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -86,12 +89,17 @@ def read_curves(path: Path) -> dict[str, dict[int, float]]:
     return curves
 
 
+def environment_of(result: Mapping[str, Any]) -> str:
+    """Return the name of an evaluation's environment."""
+    return str(result["env_args"]["env_name"])
+
+
 def evaluation_line(result: Mapping[str, Any]) -> str:
     """Return an evaluation in one line."""
     low, high = result["success_interval_95"]
-    where = f"step {result['policy'].get('step')}: " if result["policy"].get("step") else ""
+    when = f", step {result['policy'].get('step')}" if result["policy"].get("step") else ""
     share = f"{result['successes']} of {result['episodes']} succeed"
-    return f"{where}{share}, 95 % interval {low:.0%} to {high:.0%}"
+    return f"{environment_of(result)}{when}: {share}, 95 % interval {low:.0%} to {high:.0%}"
 
 
 def write_run_page(path: Path, methods: Mapping[str, Sequence[LoggedRun]], record: Mapping[str, Any]) -> None:
@@ -113,7 +121,7 @@ def write_run_page(path: Path, methods: Mapping[str, Sequence[LoggedRun]], recor
         names=names,
         legend=legend(names),
         groups=groups,
-        success=draw_success(methods),
+        successes=draw_successes(methods),
         evaluations=[(name, run.path.name, line) for name, run in runs for line in run.evaluations],
         data=[
             (name, run.path.name, source, str(len(files)), rule_of(run, source))
@@ -153,14 +161,18 @@ def draw_group(methods: Mapping[str, Sequence[LoggedRun]], wanted: Sequence[str]
     return figures
 
 
-def draw_success(methods: Mapping[str, Sequence[LoggedRun]]) -> Any:
-    """Return the drawing of successes against steps, None where no run was evaluated."""
-    curves: list[Curve] = [
-        curve
-        for place, runs in enumerate(methods.values())
-        if (curve := over_runs([run.successes for run in runs], colour_of(place))) is not None
-    ]
-    return draw_curves(curves, (0.0, 1.0)) if curves else None
+def draw_successes(methods: Mapping[str, Sequence[LoggedRun]]) -> dict[str, Any]:
+    """Return environment -> the drawing of successes against steps, of those in which some run was evaluated."""
+    environments = sorted({name for runs in methods.values() for run in runs for name in run.successes})
+    drawn = {}
+    for name in environments:
+        curves: list[Curve] = [
+            curve
+            for place, runs in enumerate(methods.values())
+            if (curve := over_runs([run.successes.get(name, {}) for run in runs], colour_of(place))) is not None
+        ]
+        drawn[name] = draw_curves(curves, (0.0, 1.0))
+    return drawn
 
 
 def rule_of(run: LoggedRun, source: str) -> str:

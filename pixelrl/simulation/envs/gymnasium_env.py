@@ -36,7 +36,9 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
       dictionary is called `pixels` or `state`. A Box of uint8 with three axes, the first or last of them 3 long, is a
       picture, under `NAME_image`; numbers with at most one axis are a vector, under their name. The rest is left out.
     - If no picture is observed, the one that `render()` draws is: `render_image`.
-    - The action's [-1, 1] is the range of the environment's Box; where that has no bounds, it is taken as it is.
+    - The action's [-1, 1] is the range of the environment's Box; where that has no two bounds, it is taken as it is,
+      cut at the one that there is.
+    - What it observes is copied: it may use its buffers again.
     - Success is `info["success"]` or `info["is_success"]`; where there is neither, to be terminated with a positive
       reward. An episode ends with success, or when the environment ends or truncates it.
 
@@ -85,18 +87,22 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         """Act for one control step; the info is `{"success": bool}`.
 
         Raises:
-            SimulationError: if the action has another size.
+            SimulationError: the action has another size, or the reward is no single number.
         """
         action = np.asarray(action, np.float64)
         if action.shape != self.action_space.shape:
             raise SimulationError(f"{self._name}: the action has shape {action.shape}, not {self.action_space.shape}")
         scaled = to_units(np.clip(action, -1, 1), self._low, self._high)
         shaped = scaled.reshape(self._bounds.shape).astype(self._bounds.dtype)
-        observation, reward, terminated, truncated, info = self._env.step(shaped)
-        success = self._succeeded(info)
+        inside = np.clip(shaped, self._bounds.low, self._bounds.high)
+        observation, paid, terminated, truncated, info = self._env.step(inside)
+        rewards: NDArray[Any] = np.asarray(paid)
+        if rewards.size != 1:
+            raise SimulationError(f"{self._name}: the reward has shape {rewards.shape}; expected one number")
+        reward, success = float(rewards.item()), self._succeeded(info)
         if success is None:
-            success = bool(terminated) and float(reward) > 0
-        return self._see(observation), float(reward), bool(terminated) or success, bool(truncated), {"success": success}
+            success = bool(terminated) and reward > 0
+        return self._see(observation), reward, bool(terminated) or success, bool(truncated), {"success": success}
 
     def picture(self, size: int) -> NDArray[np.uint8]:
         """Draw what is to be seen, uint8 `[size, size, 3]`, for people to look at, with bars where it is no square."""
@@ -133,7 +139,7 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         seen: dict[str, NDArray[Any]] = {}
         for name, space in _flat(self._env.observation_space).items():
             if not is_picture(space) and is_vector(space):
-                seen[name] = np.atleast_1d(np.asarray(parts[name], np.float32))
+                seen[name] = np.array(parts[name], np.float32, ndmin=1)
         for camera, about in self._cameras.items():
             source = about["source"]
             frame = self._render() if source == RENDERED and source not in parts else upright(parts[source])
@@ -226,9 +232,9 @@ def upright(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def resized(picture: NDArray[np.uint8], height: int | None, width: int | None) -> NDArray[np.uint8]:
-    """Return a picture in another size (none: its own), each pixel the mean of those that it covers."""
+    """Return a copy of a picture in another size (none: its own), each pixel the mean of those that it covers."""
     if (height or picture.shape[0], width or picture.shape[1]) == picture.shape[:2]:
-        return np.ascontiguousarray(picture)
+        return np.array(picture, order="C")
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.array(image.resize((width or image.width, height or image.height), Image.Resampling.BOX))
 

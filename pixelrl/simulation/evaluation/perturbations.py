@@ -5,6 +5,7 @@ one (the direction of a shift, the noise) is drawn anew for each episode from th
 name, not from its level: the same episode goes the same way at all levels, and its start is the unperturbed one.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,12 +37,17 @@ class Perturbation:
         name: of the kind, as a user types it.
         unit: of the level.
         levels: worth trying, the mildest first.
+        lowest, highest: levels that can be.
+        whole: whether only whole numbers can.
     """
 
     level: float
     name: ClassVar[str]
     unit: ClassVar[str]
     levels: ClassVar[tuple[float, ...]]
+    lowest: ClassVar[float] = 0.0
+    highest: ClassVar[float] = math.inf
+    whole: ClassVar[bool] = False
 
     def lack(self, env: AnyEnv) -> str | None:
         """Return what an environment lacks for this, or None."""
@@ -183,6 +189,7 @@ class DroppedFrames(Perturbation):
     """Pictures are lost on their way, those of all cameras at once, and the last ones stand; all else is fresh."""
 
     name, unit, levels = "dropped-frames", "probability", (0.1, 0.25, 0.5, 0.75)
+    highest = 1.0
 
     def sensing(self, random: Generator) -> Callable[[Sensors], Sensors]:
         """Drop what is sensed; the first pictures always arrive."""
@@ -190,7 +197,7 @@ class DroppedFrames(Perturbation):
 
         def sensed(sensors: Sensors) -> Sensors:
             if not last or random.random() >= self.level:
-                last.update({key: value for key, value in sensors.items() if _is_picture(value)})
+                last.update({key: np.array(value) for key, value in sensors.items() if _is_picture(value)})
             return {**sensors, **last}
 
         return sensed
@@ -201,6 +208,7 @@ class ActionDelay(Perturbation):
     """Each action is carried out so many steps late; until the first one arrives, it is zero."""
 
     name, unit, levels = "action-delay", "steps", (1.0, 2.0, 3.0)
+    whole = True
 
     def acting(self, random: Generator, space: gymnasium.spaces.Box) -> Callable[[Action], Action]:
         """Delay what is done."""

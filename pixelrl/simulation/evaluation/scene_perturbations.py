@@ -70,6 +70,7 @@ class Brightness(Scenic):
     """All lights are brighter or dimmer by this share: -0.5 halves them."""
 
     name, unit, levels = "light", "change of brightness, share", (-0.6, -0.3, 0.3, 0.6)
+    lowest = -1.0
 
     def edit(self, scene: SceneEdits, random: Generator) -> None:
         """Dim the lights."""
@@ -97,6 +98,7 @@ class Colour(Scenic):
     """Things that move, or all that stands still, take on this share of random colours; textures are tinted."""
 
     unit, levels = "share of a random colour", (0.1, 0.2, 0.4, 0.8)
+    highest = 1.0
     movable: ClassVar[bool]
 
     def edit(self, scene: SceneEdits, random: Generator) -> None:
@@ -166,6 +168,7 @@ class Clutter(OnTable):
     """So many small things lie on the table where the first camera sees it; they are drawn, but touch nothing."""
 
     name, unit, levels = "clutter", "things on the table", (1.0, 3.0, 6.0, 12.0)
+    whole = True
     kinds: ClassVar[tuple[mujoco.mjtGeom, ...]] = (
         mujoco.mjtGeom.mjGEOM_BOX,
         mujoco.mjtGeom.mjGEOM_SPHERE,
@@ -195,6 +198,7 @@ class Distractor(Scenic):
     """The task's own distracting object lies on the table, real enough to be picked (level 1)."""
 
     name, unit, levels = "distractor", "objects", (1.0,)
+    highest, whole = 1.0, True
 
     def lack(self, env: AnyEnv) -> str | None:
         """Return what is lacking: a task that knows a distractor and does without."""

@@ -268,3 +268,18 @@ def test_held_out_episodes_are_never_sampled_and_can_be_probed(tmp_path: Path) -
     assert len(everything) == len(mixture) + int(chosen.held_out.sum())
     with pytest.raises(DataError, match="no episode is held out; train with --held-out"):
         everything.probe(10, seed=3, held_out=True)
+
+
+def test_what_one_source_holds_out_of_a_file_all_sources_do(tmp_path: Path) -> None:
+    file = write_dots(tmp_path / "task.h5", "task", 20)
+    link = tmp_path / "link.h5"
+    link.symlink_to(file)
+    task = Source(name="task", files=(file,), held_out=0.1)
+    alone = load_dataset([task], batch_size=32, seed=0, gamma=0.9).transitions
+    for more, count in ((Source(name="more", files=(link,), held_out=0.1), 3), (Source(name="more", files=(link,)), 2)):
+        mixture = load_dataset([task, more], batch_size=32, seed=0, gamma=0.9)
+        table, chosen = mixture.table, mixture.transitions
+        held = [set(table.frame[chosen.held_out & (table.source == number)].tolist()) for number in range(2)]
+        assert held[0] == held[1] >= set(table.frame[: len(alone.held_out)][alone.held_out].tolist())
+        assert len(chosen.episode[chosen.held_out & (table.source == 0)].unique()) == count
+        assert not held[0] & set(table.frame[chosen.sampled].tolist())

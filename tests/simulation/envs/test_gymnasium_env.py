@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict
 
 import tests.toy_gym  # noqa: F401 (what is registered already may be named)
 from pixelrl.runtime.env_args import control_freq_of
@@ -70,6 +72,46 @@ def test_actions_are_in_the_units_of_the_box() -> None:
     assert env._env.unwrapped.action.tolist() == [2.0, 2.5]  # type: ignore[attr-defined]
     with pytest.raises(SimulationError, match=r"Toy/Reach-v0: the action has shape \(3,\), not \(2,\)"):
         env.step(np.zeros(3))
+
+
+class Buffered(gymnasium.Env[Any, Any]):
+    """An environment that uses its buffers again, bounds its actions on one side, and pays in arrays."""
+
+    observation_space = Dict({"top": Box(0, 255, (8, 8, 3), np.uint8), "clock": Box(0, 255, (1,))})
+    action_space = Box(np.array([0, -np.inf, -np.inf], np.float32), np.array([np.inf, 0.5, np.inf], np.float32))
+
+    def __init__(self, reward: Any = (1.0,)) -> None:
+        self.picture, self.clock = np.zeros((8, 8, 3), np.uint8), np.zeros(1, np.float32)
+        self.reward = np.array(reward)
+
+    def reset(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.picture[:], self.clock[:] = 0, 0
+        return {"top": self.picture, "clock": self.clock}, {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
+        self.action = action
+        self.picture += 1
+        self.clock += 1
+        return {"top": self.picture, "clock": self.clock}, self.reward, True, False, {}
+
+
+def test_what_was_observed_stays_where_an_environment_uses_its_buffers_again() -> None:
+    env = GymnasiumEnv(Buffered(), {"env_name": "buffered"})
+    seen = [env.reset()[0], *(env.step(np.zeros(3))[0] for _ in range(2))]
+    assert [(int(each["top_image"][0, 0, 0]), float(each["clock"][0])) for each in seen] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_action_stays_within_the_one_bound_that_there_is() -> None:
+    env = GymnasiumEnv(made := Buffered(), {"env_name": "half"})
+    env.step(np.array([-1.0, 1.0, 1.0]))
+    assert made.action.tolist() == [0.0, 0.5, 1.0] and made.action_space.contains(made.action)
+
+
+def test_reward_is_one_number_whatever_its_shape() -> None:
+    _, reward, _, _, info = GymnasiumEnv(Buffered(), {"env_name": "array"}).step(np.zeros(3))
+    assert (reward, info) == (1.0, {"success": True}) and type(reward) is float
+    with pytest.raises(SimulationError, match=r"gym:two: the reward has shape \(2,\); expected one number"):
+        GymnasiumEnv(Buffered((1.0, 2.0)), {"env_name": "two"}).step(np.zeros(3))
 
 
 @pytest.mark.parametrize("says", ["is_success", "success", "nothing"])

@@ -196,6 +196,13 @@ def test_dropped_frames_repeat_the_last_picture_beside_fresh_readings() -> None:
         assert some[step] in (usual[step], some[step - 1])
 
 
+def test_dropped_frames_stand_where_all_pictures_lie_in_one_buffer() -> None:
+    sensed, buffer = DroppedFrames(level=1).sensing(np.random.default_rng(0)), np.zeros((2, 2, 3), np.uint8)
+    sensed({"camera_image": buffer})
+    buffer += 9
+    assert sensed({"camera_image": buffer})["camera_image"].max() == 0
+
+
 def test_noise_and_blur_do_what_they_say() -> None:
     random = np.random.default_rng(0)
     grey = np.full((64, 64, 3), 128, np.uint8)
