@@ -47,7 +47,6 @@ class RemotePolicy:
 
     Attributes:
         contract: what the server says of its policy.
-        deadline: how long an action may take [s].
         timing: how long the last action took on the server, and here [ms].
         reconnects: how often the connection was lost and made again.
     """
@@ -87,7 +86,17 @@ class RemotePolicy:
         self._closed = threading.Event()
         self._socket: ClientConnection | None = self._connect()
         self.deadline = 1.0 / (self.contract.get("control_freq") or 10.0) if deadline is None else deadline
-        self._bound_sending(self._socket)
+
+    @property
+    def deadline(self) -> float:
+        """How long an action may take [s]; sending alone may take as long."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, seconds: float) -> None:
+        self._deadline = seconds
+        if (connection := self._socket) is not None:
+            self._bound_sending(connection)
 
     def act(self, sensors: Mapping[str, Any], stamp: float | None = None) -> Any:
         """Return actions in the robot's units, float32 `[H, A]`: the first one is for now.
