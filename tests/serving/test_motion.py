@@ -131,6 +131,8 @@ def test_tick_that_comes_too_soon_is_held_and_is_no_miss() -> None:
         assert after.misses == 0 and after.began == 0.0
     _, _, report = step(limits, state, Tick(now=1.02, action=[0.5]))
     assert report.reason == "called too soon: 20 ms after the last action, the period is 50 ms"
+    after, _, report = step(limits, state, Tick(now=1.02, fault="gone"))
+    assert report.reason == "gone" and after.misses == 1
     for now in (0.5, 1.05):  # a clock that was set back; the rate that was agreed on
         assert step(limits, state, Tick(now=now, action=[0.5]))[2].mode == "act"
 

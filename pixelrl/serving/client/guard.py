@@ -91,10 +91,10 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     state, outside = _begun(limits, state, tick)
     rest = _rest(limits, state)
     wanted, fault = _accepted(limits, tick)
-    soon = _too_soon(limits, state, tick)
+    soon = None if fault else _too_soon(limits, state, tick)
     barred = outside or soon if tick.deadman else "nobody holds the deadman's switch"
     misses, stopped = state.misses + 1 if fault else 0, state.stopped
-    if barred is not None:  # no fault of the policy
+    if barred is not None:  # not by the policy's fault
         misses = state.misses if tick.deadman else 0
     elif stopped is None and misses >= limits.stop_after:
         stopped = f"{misses} ticks without a good action, the last one: {fault}"
@@ -221,6 +221,9 @@ class Guard:
             sensors: the observation.
             stamp: when it was taken, by the guard's clock [s]; None: now.
             measured: where the arm is, in the action's units `[A]`; needed where an action is a position.
+
+        Raises:
+            GuardError: at the first tick, nobody says where the arm is, or it is too far outside what is allowed.
         """
         begin = self._clock()
         fault, action = None, None
