@@ -99,13 +99,12 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     elif stopped is None and misses >= limits.stop_after:
         stopped = f"{misses} ticks without a good action, the last one: {fault}"
     acts = wanted is not None and stopped is None and barred is None
+    began = state.began if acts or (barred is not None and barred == soon) else None
+    target, mode = rest, "hold" if stopped is None else "stop"
     if acts:
-        began: float | None = tick.now if state.began is None else state.began
+        began = tick.now if began is None else began
         share = 1.0 if limits.ramp == 0 else min(max((tick.now - began) / limits.ramp, 0.0), 1.0)
         target, mode = rest + share * (wanted - rest), "act"
-    else:
-        began = state.began if barred is not None and barred == soon else None
-        target, mode = rest, "hold" if stopped is None else "stop"
     before = np.zeros(len(rest)) if state.velocity is None else np.array(state.velocity)
     action, velocity = approach(
         limits, np.array(state.last), before, numbers(tick.measured, len(rest)), target, acts=acts
