@@ -116,6 +116,8 @@ def test_arm_that_was_moved_while_nobody_held_the_switch_begins_anew_from_where_
     for _ in range(5):  # no fault of the policy
         state, action, report = step(JOINT, state, Tick(now=0.0, action=[0.0], measured=[1.3]))
         assert report.mode == "hold" and "at 1.3 in number 0" in report.reason and action[0] == 1.0
+    state, action, report = step(JOINT, state, Tick(now=0.0, action=[0.0]))
+    assert report.mode == "hold" and "nobody says where the arm is" in report.reason and action[0] == 1.0
     assert state.misses == 0
     _, action, report = step(JOINT, state, Tick(now=0.0, action=[0.7], measured=[0.8]))
     assert report.mode == "act" and action[0] == pytest.approx(0.7)

@@ -134,8 +134,12 @@ def _begun(limits: Limits, state: State, tick: Tick) -> tuple[State, str | None]
     measured, positions = numbers(tick.measured, len(limits.low)), ~np.array(limits.relative)
     last, hold, outside = state.last, np.array(limits.hold), None
     if last is not None:
-        moved = state.released and tick.deadman and measured is not None
-        if not (moved and (positions & (np.abs(measured - last) > limits.step)).any()):
+        if not (state.released and tick.deadman):
+            return state, None
+        if measured is None:
+            blind = "since the switch was let go nobody says where the arm is (measured)"
+            return state, blind if np.isnan(hold).any() else None
+        if not (positions & (np.abs(measured - last) > limits.step)).any():
             return state, None
     elif measured is None and np.isnan(hold).any():
         raise GuardError("an action is a position: say where the arm is (measured) before the first one")
