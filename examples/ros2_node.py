@@ -13,6 +13,7 @@ interfaces, never with ROS 2 itself or on a robot; the guard is no safety-rated 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +21,9 @@ from typing import Any
 import numpy as np
 
 try:
-    from pixelrl_client import Guard, Limits, RemotePolicy, read_token
+    from pixelrl_client import Guard, GuardError, Limits, RemotePolicy, read_token
 except ImportError:  # in a checkout of pixelrl
-    from pixelrl.serving.client import Guard, Limits, RemotePolicy, read_token
+    from pixelrl.serving.client import Guard, GuardError, Limits, RemotePolicy, read_token
 
 PARAMETERS = {
     "url": "ws://127.0.0.1:8000",
@@ -30,7 +31,8 @@ PARAMETERS = {
     "topics": [""],  # the policy's key = where it comes from
     "action_topic": "/policy/action",
     "measured_topic": "",  # says where the arm is in the action's units; needed where an action is a position
-    "deadline": 0.0,  # of an action [s]; 0: one period
+    "limits": "",  # JSON file with changes of the guard's limits
+    "deadline": 0.0,  # of an action [s]; 0: what the limits say, by default one period
 }
 
 
@@ -45,9 +47,15 @@ class PolicyNode:
     def __init__(self, node: Any, types: Any) -> None:
         values = {name: node.declare_parameter(name, default).value for name, default in PARAMETERS.items()}
         token = read_token(Path(values["token_file"])) if values["token_file"] else None
-        self.policy = RemotePolicy(values["url"], token=token, deadline=values["deadline"] or None)
-        contract = self.policy.contract
-        limits = Limits.of_contract(contract, deadline=self.policy.deadline)
+        self.policy = RemotePolicy(values["url"], token=token)
+        contract, path = self.policy.contract, values["limits"]
+        try:
+            limits = Limits.read(path, contract) if path else Limits.of_contract(contract)
+        except GuardError as error:
+            self.policy.close()
+            raise SystemExit(f"limits: {error}") from None
+        limits = replace(limits, deadline=values["deadline"] or limits.deadline)
+        self.policy.deadline = limits.deadline
         self.node, self._message = node, types.Float64MultiArray
         self.guard = Guard(limits, clock=self._now)
         self.readings: dict[str, tuple[float, Any]] = {}
@@ -65,17 +73,21 @@ class PolicyNode:
         self._actions = node.create_publisher(types.Float64MultiArray, values["action_topic"], 1)
         node.create_service(types.Trigger, "~/reset", self._reset)
         self.policy.reset()
-        node.create_timer(1.0 / (contract.get("control_freq") or 10.0), self.tick)
+        node.create_timer(limits.period or 1.0 / (contract.get("control_freq") or 10.0), self.tick)
 
     def tick(self) -> None:
-        """Publish what the arm may do now; nothing before every sensor has spoken once."""
+        """Publish what the arm may do now; nothing before every sensor has spoken once, and the guard can begin."""
         if len(self.readings) < self._needed:
             return
         sensors = {key: value for key, (_, value) in self.readings.items()}
         oldest = min(stamp for stamp, _ in self.readings.values())
-        action, report = self.guard(self.policy, sensors, stamp=oldest, measured=sensors.pop("", None))
-        self._actions.publish(self._message(data=[float(each) for each in action]))
-        said = f"{report.mode}: {report.reason}" if report.mode != "act" else ""
+        try:
+            action, report = self.guard(self.policy, sensors, stamp=oldest, measured=sensors.pop("", None))
+        except GuardError as error:
+            said = f"does not begin: {error}"
+        else:
+            self._actions.publish(self._message(data=[float(each) for each in action]))
+            said = f"{report.mode}: {report.reason}" if report.mode != "act" else ""
         if said != self._said:
             self._said = said
             self.node.get_logger().warning(said or "acts again")

@@ -76,7 +76,8 @@ class Drive:
         others = [np.inf] * (len(dims) - 3)
         mean, spread = np.array(place["mean"]), self.deviations * np.array(place["std"])
         low, high = [*(mean - spread), *np.negative(others)], [*(mean + spread), *others]
-        limits = Limits.of_contract(policy.contract, box_low=tuple(low), box_high=tuple(high), ramp=0.0, stop_after=5)
+        box = {"box_low": tuple(low), "box_high": tuple(high)}
+        limits = Limits.of_contract(policy.contract, **box, ramp=0.0, stop_after=5, period=0.0)  # as fast as it can
         guard, (sensors, _) = Guard(limits), env.reset(seed=seed)
         policy.reset()
         modes, beyond, speed, moved, bad, over, steps = Counter[str](), 0.0, 0.0, 0, 0, False, 0

@@ -1,5 +1,6 @@
 """What a contract tells of a policy: inputs, outputs, how actions move the robot, and how long one takes."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ CALLS = 200
 """How often an action is timed, after a tenth as many that are not."""
 
 CONTROLLERS = {"JOINT_VELOCITY": "velocity", "JOINT_TORQUE": "torque"}
+
+WORDS: Mapping[str, str | None] = {
+    "delta": "delta",
+    **dict.fromkeys(("vel", "velocity", "twist", "speed"), "velocity"),
+    **dict.fromkeys(("torque", "effort"), "torque"),
+    **dict.fromkeys(("linear", "angular"), None),
+}
+"""Word of a dimension's name, wherever it stands -> what the number is; None: a speed or a place, so nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +95,11 @@ def control_of(dims: Sequence[ActionDim], env_args: Mapping[str, Any], recorded:
 
 
 def _mode(dim: ActionDim, config: Mapping[str, Any]) -> str | None:
-    """Return what a number of the action is."""
+    """Return what a number of the action is; None: nobody knows."""
+    words = [part.lower() for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", dim.name)]
+    if said := [WORDS[word] for word in words if word in WORDS]:
+        kinds = {kind for kind in said if kind is not None}
+        return kinds.pop() if len(kinds) == 1 else None
     name = dim.name.rpartition("_")[2]
     if name in MOVES:
         return "delta"

@@ -61,3 +61,26 @@ def test_nothing_is_made_up_where_nobody_knows() -> None:
     control = control_of([ActionDim(name="action_0"), GRIPPER], {}, Recorded())
     assert control["mode"] == [None, "absolute"] and control["hold"] == [None, None]
     assert control["frame"] is control["rotation"] is control["gripper"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("delta_x", "delta"),
+        ("x_delta", "delta"),
+        ("vel_x", "velocity"),
+        ("ee_vel_z", "velocity"),
+        ("eeVelZ", "velocity"),
+        ("twist.linear.x", "velocity"),
+        ("gripper_velocity", "velocity"),
+        ("torque_x", "torque"),
+        ("joint1/effort", "torque"),
+        ("linear_x", None),  # of a twist, or of a rail
+        ("delta_velocity_x", None),
+        ("level_x", "absolute"),
+        ("x", "absolute"),
+    ],
+)
+def test_word_of_a_name_decides_before_its_end(name: str, mode: str | None) -> None:
+    control = control_of([ActionDim(name=name)], {}, Recorded())
+    assert control["mode"] == [mode] and control["hold"] == [0.0 if mode in ("delta", "velocity") else None]

@@ -6,6 +6,8 @@ import math
 import pickle
 import re
 import shutil
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -88,6 +90,12 @@ def test_observation_that_is_refused_is_told_and_the_next_one_answered(server: R
 def test_default_deadline_is_a_period(server: Running) -> None:
     with remote(server, deadline=None) as there:
         assert there.deadline == 0.05
+        for seconds in (0.05, 2.5):  # sending, too, ends then
+            there.deadline = seconds
+            assert there._socket is not None
+            bound = there._socket.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+            whole, part = struct.unpack("ll", bound)
+            assert whole + part / 1e6 == pytest.approx(seconds, abs=0.02)  # the kernel rounds
 
 
 def test_late_action_is_told_and_never_given_for_a_newer_observation(policy: ExportedPolicy) -> None:

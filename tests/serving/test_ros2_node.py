@@ -17,6 +17,7 @@ from tests.serving.conftest import HISTORY, Running, make_frames
 Serve = Callable[..., AbstractContextManager[Running]]
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples/ros2_node.py"))
 TOPICS = ["front_image=/front", "wrist_image=/wrist", "position=/position"]
+OUTSIDE = "the arm is at 1.5 in number 2 of the action (from 0), outside -1..1: bring it inside by hand"
 
 
 class Node:
@@ -132,3 +133,24 @@ def test_input_without_a_topic_is_named(server: Running) -> None:
     types = SimpleNamespace(Image=object, Float64MultiArray=object)
     with pytest.raises(SystemExit, match="the policy needs position; give position=/TOPIC"):
         EXAMPLE["PolicyNode"](Node(url=server.url, topics=TOPICS[:2]), types)
+
+
+def test_limits_come_from_a_file_and_an_arm_outside_is_waited_for(server: Running, tmp_path: Path) -> None:
+    types = SimpleNamespace(Image=object, Float64MultiArray=SimpleNamespace, Trigger=object)
+    file, values = tmp_path / "limits.json", {"url": server.url, "topics": TOPICS, "measured_topic": "/measured"}
+    file.write_text('{"deadline": 10, "ramp": 3, "steps": 1}')
+    with pytest.raises(SystemExit, match=r"limits: .*limits\.json: expected an object"):
+        EXAMPLE["PolicyNode"](Node(**values, limits=str(file)), types)
+    file.write_text('{"deadline": 10, "ramp": 3, "step": [0.01, 0.1, 0.1]}')
+    node = Node(**values, limits=str(file))
+    driver = EXAMPLE["PolicyNode"](node, types)
+    assert driver.guard.limits.ramp == 3 and driver.policy.deadline == 10
+    (frame,) = make_frames(1)
+    tell(node, frame)
+    node.heard["/measured"](SimpleNamespace(data=[0.0, 0.0, 1.5]))
+    driver.tick()
+    assert node.published == [] and node.lines == [f"does not begin: {OUTSIDE}"]
+    node.heard["/measured"](SimpleNamespace(data=[0.0, 0.0, 0.9]))
+    driver.tick()
+    assert len(node.published) == 1 and node.lines[-1] == "acts again"
+    driver.policy.close()

@@ -1,9 +1,10 @@
-"""Where a policy is, and how long it may take."""
+"""Where a policy is, what opens its door, and how long it may take."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .wire import one_line
@@ -31,3 +32,18 @@ def check_seconds(name: str, value: float) -> None:
     """Raise a `RemoteError` unless somebody can wait so long."""
     if not 0 < value < threading.TIMEOUT_MAX:
         raise RemoteError(f"{name} is {value}; expected seconds, above 0 and below {threading.TIMEOUT_MAX:.0e}")
+
+
+def read_token(path: str | Path) -> str:
+    """Return the token in a file that nobody but its owner can read.
+
+    Raises:
+        RemoteError: others can, or it cannot be read, or is no text.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_mode & 0o077:
+            raise RemoteError(f"{file}: others can read the token; chmod 600 it")
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise RemoteError(f"{file}: holds no token ({one_line(error)})") from None

@@ -2,7 +2,7 @@
 
 `step` is a pure function of limits, state and what is known at a tick; `Guard` adds a clock and a policy. Whatever the
 policy gives, NaN, nothing, or too late, the action that comes out is finite, within its range, and no further from the
-one before than the limit; only the workspace box may brake harder.
+one before than the limit (a position that begins: from where the arm is); only the workspace box may brake harder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from .limits import GuardError, Limits
+from .motion import allowed, approach, boxed, numbers, span
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class State:
         misses: ticks in a row without a good action.
         began: when the arm began to move after a rest [s]; None: it rests.
         stopped: why it stopped for good; None: it has not.
+        acted: when the last action was asked for that was acted on [s]; None: none yet.
+        released: whether the deadman's switch was let go, and the arm may have been moved by hand since.
     """
 
     last: tuple[float, ...] | None = None
@@ -34,6 +37,8 @@ class State:
     misses: int = 0
     began: float | None = None
     stopped: str | None = None
+    acted: float | None = None
+    released: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,99 +85,108 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     """Return the next state, an action that is safe as far as the limits say, float32 `[A]`, and what was done.
 
     Raises:
-        GuardError: an action is a position, and nobody has ever said where the arm is.
+        GuardError: an action is a position, and nobody has ever said where the arm is, or at the first tick it is
+            outside what is allowed.
     """
-    rest = _rest(limits, state, tick)
-    last = rest if state.last is None else np.array(state.last)
-    wanted, fault = _accepted(limits, tick, rest)
-    misses = state.misses + 1 if fault else 0
-    stopped = state.stopped
-    if stopped is None and misses >= limits.stop_after and tick.deadman:
+    state, outside = _begun(limits, state, tick)
+    rest = _rest(limits, state)
+    wanted, fault = _accepted(limits, tick)
+    soon = None if fault else _too_soon(limits, state, tick)
+    barred = outside or soon if tick.deadman else "nobody holds the deadman's switch"
+    misses, stopped = state.misses + 1 if fault else 0, state.stopped
+    if barred is not None:  # not by the policy's fault
+        misses = state.misses if tick.deadman else 0
+    elif stopped is None and misses >= limits.stop_after:
         stopped = f"{misses} ticks without a good action, the last one: {fault}"
-    if wanted is None or stopped is not None or not tick.deadman:
-        target, began, mode = rest, None, "stop" if stopped is not None else "hold"
-        misses = misses if tick.deadman else 0  # a person who lets go is no fault of the policy
-    else:
-        began, mode = tick.now if state.began is None else state.began, "act"
+    acts = wanted is not None and stopped is None and barred is None
+    began = state.began if acts or (barred is not None and barred == soon) else None
+    target, mode = rest, "hold" if stopped is None else "stop"
+    if acts:
+        began = tick.now if began is None else began
         share = 1.0 if limits.ramp == 0 else min(max((tick.now - began) / limits.ramp, 0.0), 1.0)
-        target = rest + share * (wanted - rest)
-    action = _limited(limits, state, tick, last, target)
-    given = tuple(float(each) for each in action)
-    state = State(last=given, velocity=tuple(action - last), misses=misses, began=began, stopped=stopped)
-    reason = stopped or ("" if tick.deadman else "nobody holds the deadman's switch") or fault or ""
-    differs = (
-        () if wanted is None else tuple(int(k) for k in np.flatnonzero(np.abs(action - wanted) > 1e-6 * _span(limits)))
+        target, mode = rest + share * (wanted - rest), "act"
+    before = np.zeros(len(rest)) if state.velocity is None else np.array(state.velocity)
+    action, velocity = approach(
+        limits, np.array(state.last), before, numbers(tick.measured, len(rest)), target, acts=acts
     )
-    report = Report(mode, reason, None if wanted is None else tuple(float(each) for each in wanted), differs)
+    state = State(
+        last=tuple(float(each) for each in action),
+        velocity=tuple(float(each) for each in velocity),
+        misses=misses,
+        began=began,
+        stopped=stopped,
+        acted=tick.now - tick.latency if acts else state.acted,
+        released=not tick.deadman or outside is not None,
+    )
+    if wanted is None:
+        return state, action.astype(np.float32), Report(mode, stopped or barred or fault or "")
+    differs = tuple(int(k) for k in np.flatnonzero(np.abs(action - wanted) > 1e-6 * span(limits)))
+    report = Report(mode, stopped or barred or fault or "", tuple(float(each) for each in wanted), differs)
     return state, action.astype(np.float32), report
 
 
-def _rest(limits: Limits, state: State, tick: Tick) -> Any:
-    """Return the action that keeps the arm where it is."""
+def _begun(limits: Limits, state: State, tick: Tick) -> tuple[State, str | None]:
+    """Return the state, of an arm that begins or was moved by hand from where it is, and why it may not go on there.
+
+    Raises:
+        GuardError: it begins, and nobody says where it is, or it is too far outside.
+    """
+    measured, positions = numbers(tick.measured, len(limits.low)), ~np.array(limits.relative)
+    last, hold, outside = state.last, np.array(limits.hold), None
+    if last is not None:
+        if not (state.released and tick.deadman):
+            return state, None
+        if measured is None:
+            blind = "since the switch was let go nobody says where the arm is (measured)"
+            return state, blind if np.isnan(hold).any() else None
+        if not (positions & (np.abs(measured - last) > limits.step)).any():
+            return state, None
+    elif measured is None and np.isnan(hold).any():
+        raise GuardError("an action is a position: say where the arm is (measured) before the first one")
+    if measured is not None:
+        low, high = allowed(limits)
+        far = np.flatnonzero(positions & (np.abs(measured - np.clip(measured, low, high)) > limits.step))
+        if len(far):
+            k = int(far[0])
+            where = f"the arm is at {measured[k]:g} in number {k} of the action (from 0)"
+            outside = f"{where}, outside {low[k]:g}..{high[k]:g}: bring it inside by hand"
+            if last is None:
+                raise GuardError(outside)
+        hold = np.where(positions, np.clip(measured, low, high), hold if last is None else last)
+    return replace(state, last=tuple(float(each) for each in hold), velocity=None), outside
+
+
+def _rest(limits: Limits, state: State) -> Any:
+    """Return the action that keeps the arm where it is, of a guard that has begun."""
     hold = np.array(limits.hold)
-    open_ = np.isnan(hold)
-    if open_.any():
-        known = state.last if state.last is not None else _numbers(tick.measured, len(hold))
-        if known is None:
-            raise GuardError("an action is a position: say where the arm is (measured) before the first one")
-        hold = np.where(open_, known, hold)
-    return np.clip(hold, limits.low, limits.high)
+    return np.clip(np.where(np.isnan(hold), np.array(state.last), hold), *allowed(limits))
 
 
-def _accepted(limits: Limits, tick: Tick, rest: Any) -> tuple[Any, str | None]:
+def _too_soon(limits: Limits, state: State, tick: Tick) -> str | None:
+    """Return why it is too early to act again; None: it is not, or the clock was set back."""
+    since = math.inf if state.acted is None else tick.now - tick.latency - state.acted
+    if not 0.0 <= since < limits.period / 2:
+        return None
+    return f"called too soon: {since * 1e3:.0f} ms after the last action, the period is {limits.period * 1e3:.0f} ms"
+
+
+def _accepted(limits: Limits, tick: Tick) -> tuple[Any, str | None]:
     """Return the policy's action if it may be acted on, else why not."""
+    size = len(limits.low)
     if tick.fault is not None or tick.action is None:
         return None, tick.fault or "the policy gave nothing"
+    if not math.isfinite(tick.now):
+        return None, f"the clock says {tick.now}"
     if not tick.latency <= limits.deadline:
         return None, f"the action is late: {tick.latency * 1e3:.0f} ms, at most {limits.deadline * 1e3:.0f} ms"
     if not -limits.deadline <= tick.age <= limits.max_age:
         return None, f"the observation is {tick.age * 1e3:.0f} ms old, at most {limits.max_age * 1e3:.0f} ms"
-    wanted = _numbers(tick.action, len(rest))
+    wanted = numbers(tick.action, size)
     if wanted is None:
-        return None, f"the policy's action is not {len(rest)} finite numbers"
-    if _boxed(limits) and any(limits.relative) and _numbers(tick.measured, len(rest)) is None:
+        return None, f"the policy's action is not {size} finite numbers"
+    if boxed(limits) and any(limits.relative) and numbers(tick.measured, size) is None:
         return None, "a workspace box is set, and nobody says where the arm is (measured)"
     return wanted, None
-
-
-def _limited(limits: Limits, state: State, tick: Tick, last: Any, target: Any) -> Any:
-    """Return the target, as near as range, box, rate and acceleration allow; float64 `[A]`."""
-    low, high = np.array(limits.low), np.array(limits.high)
-    target = np.clip(target, low, high)
-    velocity = np.zeros(len(low)) if state.velocity is None else np.array(state.velocity)
-    change, rate = np.array(limits.change), np.array(limits.step)
-    wished = np.clip(target - last, velocity - change, velocity + change)
-    action = np.clip(last + np.clip(wished, -rate, rate), low, high)
-    if _boxed(limits):
-        floor, ceiling = np.array(limits.box_low), np.array(limits.box_high)
-        measured = _numbers(tick.measured, len(low))
-        if measured is not None:  # an arm outside may come back, or stay
-            moves = np.array(limits.relative)
-            floor = np.where(moves, np.minimum(floor - measured, 0.0), floor)
-            ceiling = np.where(moves, np.maximum(ceiling - measured, 0.0), ceiling)
-            action = np.clip(np.clip(action, floor, ceiling), low, high)
-        else:
-            absolute = ~np.array(limits.relative)
-            action = np.where(absolute, np.clip(np.clip(action, floor, ceiling), low, high), action)
-    return action
-
-
-def _boxed(limits: Limits) -> bool:
-    return bool(np.isfinite(limits.box_low).any() or np.isfinite(limits.box_high).any())
-
-
-def _span(limits: Limits) -> Any:
-    return np.maximum(np.array(limits.high) - np.array(limits.low), 1e-9)
-
-
-def _numbers(value: Any, size: int) -> Any:
-    """Return `size` finite numbers, the first row of `[H, A]`; None if the value is anything else."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    array = array[0] if array.ndim == 2 and len(array) else array
-    return array if array.shape == (size,) and np.isfinite(array).all() else None
 
 
 class Guard:
@@ -210,6 +224,9 @@ class Guard:
             sensors: the observation.
             stamp: when it was taken, by the guard's clock [s]; None: now.
             measured: where the arm is, in the action's units `[A]`; needed where an action is a position.
+
+        Raises:
+            GuardError: at the first tick, nobody says where the arm is, or it is too far outside what is allowed.
         """
         begin = self._clock()
         fault, action = None, None
@@ -232,7 +249,7 @@ class Guard:
         if not self._dry_run:
             self.state, action, report = step(self.limits, self.state, tick)
             return action, report
-        resting = np.asarray(_rest(self.limits, self.state, tick), np.float32)
+        resting = np.asarray(_rest(self.limits, _begun(self.limits, self.state, tick)[0]), np.float32)
         _, would, report = step(self.limits, replace(self.state, began=-math.inf), tick)
         text = f"would {report.mode}: {np.array2string(would, precision=4)} {report.reason}".rstrip()
         return resting, replace(report, mode="dry run", reason=text)

@@ -10,7 +10,6 @@ import ssl
 import struct
 import threading
 import time
-from pathlib import Path
 from typing import Any, Mapping
 
 import numpy as np
@@ -43,7 +42,6 @@ class RemotePolicy:
 
     Attributes:
         contract: what the server says of its policy.
-        deadline: how long an action may take [s].
         timing: how long the last action took on the server, and here [ms].
         reconnects: how often the connection was lost and made again.
     """
@@ -75,8 +73,7 @@ class RemotePolicy:
         """
         address_of(url)
         check_seconds("connect_timeout", connect_timeout)
-        if deadline is not None:
-            check_seconds("deadline", deadline)
+        check_seconds("deadline", 1.0 if deadline is None else deadline)
         if token is not None and not (token.isascii() and token.isprintable()):
             raise RemoteError("the token holds other than printable ASCII characters")
         self.url, self.reconnects = url, 0
@@ -87,7 +84,18 @@ class RemotePolicy:
         self._closed = threading.Event()
         self._socket: ClientConnection | None = self._connect()
         self.deadline = self._period if deadline is None else deadline
-        self._bound_sending(self._socket)
+
+    @property
+    def deadline(self) -> float:
+        """How long an action may take [s]; sending alone may take as long."""
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, seconds: float) -> None:
+        check_seconds("deadline", seconds)
+        self._deadline = seconds
+        if self._socket is not None:
+            self._bound_sending(self._socket)
 
     def act(self, sensors: Mapping[str, Any], stamp: float | None = None) -> Any:
         """Return actions in the robot's units, float32 `[H, A]`: the first one is for now.
@@ -275,18 +283,3 @@ def contract_hash(contract: Mapping[str, Any]) -> str:
     """Return a hash of what a contract says."""
     text = json.dumps(contract, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_token(path: str | Path) -> str:
-    """Return the token in a file that nobody but its owner can read.
-
-    Raises:
-        RemoteError: others can, or it cannot be read, or is no text.
-    """
-    file = Path(path)
-    try:
-        if file.stat().st_mode & 0o077:
-            raise RemoteError(f"{file}: others can read the token; chmod 600 it")
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise RemoteError(f"{file}: holds no token ({one_line(error)})") from None

@@ -14,22 +14,24 @@ from typing import Any, Mapping
 
 import numpy as np
 
+from .address import RemoteError, read_token
 from .guard import Guard
 from .limits import Limits
-from .remote import RemotePolicy, read_token
+from .remote import RemotePolicy
 
 PARAMETERS: Mapping[str, Any] = {
     "url": "ws://127.0.0.1:8000",
     "token_file": "",
     "action_key": "action",
     "measured_key": "",
+    "limits": "",
     "rename": [""],
 }
 """ROS parameters and their defaults.
 
 `action_key`: of the frame that is published. `measured_key`: of the frame's reading that says where the arm is in the
-action's units, needed where an action is a position. `rename`: the policy's keys for the robot's,
-`observation.images.front=agentview_image`.
+action's units, needed where an action is a position. `limits`: path of a JSON file for `Limits.read`. `rename`: the
+policy's keys for the robot's, `observation.images.front=agentview_image`.
 """
 
 
@@ -40,6 +42,7 @@ class PolicyRunner:
         self._options: dict[str, Any] = dict(PARAMETERS)
         self._policy: RemotePolicy | None = None
         self._stopped = threading.Event()
+        self._pictures: dict[str, tuple[Any, float]] = {}
         self._published, self._status = 0, "idle"
 
     def setup(self, node: Any, contract: Any) -> None:
@@ -53,7 +56,10 @@ class PolicyRunner:
         self._policy = RemotePolicy(self._options["url"], token=token)
 
     def run(self, frames: Any, *, task: str, stop_event: threading.Event) -> Any:
-        """Act at the policy's rate until the host stops it or the guard does, and return how it ended."""
+        """Act at the policy's rate until the host stops it or the guard does, and return how it ended.
+
+        A frame does not tell how old it is: a picture counts from when it last changed.
+        """
         from rosetta.policies.protocols import RunnerResult
 
         policy = self._policy
@@ -61,14 +67,20 @@ class PolicyRunner:
             return RunnerResult(success=False, message="setup comes before run")
         self._stopped.clear()
         self._published, self._status = 0, "executing"
-        guard, period = Guard(Limits.of_contract(policy.contract)), 1.0 / (policy.contract.get("control_freq") or 10.0)
+        self._pictures = {}
         try:
+            limits = self._limits(policy.contract)
+            guard, policy.deadline = Guard(limits), limits.deadline
+            period = limits.period or 1.0 / (policy.contract.get("control_freq") or 10.0)
             policy.reset()
             while not (stop_event.is_set() or self._stopped.is_set()):
                 begin = time.monotonic()
                 if frames.warmed_up:
                     frame = frames.sample_frame()
-                    action, report = guard(policy, self.sensors(frame), stamp=begin, measured=self.measured(frame))
+                    sensors = self.sensors(frame)
+                    action, report = guard(
+                        self, sensors, stamp=self._taken(sensors, begin), measured=self.measured(frame)
+                    )
                     frames.publish_frame({self._options["action_key"]: action})
                     self._published += 1
                     if report.mode == "stop":
@@ -82,13 +94,57 @@ class PolicyRunner:
         finally:
             self._status = "idle"
 
+    def act(self, sensors: Mapping[str, Any]) -> Any:
+        """Ask the policy, float32 `[H, A]`.
+
+        Raises:
+            RemoteError: it gives no action; a reading is of another type; a picture holds nothing but zeros, which
+                stand for a camera that is not there.
+        """
+        assert self._policy is not None
+        for key, value in sensors.items():
+            kind = self._policy.contract["inputs"][key]["dtype"]
+            if value.dtype != kind:
+                raise RemoteError(f"{key} is {value.dtype}; the policy takes {kind}")
+        for key in self._cameras(sensors):
+            if not sensors[key].any():
+                raise RemoteError(f"{key}: the picture is all zeros: the camera is missing")
+        return self._policy.act(sensors)
+
     def sensors(self, frame: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the policy takes of a frame, under its names and in its types; what is missing stays so."""
+        """Return what the policy takes of a frame, under its names, copied; what is missing stays so.
+
+        float64, the type of ROS's vectors, becomes float32; `act` refuses other types than the policy's.
+        """
         assert self._policy is not None
         names = dict(pair.split("=", 1) for pair in self._options["rename"] if "=" in pair)
         found = {names.get(key, key): value for key, value in frame.items()}
+        sensors = {}
+        for key, each in self._policy.contract["inputs"].items():
+            if key in found:
+                value = np.array(found[key], order="C")
+                double = value.dtype == np.float64 and each["dtype"] == "float32"
+                sensors[key] = value.astype(np.float32) if double else value
+        return sensors
+
+    def _cameras(self, sensors: Mapping[str, Any]) -> list[str]:
+        """Return the keys of pictures."""
+        assert self._policy is not None
         inputs = self._policy.contract["inputs"]
-        return {key: np.ascontiguousarray(found[key], each["dtype"]) for key, each in inputs.items() if key in found}
+        return [key for key in sensors if inputs[key]["dtype"] == "uint8"]
+
+    def _taken(self, sensors: Mapping[str, Any], now: float) -> float:
+        """Return since when the oldest picture has been the same [s]."""
+        cameras = self._cameras(sensors)
+        for key in cameras:
+            if key not in self._pictures or not np.array_equal(self._pictures[key][0], sensors[key]):
+                self._pictures[key] = (sensors[key], now)
+        return min([now, *(self._pictures[key][1] for key in cameras)])
+
+    def _limits(self, contract: Mapping[str, Any]) -> Limits:
+        """Return the limits that the contract and the parameter `limits` say."""
+        path = self._options["limits"]
+        return Limits.read(path, contract) if path else Limits.of_contract(contract)
 
     def measured(self, frame: Mapping[str, Any]) -> Any:
         """Return where the arm is, in the action's units; None where nobody says it."""
