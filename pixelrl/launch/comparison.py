@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from pixelrl.simulation.evaluation.statistics import (
     holm,
     interquartile_mean,
     mcnemar,
-    paired_bootstrap,
     paired_score_interval,
     percentiles,
     stratified_bootstrap,
@@ -30,7 +30,7 @@ from pixelrl.simulation.evaluation.statistics import (
     wilson,
 )
 
-PAIRED = "exact McNemar test on the same starts; difference: paired bootstrap over starts"
+PAIRED = "exact McNemar test on the same starts; difference: score interval (Tango, 1998)"
 REPLICATES = "exact sign-flip test over runs that share a training seed; difference: paired bootstrap over runs"
 ACROSS = "permutation test of the mean over runs, unpaired; difference: stratified bootstrap over runs"
 
@@ -209,8 +209,9 @@ def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
             raise from_other_starts(first, second)
         one, two = first.successes, second.successes
         difference = (sum(one) - sum(two)) / len(one)
-        interval, counts = paired_bootstrap(one, two), mcnemar(one, two)
-        low, high = paired_score_interval(int(counts["won"]), int(counts["lost"]), len(one))
+        counts = mcnemar(one, two)
+        bounds_at = partial(paired_score_interval, int(counts["won"]), int(counts["lost"]), len(one))
+        interval, (low, high) = bounds_at(0.95), bounds_at(0.9)
         body |= {"test": PAIRED, "difference": difference, "interval_95": interval, **counts, "margin": margin}
         bounds = {"score_interval_90": (low, high), "non_inferior": high < margin}
         return body | bounds | {"equivalent": -margin < low and high < margin}

@@ -1,9 +1,11 @@
-"""What the options of several commands have in common: workers, and KEY=VALUE words."""
+"""What the options of several commands have in common: workers, KEY=VALUE words, and refusals in one line."""
 
+import io
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,3 +93,19 @@ def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
         except ValueError as error:
             raise PixelrlError(f"{option}: {word!r} is no finite number, which a record could not hold") from error
     return result
+
+
+@contextmanager
+def told_in_a_line(where: str) -> Iterator[None]:
+    """Turn what tyro says of options that cannot be, a box, into one line.
+
+    Raises:
+        PixelrlError: they cannot be; it says `where` they stand, and what is wrong with them.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said), redirect_stdout(said):
+            yield
+    except SystemExit as error:
+        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
+        raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error

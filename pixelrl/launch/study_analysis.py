@@ -20,7 +20,8 @@ MECHANISM = ("features/dot", "features/norm", "features/cosine", "features/srank
 PROBED = (
     *("features/dot", "features/dot_recorded", "features/dot_random", "features/norm"),
     *("features/cosine", "features/srank", "features/last_layer", "q/data"),
-    *("q/policy_minus_data", "q/td_error", "q/return_error", "policy/distance@prior"),
+    *("q/policy_minus_data", "q/td_error", "q/return_error"),
+    *("policy/distance", "policy/distance@prior", "policy/log_prob"),
 )
 """Figures of the probe that are drawn against steps."""
 

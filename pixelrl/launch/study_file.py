@@ -3,10 +3,7 @@
 See docs/study.md for every key.
 """
 
-import contextlib
-import io
 import math
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import tyro
 
 from pixelrl.launch.commands.evaluate import Evaluate
+from pixelrl.launch.options import told_in_a_line
 from pixelrl.launch.study_design import Arm, Claim, Comparison, Study
 from pixelrl.launch.toml_table import TomlTable
 from pixelrl.runtime.env_args import TASK_NAMES
@@ -205,13 +203,8 @@ def read_claims(top: TomlTable, names: set[str]) -> tuple[Claim, ...]:
 
 def check_evaluation(where: str, words: Sequence[str]) -> None:
     """Raise a `PixelrlError` unless options of `pixelrl evaluate` can be, and leave to the study what it sets."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            asked, usual = (tyro.cli(Evaluate, args=["x", *each], prog="pixelrl evaluate") for each in (words, ()))
-    except SystemExit as error:
-        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
-        raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error
+    with told_in_a_line(where):
+        asked, usual = (tyro.cli(Evaluate, args=["x", *each], prog="pixelrl evaluate") for each in (words, ()))
     for key in OURS_OF_EVALUATE:
         if getattr(asked, key) != getattr(usual, key):
             raise PixelrlError(f"{where}: {key.replace('_', '-')} is not for the options of a study; leave it away")

@@ -1,8 +1,5 @@
 """From the words behind `pixelrl train` to what they ask for: a training, several side by side, or a profile."""
 
-import contextlib
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +9,7 @@ import tyro
 
 from pixelrl.launch.commands.train import Train, Training
 from pixelrl.launch.console import plain_console
+from pixelrl.launch.options import told_in_a_line
 from pixelrl.launch.provenance import cores
 from pixelrl.launch.recipe_options import PARTS, choose_parts, recipe_registry
 from pixelrl.launch.recipes import RECIPES, require_recipe
@@ -97,13 +95,8 @@ def parse_or_refuse(name: str, words: list[str], where: str) -> TrainOptions:
     Raises:
         PixelrlError: in one line, where the options stand and what is wrong with them.
     """
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return parse(name, words)
-    except SystemExit as error:
-        plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
-        raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error
+    with told_in_a_line(where):
+        return parse(name, words)
 
 
 def train_seeds(name: str, words: Sequence[str], options: TrainOptions) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
-from rich.table import Table
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.console import plain_console
+from pixelrl.launch.console import plain_console, table_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.files import write_json
 
@@ -50,14 +49,14 @@ class Compare:
 
 def print_comparison(result: Mapping[str, Any], console: Console) -> None:
     """Print what each method reached, and the first one against each of the others."""
-    alone = Table("method", "runs", "successes", "rate", "95 % interval", "middle half")
+    alone = table_of("method", "runs", "successes", "rate", "95 % interval", "middle half")
     for each in result["methods"]:
         low, high = each["interval_95"]
         share = f"{each['successes']}/{each['episodes']}"
         middle = f"{each['iqm']:.1%}" if "iqm" in each else ""
         rate, interval = f"{each['rate']:.1%}", f"{low:.1%} to {high:.1%}"
         alone.add_row(each["name"], str(each["runs"]), share, rate, interval, middle)
-    against = Table(f"{result['methods'][0]['name']} is", "than", "by", "95 % interval", "p (Holm)", "won / lost")
+    against = table_of(f"{result['methods'][0]['name']} is", "than", "by", "95 % interval", "p (Holm)", "won / lost")
     for each in result["comparisons"]:
         low, high = each["interval_95"]
         counts = f"{each['won']} / {each['lost']}" if "won" in each else ""

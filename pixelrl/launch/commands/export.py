@@ -151,7 +151,7 @@ def hashed(files: Sequence[Path]) -> list[tuple[str, str | None]]:
 
     found = []
     with progress_bar(plain_console()) as bar:
-        job = bar.add_task("hash", total=len(files), note="")
+        job = bar.add_task("hash the data", total=len(files), note="")
         for path in files:
             found.append((path.name, sha256_of(path) if path.is_file() else None))
             bar.advance(job)

@@ -222,6 +222,7 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
             result = {"steps": learner.step, "transitions": len(mixture), "training_seconds": round(seconds, 2)}
             told = {"ranks": distributed.world_size, "data": [*mixture.ledger.lines()]}
             write_json(out / "training.json", result | told | provenance.record())
+            console.print(f"{out}: {learner.step} steps; pixelrl evaluate, report and export take it from here")
 
 
 def prepare(

@@ -157,8 +157,23 @@ def draw_group(methods: Mapping[str, Sequence[LoggedRun]], wanted: Sequence[str]
             if (curve := over_runs([run.curves.get(name, {}) for run in runs], colour_of(place))) is not None
         ]
         if curves:
-            figures.append((name, draw_curves(curves), MEANING.get(name, "")))
+            figures.append((name, draw_curves(curves), meaning_of(name)))
     return figures
+
+
+def meaning_of(name: str) -> str:
+    """Return what a figure says, also one of a source, or of a term of a loss."""
+    plain, _, source = name.partition("@")
+    objective, _, rest = plain.partition("/")
+    if plain in MEANING:
+        return MEANING[plain] + (f" Of rows of {source} alone." if source else "")
+    if objective not in ("critic", "value", "actor"):
+        return ""
+    if rest == "loss":
+        return f"The whole loss of the {objective}: its terms, weighted and summed."
+    return (
+        f"A term of the {objective}'s loss, before its weight." if "/" not in rest else "What the term logs beside it."
+    )
 
 
 def draw_successes(methods: Mapping[str, Sequence[LoggedRun]]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
+from pixelrl.launch.console import table_of
 from pixelrl.launch.reports.axes import log_axis
 from pixelrl.launch.reports.pages import write_page
 from pixelrl.runtime.files import atomic_path
@@ -82,7 +82,7 @@ def print_study(result: Mapping[str, Any], console: Console) -> None:
     narrow = (0, 1, 2, 3, 6, 8)  # what fits 80 columns; the page has the rest
     comparisons = [[row[column] for column in narrow] for row in (COMPARISONS, *comparison_rows(result))]
     for head, *rows in ([ARMS, *arm_rows(result)], comparisons) if result["episodes"] else ():
-        table = Table(*head)
+        table = table_of(*head)
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -96,7 +96,7 @@ def print_study(result: Mapping[str, Any], console: Console) -> None:
 
 def write_study(directory: Path, result: Mapping[str, Any], text: str, provenance: Mapping[str, Any]) -> None:
     """Write `study.html` and its figures as PNGs, atomically."""
-    figures = {"probe": draw_probe(result)}
+    figures = {"probe": draw_probe(result)} if any(result["probe"].values()) else {}
     if result["episodes"]:
         figures |= {
             "curves": draw_curves(result),
@@ -234,10 +234,7 @@ def draw_probe(result: Mapping[str, Any]) -> Figure:
         if "dot" in name and all(each["mean"] > 0 for points in arms.values() for each in points.values()):
             log_axis(axis)
         plain(axis, name, "step", "")
-    if figures:
-        drawn.legend(
-            *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False
-        )
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     return drawn
 
 

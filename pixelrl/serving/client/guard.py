@@ -179,7 +179,9 @@ def _accepted(limits: Limits, tick: Tick) -> tuple[Any, str | None]:
         return None, f"the clock says {tick.now}"
     if not tick.latency <= limits.deadline:
         return None, f"the action is late: {tick.latency * 1e3:.0f} ms, at most {limits.deadline * 1e3:.0f} ms"
-    if not -limits.deadline <= tick.age <= limits.max_age:
+    if tick.age < -limits.deadline:
+        return None, "the observation is of the future: its stamp is of another clock than the guard's (time.monotonic)"
+    if not tick.age <= limits.max_age:
         return None, f"the observation is {tick.age * 1e3:.0f} ms old, at most {limits.max_age * 1e3:.0f} ms"
     wanted = numbers(tick.action, size)
     if wanted is None:

@@ -131,7 +131,8 @@ class RemotePolicy:
         try:
             packed = pack(message)
         except WireError as error:
-            raise RemoteError(f"{error}") from None
+            kinds = ", ".join(f"{key} {value.dtype}" for key, value in message.items() if hasattr(value, "dtype"))
+            raise RemoteError(one_line(f"{error} ({kinds})")) from None
         try:
             reply = self._ask(connection, packed, begin)
         except (WireError, OSError, WebSocketException) as error:

@@ -46,21 +46,10 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
     return {"won": won, "lost": lost, "p": float(binomtest(won, won + lost).pvalue) if won + lost else 1.0}
 
 
-def paired_bootstrap(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.95) -> tuple[float, float]:
-    """Return an interval for the difference of two success rates on the same starts, which are drawn anew in pairs.
-
-    The percentile bootstrap (Efron, 1979) with a fixed seed. It says how large a difference is; where few starts
-    differ, trust `mcnemar` on whether there is one.
-    """
-    difference = np.subtract(first, second, dtype=np.float64)
-    drawn = np.random.default_rng(0).integers(len(difference), size=(RESAMPLES, len(difference)))
-    return percentiles(difference[drawn].mean(axis=1), confidence)
-
-
 def paired_score_interval(won: int, lost: int, pairs: int, confidence: float = 0.9) -> tuple[float, float]:
     """Return Tango's score interval of the difference of two success rates on the same starts (Tango, 1998).
 
-    Unlike the bootstrap's, it is no point where no start tells the two apart: (-z^2, z^2) / (n + z^2) then.
+    Unlike a bootstrap's, it is no point where no start tells the two apart: (-z^2, z^2) / (n + z^2) then.
 
     Args:
         won: starts that only the first solved.
