@@ -67,8 +67,8 @@ class Serve:
         from pixelrl.serving.metrics import Log
         from pixelrl.serving.server import PolicyServer
 
-        if self.connections < 1 or not self.idle > 0 or not 0 <= self.port < 2**16:
-            raise PixelrlError("--connections is at least 1, --idle above 0, --port from 0 to 65535")
+        if min(self.connections, self.threads) < 1 or not self.idle > 0 or not 0 <= self.port < 2**16:
+            raise PixelrlError("--connections and --threads are at least 1, --idle above 0, --port from 0 to 65535")
         log = Log()
         token = None if self.token_file is None else read_token(self.token_file)
         if token is not None and self.cert is None:
