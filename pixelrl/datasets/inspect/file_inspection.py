@@ -34,7 +34,7 @@ class FileInspection:
     """One file while it is inspected.
 
     Attributes:
-        names: the demos whose numbers can be read.
+        names, pictured: the demos whose numbers can be read, and those whose pictures can be, too.
         dims, dims_known: what the actions mean, and whether training can read that from the file.
         looked, frames: the demos whose pictures were looked at, and how many pictures that were; of each of these demos
             there are a mean thumbnail of each camera, `digest_demo` and `pair_hashes`.
@@ -46,6 +46,7 @@ class FileInspection:
     role: Role
     structure: FileStructure
     names: list[str] = field(default_factory=list)
+    pictured: list[str] = field(default_factory=list)
     dims: tuple[ActionDim, ...] = ()
     dims_known: bool = False
     occurrences: list[Occurrence] = field(default_factory=list)
@@ -76,6 +77,7 @@ class FileInspection:
         inspection.issues += too_large
         if not too_large:
             inspection.names = structure_checks.readable_demos(structure, inspection.occurrences, pictures=False)
+            inspection.pictured = structure_checks.readable_demos(structure, inspection.occurrences)
         try:
             with warnings.catch_warnings():  # what the reader warns of is an issue already
                 warnings.simplefilter("ignore")
@@ -114,8 +116,8 @@ class FileInspection:
             progress: told of the frames read.
         """
         demos = self.structure.demos
-        whole = {*structure_checks.readable_demos(self.structure, self.occurrences)}
-        names = [name for name in self.names if name in whole]
+        pictured = {*self.pictured}
+        names = [name for name in self.names if name in pictured]
         sizes = [structure_checks.picture_bytes(demos[name], self.structure.cameras) for name in names]
         affordable = len(sizes) if sum(sizes) <= AFFORDABLE else max(1, len(sizes) * AFFORDABLE // sum(sizes))
         chosen = evenly_spaced(names, affordable if sample is None else sample)

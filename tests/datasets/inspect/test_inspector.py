@@ -342,6 +342,8 @@ def test_pictures_that_cannot_be_read_do_not_hide_the_numbers(tmp_path: Path) ->
     with h5py.File(path, "a") as file:
         CORRUPTIONS["NaN"][0](file)
         CORRUPTIONS["far out"][0](file)
+    assert inspect_file(path).looked_demos == inspect_file(path).demos
+    with h5py.File(path, "a") as file:
         for demo in file["data"].values():
             pictures = demo["obs/agentview_image"][()]
             del demo["obs/agentview_image"]
