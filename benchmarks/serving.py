@@ -34,11 +34,13 @@ from pixelrl.export.artefact import export_policy
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.launch.provenance import Provenance
 from pixelrl.learning.batch import Spec
-from pixelrl.learning.networks import Networks
+from pixelrl.learning.build import build_networks
+from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.runtime.files import write_json
 from pixelrl.serving.client import RemotePolicy
 from pixelrl.serving.client.wire import unpack
+from pixelrl.terms.td import TD
 
 CASES = {
     "small 48x48": (SmallCNN(), 48, (48, 48)),
@@ -96,9 +98,9 @@ def export(folder: Path, name: str) -> Path:
         proprio_std=(1.0,) * 7,
     )
     torch.manual_seed(0)
-    networks = Networks(
-        spec, encoder, shared=True, ensemble=1, critic_hidden=(8,), actor_hidden=(256, 256), layer_norm=False
-    )
+    sizes: dict[str, Any] = {"critic_hidden": (8,), "actor_hidden": (256, 256)}
+    recipe = Recipe(critic=(TD(),), actor=(), steps=1, encoder=encoder, shared_encoder=True, ensemble=1, **sizes)
+    networks = build_networks(recipe, spec)
     frames: dict[str, Any] = {"camera": np.zeros((2, trained, trained, 3), np.uint8)}
     frames["position"] = np.zeros((2, 7), np.float32)
     out = folder / name.replace(" ", "-")

@@ -9,12 +9,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelrl.encoders.conv import CogCNN
 from pixelrl.learning.batch import Batch, Metrics, Observation, Spec
+from pixelrl.learning.build import build_networks
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import Objective
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.actions import ActionDim
+from pixelrl.terms.expectile import Expectile
+from pixelrl.terms.td import TD
 from pixelrl.training.diagnostics import measure, precision_metrics
 
 CPU = torch.device("cpu")
@@ -74,20 +77,22 @@ def shrink(recipe: Recipe, **changes: Any) -> Recipe:
     return replace(recipe, **(small | changes))
 
 
-def make_networks(*, shared: bool = False, layer_norm: bool = False, seed: int = 0, **options: Any) -> Networks:
+def networks_of(spec: Spec, *, value: bool = False, **changes: Any) -> Networks:
+    """Return networks for data of these shapes, of a recipe with a critic and an actor, and perhaps a value network."""
+    small: dict[str, Any] = {
+        "encoder": CogCNN(channels=2),
+        "critic_hidden": (16, 8),
+        "actor_hidden": (16,),
+        "value": (Expectile(),) if value else (),
+    }
+    return build_networks(Recipe(critic=(TD(),), actor=(), steps=1, **(small | changes)), spec)
+
+
+def make_networks(*, seed: int = 0, **options: Any) -> Networks:
     """Return tiny networks whose last layers are as large as the others, so that nothing is hidden by zeros."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = Networks(
-            SPEC,
-            CogCNN(channels=2),
-            shared=shared,
-            ensemble=2,
-            critic_hidden=(16, 8),
-            actor_hidden=(16,),
-            layer_norm=layer_norm,
-            **options,
-        )
+        networks = networks_of(SPEC, **options)
         with torch.no_grad():
             lasts = [networks.critic.learning_head.last, networks.value and networks.value.last]
             lasts.append(getattr(networks.actor, "last", None))

@@ -4,31 +4,49 @@ import torch
 from torch import nn
 
 from pixelrl.learning.batch import Spec
-from pixelrl.learning.networks import Networks
+from pixelrl.learning.heads import CriticHead, InjectedHead
+from pixelrl.learning.networks import Critic, Networks, ValueNetwork
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import PixelrlError
 
 
 def build_networks(recipe: Recipe, spec: Spec) -> Networks:
     """Return fresh networks of a recipe for data of these shapes; without critic terms, no critic but an empty one."""
+    shared, ensemble, width = recipe.shared_encoder, recipe.ensemble if recipe.critic else 0, spec.action_width
+
+    def critic() -> Critic:
+        encoders = [recipe.encoder.build(spec) for _ in range(1 if shared else ensemble)]
+        features: int = (encoders or [recipe.encoder.build(spec)])[0].features  # type: ignore[assignment]
+        head = CriticHead(
+            features,
+            width,
+            recipe.critic_hidden,
+            ensemble,
+            recipe.layer_norm,
+            layer_norm_place=recipe.layer_norm_place,
+            feature_norm=recipe.feature_norm,
+            last_layer_start=recipe.last_layer_start,
+            form=recipe.form,
+        )
+        return Critic(encoders, InjectedHead(head) if recipe.intervention.may_inject else head)
+
+    critics = critic(), critic()
+    own = None if shared else recipe.encoder.build(spec)
+    features: int = (own or critics[0].encoders[0]).features  # type: ignore[assignment]
+    actor, value = recipe.policy.build(features, width, recipe.actor_hidden, own), None
+    if recipe.value:
+        own = None if shared else recipe.encoder.build(spec)
+        norm = recipe.layer_norm_place if recipe.layer_norm else None
+        value = ValueNetwork(features, recipe.critic_hidden, norm, own)
     return Networks(
-        spec,
-        recipe.encoder,
-        shared=recipe.shared_encoder,
-        ensemble=recipe.ensemble if recipe.critic else 0,
-        critic_hidden=recipe.critic_hidden,
-        actor_hidden=recipe.actor_hidden,
-        layer_norm=recipe.layer_norm,
-        layer_norm_place=recipe.layer_norm_place,
-        feature_norm=recipe.feature_norm,
-        last_layer_start=recipe.last_layer_start,
-        form=recipe.form,
-        policy=recipe.policy,
+        *critics,
+        actor,
+        value,
+        shared=shared,
         acting=recipe.acting,
-        value=bool(recipe.value),
         target_actor=recipe.target_actor,
-        may_inject=recipe.intervention.may_inject,
         keeps_average=recipe.intervention.keeps_average,
+        action_width=width,
     )
 
 

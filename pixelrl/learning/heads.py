@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,15 +61,6 @@ class EnsembleNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each row."""
         return nn.functional.layer_norm(x, x.shape[-1:]) * self.gain + self.bias
-
-
-class HeadOptions(TypedDict, total=False):
-    """What may be said of a `CriticHead` beside its sizes; its own defaults stand for what is not."""
-
-    layer_norm_place: Place
-    feature_norm: bool
-    last_layer_start: float | None
-    form: CriticForm | None
 
 
 class CriticHead(nn.Module):

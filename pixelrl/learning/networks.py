@@ -7,7 +7,7 @@ whose first layer is split into a part for the state (`Critic.embed_state`, comp
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Protocol, Unpack, get_args
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ from torch.profiler import record_function
 from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
 from pixelrl.learning.backup import aggregated
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, HeadOptions, InjectedHead, Place
+from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, InjectedHead, Place
 from pixelrl.learning.noise import EncoderNoise
-from pixelrl.learning.policies import NOISE_ROWS, Acting, ActingKind, GaussianPolicy, PolicyForm
+from pixelrl.learning.policies import NOISE_ROWS, Acting, ActingKind
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -121,64 +121,40 @@ class Networks(nn.Module):
     """Everything that is learned by gradient: critic, its slow copy, actor; a value network and a slow actor if asked.
 
     Args:
-        spec: shapes of the data.
-        encoder: what encoders are built from.
+        critic, target: as they were built; the target starts as the critic's copy.
+        actor: the policy.
+        value: V, or None.
         shared: one encoder for all networks.
-        ensemble: E.
-        critic_hidden: widths of the hidden layers of critics and value network.
-        actor_hidden: widths of the actor's.
-        layer_norm: in the critics and in the value network.
-        policy: what the actor is.
-        acting: how it acts.
-        value: whether there is a value network.
+        acting: how the policy acts.
         target_actor: whether the actor has a slow copy.
-        may_inject: whether the critics' head has room for an injection.
         keeps_average: whether there is an average of critics and actor, which acts.
-        head_options: see `CriticHead`.
+        action_width: numbers in an action, or in a chunk of them.
     """
 
     noise: Tensor
 
     def __init__(
         self,
-        spec: Spec,
-        encoder: EncoderConfig,
+        critic: Critic,
+        target: Critic,
+        actor: Actor,
+        value: ValueNetwork | None,
         *,
         shared: bool,
-        ensemble: int,
-        critic_hidden: tuple[int, ...],
-        actor_hidden: tuple[int, ...],
-        layer_norm: bool,
-        policy: PolicyForm | None = None,
-        acting: Acting | None = None,
-        value: bool = False,
-        target_actor: bool = False,
-        may_inject: bool = False,
-        keeps_average: bool = False,
-        **head_options: Unpack[HeadOptions],
+        acting: Acting,
+        target_actor: bool,
+        keeps_average: bool,
+        action_width: int,
     ) -> None:
         super().__init__()
-        form, self.acting, self.shared_encoder = policy or GaussianPolicy(), acting or Acting(), shared
-
-        def critic() -> Critic:
-            encoders = [encoder.build(spec) for _ in range(1 if shared else ensemble)]
-            features = (encoders or [encoder.build(spec)])[0].features
-            sizes = (features, spec.action_width, critic_hidden, ensemble)
-            head = CriticHead(*sizes, layer_norm, **head_options)  # type: ignore[arg-type]
-            return Critic(encoders, InjectedHead(head) if may_inject else head)
-
-        self.critic, self.target = critic(), critic()
+        self.acting, self.shared_encoder = acting, shared
+        self.critic, self.target = critic, target
         self.target.load_state_dict(self.critic.state_dict())
         self.target.requires_grad_(False)
-        own = None if shared else encoder.build(spec)
-        features: int = (own or self.critic.encoders[0]).features  # type: ignore[assignment]
-        self.actor = form.build(features, spec.action_width, actor_hidden, own)
-        own = None if shared or not value else encoder.build(spec)
-        norm = head_options.get("layer_norm_place", "before") if layer_norm else None
-        self.value = ValueNetwork(features, critic_hidden, norm, own) if value else None
+        self.actor, self.value = actor, value
         self.target_actor = deepcopy(self.actor).requires_grad_(False) if target_actor else None
         self.average = Average(self.critic, self.actor) if keeps_average else None
-        rows = torch.randn(NOISE_ROWS, spec.action_width, generator=torch.Generator().manual_seed(0), device="cpu")
+        rows = torch.randn(NOISE_ROWS, action_width, generator=torch.Generator().manual_seed(0), device="cpu")
         self.register_buffer("noise", rows, persistent=False)  # the same for all: no checkpoint holds it
 
     def follow(self, tau: float) -> None:

@@ -152,7 +152,6 @@ class Recipe:
             ("value_lr", self.value_lr is None or 0 <= self.value_lr < math.inf, "at least 0, or None"),
             ("final_lr", 0 <= self.final_lr <= 1, "between 0 and 1"),
             ("target_every", self.target_every >= 1, "at least 1"),
-            ("seed", self.seed >= 0, "at least 0"),
             ("actor_every", self.actor_every >= 1, "at least 1"),
             ("lr_warmup", self.lr_warmup >= 0, "at least 0"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),

@@ -35,7 +35,7 @@ from pixelrl.learning.networks import Networks
 from pixelrl.learning.policies import Acting, DeterministicPolicy, FlowPolicy, HybridPolicy
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
-from tests.tiny import observation
+from tests.tiny import networks_of, observation
 
 SPEC = Spec(
     images={"front_image": (3, 48, 48), "wrist_image": (3, 32, 40)},
@@ -60,19 +60,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def make_networks(spec: Spec = SPEC, *, shared: bool = True, seed: int = 0, **options: Any) -> Networks:
+def make_networks(spec: Spec = SPEC, *, seed: int = 0, **options: Any) -> Networks:
     """Return networks whose actions depend on all that they see; fresh actors hardly look."""
     torch.manual_seed(seed)
-    networks = Networks(
-        spec,
-        SmallCNN(),
-        shared=shared,
-        ensemble=2,
-        critic_hidden=(32, 16),
-        actor_hidden=(64, 64),
-        layer_norm=False,
-        **options,
-    )
+    small = {"encoder": SmallCNN(), "shared_encoder": True, "critic_hidden": (32, 16), "actor_hidden": (64, 64)}
+    networks = networks_of(spec, **(small | options))
     nn.init.normal_(networks.critic.learning_head.last.weight)
     if isinstance(networks.actor, GaussianActor):
         nn.init.normal_(networks.actor.last.weight)
@@ -132,7 +124,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "switches": {"policy": HybridPolicy(switches=(0, 2))},
     "sampled switches": {"policy": HybridPolicy(switches=(0, 2)), "acting": Acting(kind="sample")},
     "sampled one-step flow": {"policy": FlowPolicy(), "acting": Acting(kind="sample")},
-    "best of the Gaussian": {"acting": Acting(kind="best", samples=8), "shared": False},
+    "best of the Gaussian": {"acting": Acting(kind="best", samples=8), "shared_encoder": False},
 }
 
 
@@ -221,9 +213,7 @@ NOISY = CogCNN(mixing=0.5, experts=2, bottleneck=8)
 def test_export_of_published_encoders_agrees_with_the_checkpoint(tmp_path: Path, encoder: PixelEncoder) -> None:
     spec = replace(SPEC, images={"front_image": (3, 48, 48)})
     torch.manual_seed(0)
-    networks = Networks(
-        spec, encoder, shared=False, ensemble=1, critic_hidden=(8,), actor_hidden=(8,), layer_norm=False
-    )
+    networks = networks_of(spec, encoder=encoder, ensemble=1, critic_hidden=(8,), actor_hidden=(8,))
     nn.init.normal_(networks.actor.last.weight)
     networks.policy(observation(size=4, spec=spec))  # BatchNorm's running statistics are not what they start with
     result = go(networks, tmp_path / "artefact", spec=spec, camera_sizes=None)

@@ -9,10 +9,10 @@ import torch
 from pixelrl.encoders.conv import SmallCNN
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.learning.batch import Observation, Spec
-from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
+from tests.tiny import networks_of
 
 SPEC = Spec(
     images={"front_image": (3, 32, 40)},
@@ -27,9 +27,7 @@ SPEC = Spec(
 @pytest.fixture(scope="module")
 def policy() -> CheckpointPolicy:
     torch.manual_seed(0)
-    networks = Networks(
-        SPEC, SmallCNN(), shared=True, ensemble=2, critic_hidden=(8, 8), actor_hidden=(16,), layer_norm=False
-    )
+    networks = networks_of(SPEC, encoder=SmallCNN(), shared_encoder=True)
     torch.nn.init.normal_(networks.actor.last.weight)  # a fresh actor hardly looks at what it is shown
     return CheckpointPolicy(networks, SPEC, torch.device("cpu"))
 

@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.learning.interventions import HareTortoise
 from pixelrl.learning.policies import Acting, FlowPolicy
 from pixelrl.runtime.errors import PixelrlError
 from tests.export.test_artefact import CAMERA, go, make_frames, make_networks
 
-MANY: dict[str, Any] = {"shared": False, "keeps_average": True, "value": True, "target_actor": True}
+MANY: dict[str, Any] = {"shared_encoder": False, "intervention": HareTortoise(), "value": True, "target_actor": True}
 """Networks of which a policy needs few."""
 
 

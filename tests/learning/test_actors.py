@@ -162,7 +162,7 @@ def test_acting_by_the_mode_is_the_policys_mode(form: PolicyForm) -> None:
 @each_form
 @pytest.mark.parametrize("shared", [False, True])
 def test_acting_by_the_best_takes_the_action_that_critics_value_most(form: PolicyForm, shared: bool) -> None:
-    networks = make_networks(shared=shared, policy=form, acting=Acting(kind="best", samples=9))
+    networks = make_networks(shared_encoder=shared, policy=form, acting=Acting(kind="best", samples=9))
     obs = observation()
     actions = networks.policy(obs).of_noise(networks.noise[:9].unsqueeze(1))
     critic = networks.critic

@@ -11,6 +11,7 @@ from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Observation
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.interventions import Intervention, PlasticityInjection
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
@@ -28,7 +29,7 @@ def leaf(update: UpdateContext, name: str) -> torch.Tensor:
 @pytest.mark.parametrize("name", RESULTS)
 @pytest.mark.parametrize("shared", [False, True])
 def test_what_is_asked_for_first_without_gradient_still_has_one(name: str, shared: bool) -> None:
-    networks = make_networks(shared=shared)
+    networks = make_networks(shared_encoder=shared)
     update = UpdateContext(networks, transitions(), seeded(), shift=1)
     with torch.no_grad():
         first = leaf(update, name)
@@ -46,7 +47,7 @@ def test_the_policy_and_its_action_keep_their_gradient_too() -> None:
 
 
 def test_what_lies_beyond_the_backup_has_no_gradient() -> None:
-    update = UpdateContext(make_networks(shared=True), transitions(), seeded())
+    update = UpdateContext(make_networks(shared_encoder=True), transitions(), seeded())
     for tensor in (update.next_action, update.next_value, update.td_target):
         assert not tensor.requires_grad
 
@@ -117,14 +118,14 @@ def test_all_terms_see_the_same_shifted_pictures() -> None:
 
 
 def test_a_shared_encoder_gives_the_policy_the_critics_encoding() -> None:
-    networks = make_networks(shared=True)
+    networks = make_networks(shared_encoder=True)
     update = UpdateContext(networks, transitions(), seeded(), shift=1)
     torch.testing.assert_close(update.policy.mean, networks.policy(update.obs).mean)
     torch.testing.assert_close(update.next_policy.mean, networks.policy(update.next_obs).mean)
 
 
 def test_imitation_among_the_critics_terms_shapes_a_shared_encoder_only() -> None:
-    shared, apart = make_networks(shared=True), make_networks(shared=False)
+    shared, apart = make_networks(shared_encoder=True), make_networks(shared_encoder=False)
     loss, _ = BC()(UpdateContext(shared, transitions(), seeded()))
     assert moved(gradients(loss, shared.critic.encoders))
     assert not moved(gradients(loss, shared.critic.head))
@@ -171,7 +172,7 @@ def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: in
 @pytest.mark.parametrize("shared", [False, True])
 def test_encoding_once_is_what_the_naive_form_computes(shared: bool) -> None:
     """COG's code repeats the pictures for every sampled action, encodes each copy, and appends the action to it."""
-    networks, batch, count = make_networks(shared=shared), transitions(), 5
+    networks, batch, count = make_networks(shared_encoder=shared), transitions(), 5
     action = torch.rand(count, 6, 3, generator=seeded(3)) * 2 - 1
 
     def naive() -> torch.Tensor:
@@ -200,7 +201,7 @@ def test_encoding_once_is_what_the_naive_form_computes(shared: bool) -> None:
 
 @pytest.mark.parametrize("injected", [False, True])
 def test_slow_last_layer_stands_on_the_critics_own_trunk(injected: bool) -> None:
-    networks = make_networks(may_inject=injected)
+    networks = make_networks(intervention=PlasticityInjection() if injected else Intervention())
     if injected:
         for critic in (networks.critic, networks.target):
             critic.head.inject(make_networks(seed=1).critic.learning_head)  # type: ignore[operator]

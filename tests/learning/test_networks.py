@@ -14,8 +14,8 @@ from pixelrl.encoders.conv import CogCNN
 from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.batch import Observation
 from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, EnsembleLinear
-from pixelrl.learning.networks import Critic, Networks
-from tests.tiny import SPEC, gradients, make_networks, moved, observation, same, seeded
+from pixelrl.learning.networks import Critic
+from tests.tiny import SPEC, gradients, make_networks, moved, networks_of, observation, same, seeded
 
 
 def q_of(critic: Critic, obs: Observation, action: Tensor) -> CriticOutput:
@@ -71,7 +71,7 @@ def test_the_first_layer_starts_as_if_it_were_not_split() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_actions_judged_at_once_are_judged_as_if_alone(shared: bool) -> None:
-    critic = make_networks(shared=shared).critic
+    critic = make_networks(shared_encoder=shared).critic
     encoding = critic.encode(observation())
     assert encoding.shape[0] == (1 if shared else 2)
     state = critic.embed_state(encoding)
@@ -112,7 +112,7 @@ def test_members_start_differently_and_the_target_starts_as_the_critic() -> None
 
 
 def test_one_encoder_for_all_or_one_each() -> None:
-    shared, apart = make_networks(shared=True), make_networks(shared=False)
+    shared, apart = make_networks(shared_encoder=True), make_networks(shared_encoder=False)
     assert len(shared.critic.encoders) == 1 and shared.actor.encoder is None
     assert len(apart.critic.encoders) == 2 and apart.actor.encoder is not None
     obs = observation()
@@ -198,9 +198,7 @@ def test_the_spread_stays_within_cogs_range_and_the_fresh_policy_is_broad() -> N
 
 def test_fresh_judgements_and_actions_are_near_zero() -> None:
     torch.manual_seed(0)
-    fresh = Networks(
-        SPEC, CogCNN(), shared=False, ensemble=2, critic_hidden=(16,), actor_hidden=(16,), layer_norm=False
-    )
+    fresh = networks_of(SPEC, encoder=CogCNN())
     obs = observation()
     assert q_of(fresh.critic, obs, torch.ones(6, 3)).value.abs().max() < 0.01
     assert fresh.policy(obs).mode.abs().max() < 0.01

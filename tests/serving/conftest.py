@@ -14,15 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from pixelrl.encoders.conv import CogCNN
 from pixelrl.export.artefact import export_policy
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
-from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.serving.admission import Limits
 from pixelrl.serving.metrics import Log
 from pixelrl.serving.server import PolicyServer
+from tests.tiny import networks_of
 
 HISTORY = 2
 IMAGES = {"front_image": (3, 40, 48), "wrist_image": (3, 40, 48)}
@@ -66,9 +65,7 @@ def export_of(
         history=history,
     )
     torch.manual_seed(0)
-    networks = Networks(
-        spec, CogCNN(channels=2), shared=True, ensemble=1, critic_hidden=(8,), actor_hidden=(16,), layer_norm=False
-    )
+    networks = networks_of(spec, shared_encoder=True, ensemble=1)
     nn.init.normal_(networks.actor.last.weight)
     random = np.random.default_rng(0)
     frames: dict[str, Any] = {

@@ -320,7 +320,7 @@ def test_rank_penalty_has_the_exact_gradient(rows: list[list[float]], gap: float
 @pytest.mark.parametrize("site", ["last_hidden", "encoding"])
 def test_dr3_moves_the_critic_through_the_next_features_unless_stopped(site: str) -> None:
     def slopes(stop: bool) -> list[Tensor]:
-        networks = make_networks(shared=True)
+        networks = make_networks(shared_encoder=True)
         loss, _ = DR3(site=site, stop_gradient=stop)(UpdateContext(networks, transitions(), seeded()))  # type: ignore[arg-type]
         assert not moved(gradients(loss, networks.actor))
         return gradients(loss, networks.critic)

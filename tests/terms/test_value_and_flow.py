@@ -35,7 +35,7 @@ def test_expectile_at_the_border_is_refused(expectile: float) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_expectile_moves_the_value_network_and_nothing_else(shared: bool) -> None:
-    networks = make_networks(shared=shared, value=True)
+    networks = make_networks(shared_encoder=shared, value=True)
     loss, _ = Expectile()(UpdateContext(networks, transitions(), seeded(), backup=Backup(action="value")))
     assert networks.value is not None and moved(gradients(loss, networks.value))
     assert not moved(gradients(loss, networks.actor))
@@ -174,7 +174,7 @@ def test_weighted_squared_error_by_hand() -> None:
 
 
 def flow_update(**options: object) -> UpdateContext:
-    networks = make_networks(shared=True, policy=FlowPolicy(steps=3, **options))  # type: ignore[arg-type]
+    networks = make_networks(shared_encoder=True, policy=FlowPolicy(steps=3, **options))  # type: ignore[arg-type]
     return UpdateContext(networks, transitions(), seeded())
 
 

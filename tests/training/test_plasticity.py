@@ -16,7 +16,7 @@ RECIPE = shrink(quick_cog(), critic_lr=1e-2)
 
 
 def test_dead_critics_have_lost_their_plasticity() -> None:
-    networks, batch = make_networks(shared=True), transitions(size=12)
+    networks, batch = make_networks(shared_encoder=True), transitions(size=12)
     figures = plasticity(networks, RECIPE, SPEC, batch, 60)
     with torch.no_grad():
         head = networks.critic.learning_head

@@ -87,7 +87,7 @@ def test_every_recipe_can_be_probed(make: Callable[[], Recipe]) -> None:
 
 
 def test_probe_is_a_function_of_networks_rows_and_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    networks, batch = make_networks(shared=True), transitions(size=12)
+    networks, batch = make_networks(shared_encoder=True), transitions(size=12)
     first = probe(learnable(networks), RECIPE, batch, SPEC.sources, seed=1)
     again = probe(networks, RECIPE, batch, SPEC.sources, seed=1)
     assert {key: value.item() for key, value in first.items()} == {key: value.item() for key, value in again.items()}
@@ -99,7 +99,7 @@ def test_probe_is_a_function_of_networks_rows_and_seed(monkeypatch: pytest.Monke
 
 
 def test_pairs_are_those_of_a_backup() -> None:
-    networks, batch = learnable(make_networks(shared=True)), transitions(size=12)
+    networks, batch = learnable(make_networks(shared_encoder=True)), transitions(size=12)
     same = replace(batch, next_obs=batch.obs, next_action=batch.action)
     figures = probe(networks, RECIPE, same, SPEC.sources)
     context = UpdateContext(networks, same, seeded())
@@ -142,7 +142,7 @@ def test_policy_without_critics_has_a_probe() -> None:
 
 
 def test_margin_compares_recorded_actions_with_one_that_stays() -> None:
-    networks, batch = learnable(make_networks(shared=True)), transitions(size=12)
+    networks, batch = learnable(make_networks(shared_encoder=True)), transitions(size=12)
     same = replace(batch, action=torch.tensor([0.1, -0.2, 1.0]).expand(12, 3))
     figures = [probe(networks, RECIPE, same, SPEC.sources, stay=stay) for stay in ((0.1, -0.2, 1.0), (0.0, 0.0, 0.0))]
     assert figures[0]["q/margin"] == 0 != figures[1]["q/margin"]
