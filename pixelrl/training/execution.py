@@ -19,6 +19,9 @@ Step = Callable[[Batch], Metrics]
 WARM_UP = 3
 """Steps before one is captured: libraries set themselves up, and Adam makes its moments."""
 
+LARGEST_HEAP_BLOCK = 31 << 20
+"""Bytes, nearly, of the largest block that glibc may learn from: it keeps twice the largest mapping that was freed."""
+
 
 def make_step(learner: Learner, execution: Execution) -> Step:
     """Return what takes a learner's steps; make it after a checkpoint was loaded, which moves what a graph points to.
@@ -27,6 +30,8 @@ def make_step(learner: Learner, execution: Execution) -> Step:
         PixelrlError: see `check_execution`.
     """
     check_execution(learner, execution)
+    # freed at once: now glibc keeps up to 64 MiB, where each step gave its pictures' memory back to the system
+    torch.empty(LARGEST_HEAP_BLOCK, dtype=torch.uint8)
     if execution == "compile":
         compiled = CompiledDifferentiate(learner)
         return lambda batch: learner.update(batch, compiled)
