@@ -1,6 +1,7 @@
 """How a learner's steps are executed: operation by operation, compiled, or as one CUDA graph; terms do not know."""
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Literal
 
 import torch
@@ -83,7 +84,7 @@ class CompiledDifferentiate:
             def differentiate(batch: Batch, noise: list[Tensor], scale: Tensor) -> Direction:
                 return learner.differentiate(batch, DrawnNoise(noise), objectives, scale)
 
-            self._compiled[phase] = torch.compile(differentiate, fullgraph=True, dynamic=False)
+            self._compiled[phase] = torch.compile(with_own_code(differentiate), fullgraph=True, dynamic=False)
             return direction
         drawn = [draw() for draw in self._draws[phase]]
         try:
@@ -98,6 +99,12 @@ class CompiledDifferentiate:
             ) from error
         self._works.add(phase)
         return direction
+
+
+def with_own_code(function: Callable[..., Direction]) -> Callable[..., Direction]:
+    """Return a copy with a code object of its own: torch compiles one at most eight times, for all who share it."""
+    code, closure = function.__code__.replace(), function.__closure__
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
 
 
 class GraphedStep:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,17 @@ def test_compiled_steps_give_the_same_numbers_but_for_rounding(make: Callable[[]
     for a, b in zip(eager.networks.parameters(), compiled.networks.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
+
+
+def test_learners_of_one_process_are_compiled_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    with torch._dynamo.config.patch(recompile_limit=1):  # as after eight learners, or phases of one
+        for width in (4, 5, 6):
+            learner = make_learner(shrink(quick_bc(), actor_hidden=(width,)))
+            step = make_step(learner, "compile")
+            for number in range(2):
+                step(transitions(number))
+            assert learner.step == 2
 
 
 def test_a_missing_compiler_is_one_line(tmp_path: Path) -> None:
