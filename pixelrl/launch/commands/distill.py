@@ -21,6 +21,7 @@ from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.recipes.students import STUDENTS
 from pixelrl.launch.torchrun import joined, require_one_rank
 from pixelrl.launch.train_options import parse_options
+from pixelrl.launch.training_data import sources_of
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
@@ -91,12 +92,7 @@ class Distill(Training):
     def sources(self) -> list[Source]:
         """Return the teacher's sources, or --data, and what the first student saw."""
         run, _, _ = self.teacher
-        found = [
-            Source(name=name, files=tuple(map(Path, files)), **dict(run.sources.get(name, {})))
-            for name, files in run.data.items()
-        ]
-        if self.data:
-            found = [Source(name="task", files=self.data)]
+        found = [Source(name="task", files=self.data)] if self.data else sources_of(run)
         for path in (path for source in found for path in source.paths() if not path.is_file()):
             raise PixelrlError(f"{path}: the teacher was trained on it and it is gone; name recorded data with --data")
         if not self.dagger:
