@@ -113,11 +113,7 @@ def compare_methods(names: Sequence[str], *, alpha: float = 0.05, margin: float 
 
 
 def read_method(name: str) -> Method:
-    """Read the evaluations of a method.
-
-    Raises:
-        PixelrlError: there are none, or one is not an evaluation.
-    """
+    """Read the evaluations of a method."""
     paths = sorted(map(Path, glob(name, recursive=True))) or [Path(name)]  # noqa: PTH207 (a pattern)
     evaluations = []
     for path in paths:
@@ -179,11 +175,7 @@ def describe(method: Method) -> dict[str, Any]:
 
 
 def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
-    """Compare two methods: by their starts where each is one run, else by their runs, paired where these share seeds.
-
-    Raises:
-        PixelrlError: they were evaluated on other starts or environments.
-    """
+    """Compare two methods: by their starts where each is one run, else by runs, paired where these share seeds."""
     body: dict[str, Any] = {"first": first.name, "second": second.name}
     if len(first.evaluations) == len(second.evaluations) == 1:
         if starts_of(first.evaluations[0]) != starts_of(second.evaluations[0]):

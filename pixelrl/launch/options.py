@@ -97,11 +97,7 @@ def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 @contextmanager
 def told_in_a_line(where: str) -> Iterator[None]:
-    """Turn what tyro says of options that cannot be, a box, into one line, and say `where` the options stand.
-
-    Raises:
-        PixelrlError: they cannot be.
-    """
+    """Turn what tyro says of options that cannot be, a box, into a `PixelrlError` that says `where` they stand."""
     said = io.StringIO()
     try:
         with redirect_stderr(said), redirect_stdout(said):

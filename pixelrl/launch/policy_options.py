@@ -109,11 +109,7 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
         return (*self.allow_import, *modules_of(self.env))
 
     def _served(self) -> "LoadedPolicy":
-        """Connect to a server and return its policy.
-
-        Raises:
-            PixelrlError: there is no server, or options that do not go with one.
-        """
+        """Connect to a server and return its policy."""
         if self.out is None or self.step is not None or self.select != "last" or self.acting is not None:
             what = "a server has no --step, no --select and no --acting"
             raise PixelrlError(f"{self.run}: give --out DIRECTORY, where to write; {what}")

@@ -205,11 +205,7 @@ class Workplace:
 
 
 def read_record(path: Path) -> Record:
-    """Read a record.
-
-    Raises:
-        PixelrlError: it is none, or damaged.
-    """
+    """Read a record."""
     try:
         record = json.loads(path.read_text())
         for each in (record["design"], record["probe"], record["spent"], record.get("files", {})):

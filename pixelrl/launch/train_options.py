@@ -66,11 +66,7 @@ def train_command(arguments: list[str]) -> None:
 
 
 def parse(name: str, words: list[str]) -> TrainOptions:
-    """Return a recipe's training as options say; those of the encoder are the ones of `--encoder NAME`, if it is there.
-
-    Raises:
-        PixelrlError: an unknown encoder.
-    """
+    """Return a recipe's training as options say; those of the encoder are the ones of `--encoder NAME`, if given."""
     recipe, words = choose_parts(RECIPES[name](), words)
     default = TrainOptions(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING)
     return parse_options(default, words, f"pixelrl train {name}", RECIPES[name].__doc__)

@@ -108,11 +108,7 @@ class Evaluate(SimulationOptions):
         key_values("--camera-sources", self.camera_sources)
 
     def _initial_states(self) -> InitialStates | None:
-        """Return the initial states of `--starts`.
-
-        Raises:
-            PixelrlError: no such file there, or options that contradict it.
-        """
+        """Return the initial states of `--starts`; other options that name seed or environment do not go with it."""
         from pixelrl.simulation.evaluation.initial_states import read_initial_states
 
         if self.starts is None:

@@ -56,11 +56,7 @@ ENCODERS: dict[str, Callable[[], PixelEncoder]] = {
 
 
 def require_recipe(name: str, where: str = "") -> None:
-    """Raise unless there is a recipe of this name.
-
-    Raises:
-        PixelrlError: there is none; it names those most alike, or all.
-    """
+    """Raise a `PixelrlError` unless there is a recipe of this name; it names those most alike, or all."""
     if name not in RECIPES:
         alike = get_close_matches(name, RECIPES)
         hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(RECIPES)}"
