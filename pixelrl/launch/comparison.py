@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,6 @@ class Method:
     def successes(self) -> list[bool]:
         """Return whether each episode succeeded, run by run."""
         return [bool(each["success"]) for run in self.evaluations for each in run["outcomes"]]
-
-    @property
-    def starts(self) -> list[tuple[str, int]]:
-        """Return where each episode began, and its seed, run by run."""
-        return [start for run in self.evaluations for start in starts_of(run)]
 
     @property
     def scores(self) -> dict[str, NDArray[np.float64]]:
@@ -117,12 +113,8 @@ def compare_methods(names: Sequence[str], *, alpha: float = 0.05, margin: float 
 
 
 def read_method(name: str) -> Method:
-    """Read the evaluations of a method.
-
-    Raises:
-        PixelrlError: there are none, or one is not an evaluation.
-    """
-    paths = expand_glob(name) or [Path(name)]
+    """Read the evaluations of a method."""
+    paths = sorted(map(Path, glob(name, recursive=True))) or [Path(name)]  # noqa: PTH207 (a pattern)
     evaluations = []
     for path in paths:
         file = path / "evaluation.json" if path.is_dir() else path
@@ -141,29 +133,16 @@ def read_method(name: str) -> Method:
     return Method(name=name, evaluations=tuple(evaluations))
 
 
-def expand_glob(pattern: str) -> list[Path]:
-    """Return the paths that a glob matches, sorted; none if it is no glob."""
-    path = Path(pattern)
-    return (
-        sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if any(c in pattern for c in "*?[") else []
-    )
-
-
 def environment(evaluation: Mapping[str, Any]) -> str:
     """Return the name of an evaluation's environment."""
     return str(evaluation.get("env_args", {}).get("env_name", "unknown"))
 
 
 def starts_of(evaluation: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return where each episode of an evaluation began, and its seed."""
-    return [(start_of(evaluation), int(each["seed"])) for each in evaluation["outcomes"]]
-
-
-def start_of(evaluation: Mapping[str, Any]) -> str:
-    """Return what decides how an evaluation's episodes begin, beside their seeds: a file of states, or a scene."""
-    if states := evaluation.get("starts"):
-        return f"initial states {states['sha256']}"
-    return scene_of(evaluation)
+    """Return where each episode of an evaluation began, in a file of states or a scene, and its seed."""
+    states = evaluation.get("starts")
+    begin = f"initial states {states['sha256']}" if states else scene_of(evaluation)
+    return [(begin, int(each["seed"])) for each in evaluation["outcomes"]]
 
 
 def scene_of(evaluation: Mapping[str, Any]) -> str:
@@ -185,9 +164,7 @@ def describe(method: Method) -> dict[str, Any]:
     }
     if len(method.evaluations) == 1:
         (run,) = method.evaluations
-        stopped = (
-            run.get("until") is not None
-        )  # then Wilson's interval, which is of a number fixed before, is too short
+        stopped = run.get("until") is not None  # Wilson's interval, of a number fixed before, would be too short
         interval = run["success_interval_95"] if stopped else wilson(sum(successes), len(successes))
         return body | {"rate": sum(successes) / len(successes), "interval_95": interval}
     rates = np.concatenate(scores)
@@ -198,14 +175,10 @@ def describe(method: Method) -> dict[str, Any]:
 
 
 def compare_two(first: Method, second: Method, margin: float) -> dict[str, Any]:
-    """Compare two methods: by their starts where each is one run, else by their runs, paired where these share seeds.
-
-    Raises:
-        PixelrlError: they were evaluated on other starts or environments.
-    """
+    """Compare two methods: by their starts where each is one run, else by runs, paired where these share seeds."""
     body: dict[str, Any] = {"first": first.name, "second": second.name}
     if len(first.evaluations) == len(second.evaluations) == 1:
-        if first.starts != second.starts:
+        if starts_of(first.evaluations[0]) != starts_of(second.evaluations[0]):
             raise from_other_starts(first, second)
         one, two = first.successes, second.successes
         difference = (sum(one) - sum(two)) / len(one)

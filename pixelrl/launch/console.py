@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -99,6 +99,14 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
+
+
+@contextmanager
+def named_progress(console: Console, note: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what shows the work that goes on: what is done, how much of it, and of how much."""
+    with progress_bar(console) as bar:
+        job = bar.add_task("read", total=None, note=note)
+        yield lambda what, done, total: bar.update(job, description=what, completed=done, total=total)
 
 
 @contextmanager

@@ -64,10 +64,10 @@ def nodes_of(pool: "Pool") -> dict[str, Any]:
     return {} if nodes is None else {"nodes": list(nodes.values())}
 
 
-def worker_count(workers: int | None) -> int:
-    """Return how many workers `--workers` asks for: as many as cores by default."""
+def worker_count(workers: int | None, option: str = "--workers") -> int:
+    """Return how many workers an option asks for: as many as cores by default."""
     if workers is not None and workers < 1:
-        raise PixelrlError(f"--workers is {workers}; it must be at least 1")
+        raise PixelrlError(f"{option} is {workers}; it must be at least 1")
     return cores() if workers is None else workers
 
 
@@ -97,15 +97,13 @@ def key_values(option: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 @contextmanager
 def told_in_a_line(where: str) -> Iterator[None]:
-    """Turn what tyro says of options that cannot be, a box, into one line.
-
-    Raises:
-        PixelrlError: they cannot be; it says `where` they stand, and what is wrong with them.
-    """
+    """Turn what tyro says of options that cannot be, a box, into a `PixelrlError` that says `where` they stand."""
     said = io.StringIO()
     try:
         with redirect_stderr(said), redirect_stdout(said):
             yield
+    except PixelrlError as error:
+        raise PixelrlError(f"{where}: {error}") from error
     except SystemExit as error:
         plain = re.sub("[╭╮╰╯│─]|-{4,}", " ", said.getvalue()).partition("Perhaps you meant")[0]
         raise PixelrlError(f"{where}: {' '.join(plain.split())[:300]}") from error

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pixelrl.launch.console import deferred_interrupt, progress_bar
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.training.metrics_log import read_metrics
+from pixelrl.training.metrics_log import rows_of
 
 POLL = 0.5
 """Between two looks at how far the trainings are. [s]"""
@@ -47,7 +47,7 @@ class TrainingJob:
         What it says on standard error goes to a file: nobody reads it before the end, when a pipe would long be full.
         """
         words = ["train", self.recipe, *self.options, "--out", str(self.out), "--resume"]
-        said = TemporaryFile("w+", errors="replace")  # noqa: SIM115 (`error_line` reads it)
+        said = TemporaryFile("w+", errors="replace")  # noqa: SIM115 (`failure` reads it)
         process = subprocess.Popen(
             [sys.executable, "-m", "pixelrl.launch.cli", *words],
             stdout=subprocess.DEVNULL,
@@ -60,7 +60,11 @@ class TrainingJob:
 
     def failure(self, process: Process) -> str | None:
         """Return what went wrong in a process that has ended; None if nothing did."""
-        return error_line(process) if process.returncode else None
+        if not process.returncode:
+            return None
+        assert process.stderr is not None
+        process.stderr.seek(0)
+        return last_words(process.stderr.read()) or f"training ended with exit code {process.returncode}"
 
 
 def run_trainings(
@@ -108,17 +112,14 @@ def run_trainings(
 
 def steps_done(run: Path) -> int:
     """Return the last step that a run has reported."""
-    with suppress(OSError, LookupError, ValueError):  # nothing yet, or a row is being written
-        return int(read_metrics(run)[-1]["step"])
+    with suppress(OSError, LookupError, PixelrlError):  # nothing yet, or a row is being written
+        return int(rows_of(run / "metrics.csv")[-1]["step"])
     return 0
 
 
-def error_line(process: Process) -> str:
-    """Return the last line that a training which failed has printed."""
-    assert process.stderr is not None
-    process.stderr.seek(0)
-    words = process.stderr.read().split("pixelrl: ")[-1].split()
-    return " ".join(words) or f"training ended with exit code {process.returncode}"
+def last_words(said: str) -> str:
+    """Return the error that a process ended with, in one line."""
+    return " ".join(said.split("pixelrl: ")[-1].split())
 
 
 def terminate(processes: Iterable[Process]) -> None:

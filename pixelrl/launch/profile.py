@@ -1,34 +1,33 @@
 """`pixelrl train --profile`: where the time of a step goes, by torch's own profiler."""
 
-from pathlib import Path
-from typing import Any
-
-import torch
-from rich.console import Console
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from pixelrl.datasets.buffer.mixture import Mixture
+from pixelrl.launch.commands.train import Training
+from pixelrl.launch.console import plain_console
+from pixelrl.launch.torchrun import set_threads
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.files import atomic_path, write_json
 from pixelrl.training.diagnostics import measure
-from pixelrl.training.execution import Execution, make_step
+from pixelrl.training.execution import make_step
+from pixelrl.training.run_directory import pick_device
 
 WARM_UP, STEPS = 10, 50
 """Steps before the profile, and in it."""
 
 
-def profile_training(
-    recipe: Recipe, mixture: Mixture, out: Path, *, device: torch.device, execution: Execution, console: Console
-) -> list[dict[str, Any]]:
-    """Profile a learner that is thrown away: print a table, and write `profile.json` and `trace.json.gz` into `out`.
+def profile_training(options: Training) -> None:
+    """Profile a learner that is thrown away: print a table, and write `profile.json` and `trace.json.gz` into `--out`.
 
     Warm-up terms are skipped. The parts of an update have names of their own in the table: the properties of
     `UpdateContext`, the terms, `backward ...`, `optimise ...`; a part counts what it calls, too.
     """
+    device, recipe, out, console = pick_device(options.device), options.recipe, options.out, plain_console()
+    set_threads(options.threads, device, None)
+    mixture = options.load(device, SINGLE_PROCESS, console)
     learner = Learner(recipe, mixture.spec, device)
     learner.step = recipe.warmup_steps
-    take_step = make_step(learner, execution)
+    take_step = make_step(learner, options.execution)
     for step in range(WARM_UP):
         take_step(mixture.batch(step).to(device))
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
@@ -57,4 +56,3 @@ def profile_training(
     with atomic_path(out / "trace.json.gz") as temporary:
         profiler.export_chrome_trace(str(temporary))
     console.print(f"{out / 'profile.json'}; {out / 'trace.json.gz'} opens in chrome://tracing or ui.perfetto.dev")
-    return rows

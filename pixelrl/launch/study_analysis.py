@@ -51,12 +51,7 @@ def analyse(study: Study, records: Records) -> dict[str, Any]:
     ]
     return {
         "study": study.name,
-        "question": study.question,
-        "steps": study.steps,
-        "late": study.late,
-        "episodes": study.episodes,
-        "margin": study.margin,
-        "alpha": study.alpha,
+        **{key: getattr(study, key) for key in ("question", "steps", "late", "episodes", "margin", "alpha")},
         "planned": len(study.runs()),
         "done": len(records),
         "arms": arms,

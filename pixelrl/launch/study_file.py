@@ -205,6 +205,7 @@ def check_evaluation(where: str, words: Sequence[str]) -> None:
     """Raise a `PixelrlError` unless options of `pixelrl evaluate` can be, and leave to the study what it sets."""
     with told_in_a_line(where):
         asked, usual = (tyro.cli(Evaluate, args=["x", *each], prog="pixelrl evaluate") for each in (words, ()))
+        asked.check_options()
     for key in OURS_OF_EVALUATE:
         if getattr(asked, key) != getattr(usual, key):
             raise PixelrlError(f"{where}: {key.replace('_', '-')} is not for the options of a study; leave it away")
@@ -213,7 +214,7 @@ def check_evaluation(where: str, words: Sequence[str]) -> None:
 def check_options(path: Path, study: Study, arm: Arm) -> None:
     """Raise a `PixelrlError` unless an arm's recipe and options can be, and train long enough."""
     from pixelrl.launch.recipes import require_recipe
-    from pixelrl.launch.train_options import parse_or_refuse
+    from pixelrl.launch.train_options import parse
 
     where = f"{path}: arms.{arm.name}"
     require_recipe(arm.recipe, f"{where}: ")
@@ -223,11 +224,9 @@ def check_options(path: Path, study: Study, arm: Arm) -> None:
         if word.startswith("--") and name.replace("_", "-") in OURS:
             raise PixelrlError(f"{where}.train: {name} is set by the study itself; leave it away")
     prior = ["--prior", "x"] if "prior" in (*study.collect, *study.files) else []
-    try:
-        options = parse_or_refuse(arm.recipe, ["--task", "x", "--out", "x", *prior, *words], f"{where}.train")
+    with told_in_a_line(f"{where}.train"):
+        options = parse(arm.recipe, ["--task", "x", "--out", "x", *prior, *words])
         options.sources()
-    except PixelrlError as error:
-        raise PixelrlError(f"{where}.train: {str(error).removeprefix(f'{where}.train: ')}") from error
     if study.held_out and not options.held_out:
         raise PixelrlError(f"{path}: probe.held_out is true, and arms.{arm.name} has no train.held-out")
     if options.recipe.steps < study.steps[-1]:

@@ -24,11 +24,10 @@ from rich.console import Console
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
-from pixelrl.launch.commands.probe import probe_run
-from pixelrl.launch.parallel_runs import Process, TrainingJob
+from pixelrl.launch.commands.probe import Probe
+from pixelrl.launch.parallel_runs import Process, TrainingJob, last_words
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.study_design import Arm, Study
-from pixelrl.launch.study_records import Workplace, write_record
+from pixelrl.launch.study_design import Arm, Study, Workplace, write_record
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import file_lock, sha256_of, write_json
@@ -66,7 +65,8 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
         parse(arm.recipe, [*arm.options(replicate), *words])()
         evaluations = [evaluate(study, run, replicate, step) for step in study.steps if study.episodes]
         began = time.perf_counter()
-        probe = probe_run(run, study.steps, study.rows, 0, Console(quiet=True), held_out=study.held_out)
+        asked = Probe(run=run, step=study.steps, rows=study.rows, on_held_out=study.held_out)
+        probe = asked.measure(Console(quiet=True))
         seconds["probe"] = round(time.perf_counter() - began, 2)
     except DivergenceError as error:
         failed = f"diverged: {error}"
@@ -77,16 +77,14 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
             raise
         failed = f"{type(error).__name__}: {' '.join(str(error).split())}"
     seconds["evaluate"] = round(sum(each.pop("seconds") for each in evaluations), 2)
-    figures = {str(step): {key: rounded(value) for key, value in each.items()} for step, each in probe.items()}
+    figures = {
+        str(step): {key: None if value is None else float(f"{value:.6g}") for key, value in each.items()}
+        for step, each in probe.items()
+    }
     result = {"failed": failed, "evaluations": evaluations, "probe": figures, "spent": seconds, "files": files}
     write_record(place, replicate, arm, provenance, result)
     tried = ", ".join(f"{each['successes']} at {each['step']}" for each in evaluations)
     console.print(f"{run}: {failed or tried or 'measured'}")
-
-
-def rounded(value: float | None) -> float | None:
-    """Return a number with six digits, as records hold it."""
-    return None if value is None else float(f"{value:.6g}")
 
 
 def data_files(place: Workplace, replicate: int, part: str) -> list[str]:
@@ -182,7 +180,7 @@ class StudyRun(TrainingJob):
         if code == 130 or (code < 0 and -code not in CRASHES):
             return "was stopped; the same command goes on with it"
         if code > 0:
-            return " ".join(self.log.read_text(errors="replace").split("pixelrl: ")[-1].split()) or f"exit code {code}"
+            return last_words(self.log.read_text(errors="replace")) or f"exit code {code}"
         if code < 0:
             failed = f"crashed: {signal.Signals(-code).name}"
             result = {"failed": failed, "evaluations": [], "probe": {}, "spent": {}}
@@ -219,13 +217,9 @@ def waiting_runs(
 
 
 def submit_array(waiting: Sequence[StudyRun], place: Workplace, parameters: Mapping[str, Any]) -> str:
-    """Submit runs to SLURM as one array of jobs, and return the first one's id.
+    """Submit runs to SLURM as one array of jobs, whose logs go to OUT/slurm, and return the first one's id.
 
-    Args:
-        waiting: the runs.
-        place: a folder that the nodes share; their logs go to OUT/slurm.
-        parameters: submitit's, say `timeout_min`, `slurm_partition`, `slurm_array_parallelism`; `cluster=local` runs
-            them on this machine.
+    `parameters` are submitit's, say `timeout_min`, `slurm_partition`; `cluster=local` runs them on this machine.
 
     Raises:
         PixelrlError: submitit knows no such parameter.

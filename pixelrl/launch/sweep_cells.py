@@ -28,11 +28,7 @@ from pixelrl.simulation.workers.pool import Pool
 
 
 def choose_kinds(names: Sequence[str]) -> list[type[Perturbation]]:
-    """Return the perturbations of these names, or all.
-
-    Raises:
-        PixelrlError: there is no such perturbation.
-    """
+    """Return the perturbations of these names, or all."""
     known = {kind.name: kind for kind in KINDS}
     for name in names:
         if name not in known:

@@ -10,10 +10,7 @@ from pixelrl.runtime.errors import PixelrlError
 class TomlTable:
     """A table of the file whose keys are taken one by one; a key that is left in the end is unknown.
 
-    Args:
-        path: of the file, for errors.
-        where: the table's name, with a dot behind it; empty at the top.
-        body: the table.
+    `where` is its name, with a dot behind it; empty at the top.
     """
 
     def __init__(self, path: Path, where: str, body: Any) -> None:

@@ -41,9 +41,6 @@ def joined(device: str) -> Iterator[tuple[Distributed, str]]:
 
     They talk through NCCL where they have GPUs, and through gloo. What ends all of them is told by the first alone.
 
-    Args:
-        device: as the user wants it.
-
     Raises:
         PixelrlError: a device that ranks cannot share, or fewer GPUs than ranks.
     """
@@ -82,12 +79,7 @@ def set_current_gpu(device: torch.device) -> None:
 
 
 def own_device(name: str, local: int, here: int) -> str:
-    """Return the device of a rank.
-
-    Args:
-        name: as the user wants it.
-        local: which of the ranks on this machine.
-        here: how many there are.
+    """Return the device of the rank `local`, of the `here` on this machine, by the name that the user gave.
 
     Raises:
         PixelrlError: one GPU for several ranks.
@@ -132,12 +124,7 @@ def outliving(learner: Learner, path: Path, seconds: float) -> Iterator[None]:
     """Keep the last whole step if another rank is lost; of those that are left, the first to notice does.
 
     On a GPU the steps that are under way cannot be told from whole ones: there the last checkpoint must do, as it must
-    where an intervention was under way.
-
-    Args:
-        learner: ours.
-        path: of the checkpoint.
-        seconds: what the run has taken so far.
+    where an intervention was under way. `seconds` are what the run has taken so far.
 
     Raises:
         LostRankError: a rank was lost; the others end without a word.

@@ -9,12 +9,10 @@ import tyro
 
 from pixelrl.launch.commands.train import Train, Training
 from pixelrl.launch.console import plain_console
-from pixelrl.launch.options import told_in_a_line
 from pixelrl.launch.provenance import cores
 from pixelrl.launch.recipe_options import PARTS, choose_parts, recipe_registry
 from pixelrl.launch.recipes import RECIPES, require_recipe
-from pixelrl.launch.torchrun import SCRIPTS, joined, require_one_rank, set_threads, speaking
-from pixelrl.runtime.distributed import SINGLE_PROCESS
+from pixelrl.launch.torchrun import SCRIPTS, joined, require_one_rank, speaking
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training.resume import find_previous_run
 from pixelrl.training.run_directory import pick_device
@@ -58,7 +56,9 @@ def train_command(arguments: list[str]) -> None:
         if options.seeds:
             train_seeds(name, words, options)
         else:
-            profile(options)
+            from pixelrl.launch.profile import profile_training
+
+            profile_training(options)
     elif name and not name.startswith("-"):
         require_recipe(name)
     else:
@@ -66,11 +66,7 @@ def train_command(arguments: list[str]) -> None:
 
 
 def parse(name: str, words: list[str]) -> TrainOptions:
-    """Return a recipe's training as options say; those of the encoder are the ones of `--encoder NAME`, if it is there.
-
-    Raises:
-        PixelrlError: an unknown encoder.
-    """
+    """Return a recipe's training as options say; those of the encoder are the ones of `--encoder NAME`, if given."""
     recipe, words = choose_parts(RECIPES[name](), words)
     default = TrainOptions(recipe=recipe, task=tyro.MISSING, out=tyro.MISSING)
     return parse_options(default, words, f"pixelrl train {name}", RECIPES[name].__doc__)
@@ -87,16 +83,6 @@ def parse_options(default: Options, words: Sequence[str], prog: str, description
         registry=recipe_registry(),
         console_outputs=speaking(),
     )
-
-
-def parse_or_refuse(name: str, words: list[str], where: str) -> TrainOptions:
-    """Return what `parse` returns.
-
-    Raises:
-        PixelrlError: in one line, where the options stand and what is wrong with them.
-    """
-    with told_in_a_line(where):
-        return parse(name, words)
 
 
 def train_seeds(name: str, words: Sequence[str], options: TrainOptions) -> None:
@@ -140,13 +126,3 @@ def devices_for(name: str) -> list[str]:
     if device.type != "cuda" or device.index is not None:
         return [str(device)]
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-
-
-def profile(options: TrainOptions) -> None:
-    """Tell where the time of a step goes."""
-    from pixelrl.launch.profile import profile_training
-
-    device, console = pick_device(options.device), plain_console()
-    set_threads(options.threads, device, None)
-    mixture = options.load(device, SINGLE_PROCESS, console)
-    profile_training(options.recipe, mixture, options.out, device=device, execution=options.execution, console=console)

@@ -16,8 +16,9 @@ from pixelrl.datasets.buffer.value_checks import check_range, target_range_of
 from pixelrl.datasets.inspect.file_structure import Selection
 from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.report import InspectionReport
+from pixelrl.launch.options import told_in_a_line
 from pixelrl.launch.recipes import require_recipe
-from pixelrl.launch.train_options import TrainOptions, parse_or_refuse
+from pixelrl.launch.train_options import TrainOptions, parse
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.distributed import SINGLE_PROCESS
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -29,10 +30,7 @@ Reading = tuple[Sequence[Path], Callable[[Console], object]]
 def training_options(recipe: str, actions: ActionRange, **rename: Sequence[str]) -> TrainOptions:
     """Return the options of a training on data that are not named yet.
 
-    Args:
-        recipe: a recipe's name, and further options of `train`.
-        actions: whether they are to be normalised.
-        rename: `task_rename` and `prior_rename` of `train`, where `recipe` does not say them.
+    `recipe` is a recipe's name, and maybe further options of `train`, which count before those of `rename`.
 
     Raises:
         PixelrlError: there is no such recipe, or an option that cannot be.
@@ -42,7 +40,8 @@ def training_options(recipe: str, actions: ActionRange, **rename: Sequence[str])
     for option, texts in rename.items():
         words = [f"--{option.replace('_', '-')}", *texts, *words] if texts else words
     words = ["--task", "none", "--out", "none", "--actions", actions, *words]
-    return replace(parse_or_refuse(name, words, f"--recipe {recipe}"), memory="file")
+    with told_in_a_line(f"--recipe {recipe}"):
+        return replace(parse(name, words), memory="file")
 
 
 def selections(options: TrainOptions) -> dict[Role, Selection]:
@@ -67,11 +66,7 @@ def try_training(
 ) -> tuple[list[Issue], list[str]]:
     """Read task and prior data as a training does, and others each by itself; return what is wrong, and the ledger.
 
-    Args:
-        task: as `train --task` takes them.
-        prior: as `train --prior` takes them; without a task they are read by themselves.
-        files: others.
-        options: of the training.
+    Without a task, the prior data are read by themselves, too.
     """
     issues: list[Issue] = []
     ledger: list[str] = []

@@ -39,10 +39,8 @@ class CSVLog:
         row = {"step": report.step, "seconds": f"{report.seconds:.2f}"}
         row |= {name: f"{value:.6g}" for name, value in report.metrics.items()}
         if new := [name for name in row if name not in self.columns]:
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
             self.columns += new
-            self._rewrite(rows)
+            self._rewrite(rows_of(self.path))
         with naming(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
             file.flush()
@@ -114,7 +112,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     """Return the rows of a `metrics.csv`, but for those that a crash has cut off.
 
     Raises:
-        PixelrlError: a line is too long, is no text, or has no step.
+        PixelrlError: a line is too long, has no step, or something that is no number.
     """
     rows: list[dict[str, str]] = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -126,7 +124,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
             for row in reader:
                 if None not in row.values():
                     rows.append(row)
-                    if None in row or "\ufffd" in "".join(row.values()) or int(row["step"]) < 0:
+                    if None in row or int(row["step"]) < 0 or not [float(text or 0) for text in row.values()]:
                         raise ValueError
         except (ValueError, csv.Error) as error:
             where = f"{path}: line {reader.line_num} is damaged"
@@ -135,7 +133,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def read_metrics(directory: Path) -> list[dict[str, str]]:
-    """Return the rows of a run's `metrics.csv`."""
-    with (directory / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+def read_figures(path: Path) -> dict[str, dict[int, float]]:
+    """Return figure -> step -> value of a `metrics.csv`, also while it is written; errors as `rows_of`."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows_of(path):
+        for name, text in row.items():
+            if text and name not in ("step", "seconds"):
+                found.setdefault(name, {})[int(row["step"])] = float(text)
+    return found

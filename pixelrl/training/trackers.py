@@ -70,13 +70,7 @@ def check_trackers(names: tuple[TrackerName, ...]) -> None:
 
 
 def open_tracker(name: TrackerName, directory: Path, config: Mapping[str, Any]) -> Tracker:
-    """Start a run there.
-
-    Args:
-        name: of the tracker.
-        directory: of the run.
-        config: what `config.json` says.
-    """
+    """Start a run there, with what its `config.json` says."""
     if name == "wandb":
         import wandb
 

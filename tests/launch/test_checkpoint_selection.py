@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from pixelrl.launch.checkpoint_selection import select_step
-from pixelrl.launch.commands import probe
+from pixelrl.launch.commands.probe import Probe
+from pixelrl.launch.policy_options import CheckpointOptions
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -24,29 +25,29 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_last_checkpoint_is_used_unless_told(tmp_path: Path) -> None:
-    assert select_step(tmp_path, "last", None) is None and select_step(tmp_path, "last", 7) == 7
+    assert CheckpointOptions().chosen_step(tmp_path) is None and CheckpointOptions(step=7).chosen_step(tmp_path) == 7
 
 
 def test_q_peak_is_where_the_reports_since_the_snapshot_before_are_highest(run: Path) -> None:
-    assert select_step(run, "q_peak", None) == 40  # means: 1.5, 6, 5
+    assert CheckpointOptions(select="q_peak").chosen_step(run) == 40  # means: 1.5, 6, 5
 
 
 def test_foreign_files_among_the_snapshots_are_passed_over(run: Path) -> None:
     for name in ("backup", "-7", "007", "1e9"):
         (run / f"snapshots/{name}.safetensors").touch()
-    assert select_step(run, "q_peak", None) == 40
+    assert CheckpointOptions(select="q_peak").chosen_step(run) == 40
 
 
 def test_least_error_is_measured_on_held_out_episodes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+    asked: list[Probe] = []
 
-    def probe_run(directory: Path, steps: Any, *rest: Any, **options: Any) -> dict[int, dict[str, float | None]]:
-        asked.update(options, steps=steps)
+    def measure(probe: Probe, console: Console) -> dict[int, dict[str, float | None]]:
+        asked.append(probe)
         return {20: {"q/td_error": 0.3}, 40: {"q/td_error": None}, 60: {"q/td_error": 0.1}}
 
-    monkeypatch.setattr(probe, "probe_run", probe_run)
-    assert select_step(run, "td_error", None) == 60
-    assert asked == {"held_out": True, "steps": [20, 40, 60]}
+    monkeypatch.setattr(Probe, "measure", measure)
+    assert CheckpointOptions(select="td_error").chosen_step(run) == 60
+    assert asked == [Probe(run=run, step=(20, 40, 60), on_held_out=True)]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +59,14 @@ def test_least_error_is_measured_on_held_out_episodes(run: Path, monkeypatch: py
             lambda run: (run / "metrics.csv").write_text("step,q/data\n12,1.0\n20,abc\n"),
             "q_peak",
             None,
-            r"metrics.csv: line 3: step '20' and q/data 'abc'; expected numbers",
+            r"metrics.csv: line 3 is damaged; expected a number for each name in the first line",
         ),
-        (lambda run: (run / "metrics.csv").write_text("q/data\n1.0\n"), "q_peak", None, "line 2: step None"),
+        (
+            lambda run: (run / "metrics.csv").write_text("q/data\n1.0\n"),
+            "q_peak",
+            None,
+            "line 1 is damaged; expected",
+        ),
         (lambda run: (run / "metrics.csv").write_text("step,loss\n1,2\n"), "q_peak", None, "no q/data to choose"),
     ],
 )
@@ -69,4 +75,4 @@ def test_rule_that_cannot_choose_says_why(
 ) -> None:
     spoil(run)
     with pytest.raises(PixelrlError, match=message):
-        select_step(run, rule, step)
+        CheckpointOptions(select=rule, step=step).chosen_step(run)

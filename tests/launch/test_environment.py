@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pixelrl.export.loaded_policy import LoadedPolicy
-from pixelrl.launch.environment import environment_for
+from pixelrl.launch.policy_options import environment_for
 from pixelrl.runtime.errors import PixelrlError
 
 

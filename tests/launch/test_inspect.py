@@ -21,7 +21,7 @@ import pixelrl.launch.commands.inspect as inspection
 from pixelrl.datasets.inspect.crash_probe import crashing_files
 from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.launch.cli import main
-from pixelrl.launch.reports.inspection_figures import bars, counts, curve, heat
+from pixelrl.launch.reports.inspection_page import bars, counts, curve, heat
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import PixelrlError
 from tests.arm import FRONT, write_arm

@@ -100,7 +100,7 @@ def test_leaves_of_a_recipe_are_named_by_term() -> None:
     [
         (lambda run: (run / "config.json").unlink(), "not a training run: it has no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "its record is damaged"),
-        (lambda run: (run / "metrics.csv").write_text("step,q\nx,1\n"), "its record is damaged"),
+        (lambda run: (run / "metrics.csv").write_text("step,q\nx,1\n"), "metrics.csv: line 2 is damaged; expected"),
     ],
 )
 def test_what_is_no_run_is_one_line(

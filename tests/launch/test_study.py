@@ -15,9 +15,8 @@ from rich.console import Console
 
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.study_analysis import analyse
-from pixelrl.launch.study_design import Study
+from pixelrl.launch.study_design import Study, Workplace
 from pixelrl.launch.study_file import read_study
-from pixelrl.launch.study_records import Workplace
 from pixelrl.launch.study_runs import StudyRun, make_run, waiting_runs
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import sha256_of, write_json
@@ -173,6 +172,11 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ('allow-import = "tests.toy_gym"', "seed = 3", r"evaluate\.options: seed is not for the options of a study"),
         ('allow-import = "tests.toy_gym"', "select = 'q_peak'", r"evaluate\.options: select is not for the options"),
         ('allow-import = "tests.toy_gym"', "'step=4' = []", r"evaluate\.options: step is not for the options"),
+        (
+            'allow-import = "tests.toy_gym"',
+            "env-options = 'x'",
+            r"evaluate\.options: --env-options: 'x' is not KEY=VALUE",
+        ),
         ("[arms.small]", "[arms.data]", r"arms\.data is no name for a folder; expected letters, .* and not data"),
         ("[arms.large]", "[arms.large]\nreplicates = [4]", r"arms\.large\.replicates is \[4\]; expected some of \[3\]"),
         ("[arms.large]", "[arms.large]\nreplicates = [3, 3]", r"arms\.large\.replicates is \[3, 3\]; expected some"),

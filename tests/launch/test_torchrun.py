@@ -23,7 +23,7 @@ from pixelrl.launch.training_data import load_training_data
 from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training import checkpoint
-from pixelrl.training.metrics_log import read_metrics
+from pixelrl.training.metrics_log import rows_of
 from tests import ROOT
 from tests.dots import write_dots
 
@@ -97,7 +97,7 @@ def test_run_survives_signals_lost_ranks_and_other_numbers_of_ranks(
 
     alone([*command, f"--steps={kept + 2}", "--resume"], monkeypatch)
     alone([*words, f"--out={tmp_path / 'whole'}", f"--steps={kept + 2}"], monkeypatch)
-    assert [int(row["step"]) for row in read_metrics(run)] == [*range(1, kept + 3)]
+    assert [int(row["step"]) for row in rows_of(run / "metrics.csv")] == [*range(1, kept + 3)]
     whole, parts = (load_file(folder / "last.safetensors") for folder in (tmp_path / "whole", run))
     assert whole.keys() == parts.keys()
     for key, value in whole.items():

@@ -9,8 +9,8 @@ import pytest
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.encoders.conv import SmallCNN
 from pixelrl.launch.recipes import RECIPES, cog, quick_cog_dr3
-from pixelrl.launch.source_options import parse_source
 from pixelrl.launch.train_options import TrainOptions, parse, train_command
+from pixelrl.launch.training_data import parse_source
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.critic_forms import HLGauss, Scalar
 from pixelrl.learning.recipe import Recipe

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pixelrl.training.upload import Upload
+from pixelrl.training.loop import Upload
 from tests.tiny import CPU, transitions
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from pixelrl.launch.console import plain_console, progress_bar, table_of
+from pixelrl.launch.console import named_progress, plain_console, table_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.files import write_json
 
@@ -85,27 +85,10 @@ class Convert:
         for path, kind, told in ((self.source, given, self.from_format), (self.target, wanted, self.to_format)):
             how = "" if told else " (guessed)"
             console.print(f"{path}: {FORMATS[kind].title}{how}", highlight=False, soft_wrap=True)
-        options = FormatOptions(
-            pictures=self.pictures,
-            compress=self.compress,
-            fps=self.fps,
-            task=self.instruction,
-            last_step=self.last_step,
-            keys=self.keys,
-            rename=parse_renames(self.rename),
-            bgr=self.bgr,
-            reward=self.reward,
-            dones=self.dones,
-            reward_shift=self.reward_shift,
-            leave_out=self.leave_out,
-            action_names=self.action_names,
-        )
-        with progress_bar(console) as bar:
-            job = bar.add_task("read", total=None, note=self.source.name)
-
-            def tell(what: str, done: int, total: int) -> None:
-                bar.update(job, description=what, completed=done, total=total)
-
+        alike = {field.name for field in fields(FormatOptions)} - {"task", "rename"}
+        said = {name: getattr(self, name) for name in alike}
+        options = FormatOptions(task=self.instruction, rename=parse_renames(self.rename), **said)
+        with named_progress(console, self.source.name) as tell:
             result = convert_dataset(self.source, self.target, given, wanted, options=options, progress=tell)
         name = self.target.stem if wanted == "hdf5" else self.target.name
         write_json(self.target.with_name(f"{name}.convert.json"), result | provenance.record())

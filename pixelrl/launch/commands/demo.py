@@ -98,11 +98,7 @@ class Demo:
 
 
 def check(options: Demo) -> DemoSize:
-    """Return the demo's size, as its task wants it unless it is given.
-
-    Raises:
-        PixelrlError: there is no such task or recipe, or an option does not fit it.
-    """
+    """Return the demo's size, as its task wants it unless it is given."""
     from pixelrl.launch.recipes import require_recipe
 
     if options.env not in TASK_NAMES:
@@ -151,11 +147,7 @@ class Stages:
         print_summary(out, summary, self.console)
 
     def write_plan(self) -> dict[str, Any]:
-        """Write and return what this demo is; its recipes are written in full, and returned by name.
-
-        Raises:
-            PixelrlError: the directory holds a demo of another seed, size, recipe or version.
-        """
+        """Write and return what this demo is; its recipes are written in full, and returned by name."""
         from pixelrl.training.configuration import to_json
 
         options = self.options

@@ -21,9 +21,9 @@ from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.recipes.students import STUDENTS
 from pixelrl.launch.torchrun import joined, require_one_rank
 from pixelrl.launch.train_options import parse_options
+from pixelrl.launch.training_data import sources_of
 from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
-from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.distributed import Distributed
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import sha256_of
@@ -91,12 +91,7 @@ class Distill(Training):
     def sources(self) -> list[Source]:
         """Return the teacher's sources, or --data, and what the first student saw."""
         run, _, _ = self.teacher
-        found = [
-            Source(name=name, files=tuple(map(Path, files)), **dict(run.sources.get(name, {})))
-            for name, files in run.data.items()
-        ]
-        if self.data:
-            found = [Source(name="task", files=self.data)]
+        found = [Source(name="task", files=self.data)] if self.data else sources_of(run)
         for path in (path for source in found for path in source.paths() if not path.is_file()):
             raise PixelrlError(f"{path}: the teacher was trained on it and it is gone; name recorded data with --data")
         if not self.dagger:
@@ -109,10 +104,13 @@ class Distill(Training):
         """Read the data as the teacher sees them.
 
         Raises:
-            PixelrlError: they are not what the teacher was made for.
+            PixelrlError: they are not what the teacher was made for, or an option would show it other ones.
         """
         run, _, _ = self.teacher
-        mixture = self.read(self._as_teacher(run.recipe), device, distributed, console)
+        for name in ("proprio", "history", "chunk"):
+            if (mine := getattr(self.recipe, name)) != (theirs := getattr(run.recipe, name)):
+                raise PixelrlError(f"--{name} {mine}: the teacher's is {theirs}, and a student's must be the same")
+        mixture = self.read(replace(self.recipe, images=run.recipe.images), device, distributed, console)
         for name in ("images", "proprio", "action", "history", "chunk"):
             theirs, ours = getattr(run.spec, name), getattr(mixture.spec, name)
             if theirs != ours:
@@ -132,23 +130,8 @@ class Distill(Training):
         seen = {key: cameras[key] for key in self.recipe.images or cameras}
         return Learner(self.recipe, replace(mixture.spec, images=seen), device, distributed, self.teacher[1])
 
-    def _as_teacher(self, teacher: Recipe) -> Recipe:
-        """Return the student's recipe with what the teacher sees of the data.
-
-        Raises:
-            PixelrlError: an option that would show the teacher other data than it knows.
-        """
-        for name in ("proprio", "history", "chunk"):
-            if (mine := getattr(self.recipe, name)) != (theirs := getattr(teacher, name)):
-                raise PixelrlError(f"--{name} {mine}: the teacher's is {theirs}, and a student's must be the same")
-        return replace(self.recipe, images=teacher.images)
-
     def _play(self, device: torch.device, distributed: Distributed, console: Console) -> None:
-        """Train a first student and let it play, unless that was done before.
-
-        Raises:
-            PixelrlError: OUT holds a run already and is not to be resumed, or the data are rescaled.
-        """
+        """Train a first student and let it play, unless that was done before."""
         from pixelrl.datasets.hdf5.writer import EpisodeWriter
         from pixelrl.export.loaded_policy import load_policy
         from pixelrl.simulation.evaluation.rollout import evaluate

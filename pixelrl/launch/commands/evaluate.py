@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from pixelrl.launch.console import plain_console, progress_bar
-from pixelrl.launch.options import nodes_of
-from pixelrl.launch.policy_options import SimulationOptions
+from pixelrl.launch.options import key_values, nodes_of
+from pixelrl.launch.policy_options import SimulationOptions, warn_about_drawing
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -65,10 +65,7 @@ class Evaluate(SimulationOptions):
         from pixelrl.launch.reports.evaluation_page import write_evaluation_page
         from pixelrl.simulation.evaluation.statistics import confidence_sequence, summarise
 
-        if self.until is not None and not 0 < self.until < 1:
-            raise PixelrlError(f"--until is {self.until}; it is a success rate, so it must lie between 0 and 1")
-        if self.videos < 1 and (self.video or self.html):
-            raise PixelrlError(f"--videos is {self.videos}; it must be at least 1")
+        self.check_options()
         starts = self._initial_states()
         seed = starts.seed if starts else self.seed or 0
         provenance, console = Provenance(seed=seed), plain_console()
@@ -101,12 +98,17 @@ class Evaluate(SimulationOptions):
             + (f"; {result['restarts']} begun anew, as their workers were lost" if result["restarts"] else "")
         )
 
-    def _initial_states(self) -> InitialStates | None:
-        """Return the initial states of `--starts`.
+    def check_options(self) -> None:
+        """Raise a `PixelrlError` for an option that cannot be, whatever the policy is."""
+        if self.until is not None and not 0 < self.until < 1:
+            raise PixelrlError(f"--until is {self.until}; it is a success rate, so it must lie between 0 and 1")
+        if self.videos < 1 and (self.video or self.html):
+            raise PixelrlError(f"--videos is {self.videos}; it must be at least 1")
+        key_values("--env-options", self.env_options)
+        key_values("--camera-sources", self.camera_sources)
 
-        Raises:
-            PixelrlError: no such file there, or options that contradict it.
-        """
+    def _initial_states(self) -> InitialStates | None:
+        """Return the initial states of `--starts`; other options that name seed or environment do not go with it."""
         from pixelrl.simulation.evaluation.initial_states import read_initial_states
 
         if self.starts is None:
@@ -122,7 +124,6 @@ class Evaluate(SimulationOptions):
         self, starts: InitialStates | None, seed: int, console: Console
     ) -> tuple[partial[Generator[Outcome, None, None]], dict[str, Any], float]:
         """Return what plays the episodes, what to write about policy and environment, and the rate of videos [Hz]."""
-        from pixelrl.launch.environment import warn_about_drawing
         from pixelrl.simulation.envs.make import make_env
         from pixelrl.simulation.evaluation.fitted_policy import fitted_policy
         from pixelrl.simulation.evaluation.rollout import rollout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from rich.filesize import decimal
 from rich.text import Text
 from tyro.conf import Positional
 
-from pixelrl.launch.console import plain_console, progress_bar, table_of
+from pixelrl.launch.console import named_progress, plain_console, table_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -23,7 +22,6 @@ from pixelrl.runtime.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pixelrl.datasets.inspect.file_inspection import Progress
     from pixelrl.datasets.inspect.issues import Issue, Role
     from pixelrl.datasets.inspect.report import FileReport, InspectionReport
     from pixelrl.runtime.video import Row
@@ -84,7 +82,7 @@ class Inspect:
         options = training_options(self.recipe, self.actions, **rename)
         provenance, console = Provenance(), plain_console()
         paths = [path for path, _ in given] + ([self.reference] if self.reference is not None else [])
-        with _progress(plain_console(stderr=True) if self.json else console) as progress:
+        with named_progress(plain_console(stderr=True) if self.json else console) as progress:
             report = inspect_files(
                 given,
                 sample=self.sample,
@@ -233,15 +231,3 @@ def print_issues(issues: Sequence[Issue], console: Console, *, with_file: bool =
         console.print(line, soft_wrap=True)
         if issue.fix:
             console.print(Text(f"    fix: {issue.fix}"), highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    """Show what is being read."""
-    with progress_bar(console) as bar:
-        job = bar.add_task("read", total=None, note="")
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.update(job, description=what, completed=done, total=total)
-
-        yield tell

@@ -1,10 +1,9 @@
 """`pixelrl probe`: what happens inside a run's critics, on the same fixed transitions at any step."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -45,17 +44,7 @@ class Probe:
             PixelrlError: no run there, its data are gone or have changed, or nothing was held out.
         """
         provenance, console = Provenance(seed=self.seed), plain_console()
-        steps = self.step or (None,)
-        found = probe_run(
-            self.run,
-            steps,
-            self.rows,
-            self.seed,
-            console,
-            held_out=self.on_held_out,
-            plasticity_steps=self.plasticity,
-            stay=self.stay,
-        )
+        found = self.measure(console)
         result = {"run": str(self.run), "rows": self.rows, "held_out": self.on_held_out, "steps": found}
         write_json(self.out or self.run / "probe.json", result | provenance.record())
         table = table_of("", *(f"step {step}" for step in found))
@@ -64,60 +53,40 @@ class Probe:
             table.add_row(name, *("" if value is None else f"{value:.4g}" for value in values))
         console.print(table)
 
+    def measure(self, console: "Console") -> dict[int, dict[str, float | None]]:
+        """Return step -> what was measured of the networks then; None for what is not finite; errors as of a call."""
+        import torch
 
-def probe_run(
-    directory: Path,
-    steps: Sequence[int | None],
-    rows: int,
-    seed: int,
-    console: "Console",
-    *,
-    held_out: bool = False,
-    plasticity_steps: int = 0,
-    stay: tuple[float, ...] = (),
-) -> dict[int, dict[str, float | None]]:
-    """Return step -> what was measured of a run's snapshot (None: its last checkpoint); None for what is not finite.
+        from pixelrl.launch.training_data import load_training_data, sources_of
+        from pixelrl.training.plasticity import plasticity
+        from pixelrl.training.probe import learnable, probe, with_recorded_actions
+        from pixelrl.training.run_directory import read_networks, read_run
 
-    Raises:
-        PixelrlError: as `Probe` says.
-    """
-    import torch
-
-    from pixelrl.datasets.buffer.sources import Source
-    from pixelrl.launch.training_data import load_training_data
-    from pixelrl.training.plasticity import plasticity
-    from pixelrl.training.probe import learnable, probe, with_recorded_actions
-    from pixelrl.training.run_directory import read_networks, read_run
-
-    if rows < 2:
-        raise PixelrlError(f"--rows is {rows}; it must be at least 2")
-    run = read_run(directory)
-    if stay and len(stay) != run.spec.action_dim:
-        raise PixelrlError(f"--stay has {len(stay)} numbers; an action of this run has {run.spec.action_dim}")
-    if plasticity_steps and not run.recipe.critic:
-        raise PixelrlError("--plasticity: this run has no critics")
-    rules: Mapping[str, Any] = run.sources
-    sources = [
-        Source(name=name, files=tuple(map(Path, files)), **rules.get(name, {})) for name, files in run.data.items()
-    ]
-    mixture = load_training_data(
-        torch.device("cpu"),
-        with_recorded_actions(run.recipe),
-        sources,
-        actions=run.actions,  # type: ignore[arg-type]
-        memory="file",
-        console=console,
-    )
-    if (fingerprint := mixture.table.fingerprint()) != run.fingerprint:
-        raise PixelrlError(f"{directory}: was trained on other data ({run.fingerprint}), not these ({fingerprint})")
-    batch = mixture.rows(mixture.probe(rows, seed, held_out=held_out))
-    found: dict[int, dict[str, float | None]] = {}
-    with progress_bar(console) as bar:
-        for step in steps:
-            _, networks, done = read_networks(directory, step)
-            tell = partial(bar.advance, bar.add_task("probe", total=len(batch), note=f"step {done}"))
-            metrics = probe(learnable(networks), run.recipe, batch, run.spec.sources, seed, stay, tell)
-            if plasticity_steps:
-                metrics |= plasticity(networks, run.recipe, run.spec, batch, plasticity_steps, seed)
-            found[done] = {key: value.item() if value.isfinite() else None for key, value in metrics.items()}
-    return found
+        if self.rows < 2:
+            raise PixelrlError(f"--rows is {self.rows}; it must be at least 2")
+        run = read_run(self.run)
+        if self.stay and len(self.stay) != run.spec.action_dim:
+            raise PixelrlError(f"--stay has {len(self.stay)} numbers; an action of this run has {run.spec.action_dim}")
+        if self.plasticity and not run.recipe.critic:
+            raise PixelrlError("--plasticity: this run has no critics")
+        mixture = load_training_data(
+            torch.device("cpu"),
+            with_recorded_actions(run.recipe),
+            sources_of(run),
+            actions=run.actions,  # type: ignore[arg-type]
+            memory="file",
+            console=console,
+        )
+        if (fingerprint := mixture.table.fingerprint()) != run.fingerprint:
+            raise PixelrlError(f"{self.run}: was trained on other data ({run.fingerprint}), not these ({fingerprint})")
+        batch = mixture.rows(mixture.probe(self.rows, self.seed, held_out=self.on_held_out))
+        found: dict[int, dict[str, float | None]] = {}
+        with progress_bar(console) as bar:
+            for step in self.step or (None,):
+                _, networks, done = read_networks(self.run, step)
+                tell = partial(bar.advance, bar.add_task("probe", total=len(batch), note=f"step {done}"))
+                metrics = probe(learnable(networks), run.recipe, batch, run.spec.sources, self.seed, self.stay, tell)
+                if self.plasticity:
+                    metrics |= plasticity(networks, run.recipe, run.spec, batch, self.plasticity, self.seed)
+                found[done] = {key: value.item() if value.isfinite() else None for key, value in metrics.items()}
+        return found

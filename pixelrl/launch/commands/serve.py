@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,10 +83,7 @@ class Serve:
             "limits": Limits(connections=self.connections, idle=self.idle),
             "log": log,
         }
-        if self.record is None:
-            self._run(PolicyServer(policy, **options))
-            return
-        with recording_of(policy, self.record) as record:
+        with nullcontext() if self.record is None else recording_of(policy, self.record) as record:
             self._run(PolicyServer(policy, **options, record=record))
 
     def _run(self, server: "PolicyServer") -> None:
@@ -114,14 +111,14 @@ def recording_of(policy: "ExportedPolicy", path: Path) -> Iterator["Recording"]:
 
     if path.exists():
         raise PixelrlError(f"--record {path}: exists already; choose another name")
-    if path.suffix not in (".hdf5", ".h5", ".mcap"):
-        raise PixelrlError(f"--record {path}: expected NAME.hdf5 or NAME.mcap")
     if path.suffix == ".mcap":
         from pixelrl.launch.mcap_recording import mcap_steps
 
         opened: AbstractContextManager[EpisodeFile] = mcap_steps(policy, path)
-    else:
+    elif path.suffix in (".hdf5", ".h5"):
         opened = demos(policy, path)
+    else:
+        raise PixelrlError(f"--record {path}: expected NAME.hdf5 or NAME.mcap")
     inputs = {key: spec.shape for key, spec in policy.instant.items()}
     with opened as file, Recording(file, inputs, largest_message(policy)) as record:
         yield record

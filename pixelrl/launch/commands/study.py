@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.console import plain_console
-from pixelrl.launch.options import key_values
-from pixelrl.launch.provenance import Provenance, cores
+from pixelrl.launch.options import key_values, worker_count
+from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.extras import require_extras
 from pixelrl.runtime.files import exclusive_directory, write_json
@@ -16,8 +16,7 @@ from pixelrl.runtime.files import exclusive_directory, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pixelrl.launch.study_design import Arm
-    from pixelrl.launch.study_records import Workplace
+    from pixelrl.launch.study_design import Arm, Workplace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +62,8 @@ class StudyCommand:
         """
         from pixelrl.datasets.buffer.sources import Source
         from pixelrl.launch.parallel_runs import run_trainings
+        from pixelrl.launch.study_design import Workplace
         from pixelrl.launch.study_file import read_study
-        from pixelrl.launch.study_records import Workplace
         from pixelrl.launch.study_runs import make_run, submit_array, waiting_runs
         from pixelrl.runtime.child_process import end_with_parent
 
@@ -97,10 +96,7 @@ class StudyCommand:
                 raise PixelrlError(
                     f"{option}: {min(unknown)} is not in {self.file}; it has {', '.join(map(str, sorted(known)))}"
                 )
-        jobs = cores() if self.jobs is None else self.jobs
-        if jobs < 1:
-            raise PixelrlError(f"--jobs is {jobs}; it must be at least 1")
-        provenance = Provenance()
+        jobs, provenance = worker_count(self.jobs, "--jobs"), Provenance()
         with exclusive_directory(out):
             try:
                 if not self.report_only:

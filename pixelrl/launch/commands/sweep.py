@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixelrl.launch.console import plain_console
 from pixelrl.launch.options import nodes_of
-from pixelrl.launch.policy_options import SimulationOptions
+from pixelrl.launch.policy_options import SimulationOptions, warn_about_drawing
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -38,7 +38,6 @@ class Sweep(SimulationOptions):
             PixelrlError: no such perturbation or level, one that the environment cannot have, or another policy's
                 `sweep.json`.
         """
-        from pixelrl.launch.environment import warn_about_drawing
         from pixelrl.launch.reports.sweep_page import draw_sweep, print_sweep, write_sweep_page
         from pixelrl.launch.sweep_cells import check_levels, choose_kinds, compare_cells, key_of, play_cell, read_cells
         from pixelrl.simulation.envs.make import make_env

@@ -21,9 +21,8 @@ from pixelrl.datasets.buffer.sources import Dones, Source
 from pixelrl.datasets.renames import parse_renames
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
-from pixelrl.launch.source_options import parse_source, with_prior
 from pixelrl.launch.torchrun import joined, outliving, set_threads
-from pixelrl.launch.training_data import load_training_data
+from pixelrl.launch.training_data import load_training_data, parse_source, with_prior
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.divergence import largest_q
 from pixelrl.learning.learner import Learner
@@ -228,11 +227,7 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
 def prepare(
     options: Training, device: torch.device, distributed: Distributed, console: Console
 ) -> tuple[Mixture, Learner, Run, float]:
-    """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken.
-
-    Raises:
-        PixelrlError: as `train` says.
-    """
+    """Return the data, a learner that is fresh or stands where the run stood, the run, and the seconds it has taken."""
     recipe, out = options.recipe, options.out
     told = {"teacher": options.taught_by, "initial": options.starts_from}
     previous = find_previous_run(out, recipe, resume=options.resume, **told)

@@ -1,6 +1,6 @@
 """`pixelrl view`: look at recorded episodes, and at what a run's critics think of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +53,10 @@ class View:
         from pixelrl.datasets.renames import parse_renames
         from pixelrl.training.run_directory import read_run
 
-        write = self._writer()
+        if self.out.suffix == ".rrd":
+            from pixelrl.launch.reports.view_rerun import write_rerun as write
+        else:
+            from pixelrl.launch.reports.view_page import write_view_page as write
         provenance, rename = Provenance(), parse_renames(self.rename)
         if self.run is not None and not rename:
             rename = read_run(self.run).reading_of(self.file)["rename"]
@@ -80,16 +83,6 @@ class View:
         )
         write(self.out, self.file, demos, contents.action, estimates, provenance.record())
         plain_console().print(f"{self.out}: {len(demos)} of {len(names)} demos", soft_wrap=True)
-
-    def _writer(self) -> Callable[..., None]:
-        """Return what writes the page, or the recording."""
-        if self.out.suffix == ".rrd":
-            from pixelrl.launch.reports.view_rerun import write_rerun
-
-            return write_rerun
-        from pixelrl.launch.reports.view_page import write_view_page
-
-        return write_view_page
 
 
 def estimates_of(

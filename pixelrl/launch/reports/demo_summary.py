@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pixelrl.launch.reports.axes import log_axis
 from pixelrl.runtime.files import atomic_path
-from pixelrl.training.metrics_log import read_metrics
+from pixelrl.training.metrics_log import read_figures, rows_of
 
 MEASURED = {
     "phi.phi'": "features/dot",
@@ -26,7 +26,7 @@ LAST = 10
 
 def last_figures(run: Path) -> dict[str, float]:
     """Return what DR3 is about, averaged over the last measurements; empty for a recipe without a critic."""
-    rows = read_metrics(run)[-LAST:]
+    rows = rows_of(run / "metrics.csv")[-LAST:]
     found = {label: [float(row[name]) for row in rows if row.get(name)] for label, name in MEASURED.items()}
     return {label: sum(values) / len(values) for label, values in found.items() if values}
 
@@ -98,9 +98,8 @@ def draw_summary(path: Path, summary: Mapping[str, Any], runs: Mapping[str, Path
         (features, "features/dot", "phi(s, a) . phi(s', a')"),
     ):
         for name, run in runs.items():
-            points = [(int(row["step"]), float(row[metric])) for row in read_metrics(run) if row.get(metric)]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=colours[name], label=name)
+            if known := read_figures(run / "metrics.csv").get(metric):
+                axis.plot([*known], [*known.values()], color=colours[name], label=name)
         axis.set(title=title, xlabel="gradient steps")
         axis.legend(frameon=False)
     log_axis(features)

@@ -34,14 +34,9 @@ def forget_videos(directory: Path) -> None:
 def write_evaluation_page(
     directory: Path, outcomes: Sequence[Outcome], failures: Sequence[Outcome], result: Mapping[str, Any], fps: float
 ) -> None:
-    """Write `evaluation.html`, and what is new on it: `failures.png`, the videos of failures.
+    """Write `evaluation.html`, and what is new on it: `failures.png`, the videos of failures, at `fps` [Hz].
 
-    Args:
-        directory: of the evaluation, where the videos of `outcomes` are already.
-        outcomes: all episodes, by index.
-        failures: the first ones that failed, all with frames.
-        result: what `evaluation.json` says.
-        fps: of the videos. [Hz]
+    The videos of `outcomes`, all episodes by their index, are there already; `failures`, the first ones, have frames.
     """
     sheet, has_values = directory / "failures.png", outcomes[0].values is not None
     sheet.unlink(missing_ok=True)

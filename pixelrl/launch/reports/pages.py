@@ -14,31 +14,20 @@ from rich.filesize import decimal
 
 from pixelrl.runtime.files import atomic_path
 
-TEMPLATES = Path(__file__).parent / "templates"
 
-
-def render_page(template: str, **values: Any) -> str:
-    """Return a page.
-
-    Args:
-        template: the name of a file in `templates/`.
-        values: what the template shows.
-    """
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Write a page, atomically: a file in `templates/`, filled with values."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"base64": lambda data: base64.b64encode(data).decode(), "decimal": decimal}
-    return environment.get_template(template).render(**values)
-
-
-def write_page(path: Path, template: str, **values: Any) -> None:
-    """Write a page, atomically; arguments as for `render_page`."""
+    page = environment.get_template(template).render(**values)
     with atomic_path(path) as temporary:
-        temporary.write_text(render_page(template, **values), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def policy_name(result: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Trainings as one HTML page: curves with what they mean, data, evaluations, command and machine."""
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from pixelrl.launch.reports.pages import write_page
 from pixelrl.launch.reports.run_curves import Curve, colour_of, draw_curves, legend, over_runs
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.training.metrics_log import read_figures
 
 MEANING = {
     "q/data": "Q of recorded actions: what the critic thinks of the data. Bounded by the returns, if all is well.",
@@ -62,7 +62,7 @@ def read_run(path: Path) -> LoggedRun:
         raise PixelrlError(f"{path}: not a training run: it has no config.json")
     try:
         config = json.loads((path / "config.json").read_text())
-        curves = read_curves(path / "metrics.csv")
+        curves = read_figures(path / "metrics.csv") if (path / "metrics.csv").is_file() else {}
         training = json.loads((path / "training.json").read_text()) if (path / "training.json").is_file() else {}
         found = [json.loads(file.read_text()) for file in sorted(path.glob("**/evaluation.json"))]
         successes: dict[str, dict[int, float]] = {}
@@ -75,18 +75,6 @@ def read_run(path: Path) -> LoggedRun:
         raise PixelrlError(f"{path}: its record is damaged ({error!r})") from error
     told = {"evaluations": lines, "training": cells, "ledger": ledger}
     return LoggedRun(path=path, config=config, curves=curves, successes=successes, **told)
-
-
-def read_curves(path: Path) -> dict[str, dict[int, float]]:
-    """Return figure -> step -> value of a `metrics.csv`, nothing if there is none yet."""
-    curves: dict[str, dict[int, float]] = {}
-    if path.is_file():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    if name not in ("step", "seconds") and text:
-                        curves.setdefault(name, {})[int(row["step"])] = float(text)
-    return curves
 
 
 def environment_of(result: Mapping[str, Any]) -> str:
@@ -103,13 +91,7 @@ def evaluation_line(result: Mapping[str, Any]) -> str:
 
 
 def write_run_page(path: Path, methods: Mapping[str, Sequence[LoggedRun]], record: Mapping[str, Any]) -> None:
-    """Write the page, atomically.
-
-    Args:
-        path: of the page.
-        methods: name -> runs that differ in their seeds.
-        record: where the page comes from; see `Provenance`.
-    """
+    """Write the page, atomically; `methods`: name -> runs that differ in their seeds."""
     names = list(methods)
     title = f"Training of {names[0]}" if len(names) == 1 else f"{len(names)} methods"
     groups = [(head, figures) for head, wanted in groups_of(methods) if (figures := draw_group(methods, wanted))]
@@ -149,16 +131,8 @@ def groups_of(methods: Mapping[str, Sequence[LoggedRun]]) -> list[tuple[str, lis
 
 def draw_group(methods: Mapping[str, Sequence[LoggedRun]], wanted: Sequence[str]) -> list[tuple[str, Any, str]]:
     """Return each figure's name, drawing and meaning, where some run has it."""
-    figures = []
-    for name in wanted:
-        curves = [
-            curve
-            for place, runs in enumerate(methods.values())
-            if (curve := over_runs([run.curves.get(name, {}) for run in runs], colour_of(place))) is not None
-        ]
-        if curves:
-            figures.append((name, draw_curves(curves), meaning_of(name)))
-    return figures
+    known = {name: curves_of(methods, "curves", name) for name in wanted}
+    return [(name, draw_curves(curves), meaning_of(name)) for name, curves in known.items() if curves]
 
 
 def meaning_of(name: str) -> str:
@@ -179,15 +153,17 @@ def meaning_of(name: str) -> str:
 def draw_successes(methods: Mapping[str, Sequence[LoggedRun]]) -> dict[str, Any]:
     """Return environment -> the drawing of successes against steps, of those in which some run was evaluated."""
     environments = sorted({name for runs in methods.values() for run in runs for name in run.successes})
-    drawn = {}
-    for name in environments:
-        curves: list[Curve] = [
-            curve
-            for place, runs in enumerate(methods.values())
-            if (curve := over_runs([run.successes.get(name, {}) for run in runs], colour_of(place))) is not None
-        ]
-        drawn[name] = draw_curves(curves, (0.0, 1.0))
-    return drawn
+    known = {name: curves_of(methods, "successes", name) for name in environments}
+    return {name: draw_curves(curves, (0.0, 1.0)) for name, curves in known.items()}
+
+
+def curves_of(methods: Mapping[str, Sequence[LoggedRun]], kind: str, name: str) -> list[Curve]:
+    """Return the curve of each method of which some run has a figure, or was evaluated in an environment."""
+    found = (
+        over_runs([getattr(run, kind).get(name, {}) for run in runs], colour_of(place))
+        for place, runs in enumerate(methods.values())
+    )
+    return [curve for curve in found if curve is not None]
 
 
 def rule_of(run: LoggedRun, source: str) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from pixelrl.launch.console import table_of
-from pixelrl.launch.reports.axes import log_axis
+from pixelrl.launch.reports.axes import log_axis, plain, small_plots
 from pixelrl.launch.reports.pages import write_page
 from pixelrl.runtime.files import atomic_path
 from pixelrl.simulation.evaluation.replicates import performance_profile
@@ -139,27 +138,6 @@ def replicate_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tup
 def colours(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return a colour for each arm."""
     return {name: colormaps["tab10"](index % 10) for index, name in enumerate(result["arms"])}
-
-
-def plain(axis: Axes, title: str, x: str, y: str) -> None:
-    """Give a plot its words."""
-    axis.set_title(title, size=10, weight="bold")
-    axis.set_xlabel(x, size=9)
-    axis.set_ylabel(y, size=9)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def small_plots(count: int, beside: float, *, sharey: bool) -> tuple[Figure, Any]:
-    """Return a figure of so many small plots, four a row and `beside` [in] higher than these, and their axes."""
-    columns = min(4, max(1, count))
-    rows = max(1, -(-count // columns))
-    drawn = Figure(figsize=(3.0 * columns + 0.3, 2.5 * rows + beside), layout="constrained")
-    axes = drawn.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
-    for axis in axes:
-        axis.locator_params(axis="x", nbins=5)
-    for axis in axes[count:]:
-        axis.set_axis_off()
-    return drawn, axes
 
 
 def draw_curves(result: Mapping[str, Any]) -> Figure:

@@ -6,14 +6,13 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from pixelrl.launch.console import table_of
+from pixelrl.launch.reports.axes import plain, small_plots
 from pixelrl.launch.reports.pages import policy_name, write_page
 from pixelrl.runtime.files import atomic_path
 
-COLUMNS = 4
 COLOURS = {"better": "#1e8a4e", "worse": "#c83834", "undetermined": "#2b6cb0"}
 UNPERTURBED = "unperturbed"
 
@@ -36,12 +35,7 @@ def by_kind(result: Mapping[str, Any]) -> dict[str, list[Cell]]:
 def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
     """Draw success against level, a plot for each perturbation, as one PNG, atomically."""
     kinds, base = by_kind(result), result["cells"][UNPERTURBED]
-    columns = min(COLUMNS, max(1, len(kinds)))
-    rows = max(1, -(-len(kinds) // columns))
-    drawn = Figure(figsize=(3.1 * columns + 0.3, 2.5 * rows + 0.7), layout="constrained")
-    axes = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(kinds) :]:
-        axis.set_axis_off()
+    drawn, axes = small_plots(len(kinds), 0.7, sharey=True)
     for axis, (name, cells) in zip(axes, kinds.items(), strict=False):
         points = sorted([{**base, "level": 0.0}, *cells], key=lambda cell: cell["level"])
         axis.axhspan(*base["success_interval_95"], color="#8a8d91", alpha=0.15, linewidth=0)
@@ -51,16 +45,14 @@ def draw_sweep(path: Path, result: Mapping[str, Any]) -> None:
             colour = COLOURS[point.get("verdict", "undetermined")]
             error = [[rate - low], [high - rate]]
             axis.errorbar(point["level"], rate, error, fmt="o", markersize=5, color=colour, capsize=3)
-        axis.set_title(name, size=11, weight="bold")
-        axis.set_xlabel(cells[0]["unit"], size=9)
+        plain(axis, name, cells[0]["unit"], "")
         axis.set(ylim=(-0.04, 1.04), xticks=[p["level"] for p in points])
         axis.set_xticks(axis.get_xticks(), [f"{p['level']:g}" for p in points], size=8)
-        axis.spines[["top", "right"]].set_visible(False)
     title = (
         f"Success of {base['episodes']} episodes, the same starts everywhere, with 95 % intervals; "
         "red: worse than unperturbed (grey band)"
     )
-    drawn.suptitle("\n".join(wrap(title, 46 * columns)), size=10)
+    drawn.suptitle("\n".join(wrap(title, round(14 * drawn.get_figwidth()))), size=10)
     with atomic_path(path) as temporary:
         drawn.savefig(temporary, dpi=110)
 

@@ -63,15 +63,9 @@ def write_view_page(
     estimates: Mapping[str, Mapping[str, NDArray[np.float32]]],
     record: Mapping[str, Any],
 ) -> None:
-    """Write the page, atomically.
+    """Write a page on demos of a file, atomically.
 
-    Args:
-        path: of the page.
-        file: that the demos come from.
-        demos: what to show.
-        dims: of the actions.
-        estimates: demo -> what a run's critics estimate of each of its steps, by name, `[N]`; empty without a run.
-        record: where the page comes from; see `Provenance`.
+    `estimates`: demo -> what a run's critics estimate of each of its steps, by name, `[N]`; empty without a run.
     """
     columns = [columns_of(demo, estimates.get(demo.name, {})) for demo in demos]
     names = {name: None for one in columns for name in one}

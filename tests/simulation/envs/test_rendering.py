@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from pixelrl.export.loaded_policy import LoadedPolicy
-from pixelrl.launch.environment import environment_for, warn_about_drawing
+from pixelrl.launch.policy_options import environment_for, warn_about_drawing
 from pixelrl.runtime.env_args import drawing_of
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.rendering import simplified
