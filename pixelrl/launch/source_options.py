@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.datasets.renames import parse_renames
+from pixelrl.datasets.hdf5.keys import parse_renames
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 

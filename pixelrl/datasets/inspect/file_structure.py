@@ -4,7 +4,8 @@
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,16 @@ import numpy as np
 from pixelrl.datasets.hdf5.access import (
     child,
     dataset,
-    has,
     is_array,
     json_attribute,
     members,
     open_file,
+    text_array,
     unwritten,
     where,
 )
-from pixelrl.datasets.hdf5.keys import is_no_camera
-from pixelrl.datasets.hdf5.reader import demo_names
-from pixelrl.datasets.renames import rename_keys
+from pixelrl.datasets.hdf5.keys import is_no_camera, rename_keys
+from pixelrl.datasets.hdf5.reader import Selection, demo_names, home_of
 from pixelrl.runtime.errors import DataError
 
 GROUPS = ("obs", "next_obs", "frames")
@@ -37,17 +37,6 @@ DAMAGE = (DataError, AttributeError, KeyError, OSError, RuntimeError, TypeError,
 
 RowForm = tuple[tuple[int, ...], str]
 """The shape of a row, and its type."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """How training reads the files of a source, as `read_contents` takes it; `rename` is old -> new."""
-
-    mask: str | None = None
-    images: Sequence[str] | None = None
-    proprio: Sequence[str] | None = None
-    required: Sequence[str] = ("rewards", "dones")
-    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 class ArrayLayout(NamedTuple):
@@ -158,10 +147,9 @@ def read_structure(path: Path, selection: Selection | None = None) -> FileStruct
         data = child(file, "data")
         if not isinstance(data, h5py.Group):
             raise DataError(f"{where(data)}: expected a group of demos, came {data}")
-        names, all_names = demo_names(file, selection.mask), demo_names(file, None)
+        names, all_names = demo_names(file, selection.mask), demo_names(file)
         if selection.rename:
-            demo = child(data, names[0])
-            home = child(demo, "frames" if has(demo, "frames") else "obs")
+            home = home_of(child(data, names[0]))
             rename_keys(members(home), selection.rename, where(home))
         return FileStructure(
             path=path,
@@ -205,13 +193,12 @@ def _read_demo(data: h5py.Group, name: str, rename: Mapping[str, str]) -> DemoSt
 def _is_no_array(home: h5py.Group, key: str) -> bool:
     """Tell whether a member is nothing that anybody learns from: a sentence, a single number, or a group."""
     try:
-        return not is_array(home, key)
+        return not is_array(child(home, key))
     except DAMAGE:
         return False
 
 
 def _layout(item: h5py.Dataset) -> ArrayLayout:
-    """Describe a dataset."""
     compression = item.compression or "none"
     return ArrayLayout(item.shape, str(item.dtype), item.dtype.kind, item.chunks, compression, unwritten(item))
 
@@ -226,14 +213,11 @@ def _integer(value: Any) -> int | None:
 
 def _read_masks(file: h5py.File) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the filters of a file that can be read; the reader tells of a broken one when it is used."""
-    try:
+    with suppress(*DAMAGE):
         masks = child(file, "mask")
         for name in members(masks):
-            item = child(masks, name)
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "SO" and not item.external and not item.is_virtual:
-                yield name, tuple(x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in item[()])
-    except DAMAGE:
-        return
+            with suppress(*DAMAGE):
+                yield name, tuple(text_array(masks, name))
 
 
 def _read_env_args(data: h5py.Group) -> Mapping[str, Any]:
