@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import (
     BLOCK,
     LEAVE_OUT,
@@ -88,8 +87,8 @@ class FileContents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo(Episode):
-    """An episode as a file gives it back, without states: its dones may mark the end of every demo, successful or not.
+class Demo:
+    """`Episode` as a file gives it back, without states; dones may mark the end of every demo, successful or not.
 
     Attributes:
         name: say `demo_3`.
@@ -99,8 +98,13 @@ class Demo(Episode):
     """
 
     name: str
+    sensors: Mapping[str, NDArray[Any]]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    dones: NDArray[np.bool_]
     next_missing: NDArray[np.bool_]
     clocks: tuple[str, ...]
+    notes: Mapping[str, Any]
 
 
 def read_contents(

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,29 +111,20 @@ class FileStructure:
     @cached_property
     def cameras(self) -> dict[str, tuple[int, ...]]:
         """The observation keys whose pictures training reads -> (H, W, C)."""
-        asked, held = self.selection.images, self._observed().items()
-        return {
-            k: row
-            for k, (row, _) in held
-            if len(row) == 3 and (k in asked if asked is not None else not is_no_camera(k))
-        }
+        return {key: row for key, (row, _) in self._read(3, self.selection.images, is_no_camera).items()}
 
     @cached_property
     def vectors(self) -> dict[str, int]:
         """The observation keys whose numbers training reads, float vectors but `object...` -> their length."""
-        asked = self.selection.proprio
-        floats = {
-            k: row for k, (row, dtype) in self._observed().items() if len(row) == 1 and np.dtype(dtype).kind == "f"
-        }
-        return {
-            key: row[0]
-            for key, row in floats.items()
-            if (key in asked if asked is not None else not key.startswith("object"))
-        }
+        held = self._read(1, self.selection.proprio, lambda key: key.startswith("object"))
+        return {key: row[0] for key, (row, dtype) in held.items() if np.dtype(dtype).kind == "f"}
 
-    def _observed(self) -> dict[str, RowForm]:
+    def _read(self, rank: int, asked: Sequence[str] | None, spared: Callable[[str], bool]) -> dict[str, RowForm]:
+        """Return the observation keys that are asked for, or else not spared, whose rows have this rank."""
         home = "frames/" if any(name.startswith("frames/") for name in self.usual) else "obs/"
-        return {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
+        held = {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
+        wanted = [key for key in held if (not spared(key) if asked is None else key in asked)]
+        return {key: held[key] for key in wanted if len(held[key][0]) == rank}
 
 
 def read_structure(path: Path, selection: Selection | None = None) -> FileStructure:
