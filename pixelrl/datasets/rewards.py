@@ -60,9 +60,7 @@ def reward_episodes(
     if kind == "recorded":
         return recorded
     if kind == "last":
-        here = np.arange(len(last))
-        stops = np.flatnonzero(last)
-        return (stops[np.searchsorted(stops, here)] - here < int(detail)).astype(np.float32)
+        return (steps_to_stop(last) < int(detail)).astype(np.float32)
     if kind == "success":
         lengths = [*demos.values()]
         told = np.repeat(read_success(path, [*demos], detail or "success"), lengths)
@@ -70,6 +68,13 @@ def reward_episodes(
         at_end[np.cumsum(lengths) - 1] = True
         return (told & at_end).astype(np.float32)
     return np.concatenate(read_labels(Path(detail), path, demos))
+
+
+def steps_to_stop(stop: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many steps are between each step and the next one that stops, 0 where it does itself, `[T]`."""
+    stops = np.flatnonzero(stop)
+    here = np.arange(len(stop))
+    return stops[np.searchsorted(stops, here)] - here
 
 
 def read_success(path: Path, names: Sequence[str], attribute: str) -> NDArray[np.bool_]:

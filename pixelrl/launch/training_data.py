@@ -13,7 +13,7 @@ from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.value_checks import check_calibration, check_values, target_range_of
-from pixelrl.datasets.renames import parse_renames
+from pixelrl.datasets.hdf5.keys import parse_renames
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
 from pixelrl.learning.recipe import Recipe

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.value_checks import check_range, target_range_of
-from pixelrl.datasets.inspect.file_structure import Selection
+from pixelrl.datasets.hdf5.reader import Selection
 from pixelrl.datasets.inspect.issues import Issue, Role, ordered
 from pixelrl.datasets.inspect.report import InspectionReport
 from pixelrl.launch.options import told_in_a_line
@@ -48,16 +48,7 @@ def selections(options: TrainOptions) -> dict[Role, Selection]:
     """Return how a training reads the files of its task and its prior data, and files by themselves: as of the task."""
     recipe = options.recipe
     task, *_, prior = replace(options, prior=(Path("none"),), source=()).sources()
-    of_task, of_prior = (
-        Selection(
-            mask=source.mask,
-            images=recipe.images,
-            proprio=recipe.proprio,
-            required=source.required(recipe.ends),
-            rename=source.rename,
-        )
-        for source in (task, prior)
-    )
+    of_task, of_prior = (each.selection(recipe.ends, recipe.images, recipe.proprio) for each in (task, prior))
     return {"task": of_task, "prior": of_prior, "data": of_task}
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelrl.datasets.buffer.corrupted import corrupted_rewards
-from pixelrl.datasets.buffer.sampling import before_end, fold, return_to_go, steps_to_stop
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
-from pixelrl.datasets.rewards import reaches_goal
+from pixelrl.datasets.rewards import reaches_goal, steps_to_stop
 from pixelrl.runtime.seeding import derive
 
 AFTER_END, NO_NEXT = "after the end of their episode", "time-outs without a frame after them"
@@ -118,6 +118,53 @@ def select_transitions(
         episode=episode,
         return_to_go=return_to_go(reward, end, last, gamma=gamma),
     )
+
+
+def fold(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Fold the next n steps of every transition into (reward, discount, steps), all `[T]`.
+
+    A window of m <= n steps stops with the first step that ends the episode (discount 0) or is the last of its demo
+    (discount gamma^m: a time-out bootstraps from the last frame). So each real reward is counted once.
+    `reward` float `[T]`, `end` and `last` bool `[T]`; returns float32, float32 and int64.
+    """
+    steps = torch.zeros(len(reward), dtype=torch.int64)
+    total = torch.zeros(len(reward), dtype=torch.float64)
+    here = torch.arange(len(reward))
+    running = torch.ones(len(reward), dtype=torch.bool)
+    ended = torch.zeros(len(reward), dtype=torch.bool)
+    for k in range(n_step):
+        ahead = (here + k).clamp(max=len(reward) - 1)
+        total += gamma**k * reward.double()[ahead] * running
+        steps += running
+        ended |= running & end[ahead]
+        running = running & ~(end | last)[ahead]
+    discount = (gamma ** steps.double()) * ~ended
+    return total.float(), discount.float(), steps
+
+
+def before_end(end: Tensor, demo: Tensor) -> NDArray[np.bool_]:
+    """Return bool `[T]`: the transitions of each demo up to and with its first true end; `demo` is sorted."""
+    ends_before = (end.cumsum(0) - end.long()).numpy()
+    at_start = ends_before[np.searchsorted(demo.numpy(), demo.numpy())]
+    live: NDArray[np.bool_] = ends_before == at_start
+    return live
+
+
+def return_to_go(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float) -> Tensor:
+    """Return the discounted rewards from each step to the first true end, or to the last step of its demo.
+
+    Nothing is bootstrapped: what might have been paid after a time-out is missing. Arguments as `fold`'s;
+    float32 `[T]`. Windows double in length: after k rounds each holds up to 2^k rewards.
+    """
+    ahead = steps_to_stop((end | last).numpy())  # steps after this one that count
+    total: NDArray[np.float64] = reward.double().numpy()
+    width = 1
+    while (ahead >= width).any():
+        further = np.flatnonzero(ahead >= width)
+        longer = total.copy()
+        longer[further] += gamma**width * total[further + width]
+        total, width = longer, 2 * width
+    return torch.from_numpy(total.astype(np.float32))
 
 
 def _held_out(episode: Tensor, table: TransitionTable, sources: Sequence[Source], seed: int) -> Tensor:

@@ -16,16 +16,14 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.datasets.buffer.copy_pictures import ARRAY
 from pixelrl.datasets.buffer.memory_plan import Memory, MemoryPlan, choose_place, disk_obstacle, gpu_room, ram_room
-from pixelrl.datasets.buffer.recorded_file import RecordedFile
+from pixelrl.datasets.buffer.recorded_file import ARRAY, RecordedFile
 from pixelrl.datasets.hdf5.file_objects import CheckedFile
-from pixelrl.datasets.hdf5.reader import FileContents, picture_rows, read_pictures
+from pixelrl.datasets.hdf5.reader import FileContents, frame_rows, read_pictures
 from pixelrl.runtime.errors import DataError
 
 Progress = Callable[[int, int], None]
 """Called with the frames that came to their place since the last call, and the frames in all; each camera's count."""
-
 
 CUT_SHORT = "a cache of pictures was cut short while it was in use; start again"
 
@@ -51,11 +49,6 @@ def gather(values: Tensor, index: Tensor, *, pin: bool = False) -> Tensor:
     return taken
 
 
-def _channels_first(pictures: Tensor) -> Tensor:
-    """Return pictures `[N, H, W, C]` as `[N, C, H, W]`, where they are: convolutions like their channels last there."""
-    return rearrange(pictures, "n h w c -> n c h w")
-
-
 class FrameIndex:
     """The numbers of all frames: those of a demo follow each other, and a demo that is used twice has them once.
 
@@ -66,7 +59,6 @@ class FrameIndex:
     """
 
     def __init__(self, files: Iterable[RecordedFile]) -> None:
-        """Number the frames of all demos, file by file."""
         used: dict[object, RecordedFile] = {}
         for each in files:
             place = _place(each.contents)
@@ -105,7 +97,7 @@ class MemoryFrames:
 
     def take(self, index: Tensor) -> Tensor:
         """Gather frames on their device."""
-        return _channels_first(gather(self.pictures, index, pin=self.pin))
+        return rearrange(gather(self.pictures, index, pin=self.pin), "n h w c -> n c h w")
 
 
 class CachedFrames:
@@ -148,7 +140,7 @@ class CachedFrames:
                 taken.numpy()[file == each] = self._maps[each][row[file == each]]
         else:
             self._read(taken.numpy(), file.tolist(), row.tolist())
-        return _channels_first(taken)
+        return rearrange(taken, "n h w c -> n c h w")
 
     def _read(self, out: NDArray[np.uint8], files: Sequence[int], rows: Sequence[int]) -> None:
         """Read rows of the files into `out`."""
@@ -189,14 +181,16 @@ class FileFrames:
             file, name = self._index.file[demo[run[0]]], self._index.names[demo[run[0]]]
             start, stop = int(place[run[0]]), int(place[run[-1]]) + 1
             try:
-                block = picture_rows(self._files[file]["data"][name], self._keys[file], start, stop)
+                block = frame_rows(self._files[file]["data"][name], self._keys[file], start, stop)
             except (OSError, RuntimeError, KeyError) as error:
                 raise DataError(f"{self._paths[file]}: /data/{name}: damaged ({error})") from error
             pictures[run[0] : run[-1] + 1] = block
         for file in np.unique(self._index.file[demo]):  # afterwards, or it could change in between
             if _stamp(self._raw[file]) != self._stamps[file]:
                 raise DataError(f"{self._paths[file]}: was changed while it was in use; start again when it is whole")
-        return _channels_first(gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin))
+        return rearrange(
+            gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin), "n h w c -> n c h w"
+        )
 
 
 def _stamp(file: CheckedFile) -> tuple[int, int]:

@@ -11,8 +11,8 @@ import torch
 from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import CPU, Mixture
-from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
-from pixelrl.datasets.buffer.sources import Ends, Source, check_together
+from pixelrl.datasets.buffer.recorded_file import RecordedFile, open_recorded_file
+from pixelrl.datasets.buffer.sources import Source, check_together
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
 from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.learning.batch import Spec
@@ -66,28 +66,26 @@ def load_dataset(
         DataError: sources that cannot be mixed, or files that cannot be read.
     """
     check_together(sources)
-    request = Request(mask=None, images=images, proprio=proprio, required=())
-    opened = [_open(source, request, sampling.get("ends", "never"), cache_dir) for source in sources]
+    ends = sampling.get("ends", "never")
+    opened = [
+        [open_recorded_file(path, source.selection(ends, images, proprio), cache_dir) for path in source.paths()]
+        for source in sources
+    ]
     check_alike([file.contents for files in opened for file in files])
     used = [choose_demos(files, source, seed) for source, files in zip(sources, opened, strict=True)]
     index = FrameIndex(file for files in used for file in files)
     plan, pictures = place_frames(
-        index,
-        memory=memory,
-        device=device,
-        copies=copies,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
+        index, memory=memory, device=device, copies=copies, batch_size=batch_size, workers=workers, progress=progress
     )
     for file in (file for files in opened for file in files) if plan.place == "cache" else ():
         file.keep_numbers()
+    task = next((number for number, source in enumerate(sources) if source.reward_scale), 0)  # whose rewards count
     table = read_transitions(sources, used, index, pictures, actions=actions)
     return Mixture(
         table,
         sources,
         spec=replace(_spec(table, opened[0][0].contents, sources), history=history, chunk=chunk),
-        env_args=opened[_task(sources)][0].contents.env_args,
+        env_args=opened[task][0].contents.env_args,
         plan=plan,
         ignored=_ignored(sources, opened),
         batch_size=batch_size,
@@ -96,19 +94,6 @@ def load_dataset(
         pin=device.type == "cuda",
         **sampling,
     )
-
-
-def _task(sources: Sequence[Source]) -> int:
-    """Return which source's environment counts: the first one whose rewards do."""
-    return next((number for number, source in enumerate(sources) if source.reward_scale), 0)
-
-
-def _open(source: Source, request: Request, ends: Ends, cache_dir: Path | None) -> list[RecordedFile]:
-    """Open the files of a source."""
-    request = {**request, "mask": source.mask, "required": source.required(ends)}
-    if source.rename:
-        request["rename"] = dict(source.rename)
-    return [open_recorded_file(path, request, cache_dir) for path in source.paths()]
 
 
 def _ignored(sources: Sequence[Source], opened: Sequence[Sequence[RecordedFile]]) -> dict[str, str]:
@@ -169,7 +154,6 @@ def _traits(contents: FileContents) -> dict[str, str]:
 
 
 def _spec(table: TransitionTable, contents: FileContents, sources: Sequence[Source]) -> Spec:
-    """Return the shapes and scales of a table."""
     readings = table.proprio.numpy()
     return Spec(
         images={key: (c, h, w) for key, (h, w, c) in contents.pictures.items()},

@@ -3,7 +3,10 @@
 What COG does by writing zeros into a buffer is a rule here: `Source.reward_scale` is 0 for prior data.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +21,6 @@ from pixelrl.datasets.buffer.episodes import select_transitions
 from pixelrl.datasets.buffer.frames import gather
 from pixelrl.datasets.buffer.ledger import account
 from pixelrl.datasets.buffer.memory_plan import MemoryPlan
-from pixelrl.datasets.buffer.sampling import Quotas
 from pixelrl.datasets.buffer.sources import Ends, Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable
 from pixelrl.datasets.corruption import occlude
@@ -29,6 +31,30 @@ from pixelrl.runtime.seeding import derive
 CPU = torch.device("cpu")
 VIEWS = ("shown", "shaken")
 """What is seen in s where data are corrupted on purpose; with `_after`, in s'."""
+
+
+class Quotas:
+    """How many of B samples each source gives at a step: its exact part rounded up or down, and exact on average.
+
+    Systematic sampling: the sources' exact parts lie end to end on a line, and every point `offset + integer` draws
+    from the source it falls into. The offset runs through all multiples of 1 / period, so that over any `period`
+    successive steps each source gives exactly its part; golden-ratio strides keep shorter runs close to it.
+    """
+
+    def __init__(self, shares: Sequence[float], batch_size: int) -> None:
+        """Take relative shares, to three digits or so (as fractions whose denominators are at most 1000)."""
+        parts = [Fraction(share).limit_denominator(1000) for share in shares]
+        edges = [batch_size * edge / sum(parts) for edge in accumulate(parts, initial=Fraction(0))]
+        self.period = math.lcm(*(edge.denominator for edge in edges))
+        self._edges = np.array([int(edge * self.period) for edge in edges])
+        near = round(self.period * (math.sqrt(5) - 1) / 2)
+        self._stride = next(n for n in range(max(near, 1), near + self.period + 2) if math.gcd(n, self.period) == 1)
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        """Return the counts, int64 `[sources]`, which sum to B."""
+        offset = step * self._stride % self.period
+        points: NDArray[np.int64] = -((offset - self._edges) // self.period)  # those before each edge
+        return np.diff(points)
 
 
 class Mixture:
@@ -187,7 +213,6 @@ class Mixture:
         return np.take(self._live, place)
 
     def _column(self, name: str, index: Tensor) -> Tensor:
-        """Gather rows of a column."""
         return gather(self._columns[name], index, pin=self._pin)
 
     def _stacked(self, frames: Tensor, instants: int) -> Tensor:

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 from pixelrl.learning.batch import Batch
 
@@ -36,18 +35,14 @@ class Prefetcher:
         return self._waiting.popleft().result()
 
     def _forget(self) -> None:
-        """Drop what was prepared."""
         for future in self._waiting:
             future.cancel()
         self._waiting.clear()
 
     def __enter__(self) -> "Prefetcher":
-        """Return the loader itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the threads; a batch that is under way is waited for."""
         self._forget()
         if self._pool is not None:

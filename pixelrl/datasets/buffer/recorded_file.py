@@ -2,19 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.buffer.cache import Cache, Unit
-from pixelrl.datasets.buffer.copy_pictures import copy_pictures
-from pixelrl.datasets.hdf5.reader import FileContents, read_contents, read_demos
+from pixelrl.datasets.buffer.memory_plan import ram_room
+from pixelrl.datasets.hdf5.reader import FileContents, Selection, read_contents, read_demos, read_pictures
 from pixelrl.runtime.actions import ActionDim
+from pixelrl.runtime.child_process import start_as_child
+from pixelrl.runtime.errors import DataError
 
 ARRAYS = {
     "actions": np.float32,
@@ -25,15 +33,18 @@ ARRAYS = {
 }
 """The arrays of `Numbers`, by which they are kept."""
 
+ARRAY = "pictures.bin"
+"""uint8 `[F, H, W, C]`, the frames of all demos one after another."""
 
-class Request(TypedDict):
-    """What is asked of a file, as `read_contents` takes it."""
+DEMOS = 32
+"""How many are copied between two reports."""
+ONE_PROCESS = 2**29
+"""Bytes that one process copies before a second one has started."""
+PROCESS_MEMORY = 2**29
+"""Bytes that such a process takes, most of it its libraries: where memory is short, fewer copy."""
 
-    mask: str | None
-    images: Sequence[str] | None
-    proprio: Sequence[str] | None
-    required: Sequence[str]
-    rename: NotRequired[Mapping[str, str]]
+Task = tuple[FileContents, str, Path, int]
+"""Some demos of a file, a camera's key, where to write its pictures, and at which byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +61,10 @@ class Numbers:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedFile:
-    """A file: its demos that are used, what was asked of it, and where arrays of it may be kept."""
+    """A file: its demos that are used, and where arrays of it may be kept; its numbers under the name `unit`."""
 
     contents: FileContents
-    request: Request
+    unit: str
     cache: Cache
 
     def numbers(self) -> Numbers:
@@ -62,21 +73,21 @@ class RecordedFile:
         Raises:
             DataError: a number that is not finite, with its place.
         """
-        unit = self.cache.get(_unit_name("numbers", self.request))
+        unit = self.cache.get(self.unit)
         return _read_numbers(self.contents) if unit is None else _kept_numbers(self.contents, unit)
 
     def keep_numbers(self) -> None:
-        """Keep the numbers, so that they are there at once the next time; all demos of the request must be here."""
+        """Keep the numbers, so that they are there at once the next time; all demos that were read must be here."""
 
         def fill(folder: Path) -> None:
             for name in ARRAYS:
                 getattr(numbers, name).tofile(folder / f"{name}.bin")
 
-        if self.cache.get(_unit_name("numbers", self.request)) is not None:
+        if self.cache.get(self.unit) is not None:
             return
         numbers = _read_numbers(self.contents)
         notes = {key: value for key, value in asdict(self.contents).items() if key != "path"}
-        self.cache.make(_unit_name("numbers", self.request), {**notes, "clocks": numbers.clocks}, fill)
+        self.cache.make(self.unit, {**notes, "clocks": numbers.clocks}, fill)
 
     def kept_pictures(self, key: str) -> Unit | None:
         """Return a camera's pictures of all demos of the file, if they are kept: uint8 `[F, H, W, C]`."""
@@ -99,32 +110,29 @@ class RecordedFile:
             self.cache.make(_unit_name("pictures", key), {"demos": dict(lacking.demos)}, copy)
 
 
-def open_recorded_file(path: Path, request: Request, cache_dir: Path | None = None) -> RecordedFile:
+def open_recorded_file(path: Path, selection: Selection, cache_dir: Path | None = None) -> RecordedFile:
     """Open a file; its cache, if it has one, makes that a matter of milliseconds.
 
     Raises:
         DataError: whatever `read_contents` finds.
     """
-    cache = Cache(path, cache_dir)
-    unit = cache.get(_unit_name("numbers", request))
-    contents = read_contents(path, **request) if unit is None else _kept_contents(path, unit)
-    return RecordedFile(contents=contents, request=request, cache=cache)
+    cache, asked = Cache(path, cache_dir), vars(selection)
+    name = _unit_name("numbers", {option: value for option, value in asked.items() if option != "rename" or value})
+    unit = cache.get(name)
+    contents = read_contents(path, **asked) if unit is None else _kept_contents(path, unit)
+    return RecordedFile(contents=contents, unit=name, cache=cache)
 
 
 def _read_numbers(contents: FileContents) -> Numbers:
-    """Read the numbers from the file itself."""
     demos = [*read_demos(replace(contents, pictures={}))]
     none = [np.empty((len(demo.actions) + 1, 0), np.float32) for demo in demos]
     proprio = [np.concatenate([empty, *demo.sensors.values()], 1) for empty, demo in zip(none, demos, strict=True)]
     growing = set.intersection(*(set(demo.clocks) for demo in demos))
-    return Numbers(
-        actions=np.concatenate([demo.actions for demo in demos]),
-        rewards=np.concatenate([demo.rewards for demo in demos]),
-        dones=np.concatenate([demo.dones for demo in demos]),
-        next_missing=np.concatenate([demo.next_missing for demo in demos]),
-        proprio=np.concatenate(proprio),
-        clocks=tuple(key for key in contents.vectors if key in growing),
-    )
+    steps: dict[str, Any] = {
+        name: np.concatenate([getattr(demo, name) for demo in demos]) for name in ARRAYS if name != "proprio"
+    }
+    clocks = tuple(key for key in contents.vectors if key in growing)
+    return Numbers(**steps, proprio=np.concatenate(proprio), clocks=clocks)
 
 
 def _kept_numbers(contents: FileContents, unit: Unit) -> Numbers:
@@ -143,7 +151,6 @@ def _kept_numbers(contents: FileContents, unit: Unit) -> Numbers:
 
 
 def _kept_contents(path: Path, unit: Unit) -> FileContents:
-    """Return the contents that a unit of numbers is of."""
     held: dict[str, Any] = {key: value for key, value in unit.notes.items() if key != "clocks"}
     held["pictures"] = {key: (h, w, c) for key, (h, w, c) in held["pictures"].items()}
     held["action"] = tuple(ActionDim(**dim) for dim in held["action"])
@@ -151,5 +158,52 @@ def _kept_contents(path: Path, unit: Unit) -> FileContents:
 
 
 def _unit_name(kind: str, asked: Any) -> str:
-    """Return the name of the unit that holds what was asked for."""
     return f"{kind}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
+
+
+def copy_pictures(
+    folder: Path, *, contents: FileContents, key: str, workers: int, progress: Callable[[int], None]
+) -> None:
+    """Write a camera's pictures into a folder, as `ARRAY`; `progress` gets the frames copied since its last call.
+
+    Raises:
+        DataError: they cannot be read.
+        OSError: they cannot be written.
+    """
+    path, size = folder / ARRAY, math.prod(contents.pictures[key])
+    with path.open("wb") as file:
+        file.truncate(contents.frames * size)
+    demos = [*contents.demos.items()]
+    rows = [*accumulate((steps + 1 for _, steps in demos), initial=0)]
+    tasks = [
+        (replace(contents, demos=dict(demos[i : i + DEMOS])), key, path, rows[i] * size)
+        for i in range(0, len(demos), DEMOS)
+    ]
+    processes = min(workers, len(tasks), contents.frames * size // ONE_PROCESS, ram_room() // PROCESS_MEMORY)
+    for copied in map(_copy, tasks) if processes < 2 else _copied_in_processes(tasks, processes):
+        progress(copied)
+
+
+def _copy(task: Task) -> int:
+    """Do a task, and return how many frames it was."""
+    contents, key, path, offset = task
+    with path.open("r+b") as file:
+        file.seek(offset)
+        for block in read_pictures(contents, key):
+            file.write(block.data)
+        file.flush()
+        os.fsync(file.fileno())  # unwritten pages are memory that cannot be taken back: a container would be killed
+    return contents.frames
+
+
+def _copied_in_processes(tasks: Sequence[Task], count: int) -> Iterator[int]:
+    """Copy in processes; HDF5 does one thing at a time in each, so threads would wait for each other."""
+    spawn = get_context("spawn")  # threads, locks and CUDA do not survive a fork
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=start_as_child) as pool:
+        try:
+            for job in as_completed([pool.submit(_copy, task) for task in tasks]):
+                yield job.result()
+        except BrokenProcessPool as error:
+            raise DataError(f"{tasks[0][0].path}: a process that copied its pictures died (out of memory?)") from error
+        finally:
+            pool.shutdown(cancel_futures=True)

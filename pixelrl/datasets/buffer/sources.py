@@ -10,6 +10,7 @@ import numpy as np
 
 from pixelrl.datasets.corruption import RULE as CORRUPTIONS
 from pixelrl.datasets.corruption import parse_corruptions
+from pixelrl.datasets.hdf5.reader import Selection
 from pixelrl.datasets.rewards import RULE, check_rule
 from pixelrl.runtime.errors import DataError
 
@@ -106,14 +107,15 @@ class Source:
                 found.setdefault(path.resolve(), path)
         return tuple(found.values())
 
-    def required(self, ends: Ends) -> tuple[str, ...]:
-        """Return what its files must hold beside actions and observations; `ends` holds where it does not say it."""
+    def selection(self, ends: Ends, images: Sequence[str] | None, proprio: Sequence[str] | None) -> Selection:
+        """Return what of its files is read, of these observation keys; `ends` holds where it does not say it."""
         counts = self.reward_scale != 0
         wanted = {
             "rewards": counts and self.reward == "recorded",
             "dones": self.dones == "recorded" and (counts or (self.ends or ends) in ("dones", "masks")),
         }
-        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
+        required = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+        return Selection(mask=self.mask, images=images, proprio=proprio, required=required, rename=dict(self.rename))
 
     def rule(self) -> dict[str, Any]:
         """Return everything but the name and the files, as JSON values; three rules only where they say something."""

@@ -97,9 +97,11 @@ def read_transitions(
     demo, ends = np.repeat(np.arange(len(lengths)), lengths), lengths.cumsum()
     here = np.arange(ends[-1])
     last = here == (ends - 1)[demo]
-    rules = [source for source, some in zip(sources, used, strict=True) for _ in some]
-    cut = last | _joined([each.next_missing for each in numbers])
-    cuts = np.split(cut, np.cumsum([_steps([file]) for file in files])[:-1])
+    owner = [number for number, some in enumerate(used) for _ in some]  # of each file its source
+    sizes = [sum(file.contents.demos.values()) for file in files]
+    rules = [sources[number] for number in owner]
+    missing = _joined([each.next_missing for each in numbers])
+    cuts = np.split(last | missing, np.cumsum(sizes)[:-1])
     rewards = [
         reward_episodes(rule.reward, file.contents.path, file.contents.demos, each.rewards, stops)
         for rule, file, each, stops in zip(rules, files, numbers, cuts, strict=True)
@@ -117,11 +119,11 @@ def read_transitions(
         action=torch.from_numpy(_joined([each.actions for each in numbers])),
         reward=torch.from_numpy(_joined(rewards)),
         done=torch.from_numpy(_joined(dones)),
-        next_missing=torch.from_numpy(_joined([each.next_missing for each in numbers])),
+        next_missing=torch.from_numpy(missing),
         frame=torch.from_numpy(starts[demo] + here - (ends - lengths)[demo]),
         last=torch.from_numpy(last),
         demo=torch.from_numpy(demo),
-        source=torch.from_numpy(np.repeat(np.arange(len(used)), [_steps(some) for some in used])),
+        source=torch.from_numpy(np.repeat(owner, sizes)),
         dims=contents.action,
         recorded=torch.from_numpy(_joined([each.rewards for each in numbers])),
         clocks=tuple(key for key in contents.vectors if key in growing),
@@ -132,11 +134,6 @@ def read_transitions(
 def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the arrays one after another, without a copy where there is one."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _steps(files: Sequence[RecordedFile]) -> int:
-    """Return how many transitions some files have."""
-    return sum(sum(file.contents.demos.values()) for file in files)
 
 
 def _check_unit_range(numbers: Numbers, contents: FileContents) -> None:

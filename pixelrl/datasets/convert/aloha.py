@@ -16,7 +16,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import (
+    NO_REWARDS,
+    Budget,
+    DatasetStream,
+    DroppedFields,
+    FormatOptions,
+)
 from pixelrl.datasets.convert.sensors import as_sensor, stored_rows
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, has, members, open_file, where
@@ -39,13 +45,13 @@ def is_aloha(path: Path) -> bool:
         return has(file, "action") and has(file, OBSERVATIONS)
 
 
-def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a file or a folder; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: anything that does not fit, with the file and the key; no files.
     """
-    options, files = options or FormatOptions(), _files(path)
+    files = _files(path)
     if not files:
         raise DataError(f"{path}: no episode_0.hdf5, episode_1.hdf5, ... in it")
     if path.is_dir() and [int(each.stem[8:]) for each in files] != [*range(len(files))]:
@@ -55,7 +61,7 @@ def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions | None
     if len(shape) != 2 or not shape[1]:
         raise DataError(f"{files[0]}: /action: shape {shape}; expected (N, A)")
     if options.reward_key is None:
-        dropped["rewards and dones, which are not there: 0 is written (--reward and --dones say more)"] += 0
+        dropped[NO_REWARDS] += 0
 
     def episodes() -> Iterator[Episode]:
         for each in files:
@@ -63,12 +69,8 @@ def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions | None
                 yield _episode(file, Budget(each, DEFLATED), dropped, options)
 
     name = path.stem if path.is_file() else path.name
-    return DatasetStream(
-        episodes=episodes,
-        count=len(files),
-        env_args={"env_name": name, "type": 2, "env_kwargs": {"control_freq": FREQUENCY}},
-        action_dims=unnamed_dims(shape[1]),
-    )
+    env_args = {"env_name": name, "type": 2, "env_kwargs": {"control_freq": FREQUENCY}}
+    return DatasetStream(episodes=episodes, count=len(files), env_args=env_args, action_dims=unnamed_dims(shape[1]))
 
 
 def _files(path: Path) -> list[Path]:
@@ -80,7 +82,6 @@ def _files(path: Path) -> list[Path]:
 
 
 def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: FormatOptions) -> Episode:
-    """Read one file."""
     actions = np.asarray(dataset(file, "action")[()])
     steps = len(actions)
     observations = child(file, OBSERVATIONS)

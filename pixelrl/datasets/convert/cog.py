@@ -38,13 +38,13 @@ ROUNDING = 1e-3
 """How far a float picture, times 255, may be from whole numbers before that is called a loss."""
 
 
-def read_cog(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_cog(path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Read a buffer: all of it at once, its pictures are stacked when they are asked for; `dropped` fills as they are.
 
     Raises:
         DataError: a file that is not COG's, is damaged, or wants more than plain data; names trajectory and key.
     """
-    if options is not None and options.reward_key is not None:
+    if options.reward_key is not None:
         raise PixelrlError(f"--reward {options.reward}: COG's trajectories have one list of rewards; expected a rule")
     trajectories = load_object_array(path)
     if not trajectories:
@@ -176,7 +176,6 @@ def _plain(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether a value is a number that eight bytes hold."""
     return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 

@@ -39,7 +39,7 @@ def convert_dataset(
     source_format: str,
     target_format: str,
     *,
-    options: FormatOptions | None = None,
+    options: FormatOptions = FormatOptions(),
     progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Write `source` in another format at `target`, and return what arrived and what was dropped, as JSON values.
@@ -50,7 +50,7 @@ def convert_dataset(
         PixelrlError: a format that cannot be written, a target that exists, an option that is missing.
         DataError: data that do not fit, or that did not arrive as they were sent.
     """
-    options, given, wanted = options or FormatOptions(), FORMATS[source_format], FORMATS[target_format]
+    given, wanted = FORMATS[source_format], FORMATS[target_format]
     if wanted.write is None:
         raise PixelrlError(f"{target}: {wanted.title} is read only; choose hdf5, lerobot or minari with --to-format")
     if options.leave_out and source_format not in ("hdf5", "libero", "isaaclab"):

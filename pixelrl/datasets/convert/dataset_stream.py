@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +26,25 @@ from pixelrl.runtime.errors import DataError
 DroppedFields = Counter[str]
 """What does not come along -> in how many episodes (0: it concerns the data set as a whole)."""
 
+NO_REWARDS = "rewards and dones, which are not there: 0 is written (--reward and --dones say more)"
+
+MALFORMED = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError)
+"""What reading JSON and taking it apart may raise, if somebody else wrote it."""
 
 ZIP_ERRORS = (
     *(OSError, ValueError, LookupError, EOFError, RuntimeError, OverflowError, MemoryError),
     *(zipfile.BadZipFile, zlib.error),
 )
 """What reading a damaged zip may raise; of memory where it claims to be long."""
+
+
+@contextmanager
+def reading(what: str, errors: tuple[type[Exception], ...] = MALFORMED) -> Iterator[None]:
+    """Turn what goes wrong within into a `DataError` that says what, and in brackets why."""
+    try:
+        yield
+    except errors as error:
+        raise DataError(f"{what} ({ascii(str(error))[1:-1][:80]})") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pixelrl.datasets.convert import (
     aloha,
     cog,
-    isaaclab,
     lerobot_reader,
     lerobot_writer,
-    libero,
+    libero_isaaclab,
     mcap_reader,
     minari,
     ogbench,
@@ -79,12 +79,14 @@ FORMATS: dict[str, Format] = {
         read=aloha.read_aloha,
     ),
     "libero": Format(
-        title="LIBERO's HDF5", seen=lambda path: _is_hdf5(path) and libero.is_libero(path), read=libero.read_libero
+        title="LIBERO's HDF5",
+        seen=lambda path: _is_hdf5(path) and libero_isaaclab.is_libero(path),
+        read=libero_isaaclab.read_libero,
     ),
     "isaaclab": Format(
         title="IsaacLab's HDF5",
-        seen=lambda path: _is_hdf5(path) and isaaclab.is_isaaclab(path),
-        read=isaaclab.read_isaaclab,
+        seen=lambda path: _is_hdf5(path) and libero_isaaclab.is_isaaclab(path),
+        read=partial(robomimic.read_robomimic, paid_by="success"),  # which stands for rewards and dones
     ),
     "hdf5": Format(
         title="robomimic's HDF5",

@@ -1,4 +1,4 @@
-"""LeRobotDataset v3.0, and v2: where its files lie, and what meta/info.json says of their columns."""
+"""LeRobotDataset v3.0, and v2: where its files lie, what meta/info.json says of their columns, and meta/stats.json."""
 
 import json
 import math
@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelrl.datasets.convert.dataset_stream import reading
 from pixelrl.datasets.convert.pictures import MODES
 from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -133,21 +137,17 @@ class Info:
 def read_info(root: Path) -> Info:
     """Read and check meta/info.json."""
     path = root / INFO_PATH
-    try:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a LeRobotDataset {VERSION}")
+    with reading(f"{path}: not the description of a LeRobotDataset"):
         said = json.loads(path.read_text(encoding="utf-8"))
         version = str(said["codebase_version"])
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; expected a LeRobotDataset {VERSION}") from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: not the description of a LeRobotDataset ({str(error)[:80]})") from error
     old = re.fullmatch(r"v2\.[01]", version) is not None
     if not old and version.split(".")[0] != VERSION.split(".")[0]:
         raise DataError(f"{path}: a LeRobotDataset {version[:20]}; expected {VERSION}, v2.1 or v2.0")
-    try:
+    with reading(f"{path}: fps or features are missing, or not as {VERSION} has them"):
         fps, chunks_size = float(said["fps"]), int(said.get("chunks_size", CHUNKS_SIZE))
         features = {name: _feature(name, held) for name, held in said["features"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: fps or features are missing, or not as {VERSION} has them ({error})") from error
     if not (math.isfinite(fps) and fps > 0 and chunks_size > 0):
         raise DataError(f"{path}: fps is {fps}, chunks_size {chunks_size}; expected positive numbers")
     action = features.get("action")
@@ -191,7 +191,6 @@ def _feature(name: str, held: Mapping[str, Any]) -> Feature:
 
 
 def _named(path: Path, features: list[Feature]) -> dict[str, Feature]:
-    """Return features by the names of their sensors."""
     named: dict[str, Feature] = {}
     for feature in features:
         key = feature.name.removeprefix(PICTURE).removeprefix("observation.")
@@ -209,3 +208,30 @@ def action_dims(feature: Feature) -> tuple[ActionDim, ...]:
         (names,) = names.values()
     fits = isinstance(names, list) and len(names) == feature.shape[0] and len(set(map(str, names))) == len(names)
     return tuple(ActionDim(name=str(name)) for name in names) if fits else unnamed_dims(feature.shape[0])
+
+
+class ColumnStats:
+    """What meta/stats.json says of a column: its rows `[N, D]` are added as they come; pictures count in [0, 1]."""
+
+    def __init__(self) -> None:
+        self.calls = self.count = 0
+        self.low: Any = np.inf
+        self.high: Any = -np.inf
+        self.sum: Any = 0.0
+        self.squares: Any = 0.0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Add rows; those of pictures are their pixels, a call a picture."""
+        rows = rows.astype(np.float64)
+        self.calls, self.count = self.calls + 1, self.count + len(rows)
+        self.low, self.high = np.minimum(self.low, rows.min(axis=0)), np.maximum(self.high, rows.max(axis=0))
+        self.sum, self.squares = self.sum + rows.sum(axis=0), self.squares + (rows**2).sum(axis=0)
+
+    def result(self, *, picture: bool) -> dict[str, Any]:
+        """Return the statistics as nested lists: `[D]` of a vector, `[C, 1, 1]` of pictures."""
+        mean = self.sum / self.count
+        std = np.sqrt(np.maximum(0, self.squares / self.count - mean**2))
+        named = {"min": self.low, "max": self.high, "mean": mean, "std": std}
+        shape = (-1, 1, 1) if picture else (-1,)
+        count = [self.calls if picture else self.count]
+        return {name: value.reshape(shape).tolist() for name, value in named.items()} | {"count": count}

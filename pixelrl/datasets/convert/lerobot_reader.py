@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, described
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, described, reading
 from pixelrl.datasets.convert.lerobot_info import (
     EXTRAS_PATH,
     INDICES,
@@ -42,14 +42,13 @@ ROWS = 256
 """How many rows are read at a time."""
 
 
-def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a data set; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: another version, files that are missing, cut or do not fit, no pictures; names the file.
         PixelrlError: pyarrow is not installed.
     """
-    options = options or FormatOptions()
     info, reward = read_info(root), options.reward_key or REWARD
     rows = _old_episode_rows(root) if info.old else _episode_rows(root)
     if options.reward_key is not None and reward not in info.features:
@@ -103,14 +102,12 @@ def _episode_rows(root: Path) -> list[dict[str, Any]]:
 def _old_episode_rows(root: Path) -> list[dict[str, Any]]:
     """Return what meta/episodes.jsonl says of each episode."""
     path = root / OLD_EPISODES_PATH
-    try:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected a line an episode")
+    with reading(f"{path}: not as LeRobot writes it"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         numbers = [row["episode_index"] for row in rows]
         whole = all(type(row["length"]) is int and row["length"] > 0 for row in rows)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; expected a line an episode") from error
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: not as LeRobot writes it ({str(error)[:80]})") from error
     if not rows or numbers != list(range(len(rows))) or not whole:
         raise DataError(f"{path}: episodes do not count from 0 without a gap, or are empty")
     return rows
@@ -195,7 +192,9 @@ def _episode(info: Info, row: dict[str, Any], table: Any, reward: str, dropped: 
         if feature.dtype == "image":
             sensors[key] = _pictures(table, feature, place)
         else:
-            sensors[key] = _video(info, feature, row, even if times is None else times)
+            path, begin = info.video_file(row, feature.name)
+            taken = begin + (even if times is None else times).astype(np.float64)
+            sensors[key] = decode_video(path, taken, feature.shape, info.fps)
     for key, feature in info.vectors.items():
         sensors[key] = _numbers(table, feature.name, feature.shape[0], place)
     scalars = {name: np.zeros((steps, 1), np.float32) for name in (reward, "next.done")}
@@ -236,12 +235,6 @@ def _pictures(table: Any, feature: Feature, place: str) -> NDArray[np.uint8]:
     return np.stack([decode_picture(data, feature.shape, where) for data, where in zip(held, places, strict=True)])
 
 
-def _video(info: Info, feature: Feature, row: dict[str, Any], times: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the pictures of an episode from its video."""
-    path, begin = info.video_file(row, feature.name)
-    return decode_video(path, begin + times.astype(np.float64), feature.shape, info.fps)
-
-
 class _Extras:
     """What pixelrl wrote beside LeRobot's files; it is believed only where it agrees with them."""
 
@@ -253,12 +246,9 @@ class _Extras:
     def read(cls, root: Path, rows: list[dict[str, Any]]) -> "_Extras":
         """Open the file and compare it with what meta/episodes says."""
         path = root / EXTRAS_PATH
-        with _opened(path) as file:
-            try:
-                extras = cls(path, json.loads(file.schema_arrow.metadata[b"pixelrl"]))
-                lengths = file.read(columns=["length"])["length"].to_pylist()
-            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-                raise DataError(f"{path}: not as pixelrl writes it ({str(error)[:80]})") from error
+        with _opened(path) as file, reading(f"{path}: not as pixelrl writes it"):
+            extras = cls(path, json.loads(file.schema_arrow.metadata[b"pixelrl"]))
+            lengths = file.read(columns=["length"])["length"].to_pylist()
         if lengths != [row["length"] for row in rows]:
             told = f"describes {len(lengths)} episodes of {sum(filter(None, lengths))} steps"
             held = f"there are {len(rows)} of {sum(row['length'] for row in rows)}"
@@ -279,19 +269,14 @@ class _Extras:
             if keys and name in sensors:
                 ends = np.cumsum(list(keys.values()))
                 sensors |= dict(zip(keys, np.split(sensors.pop(name), ends[:-1], axis=1), strict=True))
-        try:
+        with reading(f"{self.path}: {place}: not as pixelrl writes it"):
             for key, held in sensors.items():
                 last = row[f"last/{key}"]
                 picture = held.dtype == np.uint8 and held.ndim == 4
                 frame = decode_picture(last, held.shape[1:], place) if picture else np.array(last, np.float32)
                 sensors[key] = np.concatenate([held, frame[None]])
             states = None if row["states"] is None else np.array(row["states"], np.float64)
-            return replace(
-                episode,
-                sensors=sensors,
-                states=None if states is None else np.concatenate([states, states[-1:]]),
-                attributes={name: str(text) for name, text in json.loads(row["attributes"]).items()},
-                notes=dict(json.loads(row["notes"])),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-            raise DataError(f"{self.path}: {place}: not as pixelrl writes it ({str(error)[:80]})") from error
+            states = states if states is None else np.concatenate([states, states[-1:]])
+            attributes = {name: str(text) for name, text in json.loads(row["attributes"]).items()}
+            notes = dict(json.loads(row["notes"]))
+        return replace(episode, sensors=sensors, states=states, attributes=attributes, notes=notes)

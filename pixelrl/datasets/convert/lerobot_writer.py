@@ -30,9 +30,9 @@ from pixelrl.datasets.convert.lerobot_info import (
     TASKS_PATH,
     VERSION,
     VIDEO_PATH,
+    ColumnStats,
     arrow,
 )
-from pixelrl.datasets.convert.lerobot_stats import ColumnStats
 from pixelrl.datasets.convert.pictures import MODES, encode_png, encode_video
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.env_args import control_freq_of
@@ -267,7 +267,6 @@ class _Writer:
         self.extras.write_table(pa.Table.from_pylist([row], schema=self.extras.schema))
 
     def _features(self) -> dict[str, Any]:
-        """Return what each column is."""
         features: dict[str, Any] = {}
         for key, (height, width, channels) in self.cameras.items():
             feature = {"dtype": "video" if self.video else "image", "shape": [height, width, channels]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert import mcap_records
+from pixelrl.datasets.convert import mcap_layout
 from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions, described
 from pixelrl.datasets.convert.mcap_layout import ABOUT, ACTION, CAMERA, EPISODE, LAYOUT, PART, SUFFIX, VECTORS
 from pixelrl.datasets.convert.pictures import MODES, decode_pictures
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MOST = 100_000
 """Episodes of a file."""
 
-OURS = "expected a recording of `pixelrl serve --record NAME.mcap`"
 UNKNOWN = "rewards and dones, which are not there: 0 is written (--reward and --dones say more)"
+OURS = "expected a recording of `pixelrl serve --record NAME.mcap`"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -53,13 +53,12 @@ def is_mcap(path: Path) -> bool:
     return path.name.endswith((SUFFIX, SUFFIX + PART))
 
 
-def read_mcap(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_mcap(path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a recording.
 
     Raises:
         DataError: no recording of ours, one of chunks of actions, a damaged one, or one without two steps.
     """
-    options = options or FormatOptions()
     if options.reward_key is not None:
         raise DataError(f"{path}: no rewards under {options.reward_key!r}; a recording of a server has none")
     shapes, said = _about(path)
@@ -95,7 +94,7 @@ class _McapFile:
         runs, latest, ended, whole, place = list[_Run](), dict[int, _Run](), dict[int, str](), False, 0
         size = self.path.stat().st_size
         with self.path.open("rb") as file:
-            for kind, start, length in mcap_records.records(file, size):
+            for kind, start, length in mcap_layout.records(file, size):
                 place, whole = start + length, kind == Opcode.FOOTER
                 if whole:
                     break
@@ -196,11 +195,11 @@ class _McapFile:
         return numbers
 
     def _messages(self, file: BinaryIO, chunk: tuple[int, int]) -> Iterator[tuple[str, "Message"]]:
-        return mcap_records.messages(self.path, file, chunk, self._topics)
+        return mcap_layout.messages(self.path, file, chunk, self._topics)
 
     def _parsed(self, message: "Message") -> dict[str, Any]:
         """Return the JSON object of a message; one of many items is none of ours, and would fill the memory."""
-        value = mcap_records.parsed(message.data) if message.data.count(b",") <= self._commas else None
+        value = mcap_layout.parsed(message.data) if message.data.count(b",") <= self._commas else None
         if not isinstance(value, dict):
             self._fail("a message that is no JSON object as we write it")
         return value
@@ -216,22 +215,17 @@ def _about(path: Path) -> tuple[Shapes, dict[str, Any]]:
         DataError: it is none of ours, or one of chunks.
     """
     with path.open("rb") as file:
-        if not mcap_records.is_mcap(file):
+        if not mcap_layout.begins_as_mcap(file):
             raise DataError(f"{path}: not MCAP; {OURS}")
-        record = mcap_records.metadata(path, file, ABOUT)
+        record = mcap_layout.metadata(path, file, ABOUT)
     if record is None:
         raise DataError(f"{path}: MCAP without a metadata record {ABOUT!r}; {OURS}")
-    return _described(path, record)
-
-
-def _described(path: Path, record: Mapping[str, str]) -> tuple[Shapes, dict[str, Any]]:
-    """Return what the metadata record says."""
     if record.get("layout") != LAYOUT:
         came = f"layout {str(record.get('layout'))[:20]!r}"
         raise DataError(f"{path}: {came}; expected {LAYOUT!r}, as this pixelrl writes it")
     names = ("inputs", "env_args", "action_dims", "chunk")
     try:
-        said = {name: mcap_records.parsed(record[name].encode()) for name in names}
+        said = {name: mcap_layout.parsed(record[name].encode()) for name in names}
         shapes = {str(key): tuple(shape) for key, shape in said["inputs"].items()}
         fields = described({**said, "masks": {}})
         json.dumps(fields["env_args"], allow_nan=False)

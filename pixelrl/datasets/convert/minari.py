@@ -25,12 +25,13 @@ from pixelrl.datasets.convert.dataset_stream import (
     FormatOptions,
     describe,
     described,
+    reading,
 )
 from pixelrl.datasets.convert.pictures import MODES, decode_picture, encode_png
 from pixelrl.datasets.convert.sensors import as_sensor
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, flags, has, json_attribute, members, open_file, where
-from pixelrl.datasets.hdf5.output import create_file
+from pixelrl.datasets.hdf5.writer import create_file
 from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import write_json
@@ -57,7 +58,7 @@ class Leaf:
     encoded: bool
 
 
-def write_minari(root: Path, stream: DatasetStream, options: FormatOptions | None = None) -> frozenset[str]:
+def write_minari(root: Path, stream: DatasetStream, options: FormatOptions = FormatOptions()) -> frozenset[str]:
     """Write a data set into the folder `root`, whose name is the data set's and ends in a version; nothing is lost.
 
     Raises:
@@ -110,7 +111,6 @@ def _is_picture(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 
 def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
-    """Write one episode into its group."""
     group.attrs["id"], group.attrs["total_steps"] = index, len(episode)
     for key, frames in episode.sensors.items():
         if _is_picture(frames.shape[1:], frames.dtype):
@@ -131,13 +131,13 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
         ours["states"] = episode.states[:-1]
 
 
-def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a data set; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: another version, another format of data, actions that are no vectors, no pictures; names the place.
     """
-    path, options = root / METADATA, options or FormatOptions()
+    path = root / METADATA
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         version, kind, count = str(said["minari_version"]), said["data_format"], int(said["total_episodes"])
@@ -174,15 +174,13 @@ def read_minari(root: Path, dropped: DroppedFields, options: FormatOptions | Non
 
 def _about(path: Path, said: Mapping[str, Any], size: int) -> dict[str, Any]:
     """Return what else there is of a `DatasetStream`: as pixelrl wrote it, or as Minari lets it be known."""
-    try:
+    with reading(f"{path}: env_spec or {OURS} is not as expected"):
         if OURS in said:
             return described(said[OURS])
         spec = json.loads(said.get("env_spec") or "{}")
         name = str(spec.get("id") or said.get("dataset_id", ""))
         env_args = {"env_name": name, "type": 2, "env_kwargs": spec.get("kwargs") or {}}
-        return {"env_args": env_args, "action_dims": unnamed_dims(size)}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: env_spec or {OURS} is not as expected ({str(error)[:80]})") from error
+    return {"env_args": env_args, "action_dims": unnamed_dims(size)}
 
 
 def _leaves(space: Mapping[str, Any], place: tuple[str, ...], dropped: DroppedFields) -> Iterator[tuple[str, Leaf]]:
@@ -202,10 +200,8 @@ def _leaves(space: Mapping[str, Any], place: tuple[str, ...], dropped: DroppedFi
         bytes_ = kind == "Box" and space["dtype"] == "uint8"
         picture = bytes_ and len(shape) == 3 and shape[2] in MODES
         encoded = bytes_ and _is_picture(shape, np.dtype(np.uint8))
-        yield (
-            ".".join(place) or ("image" if picture else "observation"),
-            Leaf(place=place, shape=shape, picture=picture, encoded=encoded),
-        )
+        name = ".".join(place) or ("image" if picture else "observation")
+        yield name, Leaf(place=place, shape=shape, picture=picture, encoded=encoded)
     else:
         dropped[f"{'.'.join(place) or 'observations'}, of the space {kind}"] += 0
 
@@ -213,20 +209,16 @@ def _leaves(space: Mapping[str, Any], place: tuple[str, ...], dropped: DroppedFi
 def _episode(
     group: h5py.Group, leaves: Mapping[str, Leaf], size: int, reward: str, budget: Budget, dropped: DroppedFields
 ) -> Episode:
-    """Read one episode."""
     paid = group if has(group, reward) else child(group, "infos")
     actions, rewards = dataset(group, "actions")[()], dataset(paid, reward)[()]
     dones, truncations = (
         flags(dataset(group, name)[()], f"{where(group)}/{name}") for name in ("terminations", "truncations")
     )
     steps = len(actions)
-    if (
-        actions.shape != (steps, size)
-        or any(array.shape != (steps,) for array in (rewards, dones, truncations))
-        or not steps
-    ):
-        shapes = ", ".join(str(array.shape) for array in (actions, rewards, dones, truncations))
-        raise DataError(f"{where(group)}: actions, rewards and ends are {shapes}; expected (N, {size}) and (N,)")
+    shapes = [array.shape for array in (actions, rewards, dones, truncations)]
+    if shapes != [(steps, size), *[(steps,)] * 3] or not steps:
+        came = ", ".join(map(str, shapes))
+        raise DataError(f"{where(group)}: actions, rewards and ends are {came}; expected (N, {size}) and (N,)")
     if truncations[:-1].any() or (truncations[-1] and dones[-1]):
         dropped["truncations, where they are not just the last step"] += 1
     for name in members(child(group, "infos")) if has(group, "infos") else ():
@@ -244,13 +236,12 @@ def _episode(
         states = dataset(ours, "states")[()] if has(ours, "states") else None
     else:
         sensors = {key: as_sensor(values, f"{where(group)}: {key}", budget) for key, values in sensors.items()}
-    states = None if states is None else np.concatenate([states, states[-1:]])
     return Episode(
         sensors=sensors,
         actions=actions,
         rewards=rewards,
         dones=dones,
-        states=states,
+        states=None if states is None else np.concatenate([states, states[-1:]]),
         attributes=attributes,
         notes=notes,
     )
@@ -262,9 +253,7 @@ def _sensor(group: h5py.Group, leaf: Leaf, frames: int) -> NDArray[Any]:
         group = child(group, part)
     name = leaf.place[-1] if leaf.place else "observations"
     held = child(group, name) if leaf.place else group
-    if not (
-        leaf.encoded and isinstance(held, h5py.Dataset) and held.ndim < 3
-    ):  # before 0.5.3 pictures lie there plainly
+    if not leaf.encoded or not isinstance(held, h5py.Dataset) or held.ndim > 2:  # before 0.5.3 pictures lie plainly
         values = dataset(group, name)[()] if leaf.place else dataset(group.parent, name)[()]
         if values.shape != (frames, *leaf.shape):
             raise DataError(f"{where(held)}: shape {values.shape}; expected {(frames, *leaf.shape)}")

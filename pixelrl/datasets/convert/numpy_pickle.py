@@ -12,7 +12,7 @@ import pickle
 import re
 import sys
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -69,7 +69,6 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 
 
 def _scalar(kind: Any, raw: Any) -> Any:
-    """Return one number."""
     if not isinstance(kind, _Type) or kind.value.kind == "O" or not isinstance(raw, bytes):
         raise ValueError("a number as numpy writes none")
     if len(raw) != kind.value.itemsize:
@@ -121,24 +120,18 @@ def load_object_array(path: Path) -> list[Any]:
 def read_plain_data(path: Path) -> list[Any]:
     """Return the items of a file in this process, without limits; see `load_object_array`."""
     with path.open("rb") as file:
-        count = _read_header(file)
+        shape, _, dtype = read_npy_header(file)
+        if dtype.char != "O" or len(shape) != 1:
+            raise DataError(f"{dtype} {shape}; expected an object array (N,): a list of trajectories")
         try:
             whole = _PlainDataUnpickler(file).load()
         except MemoryError:
             raise
         except Exception as error:  # a hostile pickle may raise anything
             raise DataError(f"{_line(error)}; expected arrays, lists, dicts, text and numbers only") from error
-    if not isinstance(whole, _Array) or whole.dtype != object or whole.shape != (count,):
-        raise DataError(f"its header promises {count} objects; they do not follow")
+    if not isinstance(whole, _Array) or whole.dtype != object or whole.shape != shape:
+        raise DataError(f"its header promises {shape[0]} objects; they do not follow")
     return list(whole)
-
-
-def _read_header(file: BinaryIO) -> int:
-    """Read the header of a file, and return how many objects it promises."""
-    shape, _, dtype = read_npy_header(file)
-    if dtype.char != "O" or len(shape) != 1:
-        raise DataError(f"{dtype} {shape}; expected an object array (N,): a list of trajectories")
-    return int(shape[0])
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -159,7 +152,6 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
 
 
 def _line(error: Exception) -> str:
-    """Say in a line what went wrong."""
     text = ascii(" ".join(str(error).split()))[1:-1]
     return text[:200] or type(error).__name__
 

@@ -64,13 +64,13 @@ class Rows:
         return np.frombuffer(data, self.dtype).reshape(count, *self.shape[1:]).astype(self.dtype.newbyteorder("="))
 
 
-def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a file; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: a file that is damaged or lacks something, no pictures, arrays of different lengths.
     """
-    reward = (options or FormatOptions()).reward_key
+    reward = options.reward_key
     with _opened(path) as file:
         held = [name.removesuffix(".npy") for name in file.namelist()]
         if odd := [name for name in held if not name.isprintable()]:
@@ -116,12 +116,8 @@ def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions | No
     name = path.stem.removesuffix("-val")
     if found := re.fullmatch(r"(.+)-[^-]+-(v\d+)", name):  # the environment is named without what played in it
         name = f"{found[1]}-{found[2]}"
-    return DatasetStream(
-        episodes=episodes,
-        count=len(ends),
-        env_args={"env_name": name, "type": 2, "env_kwargs": {}},
-        action_dims=unnamed_dims(size),
-    )
+    env_args = {"env_name": name, "type": 2, "env_kwargs": {}}
+    return DatasetStream(episodes=episodes, count=len(ends), env_args=env_args, action_dims=unnamed_dims(size))
 
 
 def _goals(part: dict[str, NDArray[Any]], reward: str | None, place: str, dropped: DroppedFields) -> NDArray[np.bool_]:
@@ -136,7 +132,6 @@ def _goals(part: dict[str, NDArray[Any]], reward: str | None, place: str, droppe
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a .npz file; turn what goes wrong in it into a `DataError`."""
     try:
         with zipfile.ZipFile(path) as file:
             yield file

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pixelrl.datasets.convert.dataset_stream import Budget
+from pixelrl.datasets.convert.dataset_stream import Budget, reading
 from pixelrl.runtime.errors import DataError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -85,27 +85,25 @@ def decode_video(path: Path, times: NDArray[np.float64], shape: tuple[int, ...],
     import av
 
     missing = np.ones(len(times), bool)
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            if (stream.height, stream.width, 3) != shape:
-                came = f"{stream.height} x {stream.width}"
-                raise DataError(f"{path}: a video of {came}; expected {shape[0]} x {shape[1]}")
-            frames = np.empty((len(times), *shape), np.uint8)
-            base = stream.time_base or Fraction(1, 1)
-            container.seek(max(0, round((times[0] - 0.5 / fps) / base)), stream=stream, backward=True)
-            for frame in container.decode(stream):
-                now = float((frame.pts or 0) * base)
-                if now > times[-1] + 0.5 / fps:
-                    break
-                here = np.flatnonzero(np.abs(times - now) < 0.5 / fps)
-                if len(here):
-                    frames[here] = frame.to_ndarray(format="rgb24")
-                    missing[here] = False
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such video; info.json promises it") from error
-    except (av.FFmpegError, IndexError, ValueError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path}: not a video, or a damaged one ({str(error)[:80]})") from error
+    damage = (av.FFmpegError, IndexError, ValueError, OverflowError, MemoryError)
+    if not path.exists():
+        raise DataError(f"{path}: no such video; info.json promises it")
+    with reading(f"{path}: not a video, or a damaged one", damage), av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        if (stream.height, stream.width, 3) != shape:
+            came = f"{stream.height} x {stream.width}"
+            raise DataError(f"{path}: a video of {came}; expected {shape[0]} x {shape[1]}")
+        frames = np.empty((len(times), *shape), np.uint8)
+        base = stream.time_base or Fraction(1, 1)
+        container.seek(max(0, round((times[0] - 0.5 / fps) / base)), stream=stream, backward=True)
+        for frame in container.decode(stream):
+            now = float((frame.pts or 0) * base)
+            if now > times[-1] + 0.5 / fps:
+                break
+            here = np.flatnonzero(np.abs(times - now) < 0.5 / fps)
+            if len(here):
+                frames[here] = frame.to_ndarray(format="rgb24")
+                missing[here] = False
     if missing.any():
         came = f"no frame at {times[missing][0]:.3f} s"
         raise DataError(f"{path}: {came}; expected {len(times)} from {times[0]:.3f} s on")

@@ -14,7 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import (
+    NO_REWARDS,
+    Budget,
+    DatasetStream,
+    DroppedFields,
+    FormatOptions,
+)
 from pixelrl.datasets.convert.sensors import as_sensor
 from pixelrl.datasets.convert.zarr_store import Store, ZarrArray, open_store
 from pixelrl.datasets.episode import Episode
@@ -33,14 +39,13 @@ def is_replay_buffer(path: Path) -> bool:
     return path.name.endswith((".zarr", ".zarr.zip")) or (path / ENDS / ".zarray").is_file()
 
 
-def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a store; `dropped` fills while the episodes are read.
 
     Raises:
         DataError: a store that is damaged or lacks something, arrays of different lengths, no pictures.
         PixelrlError: chunks are packed with what is not installed.
     """
-    options = options or FormatOptions()
     with open_store(path) as store:
         budget = Budget(path, DEFLATED, held=store.size)
         arrays = _arrays(store, budget, dropped)
@@ -61,7 +66,7 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
     if beyond := arrays[actions[0]].shape[0] - ends[-1]:
         dropped[f"the last {beyond} rows, which lie beyond {ENDS}"] += 0
     if options.reward_key is None:
-        dropped["rewards and dones, which are not there: 0 is written (--reward and --dones say more)"] += 0
+        dropped[NO_REWARDS] += 0
     elif options.reward_key not in arrays:
         raise DataError(f"{path}: no data/{options.reward_key}; it holds {', '.join(arrays)[:200]}")
 
@@ -72,12 +77,8 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
             for start, stop in zip([0, *ends[:-1]], ends, strict=True):
                 yield _episode(arrays, actions, range(start, stop), budget, dropped, options)
 
-    return DatasetStream(
-        episodes=episodes,
-        count=len(ends),
-        env_args={"env_name": path.name.split(".zarr")[0], "type": 2, "env_kwargs": {}},
-        action_dims=unnamed_dims(size),
-    )
+    env_args = {"env_name": path.name.split(".zarr")[0], "type": 2, "env_kwargs": {}}
+    return DatasetStream(episodes=episodes, count=len(ends), env_args=env_args, action_dims=unnamed_dims(size))
 
 
 def _arrays(store: Store, budget: Budget, dropped: DroppedFields) -> dict[str, ZarrArray]:
@@ -85,7 +86,6 @@ def _arrays(store: Store, budget: Budget, dropped: DroppedFields) -> dict[str, Z
 
 
 def _action_names(path: Path, arrays: dict[str, ZarrArray]) -> list[str]:
-    """Return the arrays that actions consist of."""
     if ACTION in arrays:
         return [ACTION]
     names = [f"robot{robot}_{part}" for robot in range(len(arrays)) for part in POSE]
@@ -104,7 +104,6 @@ def _episode(
     dropped: DroppedFields,
     options: FormatOptions,
 ) -> Episode:
-    """Read the rows of an episode."""
     path, start, stop, poses = budget.path, rows.start, rows.stop, ACTION not in actions
     if poses and stop - start < 2:
         raise DataError(f"{path}: an episode of {stop - start} row; expected two or more: actions are the next poses")

@@ -7,7 +7,6 @@ https://robomimic.github.io/docs/datasets/overview.html
 """
 
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from pixelrl.datasets.hdf5.access import (
 )
 from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.boundaries import find_next_missing
+from pixelrl.datasets.hdf5.reader import demo_names, home_of
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
 from pixelrl.runtime.errors import DataError
 
@@ -51,7 +51,7 @@ Places = dict[str, tuple[str, ...]]
 
 
 def read_robomimic(
-    path: Path, dropped: DroppedFields, options: FormatOptions | None = None, *, paid_by: str = ""
+    path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions(), *, paid_by: str = ""
 ) -> DatasetStream:
     """Open a file; `dropped` fills while the episodes are read.
 
@@ -61,10 +61,9 @@ def read_robomimic(
     Raises:
         DataError: anything that does not fit, with the file, the demo and the key; a file without pictures.
     """
-    options = options or FormatOptions()
     with open_file(path) as file:
         data = child(file, "data")
-        names = demo_names(data)
+        names = demo_names(file)
         if unknown := set(options.leave_out) - set(names):
             raise DataError(f"{where(data)}: no {min(unknown)!r} to leave out; expected one of its {len(names)} demos")
         names = [name for name in names if name not in options.leave_out]
@@ -99,15 +98,15 @@ def read_robomimic(
     return DatasetStream(episodes=episodes, count=len(names), env_args=env_args, action_dims=action_dims, masks=masks)
 
 
-def write_robomimic(path: Path, stream: DatasetStream, options: FormatOptions | None = None) -> frozenset[str]:
+def write_robomimic(path: Path, stream: DatasetStream, options: FormatOptions = FormatOptions()) -> frozenset[str]:
     """Write a file in robomimic's format; it appears when it is whole, and nothing is lost.
 
     Raises:
         DataError: an episode whose arrays disagree about its length, or no episode at all.
     """
     masks = {name: [f"demo_{index}" for index in indices] for name, indices in stream.masks.items()}
-    dims, about, compress = stream.action_dims, stream.env_args, options is not None and options.compress
-    with EpisodeWriter(path, env_args=about, action_dims=dims, compress=compress, masks=masks) as writer:
+    dims, about = stream.action_dims, stream.env_args
+    with EpisodeWriter(path, env_args=about, action_dims=dims, compress=options.compress, masks=masks) as writer:
         for episode in stream.episodes():
             writer.add(episode)
     return frozenset()
@@ -128,18 +127,6 @@ def check_views(path: Path) -> None:
                         raise DataError(f"{path}: {demo.name}/{group}/{key} does not hold the demo's frames")
 
 
-def demo_names(data: h5py.Group) -> list[str]:
-    """Return the demos of a file in the order of their numbers.
-
-    Raises:
-        DataError: there are none.
-    """
-    names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
-    if not names:
-        raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
-    return sorted(names, key=lambda name: int(name[5:]))
-
-
 def _masks(file: h5py.File, demos: list[str], dropped: DroppedFields) -> dict[str, tuple[int, ...]]:
     """Return the filters of a file, each as indices of its demos; demos that are gone are gone from them."""
     if not has(file, "mask"):
@@ -155,17 +142,12 @@ def _masks(file: h5py.File, demos: list[str], dropped: DroppedFields) -> dict[st
     return masks
 
 
-def _home(demo: h5py.Group) -> h5py.Group:
-    """Return the group that holds the frames of a demo."""
-    return child(demo, "frames" if has(demo, "frames") else "obs")
-
-
 def _places(demo: h5py.Group, options: FormatOptions) -> Places:
     """Return the sensors that a demo has and that are wanted."""
     if not has(demo, "frames") and not has(demo, "obs"):
         raise DataError(f"{where(demo)}: no pictures, it has no obs/ (`pixelrl render` draws them)")
     places: Places = {}
-    home = _home(demo)
+    home = home_of(demo)
     sensors = [(key, place) for key, place, item in leaves(home) if is_sensor(item)]
     known = {key for key, _ in sensors}
     if unknown := [key for key in options.keys if key not in known]:
@@ -187,7 +169,7 @@ def _episode(
     if str(noted := demo.attrs.get("num_samples", steps)) != str(steps):  # LIBERO writes a text
         raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
     sensors = {key: _frames(demo, place, steps, dropped, budget) for key, place in places.items()}
-    home = _home(demo)
+    home = home_of(demo)
     above = home.name.rsplit("/", 1)[-1]
     others = ["/".join((above, *place)) for key, place, _ in leaves(home) if key not in places]
     known = KNOWN | {options.reward_key}
@@ -228,7 +210,7 @@ def _frames(
     demo: h5py.Group, place: tuple[str, ...], steps: int, dropped: DroppedFields, budget: Budget
 ) -> NDArray[Any]:
     """Return `[N + 1, ...]`, or `[N, ...]` without `next_obs`, which must tell the same story one step later."""
-    home, key = _home(demo), "/".join(place)
+    home, key = home_of(demo), "/".join(place)
     where_it_is = f"{where(home)}/{key}"
     if has(demo, "frames"):  # ours: as it is
         rows = stored_rows(home, place, (steps + 1,), budget)
@@ -253,7 +235,7 @@ def _states(demo: h5py.Group, steps: int, dropped: DroppedFields) -> NDArray[Any
     """Return the states `[N + 1, D]`; where the last was not recorded, the one before stands for it."""
     if not has(demo, "states"):
         return None
-    if not is_array(demo, "states"):
+    if not is_array(child(demo, "states")):
         dropped["states, which are no array [N, D]"] += 1
         return None
     states = np.asarray(dataset(demo, "states")[()])

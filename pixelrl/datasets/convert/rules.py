@@ -8,14 +8,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.renames import rename_keys
+from pixelrl.datasets.hdf5.keys import rename_keys
 from pixelrl.datasets.rewards import reaches_goal, reward_episodes
 from pixelrl.runtime.errors import DataError, PixelrlError
 
@@ -88,7 +86,10 @@ def _checked(episode: Episode, place: str) -> Episode:
     for name, values in (("rewards", rewards), ("dones", episode.dones)):
         if values.shape not in ((steps,), (steps, 1)):
             raise DataError(f"{place}: {name} have shape {values.shape}; expected {(steps,)}")
-    _check_finite(rewards, place)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(rewards.astype(np.float32))  # as they are learned from
+    if bad.any():
+        raise DataError(f"{place}: rewards hold {rewards[bad][0]}; expected finite numbers")
     if not any(values.ndim == 4 and values.dtype == np.uint8 for values in episode.sensors.values()):
         held = ", ".join(episode.sensors) or "nothing"
         hint = "`pixelrl render` draws those of robosuite's files"
@@ -110,13 +111,19 @@ def _chosen(episode: Episode, options: FormatOptions, place: str) -> Episode:
 
 
 def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path) -> Episode:
-    """Return an episode with the rewards, not yet shifted, and the ends that are wanted."""
-    rule, rewards, dones = options.reward, episode.rewards, episode.dones
-    if rule != "recorded" and options.reward_key is None:
-        rewards = _paid(rule, episode, index, source)
-    if options.dones == "last":
-        dones = np.arange(len(episode)) == len(episode) - 1
-    return replace(episode, rewards=rewards, dones=dones)
+    """Return an episode with the rewards, not yet shifted, and the ends that are wanted; see `datasets.rewards`."""
+    steps, rewards = len(episode), episode.rewards
+    last = np.arange(steps) == steps - 1
+    kind, _, what = options.reward.partition(":")
+    if kind == "success" and options.reward_key is None:
+        said = episode.notes.get(what or "success")  # a reader has noted it, whatever the source's format
+        if not isinstance(said, bool | int | float):
+            place = f"{source}: episode {index}"
+            raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
+        rewards = (last & bool(said)).astype(np.float32)
+    elif kind != "recorded" and options.reward_key is None:
+        rewards = reward_episodes(options.reward, source, {f"demo_{index}": steps}, rewards, last)
+    return replace(episode, rewards=rewards, dones=last if options.dones == "last" else episode.dones)
 
 
 def total(episode: Episode) -> float:
@@ -138,7 +145,8 @@ def completed(episode: Episode, rule: str, in_the_goal: bool, place: str, droppe
         return episode
     if rule == "repeat" or (rule == "keep" and in_the_goal):
         dropped[REPEATED] += 1
-        return replace(episode, sensors={key: _up_to(values, steps + 1) for key, values in episode.sensors.items()})
+        held = {key: np.concatenate([values, values[-1:]])[: steps + 1] for key, values in episode.sensors.items()}
+        return replace(episode, sensors=held)
     if steps < 2:
         raise DataError(f"{place}: one frame; expected two or more, or --last-step repeat")
     what = f"the last step{'' if in_the_goal else ', a time-out'}"
@@ -152,30 +160,3 @@ def completed(episode: Episode, rule: str, in_the_goal: bool, place: str, droppe
         dones=episode.dones[:-1],
         states=None if episode.states is None else episode.states[:steps],
     )
-
-
-def _up_to(values: NDArray[Any], rows: int) -> NDArray[Any]:
-    return np.concatenate([values, values[-1:]]) if len(values) < rows else values
-
-
-def _paid(rule: str, episode: Episode, index: int, source: Path) -> NDArray[np.float32]:
-    """Return the rewards `[N]` that a rule pays, see `datasets.rewards`."""
-    steps = len(episode)
-    last = np.arange(steps) == steps - 1
-    kind, _, what = rule.partition(":")
-    if kind != "success":
-        return reward_episodes(rule, source, {f"demo_{index}": steps}, episode.rewards, last)
-    said = episode.notes.get(what or "success")  # a reader has noted it, whatever the source's format
-    if not isinstance(said, bool | int | float):
-        place = f"{source}: episode {index}"
-        raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
-    rewards: NDArray[np.float32] = (last & bool(said)).astype(np.float32)
-    return rewards
-
-
-def _check_finite(rewards: NDArray[Any], place: str) -> None:
-    """Raise at rewards that are no numbers in float32, as they are learned from."""
-    with np.errstate(over="ignore"):
-        bad = ~np.isfinite(rewards.astype(np.float32))
-    if bad.any():
-        raise DataError(f"{place}: rewards hold {rewards[bad][0]}; expected finite numbers")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget, DroppedFields
+from pixelrl.datasets.convert.dataset_stream import ZIP_ERRORS, Budget, DroppedFields, reading
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 CODECS = ("blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma")
@@ -73,14 +73,12 @@ class Store:
 @contextmanager
 def open_store(path: Path) -> Iterator[Store]:
     """Open a folder or a zip; turn what goes wrong in it into a `DataError`."""
-    try:
+    with reading(f"{path}: no Zarr store, or a damaged one", ZIP_ERRORS):
         if path.is_dir():
             yield Store(path, None)
         else:
             with zipfile.ZipFile(path) as archive:
                 yield Store(path, archive)
-    except ZIP_ERRORS as error:
-        raise DataError(f"{path}: no Zarr store, or a damaged one ({ascii(str(error))[1:-1][:80]})") from error
 
 
 class ZarrArray:
@@ -98,7 +96,7 @@ class ZarrArray:
         if f"{name}/.zarray" not in store:
             new = f"{name}/zarr.json" in store
             raise DataError(f"{self.place}: {'an array of format 3' if new else 'no such array'}; expected format 2")
-        try:
+        with reading(f"{self.place}/.zarray: not as Zarr writes it"):
             said = json.loads(store.read(f"{name}/.zarray", budget))
             self.shape, self._chunks = (tuple(said[key]) for key in ("shape", "chunks"))
             kind, filters, self._codec = said["dtype"], said.get("filters"), said.get("compressor")
@@ -112,8 +110,6 @@ class ZarrArray:
             self.dtype, self._fill = np.dtype(kind), np.dtype(kind).type(said.get("fill_value") or 0)
             self._needed = said.get("fill_value") is None or len(self.shape) == 4 or NEVER_ZERO.fullmatch(name)
             self._separator = "/" if said.get("dimension_separator") == "/" else "."
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-            raise DataError(f"{self.place}/.zarray: not as Zarr writes it ({ascii(str(error))[1:-1][:80]})") from error
         self._held: tuple[tuple[int, ...], NDArray[Any]] | None = None
         self._told = False
 
@@ -133,15 +129,11 @@ class ZarrArray:
             if key not in self._store:
                 self._miss(key)
             else:
-                chunk = self._chunk(index, key)
                 begin = index[0] * self._chunks[0]
                 low, high = max(start, begin), min(stop, begin + self._chunks[0])
-                there = [slice(low - start, high - start)]
-                here = [slice(low - begin, high - begin)]
-                for number, side, size in zip(index[1:], self._chunks[1:], self.shape[1:], strict=True):
-                    there.append(slice(number * side, min(size, (number + 1) * side)))
-                    here.append(slice(0, min(size, (number + 1) * side) - number * side))
-                result[tuple(there)] = chunk[tuple(here)]
+                sides = zip(index[1:], self._chunks[1:], strict=True)
+                region = result[low - start : high - start, *(slice(n * side, (n + 1) * side) for n, side in sides)]
+                region[...] = self._chunk(index, key)[low - begin :][*map(slice, region.shape)]
         return result.astype(self.dtype.newbyteorder("="), copy=False)
 
     def _miss(self, key: str) -> None:
@@ -173,17 +165,14 @@ class ZarrArray:
         return self._held[1]
 
     def _unpacked(self, data: bytes, key: str) -> Any:
-        """Return the bytes of a packed chunk."""
         name = str(self._codec and self._codec.get("id"))[:40]
         codec = find_codec(self.place, name, self._codec)
         out = np.empty(self._chunks, self.dtype)
-        try:
+        with reading(f"{self.place}: chunk {key} is damaged", (Exception,)):  # whatever a codec raises
             if name in PICTURES:
                 out[...] = np.asarray(codec.decode(data)).reshape(self._chunks)
             else:
                 codec.decode(data, out=out.reshape(-1).view(np.uint8))
-        except Exception as error:  # whatever a codec raises
-            raise DataError(f"{self.place}: chunk {key} is damaged ({ascii(str(error))[1:-1][:80]})") from error
         return out.tobytes()
 
 

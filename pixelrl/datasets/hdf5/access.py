@@ -113,7 +113,7 @@ def child(group: h5py.Group, name: str) -> Any:
 def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     """Return a dataset of numbers whose bytes lie in this file, are as many as it says, and can be read."""
     item = child(group, name)
-    if not _is_array(item):
+    if not is_array(item):
         raise DataError(f"{where(group)}/{name}: expected an array of numbers, came {_kind(item)}")
     if item.is_virtual or item.external:
         for source in [_source(item, view) for view in item.virtual_sources()] if item.is_virtual else [None]:
@@ -186,13 +186,8 @@ def unwritten(item: h5py.Dataset) -> str | None:
     return None
 
 
-def is_array(group: h5py.Group, name: str) -> bool:
-    """Tell whether a member is an array of numbers; files may hold others, say sentences, which nobody need read."""
-    return _is_array(child(group, name))
-
-
-def _is_array(item: Any) -> bool:
-    """Tell whether something is an array of numbers."""
+def is_array(item: Any) -> bool:
+    """Tell whether something is an array of numbers; files may hold others, say sentences, which nobody need read."""
     try:
         return isinstance(item, h5py.Dataset) and bool(item.shape) and item.dtype.kind in "fiub"
     except TypeError:  # a type that NumPy does not know
@@ -200,7 +195,6 @@ def _is_array(item: Any) -> bool:
 
 
 def _kind(item: Any) -> str:
-    """Say what something is."""
     if not isinstance(item, h5py.Dataset):
         return type(item).__name__.lower()
     try:

@@ -52,8 +52,9 @@ def _jumps(obs: h5py.Group, later: h5py.Group, dones: NDArray[np.bool_]) -> tupl
     A vector may differ by a hundredth of its range: simulators compute both anew. Without vectors the pictures of a
     camera are compared; where most of them differ, as after a lossy codec, only those at dones count.
     """
-    shared = [key for key in members(obs) if has(later, key) and is_array(obs, key) and is_array(later, key)]
     found = np.zeros(len(dones) - 1, np.bool_)
+    shared = [key for key in members(obs) if has(later, key)]
+    shared = [key for key in shared if is_array(child(obs, key)) and is_array(child(later, key))]
     pairs = [(key, dataset(obs, key), dataset(later, key)) for key in shared]
     pairs = [(key, one, two) for key, one, two in pairs if one.shape == two.shape and len(one) == len(dones)]
     vectors = [(key, one[1:], two[:-1]) for key, one, two in pairs if one.ndim == 2 and one.dtype.kind == "f"]

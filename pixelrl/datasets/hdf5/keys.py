@@ -1,21 +1,54 @@
-"""Which observation keys of a file are learned from, and why not the others."""
+"""Which observation keys of a file are learned from, by which names, and why not the others."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import h5py
 
 from pixelrl.datasets.hdf5.access import child, has, is_array, members, where
-from pixelrl.datasets.renames import rename_keys
-from pixelrl.runtime.errors import DataError
+from pixelrl.runtime.errors import DataError, PixelrlError
 
-DEPTH, PRIVILEGED, UNWANTED = (
-    "depth or labels of pixels",
-    "what the simulator knows and no robot senses",
-    "not asked for",
-)
+DEPTH = "depth or labels of pixels"
+PRIVILEGED = "what the simulator knows and no robot senses"
+UNWANTED = "not asked for"
 EXPECTED = (DEPTH, PRIVILEGED, UNWANTED)
 """Why observations are not learned from, where nobody would wonder; other reasons are worth a warning."""
+
+
+def parse_renames(said: Iterable[str], option: str = "--rename") -> dict[str, str]:
+    """Return old -> new of texts OLD=NEW: `agentview_rgb=agentview_image` joins data that call their cameras otherwise.
+
+    Raises:
+        PixelrlError: a text that is none, or says twice what becomes of a key, or what a key becomes of.
+    """
+    names: dict[str, str] = {}
+    for text in said:
+        found = re.fullmatch(r"([^=]+)=([^=/]+)", text)
+        if not found or found[1] == found[2] or found[1] in names or found[2] in names.values():
+            raise PixelrlError(f"{option} {text}: expected OLD=NEW, each name once on its side, and no '/' in NEW")
+        names[found[1]] = found[2]
+    return names
+
+
+def rename_keys(held: Iterable[str], rename: Mapping[str, str], place: str) -> dict[str, str]:
+    """Return new name -> the name in the file, of all keys; all renames happen at once, so two may be exchanged.
+
+    Raises:
+        DataError: a key to rename that is not there, or two that would have one name.
+    """
+    stored: dict[str, str] = {}
+    for key in (keys := [*held]):
+        name = rename.get(key, key)
+        if "/" in name:
+            raise DataError(f"{place}: {key!r} would be named {name!r}; expected another name, without '/'")
+        if name in stored:
+            raise DataError(
+                f"{place}: {stored[name]!r} and {key!r} would both be named {name!r}; expected another name"
+            )
+        stored[name] = key
+    if missing := [key for key in rename if key not in keys]:
+        raise DataError(f"{place}: no {missing[0]!r} to rename; expected one of {', '.join(keys) or 'nothing'}")
+    return stored
 
 
 def is_no_camera(key: str) -> bool:
@@ -35,7 +68,7 @@ def select_keys(
     names = members(group) if group is not None else []
     stored = rename_keys(names, rename, where(group if group is not None else demo))
     names = sorted(stored)
-    held = {key: child(group, stored[key]) for key in names if is_array(group, stored[key])}
+    held = {key: item for key in names if is_array(item := child(group, stored[key]))}
     pictures = [key for key, item in held.items() if item.ndim == 4]
     vectors = [key for key, item in held.items() if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f"]
     if not pictures:
@@ -62,12 +95,10 @@ def _why_ignored(key: str, item: h5py.Dataset | None) -> str:
     if item is None:
         return "no array of numbers (coded pictures? `pixelrl convert` unpacks JPEG and PNG)"
     came = f"{item.dtype} {list(item.shape[1:])} a row"
-    if item.ndim == 4:
-        return DEPTH if is_no_camera(key) else ""
-    if item.ndim == 3 and is_no_camera(key):
+    if item.ndim in (3, 4) and is_no_camera(key):
         return DEPTH
-    if item.ndim == 3:
-        return f"{came}; a picture is uint8 [H, W, C] (grey: [H, W, 1])"
+    if item.ndim in (3, 4):
+        return "" if item.ndim == 4 else f"{came}; a picture is uint8 [H, W, C] (grey: [H, W, 1])"
     if item.ndim == 2 and item.shape[1] and item.dtype.kind == "f":
         return PRIVILEGED if key.startswith("object") else ""
     return f"{came}; a vector is floats [D] a row"

@@ -5,6 +5,7 @@ https://robomimic.github.io/docs/datasets/overview.html
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,17 @@ from pixelrl.datasets.hdf5.boundaries import find_next_missing
 from pixelrl.datasets.hdf5.keys import select_keys
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a file is read; see `read_contents`."""
+
+    mask: str | None = None
+    images: Sequence[str] | None = None
+    proprio: Sequence[str] | None = None
+    required: Sequence[str] = ("rewards", "dones")
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +88,13 @@ class FileContents:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The numbers of one demo: `Episode` as a file gives it back.
+    """`Episode` as a file gives it back, without states; dones may mark the end of every demo, successful or not.
 
     Attributes:
         name: say `demo_3`.
-        sensors: observation key -> `[N + 1, ...]`: uint8 pictures `[H, W, C]`, float32 vectors `[D]`.
-        actions: float32 `[N, A]`.
-        rewards: float32 `[N]`.
-        dones: bool `[N]`, as recorded: in some files they mark the end of every demo, successful or not.
         next_missing: bool `[N]`, true where the frame after the step was not recorded: the next row, if there is one,
             begins another episode.
         clocks: observation keys that grow with every frame, as time does.
-        notes: whatever the writer noted.
     """
 
     name: str
@@ -147,7 +154,9 @@ def read_contents(
             ignored=ignored,
             stored=stored,
         )
-    _check_size(contents)
+    row = sum(map(math.prod, pictures.values())) + sum(vectors.values()) + len(contents.action)
+    if wrong := overclaim(contents.frames * row, path.stat().st_size):  # one demo may be linked to under many names
+        raise DataError(f"{path}: {wrong}")
     return contents
 
 
@@ -169,14 +178,19 @@ def read_pictures(contents: FileContents, key: str) -> Iterator[NDArray[np.uint8
     with open_file(contents.path) as file:
         for name, steps in contents.demos.items():
             for start in range(0, steps + 1, rows):
-                yield picture_rows(file["data"][name], contents.name_in_file(key), start, min(start + rows, steps + 1))
+                yield frame_rows(file["data"][name], contents.name_in_file(key), start, min(start + rows, steps + 1))
 
 
-def picture_rows(demo: h5py.Group, key: str, start: int, stop: int) -> NDArray[np.uint8]:
-    """Read some successive frames of a demo, uint8 `[stop - start, H, W, C]`."""
+def frame_rows(demo: h5py.Group, key: str, start: int = 0, stop: int = sys.maxsize) -> NDArray[Any]:
+    """Read some successive frames of a demo, or all of them: `[n, H, W, C]` or `[n, D]`."""
     held, last = sensor(demo, key)
-    pictures: NDArray[np.uint8] = held[start:stop]
-    return np.concatenate([pictures, last[-1:]]) if last is not None and stop > len(held) else pictures
+    rows: NDArray[Any] = held[start:stop]
+    return np.concatenate([rows, last[-1:]]) if last is not None and stop > len(held) else rows
+
+
+def home_of(demo: h5py.Group) -> h5py.Group:
+    """Return the group that holds the frames of a demo: `frames` in files that we wrote, else `obs`."""
+    return child(demo, "frames" if has(demo, "frames") else "obs")
 
 
 def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | None]:
@@ -191,7 +205,7 @@ def sensor(demo: h5py.Group, key: str) -> tuple[h5py.Dataset, h5py.Dataset | Non
     return obs, dataset(child(demo, "next_obs"), key) if recorded else obs
 
 
-def demo_names(file: h5py.File, mask: str | None) -> list[str]:
+def demo_names(file: h5py.File, mask: str | None = None) -> list[str]:
     """Return the demos of a file, or of one of its filters, in the order of their numbers."""
     data = child(file, "data")
     names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
@@ -214,53 +228,44 @@ def _check_demo(
     """Check a demo, `places` of observations by the shapes of their rows, and return its number of steps."""
     taken = dataset(demo, "actions")
     steps = len(taken)
-    expect(taken, (steps, *actions.shape[1:]), "f")
-    _check_written(taken)
+    _check_array(taken, (steps, *actions.shape[1:]), "f")
     for key in ("rewards", "dones"):
         if key in required and not has(demo, key):
             rule = {"rewards": "--task-reward last:1", "dones": "--task-dones last"}[key]
             raise DataError(f"{where(demo)}: no {key!r} in it; expected one number a step, or a rule, say {rule}")
         if has(demo, key):
-            expect(recorded := dataset(demo, key), (steps,), "fiub")
-            _check_written(recorded)
+            _check_array(dataset(demo, key), (steps,), "fiub")
     noted = demo.attrs.get("num_samples", steps)
     if str(noted) != str(steps) and not np.array_equal(noted, steps):  # LIBERO writes a text
         raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
     if steps < 1:
         raise DataError(f"{where(demo)}: no actions; expected one or more")
-    home = child(demo, "frames" if has(demo, "frames") else "obs")
+    home = home_of(demo)
     for key, shape in places.items():
         if not has(home, key):
             raise DataError(f"{where(home)}: no {key!r}, which the first demo has; expected it in all{LEAVE_OUT}")
         held, last = sensor(demo, key)
         for part, rows in ((held, steps + (last is None)), (last, steps)):
             if part is not None:
-                expect(part, (rows, *shape), "u" if len(shape) == 3 else "f")
-                _check_written(part)
+                _check_array(part, (rows, *shape), "u" if len(shape) == 3 else "f")
     return steps
 
 
-def _check_written(item: h5py.Dataset) -> None:
-    """Raise if some of an array was never written: it would be read as zeros."""
+def _check_array(item: h5py.Dataset, shape: tuple[int, ...], kinds: str) -> None:
+    """Raise unless an array is as expected, and none of it was never written: that would be read as zeros."""
+    expect(item, shape, kinds)
     if lacking := unwritten(item):
         raise DataError(f"{where(item)}: {lacking}; expected what was recorded")
 
 
-def _check_size(contents: FileContents) -> None:
-    """Raise if the demos together claim more than the file can hold: one may be linked to under many names."""
-    row = sum(map(math.prod, contents.pictures.values())) + sum(contents.vectors.values()) + len(contents.action)
-    if wrong := overclaim(contents.frames * row, contents.path.stat().st_size):
-        raise DataError(f"{contents.path}: {wrong}")
-
-
 def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
     """Read one demo and check its numbers."""
-    steps = contents.demos[name]
+    steps, home = contents.demos[name], where(home_of(demo))
     sensors, clocks, keys = {}, [], (*contents.pictures, *contents.vectors)
     for key in keys:
-        held, last = sensor(demo, contents.name_in_file(key))
-        frames = held[()] if last is None else np.concatenate([held[()], last[-1:]])
-        sensors[key] = frames if key in contents.pictures else finite(frames, where(held))
+        frames = frame_rows(demo, contents.name_in_file(key))
+        place = f"{home}/{contents.name_in_file(key)}"
+        sensors[key] = frames if key in contents.pictures else finite(frames, place)
         if key in contents.vectors and steps > 1 and (np.diff(frames[:steps], axis=0) > 0).all():
             clocks.append(key)
     zeros = np.zeros(steps, np.float32)

@@ -1,4 +1,4 @@
-"""Write episodes as they come into a file with robomimic's layout.
+"""Write HDF5 files that appear whole, and episodes as they come into one with robomimic's layout.
 
 A file of ours has robomimic's layout to the letter, yet holds each frame once: the N + 1 frames of a demo lie in
 `frames/<key>`, and `obs/<key>` and `next_obs/<key>` are HDF5 virtual datasets, two windows onto them. Virtual
@@ -8,11 +8,10 @@ https://robomimic.github.io/docs/datasets/overview.html
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import h5py
@@ -22,13 +21,58 @@ from numpy.typing import NDArray
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import PARTS_NOTES, json_attribute, open_file, parts_folder
 from pixelrl.datasets.hdf5.episode_checks import check_dims, check_episode, check_form, form_of, json_text
-from pixelrl.datasets.hdf5.output import create_file
+from pixelrl.datasets.hdf5.file_objects import NamedFile
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import LOCK, atomic_path, file_lock, write_json
 
 MERGED = "merged"
 """In a folder of parts: all of them are in a whole file, which only lacks its name, or has it already."""
+
+
+@contextmanager
+def create_file(path: Path) -> Iterator[h5py.File]:
+    """Write an HDF5 file that appears at `path` when it is whole.
+
+    Raises:
+        OSError: the disk is full, or something else keeps it from being written.
+    """
+    with atomic_path(path) as temporary, closing(OutputFile(temporary, "w+", path)) as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                yield file
+        finally:
+            if raw.error is not None:
+                raise raw.error
+
+
+class OutputFile(NamedFile):
+    """A file that HDF5 can always close: after an error nothing more is written, lest the library crash.
+
+    Attributes:
+        error: the first error, if any; to be raised once the library has closed the file.
+    """
+
+    error: BaseException | None = None
+
+    def write(self, buffer: Any) -> int:
+        """Write all of a block, or pretend to."""
+        left = memoryview(buffer).cast("B")
+        try:
+            while left and self.error is None:
+                left = left[super().write(left) :]  # a full disk may take a part of it before it says so
+        except BaseException as error:  # also Ctrl-C
+            self.error = error
+        return len(buffer)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or pretend to."""
+        try:
+            if self.error is None:
+                super().truncate(size)
+        except OSError as error:
+            self.error = error
+        return self.tell() if size is None else size
 
 
 class EpisodeWriter:
@@ -91,12 +135,9 @@ class EpisodeWriter:
         self.count, self.transitions = len(self.kept), sum(len(rewards) for _, rewards in self.kept)
 
     def __enter__(self) -> Self:
-        """Return the writer."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Finish the file, or keep its parts if anything was raised; without any episode nothing is left.
 
         Raises:
@@ -142,7 +183,6 @@ class EpisodeWriter:
         self._masks |= _masks({name: demos}, self._path)
 
     def _part(self, name: str) -> Path:
-        """Return the file of a demo."""
         return self._parts / f"{name}.hdf5"
 
     def _begin(self, resume: str | None) -> list[tuple[Mapping[str, Any], NDArray[Any]]]:
@@ -165,7 +205,6 @@ class EpisodeWriter:
         return [_kept(self._part(name), name) for name in names]
 
     def _merge(self) -> None:
-        """Make one file of all parts."""
         names = [f"demo_{index}" for index in range(self.count)]
         for mask, demos in self._masks.items():
             if missing := set(demos) - set(names):
@@ -232,7 +271,6 @@ def _masks(masks: Mapping[str, Sequence[str]], path: Path) -> dict[str, list[str
 
 
 def _write_demo(demo: h5py.Group, episode: Episode, notes: str, compress: bool) -> None:
-    """Write one episode into its group."""
     demo.attrs["num_samples"] = len(episode)
     demo.attrs["notes"] = notes
     demo.attrs.update(episode.attributes)

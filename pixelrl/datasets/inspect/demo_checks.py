@@ -81,17 +81,13 @@ def action_use(dims: Iterable[ActionStatistics], file: str) -> Iterator[Issue]:
     """Find action dimensions that are always the same, or often at the edge."""
     for dim in dims:
         where, spread = f"actions, {dim.name}", dim.high - dim.low
+        switch = "grip" in dim.name or sum(dim.histogram[1:-1]) < 0.05 * sum(dim.histogram)  # at one edge or the other
         if spread < 1e-6:
             message = f"always {dim.low:g}: a policy cannot learn what it does"
             yield Issue(check="action-constant", level="warning", where=where, message=message, file=file)
-        elif dim.clipped > 0.3 and spread > 0.1 and not _two_valued(dim):
+        elif dim.clipped > 0.3 and spread > 0.1 and not switch:
             message = f"{dim.clipped:.0%} of the steps are at +-1: the speed limit is felt, or the scale is wrong"
             yield Issue(check="action-clipped", level="note", where=where, message=message, file=file)
-
-
-def _two_valued(dim: ActionStatistics) -> bool:
-    """Tell whether a dimension is a switch, as grippers are: nearly all steps are at one edge or the other."""
-    return "grip" in dim.name or sum(dim.histogram[1:-1]) < 0.05 * sum(dim.histogram)
 
 
 def ends(numbers: DemoNumbers) -> Iterator[Occurrence]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import open_file
-from pixelrl.datasets.hdf5.reader import sensor
+from pixelrl.datasets.hdf5.reader import frame_rows, sensor
 from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure
 from pixelrl.datasets.inspect.issues import Occurrence
 
@@ -125,13 +125,12 @@ def notes_of(demo: h5py.Group) -> Mapping[str, Any]:
 
 
 def _numbers(demo: h5py.Group, name: str, structure: FileStructure) -> DemoNumbers:
-    """Read the numbers of a demo."""
     return DemoNumbers(
         name=name,
         actions=demo["actions"][()],
         rewards=column(demo, "rewards"),
         dones=column(demo, "dones").astype(bool),
-        vectors={key: _vector(demo, structure.name_in_file(key)) for key in structure.vectors},
+        vectors={key: frame_rows(demo, structure.name_in_file(key)) for key in structure.vectors},
         notes=notes_of(demo),
     )
 
@@ -141,25 +140,17 @@ def column(demo: h5py.Group, name: str) -> NDArray[Any]:
     return np.asarray(demo[name][()]) if name in demo else np.zeros(len(demo["actions"]), np.float32)
 
 
-def _vector(demo: h5py.Group, key: str) -> NDArray[Any]:
-    """Read all frames of a vector."""
-    held, last = sensor(demo, key)
-    rows: NDArray[Any] = held[()]
-    return rows if last is None or not len(last) else np.concatenate([rows, last[-1:]])
-
-
 def _summary(demo: h5py.Group, name: str, structure: FileStructure, progress: Callable[[int], None]) -> DemoSummary:
-    """Read one demo."""
     numbers = _numbers(demo, name, structure)
     pictures = {key: _camera(demo, structure.name_in_file(key), progress) for key in structure.cameras}
-    summary = DemoSummary(numbers=numbers, pictures=pictures, obs={}, next_obs={})
     held = structure.demos[name]
     windows: dict[str, dict[str, NDArray[Any]]] = {"obs": {}, "next_obs": {}}
+    summary = DemoSummary(numbers=numbers, pictures=pictures, **windows)  # which are filled now
     for group in windows if held.home == "frames" else ("next_obs",):
         for key in (*structure.cameras, *structure.vectors):
             if f"{group}/{key}" in held.arrays:
                 windows[group][key] = _window(demo, group, structure.name_in_file(key), summary.frames(key))
-    return DemoSummary(numbers=numbers, pictures=pictures, obs=windows["obs"], next_obs=windows["next_obs"])
+    return summary
 
 
 def _camera(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> CameraSummary:
@@ -176,7 +167,6 @@ def _camera(demo: h5py.Group, key: str, progress: Callable[[int], None]) -> Came
 
 
 def _pictures(frames: NDArray[np.uint8], progress: Callable[[int], None]) -> CameraSummary:
-    """Take from each picture what is kept of it."""
     thumbnails = shrink(frames, GRID)
     blank = np.zeros(len(frames), np.uint8)
     flat = (thumbnails == thumbnails[:, :1, :1]).all(axis=(1, 2, 3))

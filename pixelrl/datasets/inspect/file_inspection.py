@@ -1,6 +1,5 @@
 """One file while it is inspected: three rounds over it, and what is known of it so far."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.hdf5.reader import read_contents
+from pixelrl.datasets.hdf5.reader import Selection, read_contents
 from pixelrl.datasets.inspect import image_checks, structure_checks
 from pixelrl.datasets.inspect.demo_checks import check_numbers, check_statistics, check_summary, constant_cameras
 from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary, read_numbers, read_summaries
-from pixelrl.datasets.inspect.file_structure import DAMAGE, NUMBERS, FileStructure, Selection, read_structure
+from pixelrl.datasets.inspect.file_structure import DAMAGE, NUMBERS, FileStructure, read_structure
 from pixelrl.datasets.inspect.issues import Issue, Occurrence, Role
 from pixelrl.datasets.inspect.quality import pair_hashes
 from pixelrl.datasets.inspect.running_statistics import Range, RunningStatistics, digest_demo
@@ -79,9 +78,7 @@ class FileInspection:
             inspection.names = structure_checks.readable_demos(structure, inspection.occurrences, pictures=False)
             inspection.pictured = structure_checks.readable_demos(structure, inspection.occurrences)
         try:
-            with warnings.catch_warnings():  # what the reader warns of is an issue already
-                warnings.simplefilter("ignore")
-                inspection.dims, inspection.dims_known = read_contents(path, **vars(structure.selection)).action, True
+            inspection.dims, inspection.dims_known = read_contents(path, **vars(structure.selection)).action, True
         except DAMAGE as error:  # training would refuse what was not found here
             if not any(each.level == "error" for each in inspection.occurrences):
                 inspection._cannot_be_read(error)

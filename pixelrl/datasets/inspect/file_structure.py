@@ -4,7 +4,8 @@
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,16 @@ import numpy as np
 from pixelrl.datasets.hdf5.access import (
     child,
     dataset,
-    has,
     is_array,
     json_attribute,
     members,
     open_file,
+    text_array,
     unwritten,
     where,
 )
-from pixelrl.datasets.hdf5.keys import is_no_camera
-from pixelrl.datasets.hdf5.reader import demo_names
-from pixelrl.datasets.renames import rename_keys
+from pixelrl.datasets.hdf5.keys import is_no_camera, rename_keys
+from pixelrl.datasets.hdf5.reader import Selection, demo_names, home_of
 from pixelrl.runtime.errors import DataError
 
 GROUPS = ("obs", "next_obs", "frames")
@@ -37,17 +37,6 @@ DAMAGE = (DataError, AttributeError, KeyError, OSError, RuntimeError, TypeError,
 
 RowForm = tuple[tuple[int, ...], str]
 """The shape of a row, and its type."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """How training reads the files of a source, as `read_contents` takes it; `rename` is old -> new."""
-
-    mask: str | None = None
-    images: Sequence[str] | None = None
-    proprio: Sequence[str] | None = None
-    required: Sequence[str] = ("rewards", "dones")
-    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 class ArrayLayout(NamedTuple):
@@ -122,29 +111,20 @@ class FileStructure:
     @cached_property
     def cameras(self) -> dict[str, tuple[int, ...]]:
         """The observation keys whose pictures training reads -> (H, W, C)."""
-        asked, held = self.selection.images, self._observed().items()
-        return {
-            k: row
-            for k, (row, _) in held
-            if len(row) == 3 and (k in asked if asked is not None else not is_no_camera(k))
-        }
+        return {key: row for key, (row, _) in self._read(3, self.selection.images, is_no_camera).items()}
 
     @cached_property
     def vectors(self) -> dict[str, int]:
         """The observation keys whose numbers training reads, float vectors but `object...` -> their length."""
-        asked = self.selection.proprio
-        floats = {
-            k: row for k, (row, dtype) in self._observed().items() if len(row) == 1 and np.dtype(dtype).kind == "f"
-        }
-        return {
-            key: row[0]
-            for key, row in floats.items()
-            if (key in asked if asked is not None else not key.startswith("object"))
-        }
+        held = self._read(1, self.selection.proprio, lambda key: key.startswith("object"))
+        return {key: row[0] for key, (row, dtype) in held.items() if np.dtype(dtype).kind == "f"}
 
-    def _observed(self) -> dict[str, RowForm]:
+    def _read(self, rank: int, asked: Sequence[str] | None, spared: Callable[[str], bool]) -> dict[str, RowForm]:
+        """Return the observation keys that are asked for, or else not spared, whose rows have this rank."""
         home = "frames/" if any(name.startswith("frames/") for name in self.usual) else "obs/"
-        return {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
+        held = {name.removeprefix(home): form for name, form in self.usual.items() if name.startswith(home)}
+        wanted = [key for key in held if (not spared(key) if asked is None else key in asked)]
+        return {key: held[key] for key in wanted if len(held[key][0]) == rank}
 
 
 def read_structure(path: Path, selection: Selection | None = None) -> FileStructure:
@@ -158,10 +138,9 @@ def read_structure(path: Path, selection: Selection | None = None) -> FileStruct
         data = child(file, "data")
         if not isinstance(data, h5py.Group):
             raise DataError(f"{where(data)}: expected a group of demos, came {data}")
-        names, all_names = demo_names(file, selection.mask), demo_names(file, None)
+        names, all_names = demo_names(file, selection.mask), demo_names(file)
         if selection.rename:
-            demo = child(data, names[0])
-            home = child(demo, "frames" if has(demo, "frames") else "obs")
+            home = home_of(child(data, names[0]))
             rename_keys(members(home), selection.rename, where(home))
         return FileStructure(
             path=path,
@@ -205,13 +184,12 @@ def _read_demo(data: h5py.Group, name: str, rename: Mapping[str, str]) -> DemoSt
 def _is_no_array(home: h5py.Group, key: str) -> bool:
     """Tell whether a member is nothing that anybody learns from: a sentence, a single number, or a group."""
     try:
-        return not is_array(home, key)
+        return not is_array(child(home, key))
     except DAMAGE:
         return False
 
 
 def _layout(item: h5py.Dataset) -> ArrayLayout:
-    """Describe a dataset."""
     compression = item.compression or "none"
     return ArrayLayout(item.shape, str(item.dtype), item.dtype.kind, item.chunks, compression, unwritten(item))
 
@@ -226,14 +204,11 @@ def _integer(value: Any) -> int | None:
 
 def _read_masks(file: h5py.File) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the filters of a file that can be read; the reader tells of a broken one when it is used."""
-    try:
+    with suppress(*DAMAGE):
         masks = child(file, "mask")
         for name in members(masks):
-            item = child(masks, name)
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "SO" and not item.external and not item.is_virtual:
-                yield name, tuple(x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in item[()])
-    except DAMAGE:
-        return
+            with suppress(*DAMAGE):
+                yield name, tuple(text_array(masks, name))
 
 
 def _read_env_args(data: h5py.Group) -> Mapping[str, Any]:

@@ -96,9 +96,8 @@ def check_lengths(structure: FileStructure) -> Iterator[Occurrence]:
             continue
         steps = demo.arrays["actions"].shape[0]
         if demo.samples not in (None, steps):
-            yield _error(
-                "lengths", ".", "num_samples is not the number of actions", name, f"{demo.samples}; {steps} actions"
-            )
+            came = f"{demo.samples}; {steps} actions"
+            yield _error("lengths", ".", "num_samples is not the number of actions", name, came)
         if steps < 1:
             yield _error("lengths", "actions", "too short: there is no step in it", name, f"{steps} actions")
         for place, array in demo.arrays.items():

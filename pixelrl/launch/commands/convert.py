@@ -78,7 +78,7 @@ class Convert:
         from pixelrl.datasets.convert.conversion import convert_dataset
         from pixelrl.datasets.convert.dataset_stream import FormatOptions
         from pixelrl.datasets.convert.formats import FORMATS, guess_source, guess_target
-        from pixelrl.datasets.renames import parse_renames
+        from pixelrl.datasets.hdf5.keys import parse_renames
 
         provenance, console = Provenance(), plain_console()
         given, wanted = self.from_format or guess_source(self.source), self.to_format or guess_target(self.target)

@@ -137,7 +137,7 @@ class Inspect:
 
     def _write(self, report: InspectionReport, record: dict[str, Any], console: Console) -> None:
         """Write JSON, contact sheets and the page; tell where that fails."""
-        from pixelrl.datasets.inspect.contact_sheet import contact_rows
+        from pixelrl.datasets.inspect.inspector import contact_rows
         from pixelrl.launch.reports.inspection_page import write_inspection_page
 
         sheets: dict[str, bytes] = {}

@@ -18,7 +18,7 @@ from pixelrl.datasets.buffer.memory_plan import Memory
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.prefetch import Prefetcher
 from pixelrl.datasets.buffer.sources import Dones, Source
-from pixelrl.datasets.renames import parse_renames
+from pixelrl.datasets.hdf5.keys import parse_renames
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.torchrun import joined, outliving, set_threads

@@ -49,8 +49,8 @@ class View:
             PixelrlError: no such file, demo or run, or a run that is for other data.
         """
         from pixelrl.datasets.hdf5.access import open_file
+        from pixelrl.datasets.hdf5.keys import parse_renames
         from pixelrl.datasets.hdf5.reader import demo_names, read_contents, read_demos
-        from pixelrl.datasets.renames import parse_renames
         from pixelrl.training.run_directory import read_run
 
         if self.out.suffix == ".rrd":

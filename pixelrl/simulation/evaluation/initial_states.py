@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.access import child, dataset, json_attribute, members, open_file
-from pixelrl.datasets.hdf5.output import create_file
+from pixelrl.datasets.hdf5.writer import create_file
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import make_robosuite_env

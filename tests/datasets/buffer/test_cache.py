@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 import torch
 
-from pixelrl.datasets.buffer import copy_pictures as copying
-from pixelrl.datasets.buffer.copy_pictures import ARRAY
+from pixelrl.datasets.buffer import recorded_file as copying
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
-from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request, open_recorded_file
+from pixelrl.datasets.buffer.recorded_file import ARRAY, RecordedFile, open_recorded_file
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.hdf5.file_objects import CheckedFile
+from pixelrl.datasets.hdf5.reader import Selection
 from pixelrl.runtime.child_process import start_as_child
 from pixelrl.runtime.errors import DataError
 from tests.dots import CAMERA, write_dots
 
 Reads = list[str]
-ALL = Request(mask=None, images=None, proprio=None)
+ALL = Selection()
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pixelrl.datasets.buffer.sampling import Quotas, fold, return_to_go
+from pixelrl.datasets.buffer.episodes import fold, return_to_go
+from pixelrl.datasets.buffer.mixture import Quotas
 
 
 def test_a_window_stops_at_the_goal_and_at_the_end_of_a_demo() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pixelrl.datasets.buffer.cache import Cache
 from pixelrl.datasets.buffer.load_dataset import choose_demos
-from pixelrl.datasets.buffer.recorded_file import RecordedFile, Request
+from pixelrl.datasets.buffer.recorded_file import RecordedFile
 from pixelrl.datasets.buffer.sources import Source, check_together
 from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.runtime.errors import DataError
@@ -40,8 +40,7 @@ def recording(name: str, demos: int) -> RecordedFile:
         action=(),
         env_args={},
     )
-    request = Request(mask=None, images=None, proprio=None)
-    return RecordedFile(contents=contents, request=request, cache=Cache(Path(name)))
+    return RecordedFile(contents=contents, unit="", cache=Cache(Path(name)))
 
 
 def chosen(fraction: float, pick: str = "random", seed: int = 0) -> list[tuple[str, str]]:

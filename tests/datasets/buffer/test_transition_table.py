@@ -15,16 +15,16 @@ from einops import rearrange
 from pixelrl.datasets.buffer.frames import FrameIndex, Progress, place_frames
 from pixelrl.datasets.buffer.load_dataset import check_alike
 from pixelrl.datasets.buffer.memory_plan import Memory
-from pixelrl.datasets.buffer.recorded_file import Request, open_recorded_file
+from pixelrl.datasets.buffer.recorded_file import open_recorded_file
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
-from pixelrl.datasets.hdf5.reader import read_contents
+from pixelrl.datasets.hdf5.reader import Selection, read_contents
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 
-ALL = Request(mask=None, images=None, proprio=None, required=("rewards", "dones"))
+ALL = Selection()
 
 
 def opened(

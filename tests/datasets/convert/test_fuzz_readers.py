@@ -17,7 +17,7 @@ from mcap.opcode import Opcode
 
 from pixelrl.datasets.convert.dataset_stream import DroppedFields, FormatOptions
 from pixelrl.datasets.convert.formats import FORMATS, guess_source
-from pixelrl.datasets.convert.mcap_records import HEAD, records
+from pixelrl.datasets.convert.mcap_layout import HEAD, records
 from pixelrl.datasets.convert.rules import RewardSums, apply_rules
 from pixelrl.runtime.errors import PixelrlError
 from tests.datasets.convert.recordings import RECORDINGS

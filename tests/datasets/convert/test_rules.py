@@ -15,7 +15,7 @@ from pixelrl.datasets.convert.conversion import convert_dataset
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.rules import REPEATED, RewardSums, apply_rules
 from pixelrl.datasets.episode import Episode
-from pixelrl.datasets.renames import parse_renames
+from pixelrl.datasets.hdf5.keys import parse_renames
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
 

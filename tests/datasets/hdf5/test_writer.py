@@ -23,9 +23,8 @@ from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import parts_folder
 from pixelrl.datasets.hdf5.file_objects import NamedFile
-from pixelrl.datasets.hdf5.output import OutputFile, create_file
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
-from pixelrl.datasets.hdf5.writer import MERGED, EpisodeWriter, remove_merged, write_episodes
+from pixelrl.datasets.hdf5.writer import MERGED, EpisodeWriter, OutputFile, create_file, remove_merged, write_episodes
 from pixelrl.runtime.errors import DataError
 from tests import ROOT
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes

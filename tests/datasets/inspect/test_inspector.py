@@ -12,8 +12,7 @@ import pytest
 
 import pixelrl.datasets.inspect.demo_summary as demo_summary
 import pixelrl.datasets.inspect.file_inspection as file_inspection
-from pixelrl.datasets.inspect.contact_sheet import contact_rows
-from pixelrl.datasets.inspect.inspector import inspect_files
+from pixelrl.datasets.inspect.inspector import contact_rows, inspect_files
 from pixelrl.datasets.inspect.issues import Issue
 from pixelrl.datasets.inspect.report import FileReport, InspectionReport
 from pixelrl.runtime.errors import DataError
@@ -200,6 +199,13 @@ CORRUPTIONS: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
     "a stranger": (lambda file: file.create_group("data/trial_1"), ("warning", "structure", "data")),
     "a wrong mask": (
         lambda file: file.create_dataset("mask/train", data=np.array([b"demo_1", b"demo_99"])),
+        ("warning", "masks", "mask/train"),
+    ),
+    "a wrong mask behind one that is a link": (
+        both(
+            lambda file: file.__setitem__("mask/a", h5py.SoftLink("/data")),
+            lambda file: file.create_dataset("mask/train", data=np.array([b"demo_99"])),
+        ),
         ("warning", "masks", "mask/train"),
     ),
     "masks that overlap": (

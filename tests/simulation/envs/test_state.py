@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.file_objects import NamedFile
-from pixelrl.datasets.hdf5.output import OutputFile
+from pixelrl.datasets.hdf5.writer import OutputFile
 from pixelrl.runtime.errors import DataError, SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.make import make_env

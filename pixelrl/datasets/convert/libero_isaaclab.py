@@ -1,21 +1,33 @@
-"""LIBERO's HDF5: robomimic's without `next_obs`, and as a rule upside down.
+"""Two formats of HDF5 that are robomimic's with less.
 
-`/data` has the attributes `macros_image_convention` (robosuite's macro: "opengl" leaves pictures bottom up, "opencv"
-does not), `problem_info` (JSON with `language_instruction`) and `bddl_file_name`; cameras are `obs/agentview_rgb` and
-`obs/eye_in_hand_rgb`; the last step alone has reward and done 1.
+LIBERO's lacks `next_obs`, and its pictures are as a rule upside down. `/data` has the attributes
+`macros_image_convention` (robosuite's macro: "opengl" leaves pictures bottom up, "opencv" does not), `problem_info`
+(JSON with `language_instruction`) and `bddl_file_name`; cameras are `obs/agentview_rgb` and `obs/eye_in_hand_rgb`; the
+last step alone has reward and done 1.
 https://github.com/Lifelong-Robot-Learning/LIBERO/blob/master/scripts/create_dataset.py
+
+IsaacLab's lacks rewards, dones and `next_obs`, and has its states in groups.
+
+    /data/demo_0  attributes num_samples, seed, success
+        actions [N, A], processed_actions, initial_state/..., states/articulation/robot/joint_position ..., obs/KEY
+
+`obs` may hold groups; its pictures are bytes [N, H, W, C] where the camera's term does not normalise them.
+https://github.com/isaac-sim/IsaacLab, source/isaaclab/isaaclab/utils/datasets/hdf5_dataset_file_handler.py and
+envs/mdp/recorders/recorders.py
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
 from pixelrl.datasets.convert.robomimic import read_robomimic
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import child, has, json_attribute, open_file
+from pixelrl.datasets.hdf5.reader import demo_names
 from pixelrl.runtime.errors import DataError
 
 CONVENTION, PROBLEM = "macros_image_convention", "problem_info"
@@ -27,7 +39,7 @@ def is_libero(path: Path) -> bool:
         return has(file, "data") and CONVENTION in child(file, "data").attrs
 
 
-def read_libero(path: Path, dropped: DroppedFields, options: FormatOptions | None = None) -> DatasetStream:
+def read_libero(path: Path, dropped: DroppedFields, options: FormatOptions = FormatOptions()) -> DatasetStream:
     """Open a file as `read_robomimic` does, its pictures upright; `dropped` fills while the episodes are read.
 
     Raises:
@@ -52,3 +64,14 @@ def read_libero(path: Path, dropped: DroppedFields, options: FormatOptions | Non
             yield replace(episode, sensors=sensors, notes={**episode.notes, **notes})
 
     return replace(stream, episodes=episodes)
+
+
+def is_isaaclab(path: Path) -> bool:
+    """Tell whether a file is IsaacLab's: its states lie in groups."""
+    with open_file(path) as file:
+        if not has(file, "data"):
+            return False
+        data = child(file, "data")
+        demo = child(data, demo_names(file)[0])
+        held = [child(demo, name) for name in ("initial_state", "states") if has(demo, name)]
+        return any(isinstance(item, h5py.Group) for item in held)
