@@ -6,7 +6,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.export.inputs import InputSpec, check_sensors
+from pixelrl.export.contract import InputSpec, check_sensors
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.interfaces import Sensors

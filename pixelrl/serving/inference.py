@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.export.inputs import check_sensors
+from pixelrl.export.contract import check_sensors
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.actions import ActionDim, action_limits
 from pixelrl.runtime.errors import PixelrlError

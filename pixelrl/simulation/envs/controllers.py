@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pixelrl.runtime.env_args import is_before_1_5, is_flat
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.robosuite_import import robosuite
+from pixelrl.simulation.envs.imports import robosuite
 
 OLD_NAMES = {"damping": "damping_ratio", "damping_limits": "damping_ratio_limits"}
 

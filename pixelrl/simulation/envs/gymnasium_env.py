@@ -14,8 +14,8 @@ from pixelrl.runtime.actions import ActionDim, to_units
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.extras import missing_extra
 from pixelrl.runtime.interfaces import Sensors
+from pixelrl.simulation.envs.imports import import_allowed
 from pixelrl.simulation.envs.opengl import before_drawing
-from pixelrl.simulation.envs.user_modules import import_allowed
 
 RENDERED = "render"
 """The source of pictures that an environment draws but does not observe."""

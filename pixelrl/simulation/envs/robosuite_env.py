@@ -14,9 +14,9 @@ from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.controllers import action_ranges, takes_units, translated
 from pixelrl.simulation.envs.gymnasium_env import space_of
+from pixelrl.simulation.envs.imports import robosuite, task_class
 from pixelrl.simulation.envs.opengl import check_drawing
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
-from pixelrl.simulation.envs.robosuite_import import robosuite, task_class
 from pixelrl.simulation.envs.state import Arrays, State, alter, options_of, put, take
 
 

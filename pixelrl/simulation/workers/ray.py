@@ -10,23 +10,31 @@ of processor or GPU may round, and draw, differently.
 """
 
 import faulthandler
+import hashlib
 import os
 import pickle
+import platform
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.workers.pool import ATTEMPTS, START_LIMIT, Pool, Task, TaskQueue
-from pixelrl.simulation.workers.process import Failure, at_most_every, prepare_process, software
+from pixelrl.simulation.workers.process_pool import Failure, at_most_every, prepare_process
+from pixelrl.version import __version__
 
 AUTO = "auto"
 """The address of the cluster that this machine belongs to; where there is none, of one that is started here."""
 
 RETRY_DELAY = 5
 """How long Ray waits before it begins a lost job anew: at once, it would begin it on the node that is dying. [s]"""
+
+PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")
+"""What decides results, besides Python and our own code."""
 
 Facts = Mapping[str, Any]
 
@@ -173,6 +181,21 @@ def _do(common: list[Any], name: str, job: Any) -> tuple[Facts, int, Any]:
     with _watched(time_limit, f"{name}, on {address}") as watch:
         result = work(job, at_most_every(watch))
     return facts, ray._private.worker.global_worker.core_worker.get_current_task_attempt_number(), result
+
+
+def software() -> dict[str, str]:
+    """Return the versions of all that decides results, and a hash of our own code, which changes between versions."""
+    found = {"Python": platform.python_version(), "pixelrl": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "(missing)"
+    root = Path(__file__).resolve().parents[2]
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return found | {"pixelrl's code": code.hexdigest()[:16]}
 
 
 def _check_software(expected: dict[str, str], address: str) -> None:
