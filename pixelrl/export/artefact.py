@@ -36,6 +36,9 @@ A byte times two such weights has at most 8 + 2 * 22 = 52 bits, so float64 holds
 them up, in whatever order, gets the same picture to the last bit, and rounds it alike.
 """
 
+TOLD: tuple[str, ...] = ("precision", "precision_check", "pt2", "parity")
+"""What an export returns of the contract."""
+
 
 class Resize(nn.Module):
     """Resize whole pictures by antialiased bilinear interpolation, rounded to bytes, as an image library does.
@@ -166,7 +169,7 @@ def export_policy(
         check_contract(contract, out / CONTRACT)
         contract = proved(staging, contract, artefact, policy, frames, precision, pt2=pt2)
         replace_files(staging, out, contract)
-    told = {name: contract[name] for name in ("precision", "precision_check", "pt2", "parity") if name in contract}
+    told = {name: contract[name] for name in TOLD if name in contract}
     return {**told, "sha256": contract["sha256"][MODEL], "seconds": round(time.perf_counter() - start, 2)}
 
 
@@ -189,7 +192,8 @@ def proved(
     if pt2:
         contract = with_program(staging, contract, artefact, prove)
     if precision != "fp32":
-        contract = reduced(staging, contract, precision, at_cameras(frames, spec, sizes))
+        sensed = {key: at_size(frames[key], sizes[key]) if key in sizes else frames[key] for key in policy.inputs}
+        contract = reduced(staging, contract, precision, sensed)
     return contract | {"latency": measure_latency(staging, frames, sizes, contract["provenance"])}
 
 
@@ -223,12 +227,6 @@ def reduced(staging: Path, contract: dict[str, Any], precision: Precision, frame
     contract = contract | {"precision": precision, "sha256": contract["sha256"] | {MODEL: sha256_of(staging / MODEL)}}
     write_json(staging / CONTRACT, contract)
     return contract | {"precision_check": check_precision(ExportedPolicy(staging), exact, rest)}
-
-
-def at_cameras(frames: Sensors, spec: Spec, sizes: Sizes) -> Sensors:
-    """Return recorded frames as the robot's cameras give them."""
-    pictures = {key: at_size(frames[key], sizes[key]) for key in spec.images}
-    return pictures | {key: frames[key] for key in spec.proprio}
 
 
 def write_onnx(path: Path, artefact: Artefact) -> None:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from pixelrl.export.contract import CONTRACT, MODEL, InputSpec, check_sensors, read_contract
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.frame_stack import History
-from pixelrl.runtime.interfaces import Sensors
+from pixelrl.runtime.interfaces import History, Sensors
 
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 """onnxruntime's names of the types that are taken and given."""
@@ -85,7 +84,6 @@ class ExportedPolicy:
                     raise PixelrlError(f"{path}: for {key!r} it {kind} {has}; {CONTRACT} says {says}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what the policy consists of, so that it can be sent to another process."""
         state = {"contract": self.contract, "model": self._model}
         return state | {"threads": self._threads, "providers": self._providers}
 

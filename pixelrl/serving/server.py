@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.frame_stack import History
+from pixelrl.runtime.interfaces import History
 from pixelrl.serving.access import check_host
 from pixelrl.serving.admission import Admission, Limits, address
 from pixelrl.serving.client.wire import WireError, one_line, pack
@@ -202,7 +202,6 @@ class PolicyServer:
         peer.news.set()
 
     async def _answer(self, peer: Peer) -> None:
-        """Answer what waits, again and again."""
         loop = asyncio.get_running_loop()
         try:
             while True:

@@ -218,12 +218,7 @@ class RemotePolicy:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
 
     def _connect(self) -> ClientConnection:
-        """Connect, and see that the policy is the one that it was.
-
-        Raises:
-            RefusedError: the server does not want us, or its policy is another one.
-            RemoteError: there is no server at present.
-        """
+        """Connect, and see that the policy is the one that it was; a `RefusedError` is for good, others may pass."""
         host, port, secure = address_of(self.url)
         headers = {} if self._token is None else {"Authorization": f"Api-Key {self._token}"}
         tls = (self._tls or ssl.create_default_context()) if secure else None
@@ -250,7 +245,6 @@ class RemotePolicy:
         return self._greet(connection)
 
     def _greet(self, connection: ClientConnection) -> ClientConnection:
-        """Read the contract."""
         try:
             contract = unpack(connection.recv(timeout=self._timeout), flat=False)
             inputs, dims = contract["inputs"], contract["outputs"]["action"]["dims"]
@@ -269,7 +263,6 @@ class RemotePolicy:
         return connection
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return how to connect, so that another process can."""
         if self._tls is not None:
             raise TypeError("a policy with a TLS context of its own cannot be sent to another process")
         state = {"url": self.url, "token": self._token, "deadline": self.deadline}

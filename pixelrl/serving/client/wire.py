@@ -80,11 +80,7 @@ def one_line(text: Any) -> str:
 
 
 def _array_as_map(value: Any) -> Mapping[bytes, Any]:
-    """Return how an array is coded.
-
-    Raises:
-        WireError: it is of another type than those that are agreed on, or no array.
-    """
+    """Return how an array is coded, or raise a `WireError` if it is none, or not of a type that is agreed on."""
     array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
     if array is None or array.dtype.str not in DTYPES:
         kind = type(value).__name__ if array is None else array.dtype

@@ -91,12 +91,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     action_ranges = (*((axis, -MOVE, MOVE, "m") for axis in ("dx", "dy", "dz")), ("gripper", -1.0, 1.0, "1"))
 
     def __init__(self, robots: Any = "Panda", **options: Any) -> None:
-        """Build the scene.
-
-        Args:
-            robots: only "Panda" fits.
-            options: of robosuite's `ManipulationEnv`.
-        """
+        """Build the scene, for one "Panda" only; the options are those of robosuite's `ManipulationEnv`."""
         self.start = self.starts[0]
         usual = {
             "control_freq": 5,
@@ -229,10 +224,8 @@ def steer(robot: Any) -> None:
     """Set the torques of a robot's right arm anew, between two actions.
 
     What `robot.control` does where the goal is an absolute pose in the world and stays as it is, for a robot whose base
-    stands still: the same numbers, bit for bit, in two fifths of the time. The gripper keeps its command.
-
-    Args:
-        robot: with the controller OSC_POSE (Khatib, 1987), which robosuite's own call has given its goal.
+    stands still: the same numbers, bit for bit, in two fifths of the time. The gripper keeps its command. The
+    controller is OSC_POSE (Khatib, 1987), and robosuite's own call has given it its goal.
     """
     controller, model, data = robot.part_controllers["right"], robot.sim.model._model, robot.sim.data._data
     joints = slice(controller.qvel_index[0], controller.qvel_index[-1] + 1)

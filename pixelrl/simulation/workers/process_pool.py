@@ -68,11 +68,9 @@ class _Processes:
         self._failed_starts = 0
 
     def busy(self) -> bool:
-        """Tell whether a worker has a job."""
         return any(worker.task is not None for worker in self._workers.values())
 
     def assign(self) -> None:
-        """Start the workers that are needed, and give idle ones something to do."""
         for number in range(len(self._workers), self._queue.look_ahead(self._most)):
             self._spawn(number)
         for worker in self._workers.values():
@@ -82,7 +80,6 @@ class _Processes:
                     worker.pipe.send(task.job)
 
     def listen(self) -> None:
-        """Wait until some workers say something, die or run out of time; take what they say, or replace them."""
         watched: dict[Any, int] = {
             worker.pipe: number
             for number, worker in self._workers.items()
@@ -118,7 +115,6 @@ class _Processes:
             worker.pipe.close()
 
     def _spawn(self, number: int) -> None:
-        """Start a worker."""
         context: Any = get_context(START_METHOD)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self._sent, number, theirs), daemon=True)
@@ -131,7 +127,6 @@ class _Processes:
         return time.monotonic() + self._time_limit + HEARTBEAT_INTERVAL
 
     def _take(self, worker: _Process, said: str, value: Any) -> None:
-        """Note what a worker says."""
         if said == "failure":
             raise value.error("a worker cannot be started" if worker.task is None else worker.task.name)
         if said == "ready":
@@ -143,11 +138,7 @@ class _Processes:
         worker.deadline = self._next_deadline()
 
     def _replace(self, number: int) -> None:
-        """Start another worker for a lost one.
-
-        Raises:
-            SimulationError: it was the last attempt of its job, or of starting a worker.
-        """
+        """Start another worker for a lost one, unless that was the last attempt of its job, or of starting one."""
         task, reason = self._workers[number].task, self._end(self._workers[number])
         if task is not None:
             self._queue.lose(task, reason)

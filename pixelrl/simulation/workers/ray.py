@@ -80,11 +80,7 @@ class RayPool(Pool):
     """
 
     def __init__(self, workers: int | None, describe: Callable[[], Facts]) -> None:
-        """Look at the nodes.
-
-        Raises:
-            SimulationError: they have fewer CPUs.
-        """
+        """Look at the nodes, or raise a `SimulationError` if they have fewer CPUs."""
         self.describe, self.software = describe, software()
         total = sum(int(node["Resources"].get("CPU", 0)) for node in _ray().nodes() if node["Alive"])
         self.workers = total if workers is None else workers
@@ -117,21 +113,14 @@ class _Calls:
         self._common = (self._ray.put(sent), pool.describe, pool.software, time_limit)
 
     def assign(self) -> None:
-        """Hand over as many jobs as may be done at once."""
         while len(self._tasks) < self._pool.workers and (task := self._queue.take()) is not None:
             call = self._remote.options(name=task.name).remote([*self._common], task.name, task.job)
             self._tasks[call] = task
 
     def busy(self) -> bool:
-        """Tell whether a job is being done."""
         return bool(self._tasks)
 
     def listen(self) -> None:
-        """Wait for an answer and take it.
-
-        Raises:
-            SimulationError: the job failed or was lost too often; or no node has had a CPU for any job for too long.
-        """
         limit = None if self._pool.nodes else 2 * START_LIMIT * self._time_limit
         answered, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=limit)
         if not answered:
@@ -151,7 +140,6 @@ class _Calls:
         self._queue.finish(task, result)
 
     def close(self) -> None:
-        """End what is still being done."""
         for call in self._tasks:
             with suppress(Exception):  # Ray itself may be gone
                 self._ray.cancel(call, force=True)
@@ -199,11 +187,7 @@ def software() -> dict[str, str]:
 
 
 def _check_software(expected: dict[str, str], address: str) -> None:
-    """Raise unless this node has the versions of the machine that asks.
-
-    Raises:
-        SimulationError: it has others.
-    """
+    """Raise unless this node has the versions of the machine that asks."""
     for name, found in software().items():
         if found != expected[name]:
             theirs = f"{name} {found} on {address}"
@@ -215,8 +199,7 @@ def _check_software(expected: dict[str, str], address: str) -> None:
 def _watched(time_limit: float, where: str) -> Iterator[Callable[[], None]]:
     """End this process if the block, or what follows a call of what is yielded, takes longer than the limit [s].
 
-    Raises:
-        SimulationError: instead of any exception; it surely travels, and names the job and the node.
+    Any exception becomes a `SimulationError`, which surely travels, and names the job and the node.
     """
 
     def watch() -> None:
