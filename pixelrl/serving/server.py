@@ -23,8 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import History
-from pixelrl.serving.access import check_host
-from pixelrl.serving.admission import Admission, Limits, address
+from pixelrl.serving.admission import Admission, Limits, address, check_host
 from pixelrl.serving.client.wire import WireError, one_line, pack
 from pixelrl.serving.inference import Inference, Recorder, Reply
 from pixelrl.serving.metrics import Log, Metrics
