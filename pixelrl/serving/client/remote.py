@@ -136,7 +136,8 @@ class RemotePolicy:
         try:
             reply = self._ask(connection, packed, begin)
         except (WireError, OSError, WebSocketException) as error:
-            self._drop(connection)
+            self._socket = None
+            threading.Thread(target=self._connect_again, args=(connection,), name="reconnect", daemon=True).start()
             said = one_line(error) or type(error).__name__
             raise RemoteError(one_line(f"{self.url}: the connection is lost: {said}")) from None
         self._fresh = False  # only now: of a late observation nobody knows whether the server has heard
@@ -183,11 +184,6 @@ class RemotePolicy:
         if not isinstance(reply.get("server_timing"), dict):
             raise RemoteError("the server's reply tells no timing")
         return reply
-
-    def _drop(self, connection: ClientConnection) -> None:
-        """Give the connection up, and let a thread make another one."""
-        self._socket = None
-        threading.Thread(target=self._connect_again, args=(connection,), name="reconnect", daemon=True).start()
 
     def _connect_again(self, lost: ClientConnection) -> None:
         """Try to connect until it works, the server refuses us, or we leave."""
