@@ -58,7 +58,11 @@ setup(
         "Programming Language :: Python :: 3.13",
     ],
     packages=find_namespace_packages(include=["pixelrl*"]),
-    package_data={"pixelrl": ["py.typed"], "pixelrl.launch": ["scripts/*", "reports/templates/*"]},
+    package_data={
+        "pixelrl": ["py.typed"],
+        "pixelrl.export": ["*.j2"],
+        "pixelrl.launch": ["scripts/*", "reports/templates/*"],
+    },
     entry_points={"console_scripts": ["pixelrl=pixelrl.launch.cli:main"]},
     install_requires=[
         "einops>=0.8",

@@ -17,8 +17,8 @@ from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
+from pixelrl.simulation.envs.imports import robosuite
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-from pixelrl.simulation.envs.robosuite_import import robosuite
 from pixelrl.simulation.evaluation.rollout import rollout
 
 DRAWINGS = {"robosuite": None, "stock": "stock", "fast": "fast"}

@@ -27,7 +27,7 @@ DATASETS = {"hdf5": "", "buffer": "hdf5", "convert": "hdf5", "inspect": "hdf5"}
 CLIENT = "pixelrl.serving.client"
 """It is a distribution of its own, too, under another name: it imports itself relatively, and nothing else of ours."""
 
-BY_NAME = {"pixelrl.simulation.envs.user_modules"}
+BY_NAME = {"pixelrl.simulation.envs.imports"}
 """They import what a name says: the module that registers a user's own environment."""
 
 

@@ -36,6 +36,9 @@ A byte times two such weights has at most 8 + 2 * 22 = 52 bits, so float64 holds
 them up, in whatever order, gets the same picture to the last bit, and rounds it alike.
 """
 
+TOLD: tuple[str, ...] = ("precision", "precision_check", "pt2", "parity")
+"""What an export returns of the contract."""
+
 
 class Resize(nn.Module):
     """Resize whole pictures by antialiased bilinear interpolation, rounded to bytes, as an image library does.
@@ -164,28 +167,46 @@ def export_policy(
             "sha256": {MODEL: sha256_of(staging / MODEL)},
         }
         check_contract(contract, out / CONTRACT)
-        write_json(staging / CONTRACT, contract)
-        resize = dict(zip(spec.images, artefact.resize, strict=True))
-        prove = partial(check_parity, checkpoint=policy, resize=resize, sizes=sizes, frames=frames)
-        contract |= {"parity": prove(ExportedPolicy(staging))}
-        if pt2:
-            contract = with_program(staging, contract, artefact, prove)
-        if precision != "fp32":
-            contract = reduced(staging, contract, precision, at_cameras(frames, spec, sizes))
-        contract |= {"latency": measure_latency(staging, frames, sizes, provenance or {})}
-        write_json(staging / CONTRACT, contract)
-        out.mkdir(exist_ok=True)
-        (out / PROGRAM).unlink(missing_ok=True)  # of an earlier export in the same place
-        # a crash in between leaves a hash that does not fit: the runtime refuses it
-        for file in (MODEL, *([PROGRAM] if pt2 else []), CONTRACT):
-            os.replace(staging / file, out / file)  # noqa: PTH105 (the one call that is known to be atomic)
-    told = {name: contract[name] for name in ("precision", "precision_check", "pt2") if name in contract}
-    return {
-        **told,
-        "parity": contract["parity"],
-        "sha256": contract["sha256"][MODEL],
-        "seconds": round(time.perf_counter() - start, 2),
-    }
+        contract = proved(staging, contract, artefact, policy, frames, precision, pt2=pt2)
+        replace_files(staging, out, contract)
+    told = {name: contract[name] for name in TOLD if name in contract}
+    return {**told, "sha256": contract["sha256"][MODEL], "seconds": round(time.perf_counter() - start, 2)}
+
+
+def proved(
+    staging: Path,
+    contract: dict[str, Any],
+    artefact: Artefact,
+    policy: CheckpointPolicy,
+    frames: Sensors,
+    precision: Precision,
+    *,
+    pt2: bool,
+) -> dict[str, Any]:
+    """Prove the network in `staging`, bring it into its last form there, and return the contract that tells of it."""
+    write_json(staging / CONTRACT, contract)
+    spec, sizes = artefact.spec, artefact.sizes
+    resize = dict(zip(spec.images, artefact.resize, strict=True))
+    prove = partial(check_parity, checkpoint=policy, resize=resize, sizes=sizes, frames=frames)
+    contract = contract | {"parity": prove(ExportedPolicy(staging))}
+    if pt2:
+        contract = with_program(staging, contract, artefact, prove)
+    if precision != "fp32":
+        sensed = {key: at_size(frames[key], sizes[key]) if key in sizes else frames[key] for key in policy.inputs}
+        contract = reduced(staging, contract, precision, sensed)
+    return contract | {"latency": measure_latency(staging, frames, sizes, contract["provenance"])}
+
+
+def replace_files(staging: Path, out: Path, contract: Mapping[str, Any]) -> None:
+    """Put what lies in `staging`, and the contract, in place of an earlier export.
+
+    A crash in between leaves a hash that does not fit: the runtime refuses it.
+    """
+    write_json(staging / CONTRACT, contract)
+    out.mkdir(exist_ok=True)
+    (out / PROGRAM).unlink(missing_ok=True)
+    for file in (*contract["sha256"], CONTRACT):
+        os.replace(staging / file, out / file)  # noqa: PTH105 (the one call that is known to be atomic)
 
 
 def with_program(
@@ -206,12 +227,6 @@ def reduced(staging: Path, contract: dict[str, Any], precision: Precision, frame
     contract = contract | {"precision": precision, "sha256": contract["sha256"] | {MODEL: sha256_of(staging / MODEL)}}
     write_json(staging / CONTRACT, contract)
     return contract | {"precision_check": check_precision(ExportedPolicy(staging), exact, rest)}
-
-
-def at_cameras(frames: Sensors, spec: Spec, sizes: Sizes) -> Sensors:
-    """Return recorded frames as the robot's cameras give them."""
-    pictures = {key: at_size(frames[key], sizes[key]) for key in spec.images}
-    return pictures | {key: frames[key] for key in spec.proprio}
 
 
 def write_onnx(path: Path, artefact: Artefact) -> None:

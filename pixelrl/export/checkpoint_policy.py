@@ -6,7 +6,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelrl.export.inputs import InputSpec, check_sensors
+from pixelrl.export.contract import InputSpec, check_sensors
 from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.interfaces import Sensors
@@ -15,16 +15,13 @@ from pixelrl.runtime.interfaces import Sensors
 class CheckpointPolicy:
     """Act as a run's policy does in the world (`Acting`), in fp32.
 
-    Args:
-        networks: moved to `device` and put in evaluation mode.
-        spec: shapes of the data that they were trained on.
-        device: where to compute.
+    The networks are moved to `device` and put in evaluation mode.
     """
 
     def __init__(self, networks: Networks, spec: Spec, device: torch.device) -> None:
         self.networks, self.spec, self.device = networks.to(device).eval(), spec, device
-        self._inputs = {key: InputSpec("uint8", (h, w, c)) for key, (c, h, w) in spec.stacks.items()}
-        self._inputs |= {key: InputSpec("float32", (size,)) for key, size in spec.proprio.items()}
+        self.inputs = {key: InputSpec("uint8", (h, w, c)) for key, (c, h, w) in spec.stacks.items()}
+        self.inputs |= {key: InputSpec("float32", (size,)) for key, size in spec.proprio.items()}
 
     @torch.inference_mode()
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
@@ -52,7 +49,7 @@ class CheckpointPolicy:
 
     def _observation(self, sensors: Sensors) -> Observation:
         """Check readings and lay them out as the networks see them."""
-        readings = check_sensors(sensors, self._inputs)
+        readings = check_sensors(sensors, self.inputs)
         rows = len(next(iter(readings.values())))
         images = {key: rearrange(self._tensor(readings[key]), "b h w c -> b c h w") for key in self.spec.images}
         vectors = [self._tensor(readings[key]) for key in self.spec.proprio]

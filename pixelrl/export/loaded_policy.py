@@ -1,6 +1,5 @@
 """A policy that is ready to act, from a training run or an exported artefact, with what it was made for."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.runtime.files import sha256_of
 from pixelrl.runtime.interfaces import Policy, Sensors
 
 
@@ -105,8 +105,7 @@ def _load_trained(directory: Path, step: int | None, device: str, acting: str | 
     run, networks, found = read_networks(directory, step)
     networks.set_acting(acting)
     policy = CheckpointPolicy(networks, run.spec, torch.device(device))
-    with checkpoint_path(directory, step).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(checkpoint_path(directory, step))
     origin = {"run": str(directory), "step": found, "sha256": digest, "training_seed": run.recipe.seed}
     return LoadedPolicy(
         policy=policy,

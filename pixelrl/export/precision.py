@@ -91,7 +91,6 @@ class _Frames(CalibrationDataReader):  # type: ignore[misc]
         self._parts = parts(frames)
 
     def get_next(self) -> Mapping[str, NDArray[Any]] | None:
-        """Return the next frames, or None."""
         return next(self._parts, None)
 
 

@@ -22,12 +22,9 @@ OUTPUTS = ("action", "normalised")
 
 
 def write_program(path: Path, artefact: nn.Module, example: Sequence[torch.Tensor]) -> None:
-    """Write an artefact as an exported program of any batch size, without what the policy does not need.
+    """Write an artefact as a program of any batch size, without what the policy does not need; see `Artefact`.
 
-    Args:
-        path: to write.
-        artefact: see `artefact.Artefact`.
-        example: its inputs, in their order.
+    `example` are its inputs, in their order.
     """
     needed = _without_learning(artefact)
     shapes = (tuple({0: torch.export.Dim("batch")} for _ in example),)
@@ -52,9 +49,7 @@ def _without_learning(artefact: nn.Module) -> nn.Module:
 class ProgramPolicy(ExportedPolicy):
     """An exported policy that computes by a program instead of onnxruntime; checks, histories and units are the same.
 
-    Args:
-        policy: whose contract holds.
-        path: of a program that this process has written.
+    The program must be one that this process has written.
     """
 
     def __init__(self, policy: ExportedPolicy, path: Path) -> None:
@@ -73,6 +68,5 @@ class _Session:
 
     @torch.inference_mode()
     def run(self, outputs: Sequence[str], sensors: Sensors) -> list[NDArray[np.float32]]:
-        """Return what was asked for."""
         found = self._module(*(torch.from_numpy(np.ascontiguousarray(sensors[key])) for key in self._inputs))
         return [found[OUTPUTS.index(name)].numpy() for name in outputs]

@@ -1,7 +1,7 @@
 """Run an exported policy: numpy and onnxruntime, no torch. This is what a robot's computer imports."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from pixelrl.export.contract import CONTRACT, MODEL, read_contract
-from pixelrl.export.inputs import InputSpec, check_sensors
+from pixelrl.export.contract import CONTRACT, MODEL, InputSpec, check_sensors, read_contract
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.frame_stack import History
-from pixelrl.runtime.interfaces import Sensors
+from pixelrl.runtime.interfaces import History, Sensors
 
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 """onnxruntime's names of the types that are taken and given."""
@@ -52,7 +50,9 @@ class ExportedPolicy:
 
     def _load(self, contract: dict[str, Any], model: bytes, threads: int, providers: tuple[str, ...]) -> None:
         self.contract, self._model, self._threads, self._providers = contract, model, threads, providers
-        self.inputs = _input_specs(contract)
+        self.inputs = {
+            key: InputSpec(each["dtype"], tuple(each["shape"][1:])) for key, each in contract["inputs"].items()
+        }
         history = int(contract.get("history", 1))
         self._history = History(history)
         self.instant = {
@@ -84,7 +84,6 @@ class ExportedPolicy:
                     raise PixelrlError(f"{path}: for {key!r} it {kind} {has}; {CONTRACT} says {says}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what the policy consists of, so that it can be sent to another process."""
         state = {"contract": self.contract, "model": self._model}
         return state | {"threads": self._threads, "providers": self._providers}
 
@@ -148,11 +147,6 @@ def provider_names(providers: Sequence[str]) -> list[str]:
         if name.lower() not in here:
             raise PixelrlError(f"provider {name!r}: this onnxruntime has {', '.join(here)}")
     return [here[name.lower()] for name in providers]
-
-
-def _input_specs(contract: Mapping[str, Any]) -> dict[str, InputSpec]:
-    """Return what the network takes, histories included."""
-    return {key: InputSpec(each["dtype"], tuple(each["shape"][1:])) for key, each in contract["inputs"].items()}
 
 
 def _read_model(path: Path, digest: str) -> bytes:

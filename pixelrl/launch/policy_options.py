@@ -113,7 +113,7 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
         if self.out is None or self.step is not None or self.select != "last" or self.acting is not None:
             what = "a server has no --step, no --select and no --acting"
             raise PixelrlError(f"{self.run}: give --out DIRECTORY, where to write; {what}")
-        from pixelrl.serving.access import read_token
+        from pixelrl.serving.admission import read_token
         from pixelrl.serving.remote_policy import load_served
 
         return load_served(str(self.run), None if self.token_file is None else read_token(self.token_file))

@@ -134,11 +134,7 @@ def _resized(frame: NDArray[np.uint8], height: int) -> Image.Image:
 
 
 def _checked(frames: Frames) -> Frames:
-    """Return the frames if they can be shown.
-
-    Raises:
-        ValueError: they cannot.
-    """
+    """Return the frames, or raise a `ValueError` unless they can be shown."""
     kinds = {(str(frame.dtype), frame.shape) for frame in frames}
     if len(kinds) != 1:
         raise ValueError(f"frames must be one or more pictures of one size; got {sorted(kinds) or 'none'}")

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.export.inputs import check_sensors
+from pixelrl.export.contract import check_sensors
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.actions import ActionDim, action_limits
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.frame_stack import History
+from pixelrl.runtime.interfaces import History
 from pixelrl.serving.protocol import Request
 
 ROUNDING = 1e-6
@@ -75,11 +75,7 @@ class Inference:
         return Reply(action=allowed, normalised=normalised, clipped=clipped, infer=infer, queue=begin - since)
 
     def _clipped(self, action: NDArray[np.float32], allowed: NDArray[np.float32]) -> tuple[str, ...]:
-        """Return the dimensions that were beyond their range by more than a rounding.
-
-        Raises:
-            PixelrlError: the action is not finite.
-        """
+        """Return the dimensions that were beyond their range by more than a rounding; refuse what is not finite."""
         if not np.isfinite(action).all():
             raise PixelrlError("the policy's action is not finite")
         beyond = (np.abs(action - allowed) > self._margin).any(axis=0).tolist()
@@ -88,8 +84,7 @@ class Inference:
     def _seen(self, request: Request, history: History) -> dict[str, NDArray[Any]]:
         """Return what the policy sees: pictures with their history, the peer's own if it sends one.
 
-        Raises:
-            PixelrlError: it is not what the policy takes; the history is then as it was.
+        What the policy does not take is refused; the history is then as it was.
         """
         rows = {key: request.sensors[key][np.newaxis] for key in self.policy.inputs if key in request.sensors}
         if all(key in rows and rows[key].shape[1:] == spec.shape for key, spec in self.policy.inputs.items()):

@@ -2,7 +2,7 @@
 
 import json
 import sys
-import time
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -46,6 +46,5 @@ class Log:
 
     def __call__(self, event: str, **fields: Any) -> None:
         """Write one event."""
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         print(json.dumps({"time": stamp, "event": event, **fields}), file=self._stream, flush=True)

@@ -38,11 +38,7 @@ class Request:
 
 
 def read_request(message: bytes | str, names: Mapping[str, str]) -> Request:
-    """Return the observation in a message; keys that nobody knows are ignored.
-
-    Args:
-        message: as it came.
-        names: peer's key -> policy's key, where they differ.
+    """Return the observation in a message; `names`: peer's key -> policy's key. Keys that nobody knows are ignored.
 
     Raises:
         WireError: it is not one; `seq N:` comes first where the message has a number.
@@ -64,11 +60,7 @@ def read_request(message: bytes | str, names: Mapping[str, str]) -> Request:
 
 
 def _sensors(content: Mapping[str, Any], names: Mapping[str, str]) -> Sensors:
-    """Return the arrays in a message under the policy's names.
-
-    Raises:
-        WireError: two of them have one name.
-    """
+    """Return the arrays in a message under the policy's names, or raise a `WireError` if two of them have one name."""
     keys: dict[str, str] = {}
     for key in (key for key, value in content.items() if hasattr(value, "dtype")):
         if (other := keys.setdefault(names.get(key, key), key)) != key:
@@ -109,17 +101,17 @@ def check_names(names: Mapping[str, str], inputs: Iterable[str]) -> None:
             raise PixelrlError(f"{option}: {theirs} is an input, too; say what peers call it, KEY={theirs}")
 
 
-def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]:
+def greeting(policy: ExportedPolicy, names: Mapping[str, str]) -> bytes:
     """Return what a peer is told on connecting: the contract, and what clients of RoboArena look for.
 
     Raises:
-        PixelrlError: names that do not fit the policy's inputs.
+        PixelrlError: names that do not fit the policy's inputs, or a contract with what no message can hold.
     """
     check_names(names, policy.inputs)
     contract = {key: value for key, value in policy.contract.items() if key not in PRIVATE}
     cameras = {key: spec.shape[:2] for key, spec in policy.inputs.items() if spec.dtype == "uint8"}
     wrist = [key for key in cameras if "wrist" in key or "hand" in key]
-    return contract | {
+    told = contract | {
         "rescaled": is_rescaled(policy.contract),
         "names": dict(names),
         "largest_message": largest_message(policy),
@@ -130,16 +122,8 @@ def metadata(policy: ExportedPolicy, names: Mapping[str, str]) -> dict[str, Any]
         "needs_session_id": False,
         "action_space": action_space(policy.contract),
     }
-
-
-def greeting(policy: ExportedPolicy, names: Mapping[str, str]) -> bytes:
-    """Return `metadata` as a message.
-
-    Raises:
-        PixelrlError: names that do not fit the policy's inputs, or a contract with what no message can hold.
-    """
     try:
-        return pack(metadata(policy, names))
+        return pack(told)
     except (WireError, ValueError) as error:
         raise PixelrlError(f"{CONTRACT}: holds what cannot be sent to peers ({one_line(error)})") from error
 

@@ -60,11 +60,9 @@ class ServedPolicy:
         return np.stack(rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return how to connect."""
         return {"url": self._url, "token": self._token, "expect": self._expect}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Be ready to connect to the same policy."""
         ServedPolicy.__init__(self, **state)
 
 

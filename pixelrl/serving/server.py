@@ -22,9 +22,8 @@ from websockets.exceptions import ConnectionClosed
 
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.frame_stack import History
-from pixelrl.serving.access import check_host
-from pixelrl.serving.admission import Admission, Limits, address
+from pixelrl.runtime.interfaces import History
+from pixelrl.serving.admission import Admission, Limits, address, check_host
 from pixelrl.serving.client.wire import WireError, one_line, pack
 from pixelrl.serving.inference import Inference, Recorder, Reply
 from pixelrl.serving.metrics import Log, Metrics
@@ -202,7 +201,6 @@ class PolicyServer:
         peer.news.set()
 
     async def _answer(self, peer: Peer) -> None:
-        """Answer what waits, again and again."""
         loop = asyncio.get_running_loop()
         try:
             while True:

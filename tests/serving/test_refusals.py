@@ -10,7 +10,7 @@ import pytest
 
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.serving.access import read_token
+from pixelrl.serving.admission import read_token
 from pixelrl.serving.protocol import check_names
 from pixelrl.serving.server import PolicyServer
 from tests.serving.conftest import IMAGES, Running, make_frames

@@ -226,7 +226,7 @@ def test_connection_is_encrypted_with_a_certificate(serve: Serve, tmp_path: Path
     import ssl
     import subprocess
 
-    from pixelrl.serving.access import tls
+    from pixelrl.serving.admission import tls
 
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")

@@ -20,8 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.serving.access import read_token, tls
-from pixelrl.serving.admission import Limits
+from pixelrl.serving.admission import Limits, read_token, tls
 from pixelrl.serving.client.wire import pack, unpack
 from pixelrl.serving.protocol import largest_message
 from pixelrl.serving.server import REFUSALS, PolicyServer

@@ -62,8 +62,7 @@ class Serve:
         """
         require_extras("serve")
         from pixelrl.export.runtime import ExportedPolicy
-        from pixelrl.serving.access import read_token, tls
-        from pixelrl.serving.admission import Limits
+        from pixelrl.serving.admission import Limits, read_token, tls
         from pixelrl.serving.metrics import Log
         from pixelrl.serving.server import PolicyServer
 

@@ -218,11 +218,7 @@ def _modes(dims: Sequence[Mapping[str, Any]]) -> Sequence[str | None]:
 
 
 def _relative(dims: Sequence[Mapping[str, Any]], modes: Sequence[str | None]) -> tuple[bool, ...]:
-    """Return which dimensions are added to the position.
-
-    Raises:
-        GuardError: nobody says it of one.
-    """
+    """Return which dimensions are added to the position, or raise a `GuardError` if nobody says it of one."""
     if None in modes:
         name = dims[list(modes).index(None)]["name"]
         raise GuardError(
@@ -240,8 +236,7 @@ def _holds(
 ) -> tuple[float, ...]:
     """Return what holds each dimension: the contract's word where its mode still holds, else 0 of steps; NaN: the last.
 
-    Raises:
-        GuardError: a torque, of which nobody says it.
+    Of a torque, somebody must say it.
     """
     holds = []
     for dim, mode, hold, moves in zip(dims, modes, told, relative):

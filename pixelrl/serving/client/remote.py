@@ -136,7 +136,8 @@ class RemotePolicy:
         try:
             reply = self._ask(connection, packed, begin)
         except (WireError, OSError, WebSocketException) as error:
-            self._drop(connection)
+            self._socket = None
+            threading.Thread(target=self._connect_again, args=(connection,), name="reconnect", daemon=True).start()
             said = one_line(error) or type(error).__name__
             raise RemoteError(one_line(f"{self.url}: the connection is lost: {said}")) from None
         self._fresh = False  # only now: of a late observation nobody knows whether the server has heard
@@ -184,11 +185,6 @@ class RemotePolicy:
             raise RemoteError("the server's reply tells no timing")
         return reply
 
-    def _drop(self, connection: ClientConnection) -> None:
-        """Give the connection up, and let a thread make another one."""
-        self._socket = None
-        threading.Thread(target=self._connect_again, args=(connection,), name="reconnect", daemon=True).start()
-
     def _connect_again(self, lost: ClientConnection) -> None:
         """Try to connect until it works, the server refuses us, or we leave."""
         with contextlib.suppress(OSError):  # a server that hangs would be waited for otherwise
@@ -218,12 +214,7 @@ class RemotePolicy:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
 
     def _connect(self) -> ClientConnection:
-        """Connect, and see that the policy is the one that it was.
-
-        Raises:
-            RefusedError: the server does not want us, or its policy is another one.
-            RemoteError: there is no server at present.
-        """
+        """Connect, and see that the policy is the one that it was; a `RefusedError` is for good, others may pass."""
         host, port, secure = address_of(self.url)
         headers = {} if self._token is None else {"Authorization": f"Api-Key {self._token}"}
         tls = (self._tls or ssl.create_default_context()) if secure else None
@@ -250,7 +241,6 @@ class RemotePolicy:
         return self._greet(connection)
 
     def _greet(self, connection: ClientConnection) -> ClientConnection:
-        """Read the contract."""
         try:
             contract = unpack(connection.recv(timeout=self._timeout), flat=False)
             inputs, dims = contract["inputs"], contract["outputs"]["action"]["dims"]
@@ -269,7 +259,6 @@ class RemotePolicy:
         return connection
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return how to connect, so that another process can."""
         if self._tls is not None:
             raise TypeError("a policy with a TLS context of its own cannot be sent to another process")
         state = {"url": self.url, "token": self._token, "deadline": self.deadline}

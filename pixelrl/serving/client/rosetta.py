@@ -69,7 +69,8 @@ class PolicyRunner:
         self._published, self._status = 0, "executing"
         self._pictures = {}
         try:
-            limits = self._limits(policy.contract)
+            path = self._options["limits"]
+            limits = Limits.read(path, policy.contract) if path else Limits.of_contract(policy.contract)
             guard, policy.deadline = Guard(limits), limits.deadline
             period = limits.period or 1.0 / (policy.contract.get("control_freq") or 10.0)
             policy.reset()
@@ -128,7 +129,6 @@ class PolicyRunner:
         return sensors
 
     def _cameras(self, sensors: Mapping[str, Any]) -> list[str]:
-        """Return the keys of pictures."""
         assert self._policy is not None
         inputs = self._policy.contract["inputs"]
         return [key for key in sensors if inputs[key]["dtype"] == "uint8"]
@@ -140,11 +140,6 @@ class PolicyRunner:
             if key not in self._pictures or not np.array_equal(self._pictures[key][0], sensors[key]):
                 self._pictures[key] = (sensors[key], now)
         return min([now, *(self._pictures[key][1] for key in cameras)])
-
-    def _limits(self, contract: Mapping[str, Any]) -> Limits:
-        """Return the limits that the contract and the parameter `limits` say."""
-        path = self._options["limits"]
-        return Limits.read(path, contract) if path else Limits.of_contract(contract)
 
     def measured(self, frame: Mapping[str, Any]) -> Any:
         """Return where the arm is, in the action's units; None where nobody says it."""

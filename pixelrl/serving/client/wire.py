@@ -6,7 +6,8 @@ list of kinds before it becomes an object: no extension types, no objects, two t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -54,7 +55,7 @@ def unpack(message: bytes | str, *, flat: bool) -> dict[str, Any]:
     try:
         value = msgpack.unpackb(
             message,
-            object_hook=_HOOKS[flat],
+            object_hook=partial(_of_map, flat=flat),
             list_hook=_check_numbers if flat else None,
             ext_hook=_no_extension,
             max_str_len=TEXT if flat else len(message),
@@ -80,11 +81,7 @@ def one_line(text: Any) -> str:
 
 
 def _array_as_map(value: Any) -> Mapping[bytes, Any]:
-    """Return how an array is coded.
-
-    Raises:
-        WireError: it is of another type than those that are agreed on, or no array.
-    """
+    """Return how an array is coded, or raise a `WireError` if it is none, or not of a type that is agreed on."""
     array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else None
     if array is None or array.dtype.str not in DTYPES:
         kind = type(value).__name__ if array is None else array.dtype
@@ -92,22 +89,15 @@ def _array_as_map(value: Any) -> Mapping[bytes, Any]:
     return {b"__ndarray__": True, b"data": array.tobytes(), b"dtype": array.dtype.str, b"shape": array.shape}
 
 
-def _map_hook(flat: bool) -> Callable[[dict[Any, Any]], Any]:
+def _of_map(value: dict[Any, Any], *, flat: bool) -> Any:
     """Return what is made of each map as soon as it is read, so that nothing deep is ever built."""
-
-    def of_map(value: dict[Any, Any]) -> Any:
-        if value.keys() == ARRAY_KEYS:
-            return _array_of(value)
-        if b"__ndarray__" in value or "__ndarray__" in value:
-            return _array_of({key.encode() if isinstance(key, str) else key: each for key, each in value.items()})
-        if flat and not {dict, list}.isdisjoint(map(type, value.values())):
-            raise WireError("maps and lists must not lie in a map; send arrays")
-        return value
-
-    return of_map
-
-
-_HOOKS = {flat: _map_hook(flat) for flat in (False, True)}
+    if value.keys() == ARRAY_KEYS:
+        return _array_of(value)
+    if b"__ndarray__" in value or "__ndarray__" in value:
+        return _array_of({key.encode() if isinstance(key, str) else key: each for key, each in value.items()})
+    if flat and not {dict, list}.isdisjoint(map(type, value.values())):
+        raise WireError("maps and lists must not lie in a map; send arrays")
+    return value
 
 
 def _check_numbers(value: Sequence[Any]) -> Sequence[Any]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pixelrl.runtime.env_args import is_before_1_5, is_flat
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.robosuite_import import robosuite
+from pixelrl.simulation.envs.imports import robosuite
 
 OLD_NAMES = {"damping": "damping_ratio", "damping_limits": "damping_ratio_limits"}
 
@@ -81,7 +81,6 @@ def composite(configs: Any, robots: Any, *, old: bool) -> list[Any]:
 
 
 def _robot(config: Any, name: str, arms: list[str], old: bool) -> Any:
-    """Return the controller of one robot."""
     by_arm = _by_arm(config, name, arms)
     if by_arm is None:
         return copy.deepcopy(config)
@@ -164,7 +163,8 @@ def takes_units(robosuite_env: Any) -> NDArray[np.bool_]:
     result = np.zeros(robosuite_env.action_dim, np.bool_)
     if not hasattr(robosuite_env, "action_ranges"):
         for _, _, controller, numbers in _parts(robosuite_env):
-            result[numbers] = _in_units(controller)
+            absolute = getattr(controller, "input_type", "delta") == "absolute"
+            result[numbers] = absolute or getattr(controller, "impedance_mode", "fixed") != "fixed"
     return result
 
 
@@ -177,12 +177,6 @@ def _parts(robosuite_env: Any) -> Iterator[tuple[str, str, Any, slice]]:
             label = f"{robot.robot_model.naming_prefix}{part}_" if several else ""
             yield label, part, robot.part_controllers[part], slice(offset + start, offset + stop)
         offset += robot.action_dim
-
-
-def _in_units(controller: Any) -> bool:
-    """Tell whether a controller takes commands in its own units, not in [-1, 1]."""
-    mode = getattr(controller, "impedance_mode", "fixed")
-    return getattr(controller, "input_type", "delta") == "absolute" or mode != "fixed"
 
 
 def _ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str, float, float, str]]:

@@ -14,8 +14,8 @@ from pixelrl.runtime.actions import ActionDim, to_units
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.extras import missing_extra
 from pixelrl.runtime.interfaces import Sensors
+from pixelrl.simulation.envs.imports import import_allowed
 from pixelrl.simulation.envs.opengl import before_drawing
-from pixelrl.simulation.envs.user_modules import import_allowed
 
 RENDERED = "render"
 """The source of pictures that an environment draws but does not observe."""
@@ -142,7 +142,8 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
                 seen[name] = np.array(parts[name], np.float32, ndmin=1)
         for camera, about in self._cameras.items():
             source = about["source"]
-            frame = self._render() if source == RENDERED and source not in parts else upright(parts[source])
+            frame = self._render() if source == RENDERED and source not in parts else parts[source]
+            frame = frame if frame.shape[-1] == 3 else np.moveaxis(frame, 0, -1)
             self._frame = seen[camera + SUFFIX] = resized(frame, about.get("height"), about.get("width"))
         return seen
 
@@ -224,11 +225,6 @@ def is_picture(space: Any) -> bool:
 def is_vector(space: Any) -> bool:
     """Tell whether a space is of numbers with at most one axis."""
     return space.shape is not None and len(space.shape) <= 1 and space.dtype is not None and space.dtype.kind in "fiub"
-
-
-def upright(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture `[H, W, 3]` or `[3, H, W]` as `[H, W, 3]`."""
-    return picture if picture.shape[-1] == 3 else np.moveaxis(picture, 0, -1)
 
 
 def resized(picture: NDArray[np.uint8], height: int | None, width: int | None) -> NDArray[np.uint8]:

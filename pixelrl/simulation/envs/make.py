@@ -8,9 +8,8 @@ from typing import Any
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
+from pixelrl.simulation.envs.imports import import_allowed, robosuite
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
-from pixelrl.simulation.envs.robosuite_import import robosuite
-from pixelrl.simulation.envs.user_modules import import_allowed
 
 PREFIX = "gym:"
 

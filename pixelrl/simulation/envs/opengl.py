@@ -104,10 +104,8 @@ def _open_display(context: Any) -> None:
     """Have robosuite draw on a device that EGL has, although `CUDA_VISIBLE_DEVICES` names none.
 
     robosuite takes that variable for indices into EGL's list; but it may be empty, -1, a UUID, or of GPUs that EGL does
-    not know. Then it is the first device that works, as MuJoCo itself chooses.
-
-    Args:
-        context: robosuite's module, which opens its display once and keeps it.
+    not know. Then it is the first device that works, as MuJoCo itself chooses. `context` is robosuite's module,
+    which opens its display once and keeps it.
     """
     if context.EGL_DISPLAY is not None or CHOICE in os.environ or VISIBLE not in os.environ:
         return

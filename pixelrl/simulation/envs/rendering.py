@@ -119,7 +119,6 @@ class _Paint:
         self._textures = {each.get("name"): each for each in assets if each.tag == "texture"}
 
     def of(self, geom: ET.Element) -> Colour:
-        """Return the colour of a geom."""
         material = self._materials.get(geom.get("material"))
         if material is None:
             return _rgb(_numbers(geom.get("rgba"))[:3])
@@ -133,7 +132,6 @@ def _numbers(text: str | None) -> NDArray[np.float64]:
 
 
 def _rgb(values: NDArray[np.float64]) -> Colour:
-    """Return three numbers as a colour."""
     red, green, blue = values.tolist()
     return red, green, blue
 
@@ -148,7 +146,6 @@ def _mean(texture: ET.Element | None) -> NDArray[np.float64]:
 
 @cache  # hard resets would decode it again and again
 def _mean_of_file(file: str) -> Colour:
-    """Return the mean colour of a picture."""
     with Image.open(file) as picture:
         return _rgb(np.asarray(picture.convert("RGB"), np.float64).mean(axis=(0, 1)) / 255)
 

@@ -14,9 +14,9 @@ from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.simulation.envs.controllers import action_ranges, takes_units, translated
 from pixelrl.simulation.envs.gymnasium_env import space_of
+from pixelrl.simulation.envs.imports import robosuite, task_class
 from pixelrl.simulation.envs.opengl import check_drawing
 from pixelrl.simulation.envs.rendering import DRAWINGS, build
-from pixelrl.simulation.envs.robosuite_import import robosuite, task_class
 from pixelrl.simulation.envs.state import Arrays, State, alter, options_of, put, take
 
 
@@ -226,18 +226,19 @@ def make_robosuite_env(env_args: Mapping[str, Any], allow_import: Collection[str
     for key in ("render_gpu_device_id", "camera_depths", "camera_segmentations", "has_renderer"):
         options.pop(key, None)
     options.update(use_camera_obs=False, has_offscreen_renderer=True, renderer="mujoco", ignore_done=True, seed=0)
-    _check_options(name, task, options)
+    known = options_of(task)
+    if unknown := sorted(set(options) - known):
+        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
     check_drawing()
     try:
         robosuite_env = build(task, options, drawing)
     except Exception as error:  # robosuite checks little: AssertionError, AttributeError, KeyError, ValueError, ...
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise SimulationError(f"{name}: robosuite cannot build it with these options ({reason})") from error
-    known = [camera for camera in robosuite_env.sim.model.camera_names if camera]
-    missing = [camera for camera in cameras if camera not in known]
-    if missing:
+    views = [camera for camera in robosuite_env.sim.model.camera_names if camera]
+    if missing := [camera for camera in cameras if camera not in views]:
         robosuite_env.close()
-        raise SimulationError(f"{name} has no camera {missing[0]!r}; it has: {', '.join(known)}")
+        raise SimulationError(f"{name} has no camera {missing[0]!r}; it has: {', '.join(views)}")
     return RobosuiteEnv(robosuite_env, cameras, int(robosuite_env.horizon))
 
 
@@ -283,11 +284,3 @@ def _cameras(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
 def _listed(value: Any, length: int = 1) -> list[Any]:
     """Return a list; a single value, as robosuite allows, stands for as many as are needed."""
     return list(value) if isinstance(value, list | tuple) else [value] * length
-
-
-def _check_options(name: str, task: Any, options: Mapping[str, Any]) -> None:
-    """Raise if the task does not know one of its options."""
-    known = options_of(task)
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise SimulationError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")

@@ -129,6 +129,7 @@ def read_initial_states(path: Path) -> InitialStates:
 
 def _read_state(group: h5py.Group, common: Mapping[str, NDArray[Any]]) -> State:
     accelerations = _read_arrays(child(group, "accelerations"))
+    memory = json.loads(dataset(group, "memory")[()].tobytes())
     return State(
         seed=int(group.attrs["seed"]),
         start=json.loads(group.attrs["start"]),
@@ -136,7 +137,7 @@ def _read_state(group: h5py.Group, common: Mapping[str, NDArray[Any]]) -> State:
         physics=dataset(group, "physics")[()],
         accelerations={name: accelerations[name] for name in ACCELERATIONS},
         model={**common, **_read_arrays(child(group, "model"))},
-        memory=_unpack(dataset(group, "memory")[()].tobytes()),
+        memory=tuple((tuple(path), _decode(value)) for path, value in memory),
     )
 
 
@@ -153,10 +154,6 @@ def _read_arrays(group: h5py.Group) -> dict[str, NDArray[Any]]:
 def _pack(memory: Iterable[tuple[tuple[str | int, ...], Any]]) -> bytes:
     """Return what Python's objects remember as JSON, every number exactly."""
     return json.dumps([[list(path), _encode(value)] for path, value in memory]).encode()
-
-
-def _unpack(text: bytes) -> tuple[tuple[tuple[str | int, ...], Any], ...]:
-    return tuple((tuple(path), _decode(value)) for path, value in json.loads(text))
 
 
 def _encode(value: Any) -> Any:

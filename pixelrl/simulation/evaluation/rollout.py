@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from pixelrl.datasets.episode import Episode
 from pixelrl.export.loaded_policy import LoadedPolicy, load_policy
 from pixelrl.runtime.errors import PixelrlError, SimulationError
-from pixelrl.runtime.frame_stack import History
-from pixelrl.runtime.interfaces import Policy, Sensors
+from pixelrl.runtime.interfaces import History, Policy, Sensors
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.make import make_env, with_cameras
 from pixelrl.simulation.envs.state import State

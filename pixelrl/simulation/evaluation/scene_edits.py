@@ -42,7 +42,6 @@ class SceneEdits:
     """
 
     def __init__(self, sim: Any, cameras: tuple[str, ...]) -> None:
-        """Take over robosuite's simulator."""
         self.model, self.data = sim.model._model, sim.data._data
         self.cameras = [int(sim.model.camera_name2id(name)) for name in cameras]
         self.shapes: list[Shape] = []

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
 from pixelrl.simulation.evaluation.perturbations import (
@@ -19,9 +18,7 @@ from pixelrl.simulation.evaluation.perturbations import (
     Perturbation,
     PictureNoise,
 )
-from pixelrl.simulation.evaluation.scene_edits import SceneEdits, Shape
-
-Vector = NDArray[np.float64]
+from pixelrl.simulation.evaluation.scene_edits import SceneEdits, Shape, Vector
 
 TILE = 0.04
 """Side of a tile of the texture. [m]"""

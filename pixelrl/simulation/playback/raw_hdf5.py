@@ -5,7 +5,6 @@ Two layouts: robosuite's, as its `collect_human_demonstrations.py` writes it (`/
 (N, A) and the attribute `model_file`, the MJCF of its scene; newer ones have `ep_meta`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from pixelrl.datasets.hdf5.access import (
     text_array,
     where,
 )
+from pixelrl.datasets.hdf5.reader import demo_names
 from pixelrl.runtime.env_args import is_before_1_5
 from pixelrl.runtime.errors import DataError
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv
@@ -65,22 +65,13 @@ def read_raw_file(path: Path) -> RawFile:
         DataError: no demos, no states, no environment, or shapes that contradict each other.
     """
     with open_file(path) as file:
-        data = child(file, "data")
-        names = [name for name in members(data) if re.fullmatch(r"demo_[0-9]{1,18}", name)]
-        names.sort(key=lambda name: int(name[5:]))
-        if not names:
-            raise DataError(f"{where(data)}: no demos; expected groups demo_0, demo_1, ...")
+        data, names = child(file, "data"), demo_names(file, None)
         sizes = {name: _check(child(data, name)) for name in names}
         for name, size in sizes.items():
             if size != sizes[names[0]]:
                 raise DataError(f"{where(data)}/{name}: actions of {size} numbers; {names[0]} has {sizes[names[0]]}")
-        return RawFile(
-            path=path,
-            env_args=_env_args(data),
-            demos=tuple(names),
-            action_dim=sizes[names[0]],
-            masks=_masks(file, names),
-        )
+        env_args, masks = _env_args(data), _masks(file, names)
+        return RawFile(path=path, env_args=env_args, demos=tuple(names), action_dim=sizes[names[0]], masks=masks)
 
 
 def read_raw_episode(raw: RawFile, name: str) -> RawEpisode:

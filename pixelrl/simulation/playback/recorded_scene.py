@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.robosuite_import import robosuite
+from pixelrl.simulation.envs.imports import robosuite
 
 LONGEST = 32 * 2**20
 """No scene of robosuite comes near it. [characters]"""

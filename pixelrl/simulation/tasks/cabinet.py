@@ -58,12 +58,7 @@ class Cabinet(MujocoObject):  # type: ignore[misc]  # robosuite has no types
     """
 
     def __init__(self, name: str, position: NDArray[np.float64]) -> None:
-        """Build it.
-
-        Args:
-            name: prefix of all its parts.
-            position: of its origin in the world, `[3]`. [m]
-        """
+        """Build it; `name` is the prefix of all its parts, and its origin is at `position`, `[3]` [m]."""
         super().__init__(duplicate_collision_geoms=False)
         self._name = name
         self._obj = new_body(name="cabinet", pos=position)
@@ -146,7 +141,6 @@ def _drawer(name: str, height: float, *, with_handle: bool) -> ET.Element:
 
 
 def _geom(name: str, box: Box) -> ET.Element:
-    """Return a solid wall."""
     low, high = np.array(box)
     geom: ET.Element = new_geom(
         name=name, type="box", pos=(low + high) / 2, size=(high - low) / 2, group=0, density=1200, **FREE, **STIFF

@@ -37,13 +37,7 @@ class PickPlaceTray(Tabletop):
     drop_pos = TRAY_CENTRE + np.array([0.0, 0.0, TRAY_WALL + CUBE_HALF + 0.02])
 
     def __init__(self, robots: Any = "Panda", *, distractor: bool = False, **options: Any) -> None:
-        """Build the scene.
-
-        Args:
-            robots: only "Panda" fits.
-            distractor: whether a second, blue cube lies on the table.
-            options: of robosuite's `ManipulationEnv`; the camera `agentview` looks closely at cube, gripper and tray.
-        """
+        """Build the scene; with a distractor, a second, blue cube lies on the table."""
         self.distractor = distractor
         super().__init__(robots, **options)
 

@@ -5,16 +5,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from robosuite.environments.base import REGISTERED_ENVS
 from robosuite.environments.manipulation.manipulation_env import ManipulationEnv
 from robosuite.models.arenas import TableArena
 from robosuite.models.tasks import ManipulationTask
+from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, orientation_error
 from robosuite.utils.mjcf_utils import array_to_string, new_body, new_geom
 from robosuite.utils.observables import Observable, sensor
-
-from pixelrl.simulation.tasks.pose_control import steer
 
 Vector = NDArray[np.float64]
 
@@ -91,12 +91,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     action_ranges = (*((axis, -MOVE, MOVE, "m") for axis in ("dx", "dy", "dz")), ("gripper", -1.0, 1.0, "1"))
 
     def __init__(self, robots: Any = "Panda", **options: Any) -> None:
-        """Build the scene.
-
-        Args:
-            robots: only "Panda" fits.
-            options: of robosuite's `ManipulationEnv`.
-        """
+        """Build the scene, for one "Panda" only; the options are those of robosuite's `ManipulationEnv`."""
         self.start = self.starts[0]
         usual = {
             "control_freq": 5,
@@ -223,6 +218,33 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
 
 
 del REGISTERED_ENVS["Tabletop"]  # robosuite lists every subclass as a task, and this one is none
+
+
+def steer(robot: Any) -> None:
+    """Set the torques of a robot's right arm anew, between two actions.
+
+    What `robot.control` does where the goal is an absolute pose in the world and stays as it is, for a robot whose base
+    stands still: the same numbers, bit for bit, in two fifths of the time. The gripper keeps its command. The
+    controller is OSC_POSE (Khatib, 1987), and robosuite's own call has given it its goal.
+    """
+    controller, model, data = robot.part_controllers["right"], robot.sim.model._model, robot.sim.data._data
+    joints = slice(controller.qvel_index[0], controller.qvel_index[-1] + 1)
+    site, kp, kd, qvel = robot.eef_site_id["right"], controller.kp, controller.kd, data.qvel
+    along, about = np.empty((2, 3, model.nv))
+    mujoco.mj_jacSite(model, data, along, about, site)
+    mass = np.empty((model.nv, model.nv))
+    mujoco.mj_fullM(model, mass, data.qM)
+    mass = np.asfortranarray(mass[joints, joints])  # as robosuite's comes: another order could round otherwise
+    turned, jacobian = data.site_xmat[site].reshape(3, 3), controller.J_full
+    jacobian[:3], jacobian[3:] = along[:, joints], about[:, joints]
+    force = (controller.goal_pos - data.site_xpos[site]) * kp[:3] - along.dot(qvel) * kd[:3]
+    torque = orientation_error(controller.goal_ori, turned) * kp[3:] - about.dot(qvel) * kd[3:]
+    _, inertia, spin, null = opspace_matrices(mass, jacobian, jacobian[:3], jacobian[3:])
+    torques = jacobian.T.dot(np.concatenate([inertia.dot(force), spin.dot(torque)])) + data.qfrc_bias[joints]
+    torques += nullspace_torques(mass, null, controller.initial_joint, data.qpos[controller.qpos_index], qvel[joints])
+    motors = robot._ref_actuators_indexes_dict["right"]
+    low, high = model.actuator_ctrlrange[motors].T
+    data.ctrl[motors] = np.minimum(np.maximum(torques, low), high)
 
 
 def tray(centre: Vector, *, half: float, wall: float, floor: float) -> ET.Element:

@@ -169,11 +169,7 @@ class Pool(ABC):
 
 
 def _pickled(open_worker: Any) -> bytes:
-    """Return what opens a worker as bytes.
-
-    Raises:
-        SimulationError: it cannot be sent to another process.
-    """
+    """Return what opens a worker as bytes, if it can be sent to another process."""
     try:
         return pickle.dumps(open_worker)
     except Exception as error:  # pickle.PicklingError, AttributeError, TypeError, ...

@@ -8,7 +8,12 @@ the pool breaks when an idle worker is killed, a worker cannot close its environ
 job. So each worker has a pipe of its own here.
 """
 
+import os
+import pickle
+import sys
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -16,9 +21,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.workers.pool import ATTEMPTS, START_LIMIT, Pool, Task, TaskQueue
-from pixelrl.simulation.workers.process import HEARTBEAT_INTERVAL, serve
+from pixelrl.runtime.child_process import start_as_child
+from pixelrl.runtime.errors import PixelrlError, SimulationError
+from pixelrl.runtime.extras import missing_extra
+from pixelrl.simulation.envs.opengl import draw_on
+from pixelrl.simulation.workers.pool import ATTEMPTS, START_LIMIT, Heartbeat, Pool, Task, TaskQueue
+
+HEARTBEAT_INTERVAL = 0.2
+"""Heartbeats that follow each other faster are not sent. [s]"""
 
 START_METHOD = "spawn"
 """How a worker process comes to be: renderers and threads do not survive a fork, so it is a fresh one."""
@@ -58,11 +68,9 @@ class _Processes:
         self._failed_starts = 0
 
     def busy(self) -> bool:
-        """Tell whether a worker has a job."""
         return any(worker.task is not None for worker in self._workers.values())
 
     def assign(self) -> None:
-        """Start the workers that are needed, and give idle ones something to do."""
         for number in range(len(self._workers), self._queue.look_ahead(self._most)):
             self._spawn(number)
         for worker in self._workers.values():
@@ -72,7 +80,6 @@ class _Processes:
                     worker.pipe.send(task.job)
 
     def listen(self) -> None:
-        """Wait until some workers say something, die or run out of time; take what they say, or replace them."""
         watched: dict[Any, int] = {
             worker.pipe: number
             for number, worker in self._workers.items()
@@ -108,7 +115,6 @@ class _Processes:
             worker.pipe.close()
 
     def _spawn(self, number: int) -> None:
-        """Start a worker."""
         context: Any = get_context(START_METHOD)
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(self._sent, number, theirs), daemon=True)
@@ -121,7 +127,6 @@ class _Processes:
         return time.monotonic() + self._time_limit + HEARTBEAT_INTERVAL
 
     def _take(self, worker: _Process, said: str, value: Any) -> None:
-        """Note what a worker says."""
         if said == "failure":
             raise value.error("a worker cannot be started" if worker.task is None else worker.task.name)
         if said == "ready":
@@ -133,11 +138,7 @@ class _Processes:
         worker.deadline = self._next_deadline()
 
     def _replace(self, number: int) -> None:
-        """Start another worker for a lost one.
-
-        Raises:
-            SimulationError: it was the last attempt of its job, or of starting a worker.
-        """
+        """Start another worker for a lost one, unless that was the last attempt of its job, or of starting one."""
         task, reason = self._workers[number].task, self._end(self._workers[number])
         if task is not None:
             self._queue.lose(task, reason)
@@ -158,3 +159,77 @@ class _Processes:
             limit = self._time_limit * (1 if worker.ready else START_LIMIT)
             return f"its worker gave no sign of life for {limit:g} s"
         return f"its worker died, of a crash or for want of memory: exit code {worker.process.exitcode}"
+
+
+def serve(sent: bytes, number: int, pipe: Connection) -> None:
+    """Be a worker: open what is needed, then do jobs until told to stop, or until the parent is gone."""
+    start_as_child()
+    prepare_process(number)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        try:
+            with pickle.loads(sent)() as work:
+                pipe.send(("ready", None))
+                for job in iter(pipe.recv, None):
+                    pipe.send(("result", work(job, _heartbeat(pipe))))
+        except _StopWork:
+            pass
+        except Exception as error:
+            pipe.send(("failure", Failure.of(error)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is closed; to take the interpreter down, with all that was imported, costs a second or two
+
+
+class _StopWork(BaseException):
+    """Raised by the heartbeat in a worker that is to stop; no job may take it for an error of its own."""
+
+
+def _heartbeat(pipe: Connection) -> Heartbeat:
+    """Return a function that tells the pool now and then that this worker lives."""
+
+    def tell() -> None:
+        if pipe.poll():  # amid a job nothing comes but the order to stop
+            raise _StopWork
+        pipe.send(("alive", None))
+
+    return at_most_every(tell)
+
+
+def at_most_every(tell: Callable[[], None], interval: float = HEARTBEAT_INTERVAL) -> Heartbeat:
+    """Return a heartbeat that passes on nothing that follows the last one faster than the interval [s]."""
+    last = time.monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= interval:
+            last = now
+            tell()
+
+    return beat
+
+
+def prepare_process(number: int) -> None:
+    """Choose the GPU that a worker draws on, and have it use one thread, before anything is imported that asks."""
+    draw_on(number)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of this process: the cores are shared out among the workers
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception as text: one that cannot be pickled could not travel."""
+
+    message: str
+    trace: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Describe an exception."""
+        kind = "" if isinstance(error, PixelrlError) else f"{type(error).__name__}: "
+        return cls(missing_extra(error) or f"{kind}{error}", traceback.format_exc())
+
+    def error(self, where: str) -> SimulationError:
+        """Return an error that names the job; the worker's traceback is a note on it."""
+        error = SimulationError(f"{where}: {self.message}")
+        error.add_note(f"In the worker:\n{self.trace}")
+        return error

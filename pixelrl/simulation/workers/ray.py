@@ -10,23 +10,31 @@ of processor or GPU may round, and draw, differently.
 """
 
 import faulthandler
+import hashlib
 import os
 import pickle
+import platform
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.workers.pool import ATTEMPTS, START_LIMIT, Pool, Task, TaskQueue
-from pixelrl.simulation.workers.process import Failure, at_most_every, prepare_process, software
+from pixelrl.simulation.workers.process_pool import Failure, at_most_every, prepare_process
+from pixelrl.version import __version__
 
 AUTO = "auto"
 """The address of the cluster that this machine belongs to; where there is none, of one that is started here."""
 
 RETRY_DELAY = 5
 """How long Ray waits before it begins a lost job anew: at once, it would begin it on the node that is dying. [s]"""
+
+PACKAGES = ("ray", "numpy", "mujoco", "robosuite", "gymnasium", "torch", "onnxruntime")
+"""What decides results, besides Python and our own code."""
 
 Facts = Mapping[str, Any]
 
@@ -72,11 +80,7 @@ class RayPool(Pool):
     """
 
     def __init__(self, workers: int | None, describe: Callable[[], Facts]) -> None:
-        """Look at the nodes.
-
-        Raises:
-            SimulationError: they have fewer CPUs.
-        """
+        """Look at the nodes, or raise a `SimulationError` if they have fewer CPUs."""
         self.describe, self.software = describe, software()
         total = sum(int(node["Resources"].get("CPU", 0)) for node in _ray().nodes() if node["Alive"])
         self.workers = total if workers is None else workers
@@ -109,21 +113,14 @@ class _Calls:
         self._common = (self._ray.put(sent), pool.describe, pool.software, time_limit)
 
     def assign(self) -> None:
-        """Hand over as many jobs as may be done at once."""
         while len(self._tasks) < self._pool.workers and (task := self._queue.take()) is not None:
             call = self._remote.options(name=task.name).remote([*self._common], task.name, task.job)
             self._tasks[call] = task
 
     def busy(self) -> bool:
-        """Tell whether a job is being done."""
         return bool(self._tasks)
 
     def listen(self) -> None:
-        """Wait for an answer and take it.
-
-        Raises:
-            SimulationError: the job failed or was lost too often; or no node has had a CPU for any job for too long.
-        """
         limit = None if self._pool.nodes else 2 * START_LIMIT * self._time_limit
         answered, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=limit)
         if not answered:
@@ -143,7 +140,6 @@ class _Calls:
         self._queue.finish(task, result)
 
     def close(self) -> None:
-        """End what is still being done."""
         for call in self._tasks:
             with suppress(Exception):  # Ray itself may be gone
                 self._ray.cancel(call, force=True)
@@ -175,12 +171,23 @@ def _do(common: list[Any], name: str, job: Any) -> tuple[Facts, int, Any]:
     return facts, ray._private.worker.global_worker.core_worker.get_current_task_attempt_number(), result
 
 
-def _check_software(expected: dict[str, str], address: str) -> None:
-    """Raise unless this node has the versions of the machine that asks.
+def software() -> dict[str, str]:
+    """Return the versions of all that decides results, and a hash of our own code, which changes between versions."""
+    found = {"Python": platform.python_version(), "pixelrl": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "(missing)"
+    root = Path(__file__).resolve().parents[2]
+    code = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return found | {"pixelrl's code": code.hexdigest()[:16]}
 
-    Raises:
-        SimulationError: it has others.
-    """
+
+def _check_software(expected: dict[str, str], address: str) -> None:
+    """Raise unless this node has the versions of the machine that asks."""
     for name, found in software().items():
         if found != expected[name]:
             theirs = f"{name} {found} on {address}"
@@ -192,8 +199,7 @@ def _check_software(expected: dict[str, str], address: str) -> None:
 def _watched(time_limit: float, where: str) -> Iterator[Callable[[], None]]:
     """End this process if the block, or what follows a call of what is yielded, takes longer than the limit [s].
 
-    Raises:
-        SimulationError: instead of any exception; it surely travels, and names the job and the node.
+    Any exception becomes a `SimulationError`, which surely travels, and names the job and the node.
     """
 
     def watch() -> None:

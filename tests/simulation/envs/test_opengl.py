@@ -6,8 +6,8 @@ import pytest
 from robosuite.renderers.context import egl_context
 
 from pixelrl.runtime.errors import SimulationError
+from pixelrl.simulation.envs.imports import cannot_import
 from pixelrl.simulation.envs.opengl import cannot_draw, check_drawing, egl_device
-from pixelrl.simulation.envs.robosuite_import import cannot_import
 
 
 @pytest.mark.parametrize(

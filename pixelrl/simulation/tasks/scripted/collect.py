@@ -60,14 +60,7 @@ def collect(
 
 
 def record_episode(env: RobosuiteEnv, part: str, seed: int, heartbeat: Heartbeat = lambda: None) -> Episode:
-    """Play one scripted episode.
-
-    Args:
-        env: of one of our tasks.
-        part: `prior`, `task` or `oracle`.
-        seed: decides the start and the script's noise.
-        heartbeat: called at each step.
-    """
+    """Play one scripted episode of a part of the data; the seed decides its start and the script's noise."""
     script = scripts(type(env.robosuite).__name__)[part]
     observation, _ = env.reset(seed=seed, options={"start": script.start})
     held = env.robosuite.holds_object()
@@ -102,10 +95,7 @@ def record_episode(env: RobosuiteEnv, part: str, seed: int, heartbeat: Heartbeat
 
 
 def scripts(env_name: str) -> dict[str, Script]:
-    """Return a task's scripts by the name of the part of the data: prior, task, oracle.
-
-    Args:
-        env_name: as in `env_args`: the name of the task's class.
+    """Return the scripts of a task, named as in `env_args`, by the part of the data: prior, task, oracle.
 
     Raises:
         SimulationError: there are no scripts for the task.

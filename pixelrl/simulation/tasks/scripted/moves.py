@@ -50,14 +50,7 @@ def stay_neutral(env: "Tabletop", gripper: float) -> Actions:
 
 
 def descend(env: "Tabletop", target: Callable[[], Point], above: float, gripper: float) -> Actions:
-    """Go above a point, which may move, and down to it.
-
-    Args:
-        env: the task.
-        target: tells where the point is now, `[3]`. [m]
-        above: how far above it the descent begins. [m]
-        gripper: the action's last number on the way.
-    """
+    """Go so far above a point [m], and down to it; `target` tells where it is now, `[3]` [m]: it may move."""
     hover = np.array([0.0, 0.0, above])
     while np.linalg.norm((target() - env.eef_pos)[:2]) > 0.015:
         yield towards(env, target() + hover, gripper)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.frame_stack import History
+from pixelrl.runtime.interfaces import History
 
 
 def shot(*values: int) -> dict[str, np.ndarray]:

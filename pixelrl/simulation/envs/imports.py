@@ -1,7 +1,9 @@
-"""robosuite itself and its tasks: imported when needed, without its complaints about optional packages."""
+"""What environments are of: robosuite, without its complaints about optional packages, and modules of a user's own."""
 
 import difflib
+import importlib
 import logging
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -9,7 +11,6 @@ from pixelrl.runtime.env_args import TASK_NAMES
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.runtime.extras import missing_extra
 from pixelrl.simulation.envs.opengl import cannot_draw
-from pixelrl.simulation.envs.user_modules import import_allowed
 
 
 def robosuite() -> Any:
@@ -48,6 +49,32 @@ def task_class(name: str, allow_import: Collection[str] = ()) -> Any:
             f"that: --allow-import PACKAGE, or --env PACKAGE:{name}"
         )
     return tasks[name]
+
+
+def import_allowed(module: str, allow_import: Collection[str], env: str) -> None:
+    """Import a module, unless it is there already.
+
+    Args:
+        module: its name. It may come from a file that anybody has written, and a file must not run any code.
+        allow_import: modules that may be imported.
+        env: what `--env` would call the environment that needs it.
+
+    Raises:
+        SimulationError: it may not be imported, or cannot be.
+    """
+    if module in sys.modules:
+        return
+    if module not in allow_import:
+        raise SimulationError(
+            f"{env} comes from a file and would import the module {module!r}; if you trust it, "
+            f"name it yourself: --allow-import {module}, or --env {env}"
+        )
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a stranger's module may raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        advice = "; install the package that has it" if isinstance(error, ModuleNotFoundError) else ""
+        raise SimulationError(f"{env}: the module {module!r} cannot be imported: {reason}{advice}") from error
 
 
 def cannot_import(error: Exception) -> SimulationError:

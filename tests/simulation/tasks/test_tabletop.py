@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
-from pixelrl.simulation.tasks.pose_control import steer
+from pixelrl.simulation.tasks.tabletop import steer
 
 
 @pytest.mark.parametrize("task", ["pick-place-tray", "drawer-grasp"])
