@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.simulation.evaluation.replicates import (
+from pixelrl.simulation.evaluation.significance import (
     FEWEST,
     compare_pairs,
     mean_samples,

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from pixelrl.launch.study_design import Arm, Comparison, Study
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.simulation.evaluation.replicates import FEWEST, compare_pairs, mean_bootstrap, mean_t
+from pixelrl.simulation.evaluation.significance import FEWEST, compare_pairs, mean_bootstrap, mean_t
 from pixelrl.simulation.evaluation.statistics import holm, interquartile_mean, verdict_on
 
 Records = Mapping[tuple[int, str], Mapping[str, Any]]

@@ -15,7 +15,7 @@ from pixelrl.launch.console import table_of
 from pixelrl.launch.reports.axes import log_axis, plain, small_plots
 from pixelrl.launch.reports.pages import write_page
 from pixelrl.runtime.files import atomic_path
-from pixelrl.simulation.evaluation.replicates import performance_profile
+from pixelrl.simulation.evaluation.significance import performance_profile
 
 ARMS = ("arm", "n", "late success", "95 % interval (t)", "sd", "middle half", "at steps")
 SECONDARY = ("comparison", "n", "all steps", "95 % interval", "last step", "95 % interval")

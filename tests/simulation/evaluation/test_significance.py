@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pixelrl.simulation.evaluation.replicates import (
+from pixelrl.simulation.evaluation.significance import (
     compare_pairs,
     equivalent,
     mean_bootstrap,
