@@ -19,6 +19,11 @@ FLAT_TYPES = ("JOINT_VELOCITY", "JOINT_TORQUE", "JOINT_POSITION", "OSC_POSITION"
 """The controllers of one arm: what robosuite 1.4 had, and 1.5 still has."""
 
 
+def gymnasium_env_args(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of an environment of Gymnasium's, or of anything else that is not robosuite's."""
+    return {"env_name": name, "type": GYMNASIUM_TYPE, "env_kwargs": options}
+
+
 def drawing_of(env_args: Mapping[str, Any]) -> str:
     """Return how an environment is drawn: `env_args["drawing"]`, else `fast` for our tasks, `stock` for all others."""
     return str(env_args.get("drawing", "fast" if env_args.get("env_name") in TASK_NAMES.values() else "stock"))

@@ -49,6 +49,11 @@ def gather(values: Tensor, index: Tensor, *, pin: bool = False) -> Tensor:
     return taken
 
 
+def channels_first(pictures: Tensor) -> Tensor:
+    """Return pictures `[N, H, W, C]` as `[N, C, H, W]`, where they are: convolutions like their channels last there."""
+    return rearrange(pictures, "n h w c -> n c h w")
+
+
 class FrameIndex:
     """The numbers of all frames: those of a demo follow each other, and a demo that is used twice has them once.
 
@@ -97,7 +102,7 @@ class MemoryFrames:
 
     def take(self, index: Tensor) -> Tensor:
         """Gather frames on their device."""
-        return rearrange(gather(self.pictures, index, pin=self.pin), "n h w c -> n c h w")
+        return channels_first(gather(self.pictures, index, pin=self.pin))
 
 
 class CachedFrames:
@@ -140,7 +145,7 @@ class CachedFrames:
                 taken.numpy()[file == each] = self._maps[each][row[file == each]]
         else:
             self._read(taken.numpy(), file.tolist(), row.tolist())
-        return rearrange(taken, "n h w c -> n c h w")
+        return channels_first(taken)
 
     def _read(self, out: NDArray[np.uint8], files: Sequence[int], rows: Sequence[int]) -> None:
         """Read rows of the files into `out`."""
@@ -188,9 +193,7 @@ class FileFrames:
         for file in np.unique(self._index.file[demo]):  # afterwards, or it could change in between
             if _stamp(self._raw[file]) != self._stamps[file]:
                 raise DataError(f"{self._paths[file]}: was changed while it was in use; start again when it is whole")
-        return rearrange(
-            gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin), "n h w c -> n c h w"
-        )
+        return channels_first(gather(torch.from_numpy(pictures), torch.from_numpy(back), pin=self._pin))
 
 
 def _stamp(file: CheckedFile) -> tuple[int, int]:

@@ -36,14 +36,14 @@ ARRAYS = {
 ARRAY = "pictures.bin"
 """uint8 `[F, H, W, C]`, the frames of all demos one after another."""
 
-DEMOS = 32
-"""How many are copied between two reports."""
+DEMOS_A_TASK = 32
+"""How many demos' pictures are copied between two reports."""
 ONE_PROCESS = 2**29
 """Bytes that one process copies before a second one has started."""
 PROCESS_MEMORY = 2**29
 """Bytes that such a process takes, most of it its libraries: where memory is short, fewer copy."""
 
-Task = tuple[FileContents, str, Path, int]
+CopyTask = tuple[FileContents, str, Path, int]
 """Some demos of a file, a camera's key, where to write its pictures, and at which byte."""
 
 
@@ -176,15 +176,15 @@ def copy_pictures(
     demos = [*contents.demos.items()]
     rows = [*accumulate((steps + 1 for _, steps in demos), initial=0)]
     tasks = [
-        (replace(contents, demos=dict(demos[i : i + DEMOS])), key, path, rows[i] * size)
-        for i in range(0, len(demos), DEMOS)
+        (replace(contents, demos=dict(demos[i : i + DEMOS_A_TASK])), key, path, rows[i] * size)
+        for i in range(0, len(demos), DEMOS_A_TASK)
     ]
     processes = min(workers, len(tasks), contents.frames * size // ONE_PROCESS, ram_room() // PROCESS_MEMORY)
     for copied in map(_copy, tasks) if processes < 2 else _copied_in_processes(tasks, processes):
         progress(copied)
 
 
-def _copy(task: Task) -> int:
+def _copy(task: CopyTask) -> int:
     """Do a task, and return how many frames it was."""
     contents, key, path, offset = task
     with path.open("r+b") as file:
@@ -196,7 +196,7 @@ def _copy(task: Task) -> int:
     return contents.frames
 
 
-def _copied_in_processes(tasks: Sequence[Task], count: int) -> Iterator[int]:
+def _copied_in_processes(tasks: Sequence[CopyTask], count: int) -> Iterator[int]:
     """Copy in processes; HDF5 does one thing at a time in each, so threads would wait for each other."""
     spawn = get_context("spawn")  # threads, locks and CUDA do not survive a fork
     with ProcessPoolExecutor(count, mp_context=spawn, initializer=start_as_child) as pool:

@@ -27,6 +27,7 @@ from pixelrl.datasets.convert.sensors import as_sensor, stored_rows
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, has, members, open_file, where
 from pixelrl.runtime.actions import unnamed_dims
+from pixelrl.runtime.env_args import gymnasium_env_args
 from pixelrl.runtime.errors import DataError
 
 FREQUENCY = 50
@@ -69,7 +70,7 @@ def read_aloha(path: Path, dropped: DroppedFields, options: FormatOptions = Form
                 yield _episode(file, Budget(each, DEFLATED), dropped, options)
 
     name = path.stem if path.is_file() else path.name
-    env_args = {"env_name": name, "type": 2, "env_kwargs": {"control_freq": FREQUENCY}}
+    env_args = gymnasium_env_args(name, {"control_freq": FREQUENCY})
     return DatasetStream(episodes=episodes, count=len(files), env_args=env_args, action_dims=unnamed_dims(shape[1]))
 
 

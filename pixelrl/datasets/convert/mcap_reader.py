@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelrl.datasets.convert import mcap_layout
-from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions, described
+from pixelrl.datasets.convert.dataset_stream import (
+    NO_REWARDS,
+    Budget,
+    DatasetStream,
+    DroppedFields,
+    FormatOptions,
+    described,
+)
 from pixelrl.datasets.convert.mcap_layout import ABOUT, ACTION, CAMERA, EPISODE, LAYOUT, PART, SUFFIX, VECTORS
 from pixelrl.datasets.convert.pictures import MODES, decode_pictures
 from pixelrl.datasets.episode import Episode
@@ -27,7 +34,6 @@ if TYPE_CHECKING:
 MOST = 100_000
 """Episodes of a file."""
 
-UNKNOWN = "rewards and dones, which are not there: 0 is written (--reward and --dones say more)"
 OURS = "expected a recording of `pixelrl serve --record NAME.mcap`"
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -64,7 +70,7 @@ def read_mcap(path: Path, dropped: DroppedFields, options: FormatOptions = Forma
     shapes, said = _about(path)
     recording = _McapFile(path, shapes, len(said["action_dims"]))
     runs = recording.index(dropped)
-    dropped[UNKNOWN] += 0
+    dropped[NO_REWARDS] += 0
     if single := sum(len(run.steps) < 2 for run in runs):
         dropped["whole episodes of one step, which lead nowhere"] += single
     runs = [run for run in runs if len(run.steps) > 1]

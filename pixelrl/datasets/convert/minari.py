@@ -33,6 +33,7 @@ from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED, child, dataset, flags, has, json_attribute, members, open_file, where
 from pixelrl.datasets.hdf5.writer import create_file
 from pixelrl.runtime.actions import unnamed_dims
+from pixelrl.runtime.env_args import gymnasium_env_args
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import write_json
 
@@ -179,7 +180,7 @@ def _about(path: Path, said: Mapping[str, Any], size: int) -> dict[str, Any]:
             return described(said[OURS])
         spec = json.loads(said.get("env_spec") or "{}")
         name = str(spec.get("id") or said.get("dataset_id", ""))
-        env_args = {"env_name": name, "type": 2, "env_kwargs": spec.get("kwargs") or {}}
+        env_args = gymnasium_env_args(name, spec.get("kwargs") or {})
     return {"env_args": env_args, "action_dims": unnamed_dims(size)}
 
 

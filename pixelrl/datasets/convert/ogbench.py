@@ -24,6 +24,7 @@ from pixelrl.datasets.convert.pictures import MODES
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED, flags
 from pixelrl.runtime.actions import unnamed_dims
+from pixelrl.runtime.env_args import gymnasium_env_args
 from pixelrl.runtime.errors import DataError
 
 CAMERA = "pixels"
@@ -116,7 +117,7 @@ def read_ogbench(path: Path, dropped: DroppedFields, options: FormatOptions = Fo
     name = path.stem.removesuffix("-val")
     if found := re.fullmatch(r"(.+)-[^-]+-(v\d+)", name):  # the environment is named without what played in it
         name = f"{found[1]}-{found[2]}"
-    env_args = {"env_name": name, "type": 2, "env_kwargs": {}}
+    env_args = gymnasium_env_args(name, {})
     return DatasetStream(episodes=episodes, count=len(ends), env_args=env_args, action_dims=unnamed_dims(size))
 
 

@@ -26,6 +26,7 @@ from pixelrl.datasets.convert.zarr_store import Store, ZarrArray, open_store
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import DEFLATED
 from pixelrl.runtime.actions import unnamed_dims
+from pixelrl.runtime.env_args import gymnasium_env_args
 from pixelrl.runtime.errors import DataError
 
 ENDS, ACTION = "meta/episode_ends", "action"
@@ -77,7 +78,7 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
             for start, stop in zip([0, *ends[:-1]], ends, strict=True):
                 yield _episode(arrays, actions, range(start, stop), budget, dropped, options)
 
-    env_args = {"env_name": path.name.split(".zarr")[0], "type": 2, "env_kwargs": {}}
+    env_args = gymnasium_env_args(path.name.split(".zarr")[0], {})
     return DatasetStream(episodes=episodes, count=len(ends), env_args=env_args, action_dims=unnamed_dims(size))
 
 

@@ -65,7 +65,7 @@ def read_raw_file(path: Path) -> RawFile:
         DataError: no demos, no states, no environment, or shapes that contradict each other.
     """
     with open_file(path) as file:
-        data, names = child(file, "data"), demo_names(file, None)
+        data, names = child(file, "data"), demo_names(file)
         sizes = {name: _check(child(data, name)) for name in names}
         for name, size in sizes.items():
             if size != sizes[names[0]]:

@@ -229,7 +229,7 @@ def test_file_that_changes_while_it_is_read_is_not_kept(path: Path) -> None:
 
 def test_several_processes_copy_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "ONE_PROCESS", 1)
-    monkeypatch.setattr(copying, "DEMOS", 1)
+    monkeypatch.setattr(copying, "DEMOS_A_TASK", 1)
     counted: list[int] = []
     file = keep(path, workers=2, progress=counted.append)
     assert len(counted) == 5 and sum(counted) == file.contents.frames
