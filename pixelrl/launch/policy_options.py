@@ -1,7 +1,6 @@
 """What the options of commands that take a policy have in common: which networks, and in which environment."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,8 +48,9 @@ class CheckpointOptions:
         if self.step is not None:
             what = f"--select {self.select} chooses the step, and --step {self.step} names one"
             raise PixelrlError(f"{what}; give one of them")
-        names = (path.stem for path in (run / "snapshots").glob("*.safetensors"))
-        steps = sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))  # others are not ours
+        from pixelrl.training.run_directory import snapshot_steps
+
+        steps = snapshot_steps(run)
         if not steps:
             raise PixelrlError(f"{run}: has no snapshots to choose from; train with --snapshot-every 1000, say")
         return q_peak(run, steps) if self.select == "q_peak" else least_error(run, steps)

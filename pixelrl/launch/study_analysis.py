@@ -87,7 +87,7 @@ def outcomes_of(study: Study, arm: Arm, records: Records) -> dict[int, tuple[flo
     Raises:
         PixelrlError: no run has the figure.
     """
-    mine = {run[0]: record for run, record in records.items() if run[1] == (arm.of or arm.name)}
+    mine = {run[0]: record for run, record in records.items() if run[1] == (arm.of if arm.stop_at_peak else arm.name)}
     found: dict[int, tuple[float, dict[int, float]]] = {}
     names: set[str] = set()
     for replicate in study.replicates if study.episodes else ():
@@ -116,7 +116,7 @@ def describe(study: Study, arm: Arm, records: Records) -> dict[str, Any]:
     """Return what an arm reached: outcomes by replicate, their mean with its intervals, and the curve."""
     found = outcomes_of(study, arm, records)
     body: dict[str, Any] = {"label": arm.label, "n": len(found), "outcomes": {}, "curves": {}, "mean": None}
-    body["of"] = arm.of
+    body["stopped"] = arm.stop_at_peak is not None
     if not found:
         return body | {"sd": None, "iqm": None, "interval_95": None, "by_step": {}}
     late = np.array([value for value, _ in found.values()])
@@ -251,7 +251,7 @@ def mechanism(study: Study, records: Records) -> dict[str, Any]:
 def probe_curves(study: Study, records: Records, name: str) -> dict[str, Any]:
     """Return a figure of the probe by arm and step: its values over replicates, their mean and bootstrap interval."""
     found: dict[str, Any] = {}
-    for arm in study.trained:
+    for arm in study.tried:
         for step in study.steps:
             probes = [each["probe"].get(str(step), {}) for key, each in records.items() if key[1] == arm.name]
             values = [value for each in probes if (value := each.get(name)) is not None]

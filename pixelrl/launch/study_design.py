@@ -28,8 +28,9 @@ class Arm:
         recipe: of `pixelrl train`.
         train: its options, as words; {replicate} stands for the replicate's number.
         replicates: those of the study that it is trained on; None: all.
-        of: another arm, whose runs this one takes; it trains nothing.
+        of: another arm, whose runs this one takes, in one of the two ways below; it trains nothing.
         stop_at_peak: a figure of the probe, say `q/data`; those runs count as stopped where it is highest.
+        average: steps; what is tried are the means of those runs' weights over so many steps before.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Arm:
     replicates: tuple[int, ...] | None = None
     of: str | None = None
     stop_at_peak: str | None = None
+    average: int | None = None
 
     def options(self, replicate: int) -> list[str]:
         """Return its options on a replicate."""
@@ -104,19 +106,23 @@ class Study:
     text: str
 
     @property
-    def trained(self) -> list[Arm]:
-        """Return the arms that are trained."""
-        return [arm for arm in self.arms.values() if arm.of is None]
+    def tried(self) -> list[Arm]:
+        """Return the arms that have runs of their own, trained or averaged."""
+        return [arm for arm in self.arms.values() if arm.stop_at_peak is None]
 
     def runs(self) -> list[tuple[int, Arm]]:
-        """Return every run in the order in which they are to be made: at random, maybe within each replicate alone."""
+        """Return every run in the order in which they are to be made: at random, maybe within each replicate alone.
+
+        Those of averaged weights come last, or last of their replicate.
+        """
         runs = [
             (replicate, arm)
             for replicate in self.replicates
-            for arm in self.trained
+            for arm in self.tried
             if arm.replicates is None or replicate in arm.replicates
         ]
         mixed = [runs[place] for place in np.random.default_rng(self.seed).permutation(len(runs))]
+        mixed.sort(key=lambda run: run[1].average is not None)
         if self.order == "replicates":
             mixed.sort(key=lambda run: self.replicates.index(run[0]))
         return mixed
@@ -132,6 +138,7 @@ class Study:
             if self.environment
             else {key: list(names) for key, names in self.files.items()},
             "probe": {"rows": self.rows, "held_out": self.held_out},
+            **({} if arm.average is None else {"of": arm.of, "average": arm.average}),
         }
 
 

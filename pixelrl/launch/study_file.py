@@ -44,8 +44,8 @@ def read_study(path: Path) -> Study:
         raise PixelrlError(f"{path}: not TOML ({error})") from error
     top = TomlTable(path, "", body)
     seeds = top.take("replicates", [int], needed=True)
-    arms = read_arms(top, seeds)
     values = read_evaluation(top) | read_data(top) | read_probe(top)
+    arms = read_arms(top, seeds, math.gcd(*values["steps"]))
     values |= {
         "question": top.take("question", str, needed=True),
         "replicates": seeds,
@@ -67,31 +67,36 @@ def read_study(path: Path) -> Study:
             raise top.error(key, repr(values[key]), right)
     top.end()
     study = Study(name=path.stem, text=text, arms=arms, comparisons=comparisons, claims=claims, **values)
-    for arm in study.trained:
+    for arm in study.tried:
         check_options(path, study, arm)
     return study
 
 
-def read_arms(top: TomlTable, replicates: Sequence[int]) -> dict[str, Arm]:
-    """Return the arms by name."""
+def read_arms(top: TomlTable, replicates: Sequence[int], every: int) -> dict[str, Arm]:
+    """Return the arms by name; runs keep a snapshot every so many steps."""
     recipe, common, tables = top.take("recipe", str), top.words("train"), top.table("arms", needed=True)
     arms: dict[str, Arm] = {}
     for name in list(tables.body):
         table = tables.table(name)
-        of, peak = table.take("of", str), table.take("stop_at_peak", str)
+        of, peak, window = table.take("of", str), table.take("stop_at_peak", str), table.take("average", int)
         title, mine = table.take("title", str, name), table.take("recipe", str, recipe)
         train, some = table.words("train"), table.some("replicates", replicates, None)
         table.end()
-        trained = of in arms and arms[of].of is None
-        if (of is None) != (peak is None) or (of is not None and (not trained or train or some)):
-            right = "both, of an arm above that is trained, and neither train nor replicates"
-            raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}", right)
+        source = arms.get(of or "")
+        if of is not None or peak is not None or window is not None:
+            if source is None or source.of or train or (peak is None) == (window is None) or (some and peak):
+                right = "of = an arm above that is trained, one of the two others, and no train"
+                raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}, average = {window!r}", right)
+            mine, train, some = source.recipe, source.train, some or source.replicates
+        if window is not None and window < every:
+            raise tables.error(f"{name}.average", str(window), f"at least {every}: runs keep a snapshot every {every}")
         if mine is None:
             raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
         if not name.replace("_", "").replace("-", "").isalnum() or name.startswith("-") or name == "data":
             raise tables.error(name, "no name for a folder", "letters, digits, - and _, no - first, and not data")
-        about = {"name": name, "title": title, "recipe": mine, "of": of, "stop_at_peak": peak}
-        arms[name] = Arm(**about, train=(*common, *train), replicates=some)
+        words = train if source else (*common, *train)
+        about = {"name": name, "title": title, "recipe": mine, "of": of, "stop_at_peak": peak, "average": window}
+        arms[name] = Arm(**about, train=words, replicates=some)
     if not arms:
         raise top.error("arms", "empty", "one arm at least")
     return arms

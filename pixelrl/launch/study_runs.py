@@ -32,6 +32,7 @@ from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import file_lock, sha256_of, write_json
 from pixelrl.runtime.seeding import derive
+from pixelrl.training.averaging import average_snapshots
 from pixelrl.training.run_directory import checkpoint_path
 
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL)
@@ -59,10 +60,14 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
     files = {name: sha256_of(Path(path)) for path, name in names.items()}
     place.check_files(place.read_records() | {(replicate, arm.name): {"files": files}})
     try:
-        words = ["--task", *task, "--out", str(run), "--seed", str(replicate)]
+        trained = place.run(replicate, arm if arm.of is None else study.arms[arm.of])
+        words = ["--task", *task, "--out", str(trained), "--seed", str(replicate)]
         words += ["--resume", "--threads", "1", "--snapshot-every", str(math.gcd(*study.steps))]
         words += ["--prior", *prior] if prior else []
-        parse(arm.recipe, [*arm.options(replicate), *words])()
+        with file_lock(place.out / f".{replicate}.{trained.name}.lock"):  # an average's may train it, too
+            parse(arm.recipe, [*arm.options(replicate), *words])()
+        if arm.average is not None:
+            average_snapshots(trained, run, study.steps, arm.average)
         evaluations = [evaluate(study, run, replicate, step) for step in study.steps if study.episodes]
         began = time.perf_counter()
         asked = Probe(run=run, step=study.steps, rows=study.rows, on_held_out=study.held_out)

@@ -8,6 +8,7 @@ RUN/metrics.csv, RUN/tensorboard/, RUN/training.json, RUN/evaluation.json
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -69,6 +70,12 @@ class Run:
 def checkpoint_path(directory: Path, step: int | None = None) -> Path:
     """Return the latest checkpoint of a run, or its snapshot of a step."""
     return directory / "last.safetensors" if step is None else directory / "snapshots" / f"{step}.safetensors"
+
+
+def snapshot_steps(directory: Path) -> list[int]:
+    """Return the steps of a run's snapshots, ascending."""
+    names = (path.stem for path in (directory / "snapshots").glob("*.safetensors"))
+    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))  # others are not ours
 
 
 def read_run(directory: Path) -> Run:

@@ -22,6 +22,8 @@ from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import sha256_of, write_json
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
+from pixelrl.training.averaging import average_snapshots
+from pixelrl.training.checkpoint import read
 from pixelrl.training.run_directory import checkpoint_path
 from tests.launch.test_evaluate import TOY, wander
 
@@ -115,6 +117,32 @@ def test_killed_study_goes_on_and_ends_with_the_same_table(tiny: Path, pixelrl: 
     assert code == 1 and "was made with evaluate" in said and "'episodes': 2" in said, said
 
 
+def test_averaged_weights_are_tried_as_a_run_of_their_own(tiny: Path, pixelrl: Pixelrl) -> None:
+    text = tiny.read_text().replace("steps = [8]\n", "steps = [4, 8]\n")
+    tiny.write_text(text + '[arms.mean]\nof = "large"\naverage = 4\n')
+    study, out = read_study(tiny), tiny.parent / "out"
+    assert [arm.name for _, arm in study.runs()][-1] == "mean"
+    code, said = pixelrl("study", tiny, "--out", out, "--single", 3, "mean")  # trains the run that it averages
+    assert code == 0, said
+    (first, _), (last, _), (mean, _) = (
+        read(checkpoint_path(out / "3" / arm, step)) for arm, step in (("large", 4), ("large", 8), ("mean", 8))
+    )
+    weights = [key for key, value in last.items() if value.is_floating_point() and not value.equal(first[key])]
+    assert weights and all(mean[key].allclose((first[key] + last[key]) / 2) for key in last)
+    assert read(checkpoint_path(out / "3/mean", 4))[0].keys() == first.keys()
+    record = json.loads((out / "records/3_mean.json").read_text())
+    assert record["design"]["average"] == 4 and [each["step"] for each in record["evaluations"]] == [4, 8]
+    before = (out / "3/large/last.safetensors").stat().st_mtime_ns
+    for arm in ("large", "small"):
+        code, said = pixelrl("study", tiny, "--out", out, "--single", 3, arm)
+        assert code == 0, said
+    assert (out / "3/large/last.safetensors").stat().st_mtime_ns == before
+    code, said = pixelrl("study", tiny, "--out", out, "--report-only")
+    assert code == 0 and "(3 of 3 runs)" in said, said
+    with pytest.raises(PixelrlError, match=r"large: has no snapshot of step 5 to average, but of 4, 8$"):
+        average_snapshots(out / "3/large", out / "3/other", [5], 4)
+
+
 def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch, pixelrl: Pixelrl) -> None:
     from pixelrl.launch import study_runs
 
@@ -183,7 +211,18 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         (
             "[arms.large]",
             "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\n[arms.t]\nof = 's'\nstop_at_peak = 'x'\n[arms.large]",
-            r"arms\.t is of = 's', stop_at_peak = 'x'; expected both, of an arm above that is trained",
+            r"arms\.t is of = 's', stop_at_peak = 'x', average = None; expected of = an arm above that is trained",
+        ),
+        (
+            "[arms.large]",
+            "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\naverage = 8\n[arms.large]",
+            r"arms\.s is of = 'small', stop_at_peak = 'x', average = 8; expected of = an arm above .* one of the two",
+        ),
+        ("[arms.large]", "[arms.s]\naverage = 8\n[arms.large]", r"arms\.s is of = None, .* average = 8; expected"),
+        (
+            "[arms.large]",
+            "[arms.s]\nof = 'small'\naverage = 7\n[arms.large]",
+            r"arms\.s\.average is 7; expected at least 8: runs keep a snapshot every 8",
         ),
         (
             "[arms.small]",

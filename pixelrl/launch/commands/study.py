@@ -77,7 +77,7 @@ class StudyCommand:
         if self.single is not None:
             replicate, name = self.single
             if (replicate, name) not in {(each, arm.name) for each, arm in study.runs()}:
-                arms = ", ".join(arm.name for arm in study.trained)
+                arms = ", ".join(arm.name for arm in study.tried)
                 raise PixelrlError(
                     f"--single {replicate} {name}: {self.file} has no such run, but arms {arms} on replicates "
                     f"{', '.join(map(str, study.replicates))}"
@@ -89,7 +89,7 @@ class StudyCommand:
                 if not path.exists():
                     raise PixelrlError(f"{self.file}: data: {path}: no such file")
         for option, asked, known in (
-            ("--arms", {*self.arms}, {arm.name for arm in study.trained}),
+            ("--arms", {*self.arms}, {arm.name for arm in study.tried}),
             ("--replicates", {*self.replicates}, {*study.replicates}),
         ):
             if unknown := asked - known:

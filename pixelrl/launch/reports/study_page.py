@@ -142,7 +142,7 @@ def colours(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def draw_curves(result: Mapping[str, Any]) -> Figure:
     """Draw success against steps: the mean with its band, and each replicate thin; a plot an arm."""
-    arms = {name: each for name, each in result["arms"].items() if each["by_step"] and each["of"] is None}
+    arms = {name: each for name, each in result["arms"].items() if each["by_step"] and not each["stopped"]}
     drawn, axes = small_plots(len(arms), 0.2, sharey=True)
     for axis, (name, each) in zip(axes, arms.items(), strict=False):
         colour = colours(result)[name]
