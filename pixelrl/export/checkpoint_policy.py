@@ -30,7 +30,7 @@ class CheckpointPolicy:
         Raises:
             PixelrlError: a key is missing, or an array has another shape or type, or is not finite.
         """
-        action: NDArray[np.float32] = self.networks.act(self._observation(sensors)).cpu().numpy()
+        action: NDArray[np.float32] = self.networks.act(self.observation(sensors)).cpu().numpy()
         return action if self.spec.chunk == 1 else rearrange(action, "b (h a) -> b h a", h=self.spec.chunk)
 
     @torch.inference_mode()
@@ -40,14 +40,14 @@ class CheckpointPolicy:
         Raises:
             PixelrlError: there are no critics, or as for acting.
         """
-        obs = self._observation(sensors)
+        obs = self.observation(sensors)
         action, critic = self.networks.act(obs), self.networks.critic
         value: NDArray[np.float32] = (
             critic.q_values(critic.embed_state(critic.encode(obs)), action).value.T.cpu().numpy()
         )
         return value
 
-    def _observation(self, sensors: Sensors) -> Observation:
+    def observation(self, sensors: Sensors) -> Observation:
         """Check readings and lay them out as the networks see them."""
         readings = check_sensors(sensors, self.inputs)
         rows = len(next(iter(readings.values())))

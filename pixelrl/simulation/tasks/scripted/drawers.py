@@ -66,7 +66,7 @@ def drawer_scripts(name: str) -> dict[str, Script]:
         "DrawerBlockedObject": (_remove_block, "blocked", 60, 80),
     }[name]
     return {
-        "prior": Script(start=start, steps=steps, act=partial(prior, clear), succeeded=_joins),
+        "prior": Script(start=start, steps=steps, act=partial(prior, clear), succeeded=joins),
         "task": Script(start="open", steps=25, act=task, succeeded=lambda env: env._check_success()),
         "oracle": Script(
             start=start, steps=horizon, act=partial(oracle, clear), succeeded=lambda env: env._check_success()
@@ -100,7 +100,7 @@ def oracle(clear: Clear, env: "DrawerGrasp", rng: Noise) -> Actions:
     yield from take(env, lambda: env.cube_pos)
 
 
-def _joins(env: "DrawerGrasp") -> bool:
+def joins(env: "DrawerGrasp") -> bool:
     """Return whether the task data could begin here: the drawer open, and the open gripper near the neutral pose."""
     near = np.linalg.norm(env.eef_pos - env.neutral_pos) < 0.05
     return bool(env.is_open() and near and env.gripper_opening > 0.07)
