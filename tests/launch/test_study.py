@@ -430,13 +430,26 @@ def test_option_names_the_replicate(tiny: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     "name",
-    ["dr3_stage0", "dr3_stage1", "dr3_primary", "dr3_stage3", "dr3_stage4", "dr3_stage4b", "cql_weight", "dr3_cql03"],
+    [
+        "dr3_stage0",
+        "dr3_stage1",
+        "dr3_primary",
+        "dr3_stage3",
+        "dr3_stage4",
+        "dr3_stage4b",
+        "dr3_stage4c",
+        "cql_weight",
+        "dr3_cql03",
+    ],
 )
 def test_studies_of_the_repository_can_be_read(name: str) -> None:
     study = read_study(Path(__file__).resolve().parents[2] / f"benchmarks/studies/{name}.toml")
     pilots = {replicate >= 100 for replicate in study.replicates}
     assert pilots == {name in ("dr3_stage0", "dr3_stage1")} and study.environment == "drawer-grasp"
-    assert name in ("dr3_stage3", "dr3_stage4", "dr3_stage4b") or max(study.late) == study.steps[-1] == 12_000
+    assert (
+        name in ("dr3_stage3", "dr3_stage4", "dr3_stage4b", "dr3_stage4c")
+        or max(study.late) == study.steps[-1] == 12_000
+    )
 
 
 def test_missing_data_are_told_before_a_run_begins(tiny: Path, pixelrl: Pixelrl) -> None:
