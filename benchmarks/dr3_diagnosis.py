@@ -22,6 +22,7 @@ from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import Probe
 from pixelrl.launch.provenance import Provenance
+from pixelrl.launch.study_file import read_study
 from pixelrl.runtime.files import write_json
 from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.robosuite_env import make_robosuite_env
@@ -29,6 +30,8 @@ from pixelrl.simulation.tasks.scripted.collect import record_episode
 from pixelrl.simulation.tasks.scripted.drawers import joins, take
 from pixelrl.simulation.tasks.scripted.moves import OPEN
 from pixelrl.training.run_directory import read_networks, read_run
+
+PLAN = Path(__file__).parent / "studies/dr3_primary.toml"
 
 STATES = 200
 """New episodes of the prior script; the ends of those that opened the drawer are looked at."""
@@ -43,22 +46,22 @@ def main(
     out: Path = Path("benchmarks/results/dr3_study/diagnosis"),
     replicates: tuple[int, ...] = (6, 7, 8, 9, 10, 11, 12, 13),
     arms: tuple[str, ...] = ("A0", "A1"),
-    steps: tuple[int, ...] = (1500, 3000, 4500, 6000, 7500, 9000, 10000, 11000, 12000),
     plastic: tuple[int, ...] = (3000, 6000, 12000),
-    episodes: int = 20,
 ) -> None:
     """Write one record for each run; those that are there are not made again.
+
+    Snapshots are asked at rest at the study's steps, and the best of 32 actions by Q is tried with the last of them,
+    from the study's own starts.
 
     Args:
         study: folder of dr3_primary's runs and data.
         out: folder of the records.
         replicates: of the study.
         arms: of the study.
-        steps: snapshots that are asked at rest.
         plastic: snapshots whose critics learn random targets for 200 steps (arXiv 2303.01486).
-        episodes: that the best of 32 actions by Q is tried for, with the last snapshot, from the study's own starts.
     """
     torch.set_num_threads(1)
+    plan = read_study(PLAN)
     for replicate in replicates:
         ends: Ends | None = None
         for arm in arms:
@@ -68,13 +71,13 @@ def main(
             provenance = Provenance(seed=replicate)
             if ends is None:
                 ends = prior_ends(run, derive(replicate, "study", "prior ends"))
-            found: dict[str, Any] = {"prior_ends": len(ends.go), "at_rest": at_rest(run, steps, ends)}
+            found: dict[str, Any] = {"prior_ends": len(ends.go), "at_rest": at_rest(run, plan.steps, ends)}
             measured = Probe(run=run, step=plastic, plasticity=200).measure(Console(quiet=True))
             found["plasticity"] = {
                 step: {key: value for key, value in each.items() if key.startswith("plasticity/")}
                 for step, each in measured.items()
             }
-            found["best_of_32"] = best_of(run, steps[-1], episodes, derive(replicate, "study", "test"))
+            found["best_of_32"] = best_of(run, plan.steps[-1], plan.episodes, derive(replicate, "study", plan.starts))
             write_json(record, {"replicate": replicate, "arm": arm, **found} | provenance.record())
             Console().print(f"{record}: {found['best_of_32']}", highlight=False)
 

@@ -6,6 +6,7 @@ See docs/study.md for every key.
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +83,21 @@ def read_arms(top: TomlTable, replicates: Sequence[int], every: int) -> dict[str
         title, mine = table.take("title", str, name), table.take("recipe", str, recipe)
         train, some = table.words("train"), table.some("replicates", replicates, None)
         table.end()
-        source = arms.get(of or "")
-        if of is not None or peak is not None or window is not None:
-            if source is None or source.of or train or (peak is None) == (window is None) or (some and peak):
-                right = "of = an arm above that is trained, one of the two others, and no train"
-                raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}, average = {window!r}", right)
-            mine, train, some = source.recipe, source.train, some or source.replicates
         if window is not None and window < every:
             raise tables.error(f"{name}.average", str(window), f"at least {every}: runs keep a snapshot every {every}")
-        if mine is None:
-            raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
         if not name.replace("_", "").replace("-", "").isalnum() or name.startswith("-") or name == "data":
             raise tables.error(name, "no name for a folder", "letters, digits, - and _, no - first, and not data")
-        words = train if source else (*common, *train)
-        about = {"name": name, "title": title, "recipe": mine, "of": of, "stop_at_peak": peak, "average": window}
-        arms[name] = Arm(**about, train=words, replicates=some)
+        if (of, peak, window) == (None, None, None):
+            if mine is None:
+                raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
+            arms[name] = Arm(name=name, title=title, recipe=mine, train=(*common, *train), replicates=some)
+            continue
+        source = arms.get(of or "")
+        if source is None or source.of or train or (peak is None) == (window is None) or (some and peak):
+            right = "of = an arm above that is trained, one of the two others, no train, replicates with average alone"
+            raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}, average = {window!r}", right)
+        about = {"name": name, "title": title, "of": of, "stop_at_peak": peak, "average": window}
+        arms[name] = replace(source, **about, replicates=some or source.replicates)
     if not arms:
         raise top.error("arms", "empty", "one arm at least")
     return arms

@@ -64,7 +64,9 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
         words = ["--task", *task, "--out", str(trained), "--seed", str(replicate)]
         words += ["--resume", "--threads", "1", "--snapshot-every", str(math.gcd(*study.steps))]
         words += ["--prior", *prior] if prior else []
-        with file_lock(place.out / f".{replicate}.{trained.name}.lock"):  # an average's may train it, too
+        with file_lock(
+            place.out / f".{replicate}.{trained.name}.lock"
+        ):  # an arm that averages it trains it, if need be
             parse(arm.recipe, [*arm.options(replicate), *words])()
         if arm.average is not None:
             average_snapshots(trained, run, study.steps, arm.average)

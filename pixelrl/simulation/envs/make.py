@@ -5,7 +5,7 @@ import importlib.metadata
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE
+from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE, gymnasium_env_args
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
 from pixelrl.simulation.envs.imports import import_allowed, robosuite
@@ -46,12 +46,7 @@ def named_env_args(name: str, **options: Any) -> dict[str, Any]:
             import_allowed(module, (module,), name)
         return default_env_args(name.rpartition(":")[2], **options)
     version = importlib.metadata.version("gymnasium")
-    return {
-        "env_name": name.removeprefix(PREFIX),
-        "type": GYMNASIUM_TYPE,
-        "env_version": version,
-        "env_kwargs": options,
-    }
+    return gymnasium_env_args(name.removeprefix(PREFIX), options) | {"env_version": version}
 
 
 def modules_of(name: str | None) -> tuple[str, ...]:
