@@ -1,7 +1,7 @@
 """`python -m benchmarks.dr3_diagnosis STUDY_FOLDER`: stage 4 of the study of DR3, from the snapshots of its runs.
 
 Where prior data end and the task's begin (the drawer open, the gripper at rest), do the critics prefer going on, and
-does the policy go? Can the critics still learn something new? And what do they choose among the policy's actions?
+does the policy go? And what do the critics choose among the policy's actions?
 """
 
 import json
@@ -20,7 +20,6 @@ from tyro.conf import Positional
 
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.launch.commands.evaluate import Evaluate
-from pixelrl.launch.commands.probe import Probe
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.study_file import read_study
 from pixelrl.runtime.files import write_json
@@ -46,7 +45,6 @@ def main(
     out: Path = Path("benchmarks/results/dr3_study/diagnosis"),
     replicates: tuple[int, ...] = (6, 7, 8, 9, 10, 11, 12, 13),
     arms: tuple[str, ...] = ("A0", "A1"),
-    plastic: tuple[int, ...] = (3000, 6000, 12000),
 ) -> None:
     """Write one record for each run; those that are there are not made again.
 
@@ -58,7 +56,6 @@ def main(
         out: folder of the records.
         replicates: of the study.
         arms: of the study.
-        plastic: snapshots whose critics learn random targets for 200 steps (arXiv 2303.01486).
     """
     torch.set_num_threads(1)
     plan = read_study(PLAN)
@@ -72,11 +69,6 @@ def main(
             if ends is None:
                 ends = prior_ends(run, derive(replicate, "study", "prior ends"))
             found: dict[str, Any] = {"prior_ends": len(ends.go), "at_rest": at_rest(run, plan.steps, ends)}
-            measured = Probe(run=run, step=plastic, plasticity=200).measure(Console(quiet=True))
-            found["plasticity"] = {
-                step: {key: value for key, value in each.items() if key.startswith("plasticity/")}
-                for step, each in measured.items()
-            }
             found["best_of_32"] = best_of(run, plan.steps[-1], plan.episodes, derive(replicate, "study", plan.starts))
             write_json(record, {"replicate": replicate, "arm": arm, **found} | provenance.record())
             Console().print(f"{record}: {found['best_of_32']}", highlight=False)

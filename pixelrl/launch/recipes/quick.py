@@ -217,10 +217,15 @@ def quick_fql() -> Recipe:
 
 
 def quick_ifql() -> Recipe:
-    """IFQL: IQL's critics, a flow that imitates, and the best of 32 of its actions in the world (arXiv 2304.10573)."""
+    """IFQL: IQL's critics, a flow that imitates, and the best of 32 of its actions in the world (arXiv 2304.10573).
+
+    LayerNorm, as in `ifql`: without it critics prefer the flow's rarest actions, which nobody recorded.
+    """
     return replace(
         quick_iql(),
         critic=(TARGETS, FlowMatching()),
+        layer_norm=True,
+        layer_norm_place="after",
         policy=FlowPolicy(one_step=False),
         acting=Acting(kind="best", samples=32),
         actor=(FlowMatching(),),
