@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -42,7 +43,12 @@ def check_rule(rule: str) -> bool:
 
 
 def reward_episodes(
-    rule: str, path: Path, demos: Mapping[str, int], recorded: NDArray[np.float32], last: NDArray[np.bool_]
+    rule: str,
+    path: Path,
+    demos: Mapping[str, int],
+    recorded: NDArray[np.float32],
+    last: NDArray[np.bool_],
+    beside: Mapping[Path, Mapping[str, int]] = MappingProxyType({}),
 ) -> NDArray[np.float32]:
     """Return the rewards of all steps of some demos by a rule, `[T]`.
 
@@ -52,6 +58,7 @@ def reward_episodes(
         demos: demo -> its number of steps, in their order.
         recorded: what the file has, `[T]`.
         last: the last step of each episode, of which a demo may hold several, `[T]`.
+        beside: all files that the rule is for, and their demos.
 
     Raises:
         DataError: an attribute or a label that is missing, or is no number or truth value.
@@ -67,7 +74,7 @@ def reward_episodes(
         at_end = np.zeros(len(last), np.bool_)
         at_end[np.cumsum(lengths) - 1] = True
         return (told & at_end).astype(np.float32)
-    return np.concatenate(read_labels(Path(detail), path, demos))
+    return np.concatenate(read_labels(Path(detail), path, demos, beside))
 
 
 def steps_to_stop(stop: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -98,13 +105,17 @@ def read_success(path: Path, names: Sequence[str], attribute: str) -> NDArray[np
     return np.array(found)
 
 
-def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDArray[np.float32]]:
+def read_labels(
+    labels: Path, path: Path, demos: Mapping[str, int], beside: Mapping[Path, Mapping[str, int]] = MappingProxyType({})
+) -> list[NDArray[np.float32]]:
     """Return the rewards of each demo of a file as a label file has them.
 
-    Its members are named `demo_3`, or `FILE.hdf5/demo_3` where several files are labelled by one.
+    Its members are named `demo_3`, or where several files are labelled by one `FILE.hdf5/demo_3`, or with as many
+    folders before it as tell the files apart.
 
     Raises:
-        DataError: no such file, no JSON object, a demo without a label, or one of another length.
+        DataError: no such file, no JSON object, a demo without a label, with one of another length, or with one that is
+            also another's.
     """
     try:
         told = _read_object(labels, labels.stat().st_mtime_ns)
@@ -112,7 +123,12 @@ def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDAr
         raise DataError(f"{labels}: no JSON that can be read ({error})") from error
     rewards = []
     for name, steps in demos.items():
-        label = told.get(f"{path.name}/{name}", told.get(name))
+        key = _label_key(told, path, name)
+        for other, others in beside.items():
+            if key in told and other != path and name in others and _label_key(told, other, name) == key:
+                wanted = f"{'/'.join(path.parts[-2:])}/{name}"
+                raise DataError(f"{labels}: {key!r} is of {path} and of {other}; expected {wanted!r} and the like")
+        label = told.get(key)
         try:
             values = np.asarray(label, np.float32)
         except (TypeError, ValueError, OverflowError):
@@ -124,6 +140,12 @@ def read_labels(labels: Path, path: Path, demos: Mapping[str, int]) -> list[NDAr
             raise DataError(f"{labels}: {name} is {came}; expected a number, or a list of {steps} numbers, one a step")
         rewards.append(values.astype(np.float32))
     return rewards
+
+
+def _label_key(told: Mapping[str, Any], path: Path, name: str) -> str:
+    """Return the longest name that a demo has in a file of labels: with folders and file, with the file, or alone."""
+    names = ("/".join((*path.parts[first:], name)) for first in range(len(path.parts)))
+    return next((key for key in names if key in told), name)
 
 
 @lru_cache(maxsize=1)

@@ -47,3 +47,15 @@ def test_label_that_no_float_can_hold_is_named(tmp_path: Path) -> None:
     labels.write_text(json.dumps({"demo_0": 10**400}))
     with pytest.raises(DataError, match=r"labels\.json: demo_0 is '1000.*; expected a number, or a list of 2 numbers"):
         read_labels(labels, tmp_path / "a.hdf5", {"demo_0": 2})
+
+
+def test_labels_of_two_files_must_tell_them_apart(tmp_path: Path) -> None:
+    one, other = tmp_path / "lift/image.hdf5", tmp_path / "can/image.hdf5"
+    beside = {one: {"demo_0": 1}, other: {"demo_0": 1}}
+    labels = tmp_path / "labels.json"
+    for key in ("demo_0", "image.hdf5/demo_0"):
+        labels.write_text(json.dumps({key: 1}))
+        with pytest.raises(DataError, match=rf"'{key}' is of .*; expected 'lift/image\.hdf5/demo_0' and the like"):
+            read_labels(labels, one, {"demo_0": 1}, beside)
+    labels.write_text(json.dumps({"lift/image.hdf5/demo_0": 1, "can/image.hdf5/demo_0": 2}))
+    assert [read_labels(labels, path, {"demo_0": 1}, beside)[0].tolist() for path in beside] == [[1], [2]]

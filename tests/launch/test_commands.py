@@ -120,4 +120,7 @@ def test_inspect_writes_where_it_is_told(dots: tuple[Path, Path], tmp_path: Path
     shutil.copy(dots[0], twin)
     assert pixelrl("inspect", "--task", dots[0], "--prior", dots[0], "--out", out)[0] in (0, 1)  # one file, twice
     code, said = pixelrl("inspect", dots[0], twin, "--out", out)
-    assert code == 1 and "two of the files are called task; inspect them apart" in said
+    assert code == 1 and "task.inspection.json; inspect them apart" in said
+    shutil.copy(dots[0], other := dots[0].with_suffix(".h5"))
+    code, said = pixelrl("inspect", dots[0], other)
+    assert code == 1 and "task.inspection.json; inspect them apart" in said

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pixelrl.datasets.convert.dataset_stream import (
     Fingerprint,
     FormatOptions,
     episode_arrays,
+    leaving_out,
 )
 from pixelrl.datasets.convert.formats import FORMATS, Format
 from pixelrl.datasets.convert.rules import RewardSums, apply_rules, total
@@ -66,7 +68,8 @@ def convert_dataset(
         stream = opened(dropped, sums)
         sent = Fingerprint(stream)
         passing = replace(stream, episodes=lambda: _recorded(source, stream, sent, progress))
-        lossy = wanted.write(temporary, passing, options)
+        with _named_as_in(source, stream, temporary, sent):
+            lossy = wanted.write(temporary, passing, options)
         arrived, rewards = _verify(temporary, wanted, sent, lossy, progress)
         again = opened(Counter(), RewardSums()) if lossy else stream
         differences = _differences(again, wanted.read(temporary, Counter(), FormatOptions()), lossy)
@@ -98,13 +101,29 @@ def _told_in_a_line(target: Path) -> Iterator[None]:
         raise DataError(f"{target}: could not be written ({os.strerror(full.errno)}); {KEPT}") from error
 
 
+@contextmanager
+def _named_as_in(source: Path, stream: DatasetStream, temporary: Path, sent: Fingerprint) -> Iterator[None]:
+    """Let a writer's error about the episode that it was given last name the source's, which can be mended."""
+    try:
+        yield
+    except DataError as error:
+        told = re.sub(rf"{re.escape(str(temporary))}: (demo_|episode )\d+[:,] ", "", str(error))
+        if told == str(error):
+            raise
+        name = stream.name(sent.episodes - 1)
+        with leaving_out(stream.names, name):
+            raise DataError(f"{source}: {name}: {told}") from error
+
+
 def _recorded(source: Path, stream: DatasetStream, sent: Fingerprint, progress: Progress) -> Iterator[Episode]:
     """Yield the episodes, and take the fingerprint of each as it passes."""
     before: dict[str, str] = {}
     progress("convert", 0, stream.count)
     for index, episode in enumerate(stream.episodes()):
         form = form_of(episode_arrays(replace(episode, states=None)))
-        check_form(form, before or form, f"{source}: episode {index}")
+        place = f"{source}: {stream.name(index)}"
+        with leaving_out(stream.names, stream.name(index)):
+            check_form(form, before or form, place)
         before = form
         sent.add(episode)
         yield episode

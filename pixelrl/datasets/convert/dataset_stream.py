@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,6 +61,7 @@ class DatasetStream:
         env_args: robomimic's description of the environment; empty if it is not known.
         action_dims: what each dimension of the action means.
         masks: filter -> the indices of its episodes, in its own order.
+        names: what the source calls its episodes, say `demo_5`, by which labels and errors name them; empty: numbers.
     """
 
     episodes: Callable[[], Iterator[Episode]]
@@ -68,6 +69,21 @@ class DatasetStream:
     env_args: Mapping[str, Any]
     action_dims: tuple[ActionDim, ...]
     masks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def name(self, index: int) -> str:
+        """Return what an episode is called in errors."""
+        return self.names[index] if self.names else f"episode {index}"
+
+
+@contextmanager
+def leaving_out(names: Sequence[str], name: str) -> Iterator[None]:
+    """Let an error about one of a file's demos say that it can be left out, if it is not the only one."""
+    try:
+        yield
+    except DataError as error:
+        rest = f"; --leave-out {name} leaves it out, `pixelrl inspect` tells which others have a fault"
+        raise DataError(f"{error}{rest if len(names) > 1 else ''}") from error
 
 
 def describe(stream: DatasetStream) -> dict[str, Any]:
@@ -157,7 +173,7 @@ class Fingerprint:
 
     def __init__(self, stream: DatasetStream) -> None:
         self.shapes: dict[str, str] = {}
-        self._episodes = 0
+        self.episodes = 0
         self._hashes: dict[str, Any] = {}
         for name, value in describe(stream).items():
             self._add(name, _canonical(value))
@@ -167,12 +183,12 @@ class Fingerprint:
         for name, array in episode_arrays(episode).items():
             sides = "".join(f", {side}" for side in array.shape[1:])
             self.shapes.setdefault(name, f"{array.dtype} [N{'+1' if len(array) > len(episode) else ''}{sides}]")
-            kind = f"{self._episodes} {array.dtype.str} {array.shape} "
+            kind = f"{self.episodes} {array.dtype.str} {array.shape} "
             self._add(name, kind.encode(), np.ascontiguousarray(array))
         for name, value in (("attributes", episode.attributes), ("notes", episode.notes)):
             if value:
-                self._add(name, f"{self._episodes} ".encode(), _canonical(dict(value)), b" ")
-        self._episodes += 1
+                self._add(name, f"{self.episodes} ".encode(), _canonical(dict(value)), b" ")
+        self.episodes += 1
 
     def digests(self) -> dict[str, str]:
         """Return name -> SHA-256 in hexadecimal."""

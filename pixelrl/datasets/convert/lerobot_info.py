@@ -91,8 +91,10 @@ class Info:
     data_path: str
     video_path: str
     features: Mapping[str, Feature]
+    action: Feature
     pictures: Mapping[str, Feature]
     vectors: Mapping[str, Feature]
+    splits: Mapping[str, str]
 
     def data_file(self, row: Mapping[str, Any]) -> Path:
         """Return the parquet file of an episode, of which `row` tells what meta/episodes says."""
@@ -150,14 +152,21 @@ def read_info(root: Path) -> Info:
         features = {name: _feature(name, held) for name, held in said["features"].items()}
     if not (math.isfinite(fps) and fps > 0 and chunks_size > 0):
         raise DataError(f"{path}: fps is {fps}, chunks_size {chunks_size}; expected positive numbers")
-    action = features.get("action")
+    action = features.get("action", features.get("actions"))  # the second is openpi's
     fits = action is not None and len(action.shape) == 1 and 0 < action.shape[0] <= LARGEST_ACTION
     if action is None or not fits or not action.dtype.startswith("float"):
         held = f"{action.dtype} {action.shape}" if action else "nothing"
         raise DataError(f"{path}: action is {held}; expected floats (A,)")
     pictures = _named(path, [f for f in features.values() if f.dtype in ("image", "video") and not f.depth])
     vectors = [f for f in features.values() if f.dtype.startswith("float") and len(f.shape) == 1]
-    vectors = [f for f in vectors if f.name.startswith("observation.") or f.name == PRIVILEGED]
+    ours = any(name.startswith("observation.") for name in features)  # openpi's scripts have names without it
+    spared = ("action", "actions", *INDICES)
+    vectors = [
+        f
+        for f in vectors
+        if (f.name.startswith("observation.") if ours else "." not in f.name and f.name not in spared)
+        or f.name == PRIVILEGED
+    ]
     if not pictures:
         raise DataError(f"{path}: no pictures among {', '.join(features)[:200]}; pixelrl learns from pixels")
     for feature in pictures.values():
@@ -174,8 +183,10 @@ def read_info(root: Path) -> Info:
         data_path=str(said.get("data_path") or (OLD_DATA_PATH if old else DATA_PATH)),
         video_path=str(said.get("video_path") or (OLD_VIDEO_PATH if old else VIDEO_PATH)),
         features=features,
+        action=action,
         pictures=pictures,
         vectors=_named(path, vectors),
+        splits=said["splits"] if isinstance(said.get("splits"), dict) else {},
     )
 
 

@@ -7,6 +7,7 @@ src/lerobot/datasets/v30/convert_dataset_v21_to_v30.py reads.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -54,10 +55,14 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions = Fo
     if options.reward_key is not None and reward not in info.features:
         raise DataError(f"{root / INFO_PATH}: no {reward!r} among {', '.join(info.features)}")
     own = _Extras.read(root, rows) if (root / EXTRAS_PATH).is_file() else None
+    if own is None and {*options.keys} <= {*info.pictures, *info.vectors}:  # what nobody wants is not decoded
+        pictures = {key: each for key, each in info.pictures.items() if options.wants(key)}
+        vectors = {key: each for key, each in info.vectors.items() if options.wants(key)}
+        info = replace(info, pictures=pictures, vectors=vectors)
     _check_claimed(info, rows)
     read = {feature.name for feature in (*info.pictures.values(), *info.vectors.values())}
     for name in info.features:
-        if name not in read | set(INDICES) | {"action", reward, "next.done"}:
+        if name not in read | set(INDICES) | {info.action.name, reward, "next.done"}:
             dropped[name] += 0
     for name in (reward, "next.done"):
         if name not in info.features:
@@ -73,8 +78,24 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions = Fo
     else:
         names = {name: feature.names for name, feature in info.vectors.items()}
         env_args = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
-        about = {"env_args": env_args, "action_dims": action_dims(info.features["action"])}
+        about = {
+            "env_args": env_args,
+            "action_dims": action_dims(info.action),
+            "masks": _splits(info, len(rows), dropped),
+        }
     return DatasetStream(episodes=episodes, count=len(rows), **about)
+
+
+def _splits(info: Info, count: int, dropped: DroppedFields) -> dict[str, tuple[int, ...]]:
+    """Return the splits of a data set, `train: 0:40` and the like, as filters; one of all episodes is none."""
+    masks = {}
+    for name, said in info.splits.items():
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(said))
+        if found is None or not re.fullmatch(r"\w{1,60}", name):
+            dropped[f"the split {name[:40]!a}, which is {str(said)[:40]!a} (known: FIRST:END)"] += 0
+        elif (rows := range(count)[int(found[1]) : int(found[2])]) and len(rows) < count:
+            masks[name] = tuple(rows)
+    return masks
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:
@@ -143,7 +164,7 @@ def _tables(info: Info, rows: list[dict[str, Any]], reward: str) -> Iterator[tup
     """Yield each episode's row of meta/episodes and its rows of data, a few of them in memory at a time."""
     pa, _ = arrow()
     columns = [f.name for f in (*info.pictures.values(), *info.vectors.values()) if f.dtype != "video"]
-    columns += [name for name in ("action", reward, "next.done", *INDICES) if name in info.features]
+    columns += [name for name in (info.action.name, reward, "next.done", *INDICES) if name in info.features]
     for path, group in groupby(rows, key=info.data_file):
         held = list(group)
         with _opened(path) as file:
@@ -201,7 +222,7 @@ def _episode(info: Info, row: dict[str, Any], table: Any, reward: str, dropped: 
     scalars |= {name: _numbers(table, name, 1, place) for name in scalars if name in info.features}
     return Episode(
         sensors=sensors,
-        actions=_numbers(table, "action", info.features["action"].shape[0], place),
+        actions=_numbers(table, info.action.name, info.action.shape[0], place),
         rewards=scalars[reward][:, 0],
         dones=flags(scalars["next.done"][:, 0], f"{info.data_file(row)}: episode {row['episode_index']}: next.done"),
         notes={"task": task} if (task := (row.get("tasks") or [""])[0]) else {},

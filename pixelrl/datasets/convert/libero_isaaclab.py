@@ -72,6 +72,6 @@ def is_isaaclab(path: Path) -> bool:
         if not has(file, "data"):
             return False
         data = child(file, "data")
-        demo = child(data, demo_names(file)[0])
-        held = [child(demo, name) for name in ("initial_state", "states") if has(demo, name)]
-        return any(isinstance(item, h5py.Group) for item in held)
+        demos = [child(data, name) for name in demo_names(file)]
+        held = (child(demo, name) for demo in demos for name in ("initial_state", "states") if has(demo, name))
+        return isinstance(next(held, None), h5py.Group)

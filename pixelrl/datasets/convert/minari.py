@@ -81,7 +81,7 @@ def write_minari(root: Path, stream: DatasetStream, options: FormatOptions = For
         raise DataError(f"{root}: no episodes came to be written; expected one or more")
     limit = math.inf if beyond else 1.0
     shape = episode.actions.shape[1:]
-    action = {"type": "Box", "dtype": str(episode.actions.dtype), "shape": list(shape)}
+    action = {"type": "Box", "dtype": episode.actions.dtype.name, "shape": list(shape)}
     metadata = {
         "total_episodes": count,
         "total_steps": steps,
@@ -103,7 +103,7 @@ def _space(shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
         return {"type": "MultiBinary", "n": list(shape)}
     ends = (-math.inf, math.inf) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     low, high = (np.full(shape, end, dtype).tolist() for end in ends)
-    return {"type": "Box", "dtype": str(dtype), "shape": list(shape), "low": low, "high": high}
+    return {"type": "Box", "dtype": dtype.name, "shape": list(shape), "low": low, "high": high}
 
 
 def _is_picture(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:

@@ -62,7 +62,7 @@ def read_replay_buffer(path: Path, dropped: DroppedFields, options: FormatOption
                 raise DataError(f"{path}: data/{name}: {arrays[name].dtype} {shape}; expected floats (T, A)")
             size += shape[1]
         for name, array in arrays.items():
-            if array.shape[0] < ends[-1]:
+            if array.shape[0] < ends[-1] and (name in (*actions, options.reward_key) or options.wants(name)):
                 raise DataError(f"{path}: data/{name} has {array.shape[0]} rows; {ENDS} promises {ends[-1]}")
     if beyond := arrays[actions[0]].shape[0] - ends[-1]:
         dropped[f"the last {beyond} rows, which lie beyond {ENDS}"] += 0

@@ -15,7 +15,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import Budget, DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import (
+    Budget,
+    DatasetStream,
+    DroppedFields,
+    FormatOptions,
+    leaving_out,
+)
 from pixelrl.datasets.convert.sensors import as_sensor, is_sensor, leaves, stored_rows
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.access import (
@@ -33,7 +39,7 @@ from pixelrl.datasets.hdf5.access import (
 )
 from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.boundaries import find_next_missing
-from pixelrl.datasets.hdf5.reader import demo_names, home_of
+from pixelrl.datasets.hdf5.reader import check_num_samples, demo_names, home_of
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
 from pixelrl.runtime.errors import DataError
 
@@ -70,10 +76,11 @@ def read_robomimic(
         if not names:
             raise DataError(f"{where(data)}: --leave-out leaves no demo")
         first = child(data, names[0])
-        places = _places(first, options)
-        actions = dataset(first, "actions")
-        if actions.ndim != 2 or not actions.shape[1]:
-            raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
+        with leaving_out(names, names[0]):
+            places = _places(first, options)
+            actions = dataset(first, "actions")
+            if actions.ndim != 2 or not actions.shape[1]:
+                raise DataError(f"{where(actions)}: shape {actions.shape}; expected (N, A)")
         env_args = json_attribute(data, "env_args", {})
         action_dims = read_action_dims(data, env_args, actions.shape[1])
         masks = _masks(file, names, dropped)
@@ -89,13 +96,18 @@ def read_robomimic(
         budget = Budget(path, 2 * DEFLATED)  # obs and next_obs tell the same
         with open_file(path) as file:
             for name in names:
-                try:
-                    yield _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)
-                except DataError as error:
-                    rest = f"; --leave-out {name} leaves it out, `pixelrl inspect` tells which others have a fault"
-                    raise DataError(f"{error}{rest if len(names) > 1 else ''}") from error
+                with leaving_out(names, name):
+                    episode = _episode(child(child(file, "data"), name), places, dropped, options, paid_by, budget)
+                yield episode
 
-    return DatasetStream(episodes=episodes, count=len(names), env_args=env_args, action_dims=action_dims, masks=masks)
+    return DatasetStream(
+        episodes=episodes,
+        count=len(names),
+        env_args=env_args,
+        action_dims=action_dims,
+        masks=masks,
+        names=tuple(names),
+    )
 
 
 def write_robomimic(path: Path, stream: DatasetStream, options: FormatOptions = FormatOptions()) -> frozenset[str]:
@@ -166,8 +178,7 @@ def _episode(
     """Read one demo, and count what stays behind."""
     actions = np.asarray(dataset(demo, "actions")[()])
     steps = len(actions)
-    if str(noted := demo.attrs.get("num_samples", steps)) != str(steps):  # LIBERO writes a text
-        raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
+    check_num_samples(demo, steps)
     sensors = {key: _frames(demo, place, steps, dropped, budget) for key, place in places.items()}
     home = home_of(demo)
     above = home.name.rsplit("/", 1)[-1]
@@ -203,7 +214,8 @@ def _column(demo: h5py.Group, name: str, steps: int, dropped: DroppedFields) -> 
     if not has(demo, name) and name in ("rewards", "dones"):
         dropped[f"{name}, which are not there: 0 is written (--reward and --dones say more)"] += 1
         return np.zeros(steps, np.float32)
-    return np.asarray(dataset(demo, name)[()])
+    values = np.asarray(dataset(demo, name)[()])
+    return values[:, 0] if values.shape == (steps, 1) else values
 
 
 def _frames(
@@ -260,9 +272,9 @@ def _attributes(demo: h5py.Group, dropped: DroppedFields) -> tuple[dict[str, str
             except UnicodeError:
                 dropped[f"attribute {name}, whose text is not UTF-8"] += 1
         elif isinstance(name, str) and kind.shape == () and kind.dtype.kind in "fiub":
-            value = demo.attrs[name].item()
+            value = demo.attrs[name].item()  # a long double is none of Python's
             if math.isfinite(value):
-                numbers[name] = value
+                numbers[name] = float(value) if kind.dtype.kind == "f" else value
         else:
             dropped[f"attribute {name}"] += 1
     return texts, numbers

@@ -5,13 +5,13 @@ N steps; here they get N + 1: the last step is kept with its own frame repeated 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions
+from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, leaving_out
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.keys import rename_keys
 from pixelrl.datasets.rewards import reaches_goal, reward_episodes
@@ -44,22 +44,24 @@ def apply_rules(
 
     def episodes() -> Iterator[Episode]:
         sums.recorded = sums.ruled = sums.dropped = 0.0
-        firsts: dict[str, int] = {}
+        firsts: dict[str, str] = {}
         for index, recorded in enumerate(stream.episodes()):
-            place = f"{source}: episode {index}"
-            episode = _checked(recorded, place)
-            sums.recorded += total(episode)
-            episode = _rewarded(_chosen(episode, options, place), options, index, source)
-            in_the_goal = bool(episode.dones[-1] or reaches_goal(episode.rewards, free=0)[-1])
-            if shift:
-                episode = replace(episode, rewards=(episode.rewards + shift).astype(np.float32))
-            sums.ruled += total(episode)
-            whole = completed(episode, options.last_step, in_the_goal, place, dropped)
+            name = stream.name(index)
+            with leaving_out(stream.names, name):
+                place = f"{source}: {name}"
+                episode = _checked(recorded, place)
+                sums.recorded += total(episode)
+                episode = _rewarded(_chosen(episode, options, place), options, stream.names, index, source)
+                in_the_goal = bool(episode.dones[-1] or reaches_goal(episode.rewards, free=0)[-1])
+                if shift:
+                    episode = replace(episode, rewards=(episode.rewards + shift).astype(np.float32))
+                sums.ruled += total(episode)
+                whole = completed(episode, options.last_step, in_the_goal, place, dropped)
             sums.dropped += total(episode) - total(whole)
             for key, values in {"actions": whole.actions, **whole.sensors}.items():
                 if values.ndim == 2 and not np.isfinite(values).all():
                     what = "NaN or infinities, which came along, and which training refuses"
-                    dropped[f"{key}: {what} (first in episode {firsts.setdefault(key, index)})"] += 1
+                    dropped[f"{key}: {what} (first in {firsts.setdefault(key, name)})"] += 1
             yield whole
 
     return _described(replace(stream, episodes=episodes), options)
@@ -106,11 +108,13 @@ def _chosen(episode: Episode, options: FormatOptions, place: str) -> Episode:
     stored = rename_keys(options.keys or episode.sensors, options.rename, place)
     sensors = {key: episode.sensors[old] for key, old in stored.items()}
     if options.bgr:
-        sensors = {key: v[..., ::-1] if v.ndim == 4 and v.shape[3] == 3 else v for key, v in sensors.items()}
+        orders = {3: [2, 1, 0], 4: [2, 1, 0, 3]}  # the fourth is alpha
+        cameras = {key: v for key, v in sensors.items() if v.ndim == 4 and v.shape[3] in orders}
+        sensors |= {key: v[..., orders[v.shape[3]]] for key, v in cameras.items()}
     return replace(episode, sensors=sensors)
 
 
-def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path) -> Episode:
+def _rewarded(episode: Episode, options: FormatOptions, names: Sequence[str], index: int, source: Path) -> Episode:
     """Return an episode with the rewards, not yet shifted, and the ends that are wanted; see `datasets.rewards`."""
     steps, rewards = len(episode), episode.rewards
     last = np.arange(steps) == steps - 1
@@ -118,11 +122,12 @@ def _rewarded(episode: Episode, options: FormatOptions, index: int, source: Path
     if kind == "success" and options.reward_key is None:
         said = episode.notes.get(what or "success")  # a reader has noted it, whatever the source's format
         if not isinstance(said, bool | int | float):
-            place = f"{source}: episode {index}"
+            place = f"{source}: {names[index] if names else f'episode {index}'}"
             raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
         rewards = (last & bool(said)).astype(np.float32)
     elif kind != "recorded" and options.reward_key is None:
-        rewards = reward_episodes(options.reward, source, {f"demo_{index}": steps}, rewards, last)
+        demo = names[index] if names else f"demo_{index}"
+        rewards = reward_episodes(options.reward, source, {demo: steps}, rewards, last)
     return replace(episode, rewards=rewards, dones=last if options.dones == "last" else episode.dones)
 
 

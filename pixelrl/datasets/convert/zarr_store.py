@@ -8,6 +8,7 @@ https://zarr-specs.readthedocs.io/en/latest/v2/v2.0.html
 import itertools
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -29,13 +30,21 @@ NEVER_ZERO = re.compile(r"meta/.*|data/(action|robot\d+_eef_(pos|rot_axis_angle)
 """Arrays in which a whole chunk of zeros is next to impossible; so are pictures."""
 
 
+def files_below(path: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, also of linked ones, but for links that lead back up."""
+    for folder, folders, names in os.walk(path, followlinks=True):
+        above = Path(folder).resolve()
+        folders[:] = [name for name in folders if not above.is_relative_to((above / name).resolve())]
+        yield from (Path(folder, name) for name in names)
+
+
 class Store:
     """The files of a store by their keys, say `data/img/0.0.0.0`."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile | None) -> None:
         self.path, self._archive = path, archive
         if archive is None:
-            files = [each for each in path.rglob("*") if each.is_file()]
+            files = [each for each in files_below(path) if each.is_file()]
             self._sizes = {str(each.relative_to(path)): each.stat().st_size for each in files}
         else:
             self._sizes = {each.filename: each.compress_size for each in archive.infolist()}

@@ -160,8 +160,8 @@ def read_contents(
     return contents
 
 
-def read_demos(contents: FileContents, names: Iterable[str] | None = None) -> Iterator[Demo]:
-    """Read the demos named (None: all), one at a time.
+def read_demos(contents: FileContents, names: Iterable[str] | None = None, *, pictures: bool = True) -> Iterator[Demo]:
+    """Read the demos named (None: all), one at a time, with their pictures or without.
 
     Raises:
         DataError: a number that is not finite, or a done that is neither 0 nor 1, with its place.
@@ -169,7 +169,7 @@ def read_demos(contents: FileContents, names: Iterable[str] | None = None) -> It
     with open_file(contents.path) as file:
         data = child(file, "data")
         for name in contents.demos if names is None else names:
-            yield _read_demo(child(data, name), name, contents)
+            yield _read_demo(child(data, name), name, contents, pictures)
 
 
 def read_pictures(contents: FileContents, key: str) -> Iterator[NDArray[np.uint8]]:
@@ -235,9 +235,7 @@ def _check_demo(
             raise DataError(f"{where(demo)}: no {key!r} in it; expected one number a step, or a rule, say {rule}")
         if has(demo, key):
             _check_array(dataset(demo, key), (steps,), "fiub")
-    noted = demo.attrs.get("num_samples", steps)
-    if str(noted) != str(steps) and not np.array_equal(noted, steps):  # LIBERO writes a text
-        raise DataError(f"{where(demo)}: num_samples is {str(noted)[:60]!a} beside {steps} actions")
+    check_num_samples(demo, steps)
     if steps < 1:
         raise DataError(f"{where(demo)}: no actions; expected one or more")
     home = home_of(demo)
@@ -251,6 +249,15 @@ def _check_demo(
     return steps
 
 
+def check_num_samples(demo: h5py.Group, steps: int) -> None:
+    """Raise if a demo says that it has another number of steps; LIBERO writes it as a text."""
+    noted = np.asarray(demo.attrs.get("num_samples", steps))
+    told = noted.item() if noted.size == 1 else noted
+    told = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
+    if str(told) != str(steps) and not np.array_equal(told, steps):
+        raise DataError(f"{where(demo)}: num_samples is {str(told)[:60]!a} beside {steps} actions")
+
+
 def _check_array(item: h5py.Dataset, shape: tuple[int, ...], kinds: str) -> None:
     """Raise unless an array is as expected, and none of it was never written: that would be read as zeros."""
     expect(item, shape, kinds)
@@ -258,11 +265,11 @@ def _check_array(item: h5py.Dataset, shape: tuple[int, ...], kinds: str) -> None
         raise DataError(f"{where(item)}: {lacking}; expected what was recorded")
 
 
-def _read_demo(demo: h5py.Group, name: str, contents: FileContents) -> Demo:
+def _read_demo(demo: h5py.Group, name: str, contents: FileContents, pictures: bool) -> Demo:
     """Read one demo and check its numbers."""
     steps, home = contents.demos[name], where(home_of(demo))
     sensors, clocks, keys = {}, [], (*contents.pictures, *contents.vectors)
-    for key in keys:
+    for key in keys if pictures else contents.vectors:
         frames = frame_rows(demo, contents.name_in_file(key))
         place = f"{home}/{contents.name_in_file(key)}"
         sensors[key] = frames if key in contents.pictures else finite(frames, place)

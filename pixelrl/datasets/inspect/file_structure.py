@@ -71,9 +71,9 @@ class DemoStructure:
         return "frames" if any(name.startswith("frames/") for name in self.arrays) else "obs"
 
     @property
-    def has_last_frame(self) -> bool:
-        """Return whether it holds the frame after the last action."""
-        return self.home == "frames" or any(name.startswith("next_obs/") for name in self.arrays)
+    def has_next_obs(self) -> bool:
+        """Return whether it holds something of the frames after each action."""
+        return any(name.startswith("next_obs/") for name in self.arrays)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,9 +38,11 @@ def check_members(structure: FileStructure) -> Iterator[Occurrence]:
         for key in sorted(demo.arrays.keys() - usual.keys() - set(NUMBERS)):
             message = "held by the fewer demos, so not read"
             yield Occurrence("structure", "warning", key, message, name)
-        if not demo.has_last_frame:
+        last = [f"next_obs/{key}" for key in (*structure.cameras, *structure.vectors)]
+        if demo.home == "obs" and (lacking := [key for key in last if key not in demo.arrays]):
             message = "missing: the last step counts where it reaches the goal, and is else left out,"
-            yield Occurrence("last-frame", "warning", "next_obs", message, name)
+            place = lacking[0] if demo.has_next_obs else "next_obs"
+            yield Occurrence("last-frame", "warning", place, message, name)
         if demo.samples is None:
             message = "no attribute num_samples (robomimic wants it)"
             yield Occurrence("structure", "note", ".", message, name)
@@ -55,7 +57,7 @@ def _missing(structure: FileStructure, demo: DemoStructure, name: str, key: str)
         hint = {"rewards": "--task-reward last:1", "dones": "--task-dones last"}.get(key)
         rule = f"; prior data need none (--prior), and {hint} makes some," if hint else ""
         yield _error("structure", key, f"missing{rule}", name)
-    elif (group == "frames" and demo.home == "obs") or (group == "next_obs" and not demo.has_last_frame):
+    elif demo.home == "obs" and (group == "frames" or (group == "next_obs" and not demo.has_next_obs)):
         return  # the frames lie in obs, or there are none after the last action, which is told once
     elif sensor in {*structure.cameras, *structure.vectors} and (group == demo.home or demo.home == "obs"):
         yield _error("structure", key, "missing (most demos have it)", name)

@@ -124,10 +124,11 @@ class Inspect:
             raise PixelrlError(f"--sample is {self.sample}; it must be at least 1")
         if self.return_range is not None and not self.return_range[0] < self.return_range[1]:
             raise PixelrlError(f"--return-range is {self.return_range}; the first must be below the second")
+        pages = {path: self._place(path, "json") for path, _ in given}
+        for path, page in pages.items():
+            if others := [other for other, same in pages.items() if same == page and other != path]:
+                raise PixelrlError(f"{path}, {others[0]}: both would be told of in {page}; inspect them apart")
         if self.out is not None:
-            names = [path.stem for path in {path.resolve() for path, _ in given}]
-            if twice := [name for name in names if names.count(name) > 1]:
-                raise PixelrlError(f"--out {self.out}: two of the files are called {twice[0]}; inspect them apart")
             self.out.mkdir(parents=True, exist_ok=True)
         return given
 
@@ -149,15 +150,20 @@ class Inspect:
                     if (self.sheet or self.html) and (rows := contact_rows(path)):
                         sheets[each.path] = self._draw(path, rows, console)
             except OSError as error:
-                where, advice = (
-                    ("beside it", "; --out DIRECTORY takes another place") if self.out is None else (self.out, "")
-                )
-                message = f"{path}: nothing written {where} ({error.strerror}){advice}"
-                console.print(message, soft_wrap=True, highlight=False)
+                self._tell(path, error, console)
         if self.html:
             page = self._place(Path(report.reports[0].path), "html")
-            write_inspection_page(page, report, verdict(report, self.recipe), sheets, record)
-            console.print(f"{page}: all of this with pictures", soft_wrap=True, highlight=False)
+            try:
+                write_inspection_page(page, report, verdict(report, self.recipe), sheets, record)
+            except OSError as error:
+                self._tell(page, error, console)
+            else:
+                console.print(f"{page}: all of this with pictures", soft_wrap=True, highlight=False)
+
+    def _tell(self, path: Path, error: OSError, console: Console) -> None:
+        """Say that something about a file could not be written, which keeps nobody from the verdict."""
+        where, advice = ("beside it", "; --out DIRECTORY takes another place") if self.out is None else (self.out, "")
+        console.print(f"{path}: nothing written {where} ({error.strerror}){advice}", soft_wrap=True, highlight=False)
 
     def _draw(self, path: Path, rows: Sequence[Row], console: Console) -> bytes:
         """Draw a contact sheet, keep it if asked for, and return its bytes."""

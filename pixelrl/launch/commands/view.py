@@ -48,11 +48,15 @@ class View:
         Raises:
             PixelrlError: no such file, demo or run, or a run that is for other data.
         """
+        from h5py import is_hdf5
+
         from pixelrl.datasets.hdf5.access import open_file
         from pixelrl.datasets.hdf5.keys import parse_renames
         from pixelrl.datasets.hdf5.reader import demo_names, read_contents, read_demos
         from pixelrl.training.run_directory import read_run
 
+        if is_hdf5(self.out):
+            raise PixelrlError(f"--out {self.out}: holds data; expected a page, FILE.html, or a recording, FILE.rrd")
         if self.out.suffix == ".rrd":
             from pixelrl.launch.reports.view_rerun import write_rerun as write
         else:

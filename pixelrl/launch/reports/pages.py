@@ -27,7 +27,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     environment.filters |= {"base64": lambda data: base64.b64encode(data).decode(), "decimal": decimal}
     page = environment.get_template(template).render(**values)
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
 
 
 def policy_name(result: Mapping[str, Any]) -> str:

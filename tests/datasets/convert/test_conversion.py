@@ -414,3 +414,72 @@ def test_robomimic_reads_what_we_write(tmp_path: Path) -> None:
                 for key in keys:
                     np.testing.assert_array_equal(one_row[group][key], other_row[group][key])
             np.testing.assert_array_equal(one_row["rewards"], other_row["rewards"])
+
+
+def numbered_file(path: Path) -> Path:
+    """Write demos 5 to 8 of four steps."""
+    with h5py.File(plain_file(path, next_obs=True), "a") as file:
+        for number in (5, 6, 7, 8):
+            file.copy(f"data/demo_{number % 2}", f"data/demo_{number}")
+        del file["data/demo_0"], file["data/demo_1"]
+    return path
+
+
+def test_labels_are_of_the_names_that_demos_have_in_the_source(tmp_path: Path) -> None:
+    source, labels = numbered_file(tmp_path / "a.hdf5"), tmp_path / "labels.json"
+    labels.write_text(json.dumps({"demo_5": 0, "demo_6": 2, "demo_7": 0, "demo_8": 4}))
+    convert(source, tmp_path / "b.hdf5", reward=f"labels:{labels}", leave_out=("demo_5",))
+    with h5py.File(tmp_path / "b.hdf5") as file:
+        assert [file[f"data/demo_{index}/rewards"][-1] for index in range(3)] == [2, 0, 4]
+
+
+@pytest.mark.parametrize("target", ["b.hdf5", "b"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("actions", np.nan, r"a\.hdf5: demo_7[:,] actions?.*(nan|NaN).*; --leave-out demo_7 leaves it out"),
+        ("rewards", np.nan, r"a\.hdf5: demo_7: rewards hold nan; .*; --leave-out demo_7 leaves it out"),
+        ("obs/image", None, r"a\.hdf5: demo_7: sensors/image is .*\(9, 8, 3\); .*; --leave-out demo_7 leaves it out"),
+    ],
+)
+def test_what_is_wrong_with_a_demo_is_told_under_its_own_name(
+    tmp_path: Path, target: str, key: str, value: float | None, message: str
+) -> None:
+    source = numbered_file(tmp_path / "a.hdf5")
+    with h5py.File(source, "a") as file:
+        demo = file["data/demo_7"]
+        if value is None:
+            for group in ("obs", "next_obs"):
+                del demo[f"{group}/image"]
+                demo[f"{group}/image"] = np.zeros((4, 9, 8, 3), np.uint8)
+        else:
+            rows = demo[key][()].astype(float)
+            rows[2] = value
+            del demo[key]
+            demo[key] = rows
+    with pytest.raises(DataError, match=message) as caught:
+        convert(source, tmp_path / target, fps=10)
+    assert ".tmp" not in str(caught.value)
+
+
+def test_dones_in_a_column_are_dones(tmp_path: Path) -> None:
+    source = plain_file(tmp_path / "a.hdf5", next_obs=False)
+    with h5py.File(source, "a") as file:
+        for demo in file["data"].values():
+            del demo["dones"]
+            demo["dones"], demo.attrs["num_samples"] = np.array([[0], [0], [0], [1]]), np.array([4.0])
+    convert(source, tmp_path / "b.hdf5")
+    with h5py.File(tmp_path / "b.hdf5") as file:
+        assert file["data/demo_1/dones"][()].tolist() == [0, 0, 0, 1]
+
+
+def test_types_of_other_machines_come_through_minari(tmp_path: Path) -> None:
+    source = plain_file(tmp_path / "a.hdf5", next_obs=True)
+    with h5py.File(source, "a") as file:
+        for demo in file["data"].values():
+            del demo["actions"]
+            demo["actions"], demo.attrs["weight"] = np.zeros((4, 2), ">f8"), np.longdouble(2.5)
+    convert(source, tmp_path / "b-v0")
+    convert(tmp_path / "b-v0", tmp_path / "c.hdf5")
+    with h5py.File(tmp_path / "c.hdf5") as file:
+        assert json.loads(file["data/demo_0"].attrs["notes"]) == {"weight": 2.5}

@@ -542,3 +542,32 @@ def test_lerobot_needs_to_know_how_often_the_robot_acted(tmp_path: Path) -> None
     source = write_dots(tmp_path / "dots.hdf5", "task", 1)
     with pytest.raises(PixelrlError, match=r"how often the robot acted is not known, .* say it with --fps"):
         convert_dataset(source, tmp_path / "out", "hdf5", "lerobot")
+
+
+def test_splits_become_filters(foreign: Path) -> None:
+    edit_info(foreign, splits={"train": "0:2", "test": "2:3", "all": "0:3", "odd": "first"})
+    dropped = DroppedFields()
+    assert read_lerobot(foreign, dropped).masks == {"train": (0, 1), "test": (2,)}
+    assert "the split 'odd', which is 'first' (known: FIRST:END)" in dropped
+
+
+def test_cameras_that_nobody_wants_are_not_decoded(foreign: Path) -> None:
+    edit_table(
+        foreign / DATA,
+        lambda table: put(table, "observation.images.front", [{"bytes": b"none", "path": ""}] * len(table)),
+    )
+    with pytest.raises(DataError):
+        read(foreign)
+    info = read_lerobot(foreign, DroppedFields(), FormatOptions(keys=("state",)))
+    assert [*next(info.episodes()).sensors] == ["state"]
+
+
+def test_openpis_names_are_known(foreign: Path) -> None:
+    path = foreign / "meta/info.json"
+    text = path.read_text().replace('"action"', '"actions"').replace('"observation.images.', '"')
+    path.write_text(text.replace('"observation.state"', '"joint_position"').replace('"privileged.state"', '"x.y"'))
+    names = {"action": "actions", "observation.state": "joint_position", "privileged.state": "x.y"}
+    names |= {f"observation.images.{key}": key for key in ("front", "wrist")}
+    edit_table(foreign / DATA, lambda table: table.rename_columns([names.get(n, n) for n in table.column_names]))
+    came, _ = read(foreign)
+    assert set(came[0].sensors) == {"front", "joint_position"} and came[0].actions.shape[1] == 2

@@ -386,3 +386,24 @@ def test_an_own_format_is_a_reader_as_the_docs_show_it(tmp_path: Path, monkeypat
     monkeypatch.setattr("pixelrl.datasets.convert.conversion.FORMATS", formats)
     exec(code, {})
     assert read_contents(tmp_path / "mine.hdf5").demos == {"demo_0": STEPS}
+
+
+def test_an_array_of_zarr_may_lie_elsewhere(tmp_path: Path) -> None:
+    source = write_replay_buffer(tmp_path / "a.zarr")
+    (tmp_path / "disk").mkdir()
+    (source / "data/img").rename(tmp_path / "disk/img")
+    (source / "data/img").symlink_to("../../disk/img")
+    (source / "data/back").symlink_to("..")  # leads up, and nowhere
+    *_, contents = convert(source, last_step="repeat")
+    assert "img" in contents.pictures
+
+
+def test_isaaclab_is_known_by_any_demo(tmp_path: Path) -> None:
+    source = write_isaaclab(tmp_path / "a.hdf5")
+    with h5py.File(source, "a") as file:
+        file.move("data/demo_0", "data/demo_2")
+        file.create_group("data/demo_0").attrs["num_samples"] = 0
+    assert guess_source(source) == "isaaclab"
+    with pytest.raises(DataError, match=r"/data/demo_0: no pictures, .*; --leave-out demo_0 leaves it out"):
+        convert(source)
+    assert convert(source, leave_out=("demo_0",))[0]["rewards"]["written"] == 1

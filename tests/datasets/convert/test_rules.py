@@ -174,3 +174,10 @@ def test_a_file_without_next_obs_keeps_its_only_reward(tmp_path: Path, target: s
     assert back["rewards"]["written"] == 3.0
     with h5py.File(tmp_path / "back.hdf5") as file:
         assert [len(file[f"data/demo_{index}/actions"]) for index in range(3)] == [4, 4, 4]
+
+
+def test_a_fourth_channel_stays_the_fourth(tmp_path: Path) -> None:
+    one = episode([0, 1], frames=1)
+    held = replace(one, sensors={"zed": np.full((3, 8, 8, 4), (10, 20, 30, 255), np.uint8)})
+    (came,), *_ = ruled(held, bgr=True)
+    assert came.sensors["zed"][0, 0, 0].tolist() == [30, 20, 10, 255]

@@ -143,3 +143,11 @@ def test_many_may_read_and_nobody_while_it_is_written(tmp_path: Path) -> None:
         pass
     with h5py.File(path, "a"):
         pass
+
+
+def test_a_chunk_may_be_longer_than_what_was_recorded(file: h5py.File) -> None:
+    file.create_dataset(
+        "x", data=np.ones((6, 48, 48, 3), np.uint8), maxshape=(None, 48, 48, 3), chunks=(2000, 48, 48, 3)
+    )
+    file.flush()
+    assert dataset(file, "x").shape == (6, 48, 48, 3)

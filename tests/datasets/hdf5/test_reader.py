@@ -12,6 +12,8 @@ import pytest
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.datasets.inspect.file_structure import read_structure
+from pixelrl.datasets.inspect.structure_checks import check_members
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
@@ -493,3 +495,19 @@ def test_the_vector_that_next_obs_tells_otherwise_is_named(tmp_path: Path) -> No
     contents = read_contents(tmp_path / "a.h5", proprio=())
     with pytest.raises(DataError, match=r"/data/demo_0/next_obs/latent: not what obs holds one row later"):
         list(read_demos(contents, ["demo_0"]))
+
+
+def test_a_last_picture_that_was_not_recorded_is_missing_also_where_vectors_go_on(tmp_path: Path) -> None:
+    (episode,) = dot_episodes("task", 1)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"], demo["rewards"] = episode.actions, episode.rewards
+        demo["dones"] = np.zeros(len(episode), int)
+        for key, frames in episode.sensors.items():
+            demo[f"obs/{key}"] = frames[:-1]
+        demo[f"next_obs/{POSITION}"] = episode.sensors[POSITION][1:]
+    contents = read_contents(tmp_path / "a.hdf5")
+    for pictures in (True, False):
+        (demo,) = read_demos(contents, pictures=pictures)
+        assert np.flatnonzero(demo.next_missing).tolist() == [len(episode) - 1]
+    assert [each.where for each in check_members(read_structure(tmp_path / "a.hdf5"))] == [f"next_obs/{CAMERA}", "."]
