@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import tyro
@@ -63,6 +64,8 @@ def main() -> None:
     """Run the command; exit with 0 only on success, with one clear line on bad input."""
     os.environ.setdefault("MUJOCO_GL", "egl")  # before anything imports MuJoCo; the user's choice stands
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # torch's profiler would tell of its own doings
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:

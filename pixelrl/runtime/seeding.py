@@ -11,5 +11,5 @@ def derive(seed: int, *names: str | int) -> int:
     Streams of different names are independent, so episode 7 of an evaluation never starts as episode 7 of a
     collection with the same seed did.
     """
-    words = [zlib.crc32(name.encode()) if isinstance(name, str) else name for name in names]
+    words = [zlib.crc32(name.encode(errors="surrogateescape")) if isinstance(name, str) else name for name in names]
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0])

@@ -1,5 +1,6 @@
 """What all commands have in common, as a user types them."""
 
+import errno
 import json
 import os
 import shutil
@@ -103,6 +104,30 @@ def test_inspect_writes_its_report_beside_the_file(dots: tuple[Path, Path], pixe
     for path in dots:
         assert path.with_suffix(".inspection.png").stat().st_size > 0
         assert json.loads(path.with_suffix(".inspection.json").read_text())["demos"] == 6
+
+
+def test_names_of_files_that_are_no_text_stop_nothing(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.hdf5"))
+    shutil.copy(dots[0], path)
+    assert pixelrl("inspect", path, "--html")[0] == 0
+    assert pixelrl("view", path, "--out", tmp_path / "view.html")[0] == 0
+    assert pixelrl("convert", path, path.with_suffix(".out.hdf5"))[0] == 0
+    report = json.loads(path.with_suffix(".inspection.json").read_text(encoding="utf-8"))
+    assert report["path"] == str(path)
+
+
+def test_a_page_that_cannot_be_written_keeps_no_verdict_back(
+    dots: tuple[Path, Path], pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "page")
+
+    monkeypatch.setattr("pixelrl.launch.reports.inspection_page.write_inspection_page", refuse)
+    code, said = pixelrl("inspect", dots[0], "--html")
+    assert code == 0 and "nothing written beside it (Read-only file system); --out DIRECTORY takes" in said
+    assert "training may start" in said
 
 
 def test_inspect_writes_where_it_is_told(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

@@ -130,3 +130,10 @@ def test_pictures_of_any_shape_have_a_strip_that_jpeg_can_hold(height: int, widt
     assert len(axis.frames) == min(SHOWN, steps + 1) and (axis.frames[0], axis.frames[-1]) == (0, steps)
     with Image.open(io.BytesIO(strip(pictures, axis))) as shown:
         assert shown.size == (axis.width, HEIGHT) and axis.width <= SHOWN * CELL < 65_500
+
+
+def test_data_are_not_written_over(tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]) -> None:
+    path = write_dots(tmp_path / "a.hdf5", "task", 2)
+    held = path.read_bytes()
+    code, said = pixelrl("view", path, "--out", path)
+    assert code == 1 and "a.hdf5: holds data; expected a page, FILE.html" in said and path.read_bytes() == held
