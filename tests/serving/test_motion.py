@@ -76,6 +76,17 @@ def test_steps_are_held_at_once_whatever_the_acceleration_limit_is() -> None:
     np.testing.assert_allclose(actions, [0.0, 0.0, 0.0], atol=1e-6)
 
 
+@pytest.mark.parametrize("known", [{"deadman": False}, {"fault": "gone"}], ids=str)
+def test_position_stays_in_the_tick_in_which_it_is_held(known: dict[str, Any]) -> None:
+    limits = replace(JOINT, change=(0.01,))
+    state, actions = moves(limits, State(last=(-1.0,)), 8, action=[1.0])
+    assert actions[-1] - actions[-2] == pytest.approx(0.08)
+    state, held = moves(limits, state, 5, **known)  # the third fault stops it for good
+    assert held == actions[-1:] * 5
+    state, parked = moves(replace(limits, hold=(1.0,)), state, 2, **known)
+    np.testing.assert_allclose(np.diff([held[-1], *parked]), [0.01, 0.02], atol=1e-6)
+
+
 def test_box_that_brakes_a_step_does_not_throw_the_arm_back() -> None:
     limits = replace(DELTA, change=(0.02,), box_high=(0.5,))
     _, actions = moves(limits, State(last=(0.2,), velocity=(0.0,)), 2, action=[0.2], measured=[0.49])

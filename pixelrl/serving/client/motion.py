@@ -19,8 +19,8 @@ def allowed(limits: Limits) -> tuple[Any, Any]:
 def approach(limits: Limits, last: Any, velocity: Any, measured: Any, target: Any, *, acts: bool) -> tuple[Any, Any]:
     """Return the next action towards a target, as near as all limits allow, and its velocity, float64 `[A]` each.
 
-    From rest it never passes a target that stays. Steps that are held go to rest as fast as `step` allows, whatever
-    `change` is; what the box has braked begins anew from there.
+    From rest it never passes a target that stays. Steps that are held go to rest as fast as `step` allows, and
+    positions that are to stay do not travel on, whatever `change` is; what the box has braked begins anew from there.
 
     Args:
         limits: of the action.
@@ -36,7 +36,7 @@ def approach(limits: Limits, last: Any, velocity: Any, measured: Any, target: An
     way = np.clip(target, low, high) - last
     wished = np.sign(way) * np.minimum(limits.step, _fastest(np.abs(way), change))
     wished = np.clip(wished, velocity - change, velocity + change)
-    wished = wished if acts else np.where(moves, way, wished)
+    wished = wished if acts else np.where(moves | (way == 0), way, wished)
     free = np.clip(last + np.clip(wished, -np.array(limits.step), limits.step), low, high)
     action = free
     if measured is not None:  # an arm outside may come back, or stay
