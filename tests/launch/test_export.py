@@ -11,7 +11,7 @@ import pytest
 from pixelrl.launch.commands.export import check_folder
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import sha256_of
-from tests.dots import SMALL
+from tests.dots import SMALL, write_dots
 
 Pixelrl = Callable[..., tuple[int, str]]
 
@@ -28,6 +28,30 @@ def test_demos_that_the_training_left_out_need_not_be_sound(
     assert pixelrl("train", "quick_bc", *words)[0] == 0
     code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
     assert code == 0, said
+
+
+def test_largest_steps_are_those_of_all_files(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    pytest.importorskip("onnx")
+    run, out, first = tmp_path / "run", tmp_path / "artefact", write_dots(tmp_path / "first.hdf5", "task", 2, size=32)
+    with h5py.File(dots[0], "r+") as file:
+        actions = file["data/demo_5/actions"]
+        actions[:3] = [[-1, 0], [1, 0], [-1, 0]]
+    assert pixelrl("train", "quick_bc", "--task", first, dots[0], "--out", run, *SMALL, "--steps", 1)[0] == 0
+
+    def largest(*words: object) -> tuple[float, float, str]:
+        code, said = pixelrl("export", run, "--out", out, *words)
+        assert code == 0, said
+        control = json.loads((out / "policy.json").read_text())["outputs"]["action"]["control"]
+        return control["largest_step"][0], control["largest_change"][0], said
+
+    step, change, said = largest()
+    assert step == pytest.approx(0.2) and change == pytest.approx(0.4) and "warning" not in said
+    assert largest("--data", first)[:2] == (step, change)
+    dots[0].unlink()
+    step, _, said = largest()
+    assert 0 < step < 0.2 and "warning: 1 of 2 files of the run's data are gone; the largest steps in policy.j" in said
+    code, said = pixelrl("export", run, "--out", out, "--data", tmp_path / "nope.hdf5")
+    assert code == 1 and said == f"pixelrl: --data {tmp_path}/nope.hdf5: there is no such file"
 
 
 def test_directory_of_other_files_is_left_alone(tmp_path: Path, pixelrl: Pixelrl) -> None:

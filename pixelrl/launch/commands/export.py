@@ -119,7 +119,11 @@ class Export(CheckpointOptions):
         from pixelrl.datasets.hdf5.reader import read_contents, read_demos
         from pixelrl.export.description import Recorded, largest_steps
 
-        files = recorded_files(run, self.data)
+        every_file = dict.fromkeys((*(Path(path) for paths in run.data.values() for path in paths), *self.data))
+        files = [path for path in every_file if path.is_file()]
+        if len(files) < len(every_file):
+            gone = f"{len(every_file) - len(files)} of {len(every_file)} files of the run's data are gone"
+            plain_console().print(f"warning: {gone}; the largest steps in {CONTRACT} are those of the others")
         contents = (
             read_contents(path, mask=run.reading_of(path)["mask"], images=(), proprio=(), required=()) for path in files
         )
@@ -202,6 +206,9 @@ def recorded_files(run: "Run", data: tuple[Path, ...]) -> tuple[Path, ...]:
     Raises:
         PixelrlError: a file is gone; `data` names others to use.
     """
+    for path in data:
+        if not path.is_file():
+            raise PixelrlError(f"--data {path}: there is no such file")
     files = data or tuple(Path(names[0]) for names in run.data.values() if names)
     for path in files:
         if not path.is_file():
