@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ from pixelrl.training.run_directory import checkpoint_path
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL)
 """Signals that a run brings on itself; any other one stops it, which says nothing about its arm."""
 
-SHORT_OF_MEMORY = re.compile("out of memory|to allocate|allocate memory|ALLOC_FAILED")
-"""What torch says where there is too little."""
+SHORT_OF = re.compile("out of memory|to allocate|allocate memory|ALLOC_FAILED|new thread|Resource temporarily")
+"""What torch and Python say where memory or threads run out."""
 
 
 def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> None:
@@ -80,7 +81,7 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
     except (PixelrlError, OSError, MemoryError, ImportError):
         raise
     except Exception as error:  # whatever else it is, it counts as what the arm does
-        if isinstance(error, RuntimeError) and SHORT_OF_MEMORY.search(str(error)):
+        if isinstance(error, RuntimeError) and SHORT_OF.search(str(error)):
             raise
         failed = f"{type(error).__name__}: {' '.join(str(error).split())}"
     seconds["evaluate"] = round(sum(each.pop("seconds") for each in evaluations), 2)
@@ -123,13 +124,15 @@ def data_files(place: Workplace, replicate: int, part: str) -> list[str]:
 def evaluate(study: Study, run: Path, replicate: int, step: int) -> dict[str, Any]:
     """Return how a snapshot does on the replicate's own starts, which no other replicate has.
 
-    A trial that is there is taken if it was asked for in the same words, of the same snapshot.
+    A trial that is there is taken if it was asked for in the same words, of the same snapshot; a damaged one is none.
     """
     out = run / "study" / str(step)
     file = out / "evaluation.json"
     seed = derive(replicate, "study", study.starts)
     asked = ["--episodes", str(study.episodes), "--seed", str(seed), *study.evaluate]
-    result = json.loads(file.read_text()) if file.exists() else {}
+    result: dict[str, Any] = {}
+    with suppress(ValueError, TypeError):
+        result = dict(json.loads(file.read_text())) if file.exists() else {}
     if result.get("asked") != asked or result["policy"]["sha256"] != sha256_of(checkpoint_path(run, step)):
         words = [str(run), "--step", str(step), "--out", str(out), "--workers", "1", *asked]
         tyro.cli(Evaluate, args=words)()

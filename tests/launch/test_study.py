@@ -510,6 +510,8 @@ def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
         ModuleNotFoundError("No module named 'mujoco'"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("Resource temporarily unavailable"),
     ],
 )
 def test_what_is_not_the_arms_doing_is_no_result(tiny: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,6 +600,9 @@ def test_trials_and_collected_data_are_used_again_for_what_they_were_made_for(
     snapshot.write_bytes(b"two")
     study_runs.evaluate(study, run, 3, 8)
     assert len(asked) == 5
+    for times, damaged in ((6, ""), (7, '{"asked": ['), (8, "5")):
+        (run / "study/8/evaluation.json").write_text(damaged)
+        assert study_runs.evaluate(study, run, 3, 8)["successes"] == 1 and len(asked) == times
 
     tiny.write_text(COLLECTED)
     place = Workplace(
