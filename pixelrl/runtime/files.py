@@ -35,6 +35,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         rename(folder / path.name, path)
 
 
+def check_writable(path: Path) -> None:
+    """Raise what writing a file later on would raise, and make its folder if it is missing.
+
+    Raises:
+        PixelrlError: it is a directory, or its folder is a file.
+    """
+    if path.is_dir():
+        raise PixelrlError(f"{path}: is a directory; expected a file, new or old")
+    if path.parent.is_file():
+        raise PixelrlError(f"{path.parent}: is a file; expected a directory, new or old")
+    with staging_folder(path):
+        pass
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Let an error of the system say which file it is about: a full disk names none."""

@@ -71,6 +71,7 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
     other = ("--env", TOY, "--env-options", "says=success", "--camera-sources", "pixels_front=render")
     code, said = pixelrl("evaluate", tmp_path / "artefact", "--episodes", 1, *other)
     assert code == 0 and "of 1 episodes succeed" in said, said
+    (tmp_path / "evaluation.json").mkdir()
     for words, expected in (
         (("--env", TOY, "--env-options", "kind=blind"), "no camera 'pixels_front'; it has: render"),
         (("--env", TOY, "--env-options", "kind"), "--env-options: 'kind' is not KEY=VALUE"),
@@ -79,6 +80,8 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
         (("--env", "gym:tests.toy_gym:Toy/Screen-v0"), "cannot draw here (No available video device)"),
         (("--drawing", "fast"), "--drawing fast: tests.toy_gym:Toy/Reach-v0 is Gymnasium's"),
         (("--time-limit", 0), "the time limit of a step is 0 s"),
+        (("--time-limit", 0, "--out", data), "data.hdf5: is a file; expected a directory"),  # before it plays
+        (("--time-limit", 0, "--out", tmp_path), "evaluation.json: is a directory; expected a file"),
         (("--starts", data), "not a file of initial states"),
         (("--starts", data, "--seed", 1), "has its own seed and environment; leave --seed"),
     ):

@@ -94,6 +94,7 @@ def test_sweep_goes_on_and_grows_and_is_of_one_policy(run: Path, monkeypatch: py
         ({"only": ("dropped-frames",), "levels": (0.5, 7.0)}, "--levels 7: expected .* at least 0 and at most 1 "),
         ({"only": ("action-delay",), "levels": (0.4,)}, r"--levels 0.4: expected whole numbers of at least 0 \(action"),
         ({"only": ("noise",), "levels": (1.0, 1.0000001)}, "--levels 1: noise_1 is there twice; expected different"),
+        ({"only": ("noise",), "out": Path(__file__)}, "test_sweep.py: is a file; expected a directory, new or old"),
         ({"env": "Stack"}, "the policy acts at 5 Hz and Stack at 20 Hz"),
         ({"only": ("distractor",), "env": "drawer-grasp"}, "DrawerGrasp cannot have it; it takes a task with"),
     ],

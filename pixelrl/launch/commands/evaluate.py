@@ -16,7 +16,7 @@ from pixelrl.launch.options import key_values, nodes_of
 from pixelrl.launch.policy_options import SimulationOptions, warn_about_drawing
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import write_json
+from pixelrl.runtime.files import check_writable, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +60,7 @@ class Evaluate(SimulationOptions):
         for one policy in twenty at most, although it is looked at after every episode.
 
         Raises:
-            PixelrlError: no policy there, no environment known, or one that does not fit the policy.
+            PixelrlError: no policy there, no environment known, one that does not fit the policy, or nowhere to write.
         """
         from pixelrl.launch.reports.evaluation_page import write_evaluation_page
         from pixelrl.simulation.evaluation.statistics import confidence_sequence, summarise
@@ -72,6 +72,8 @@ class Evaluate(SimulationOptions):
         play, about, fps = self._prepare(starts, seed, console)
         episodes: int = play.keywords["episodes"]
         videos = self.videos if self.video or self.html else 0
+        directory = self.out or Path(self.run)
+        check_writable(directory / "evaluation.json")
         with self.pool(console) as pool:
             play = partial(play, pool=pool)
             with closing(play(videos=videos)) as played:
@@ -82,7 +84,6 @@ class Evaluate(SimulationOptions):
             result |= {"starts": {"file": str(self.starts), "sha256": starts.sha256}}
         if self.until is not None:
             result |= {"until": self.until, "success_interval_95": confidence_sequence(*counts(outcomes))}
-        directory = self.out or Path(self.run)
         write_json(directory / "evaluation.json", result)
         if videos:
             write_videos(outcomes, directory, fps)

@@ -10,7 +10,7 @@ from pixelrl.launch.options import nodes_of
 from pixelrl.launch.policy_options import SimulationOptions, warn_about_drawing
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import write_json
+from pixelrl.runtime.files import check_writable, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class Sweep(SimulationOptions):
         asked = {"sha256": loaded.origin["sha256"], "env_args": env_args}
         asked |= {"episodes": self.episodes, "seed": self.seed} | ({"acting": self.acting} if self.acting else {})
         cells, path = read_cells(directory / "sweep.json", asked), directory / "sweep.json"
+        check_writable(path)
         with self.pool(console) as pool:
             for cell in (None, *(kind(level=level) for kind in kinds for level in self.levels or kind.levels)):
                 if key_of(cell) not in cells:
