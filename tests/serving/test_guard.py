@@ -122,8 +122,11 @@ def test_box_keeps_moves_and_positions_inside() -> None:
 
 def test_positions_begin_where_the_arm_is() -> None:
     limits = replace(DELTAS, relative=(False,) * 3, hold=(math.nan,) * 3)
-    with pytest.raises(GuardError, match="say where the arm is"):
+    with pytest.raises(GuardError, match=r"nobody says where the arm is \(measured\): say it before the first one"):
         step(limits, State(), tick(action=[0.0, 0.0, 0.0]))
+    for measured in ([0.03, 0.2], [0.03, 0.2, math.nan]):
+        with pytest.raises(GuardError, match="measured, where the arm is, is not 3 finite numbers"):
+            step(limits, State(), tick(action=[0.0, 0.0, 0.0], measured=measured))
     state, action, _ = step(limits, State(), tick(measured=[0.03, 0.2, 0.5]))
     np.testing.assert_allclose(action, [0.03, 0.2, 0.5])
     _, action, _ = step(limits, state, tick(action=[-0.05, 0.2, 0.5]))
@@ -224,6 +227,10 @@ def test_guard_asks_the_policy_and_tells_time() -> None:
     assert report.mode == "act" and action[0] == pytest.approx(0.01)
     _, report = guard(policy, {}, stamp=clock.now - 0.3)
     assert report.mode == "hold" and "observation is 300 ms old" in report.reason
+    for stamp in (object(), "12.5", np.datetime64("now"), math.nan, np.zeros(2)):
+        guard.reset()
+        _, report = guard(policy, {}, stamp=stamp)  # type: ignore[arg-type]
+        assert report.mode == "hold" and "the observation's stamp is no number; expected seconds" in report.reason
     policy.takes = 0.15
     _, report = guard(policy, {}, stamp=clock.now)
     assert report.mode == "hold" and "late: 150 ms" in report.reason

@@ -114,7 +114,7 @@ def test_runner_says_why_it_cannot_act(serve: Serve, runner: PolicyRunner) -> No
         runner.setup(Node({"url": server.url}), None)
         robot = Robot(stop, 99, {})
         result = runner.run(robot, task="", stop_event=stop)  # a gripper's action is a position, and nobody says where
-    assert not result.success and "say where the arm is" in result.message and robot.safety == 1
+    assert not result.success and "nobody says where the arm is" in result.message and robot.safety == 1
 
 
 def run(serve: Serve, runner: PolicyRunner, robot: Robot, **values: Any) -> Any:

@@ -137,12 +137,12 @@ def _begun(limits: Limits, state: State, tick: Tick) -> tuple[State, str | None]
         if not (state.released and tick.deadman):
             return state, None
         if measured is None:
-            blind = "since the switch was let go nobody says where the arm is (measured)"
+            blind = f"since the switch was let go {_unmeasured(tick, len(hold))}"
             return state, blind if np.isnan(hold).any() else None
         if not (positions & (np.abs(measured - last) > limits.step)).any():
             return state, None
     elif measured is None and np.isnan(hold).any():
-        raise GuardError("an action is a position: say where the arm is (measured) before the first one")
+        raise GuardError(f"an action is a position, and {_unmeasured(tick, len(hold))}: say it before the first one")
     if measured is not None:
         low, high = allowed(limits)
         far = np.flatnonzero(positions & (np.abs(measured - np.clip(measured, low, high)) > limits.step))
@@ -179,6 +179,8 @@ def _accepted(limits: Limits, tick: Tick) -> tuple[Any, str | None]:
         return None, f"the clock says {tick.now}"
     if not tick.latency <= limits.deadline:
         return None, f"the action is late: {tick.latency * 1e3:.0f} ms, at most {limits.deadline * 1e3:.0f} ms"
+    if math.isnan(tick.age):
+        return None, "the observation's stamp is no number; expected seconds of the guard's clock (time.monotonic)"
     if tick.age < -limits.deadline:
         return None, "the observation is of the future: its stamp is of another clock than the guard's (time.monotonic)"
     if not tick.age <= limits.max_age:
@@ -187,8 +189,23 @@ def _accepted(limits: Limits, tick: Tick) -> tuple[Any, str | None]:
     if wanted is None:
         return None, f"the policy's action is not {size} finite numbers"
     if boxed(limits) and any(limits.relative) and numbers(tick.measured, size) is None:
-        return None, "a workspace box is set, and nobody says where the arm is (measured)"
+        return None, f"a workspace box is set, and {_unmeasured(tick, size)}"
     return wanted, None
+
+
+def _unmeasured(tick: Tick, size: int) -> str:
+    """Return why nobody knows where the arm is."""
+    if tick.measured is None:
+        return "nobody says where the arm is (measured)"
+    return f"measured, where the arm is, is not {size} finite numbers"
+
+
+def _age(now: float, stamp: Any) -> float:
+    """Return how old what was taken at a stamp is [s]; NaN, which is held, if the stamp is no number."""
+    try:
+        return 0.0 if stamp is None else float(now - stamp)
+    except Exception:  # a robot's object may raise anything, and the arm still gets an action
+        return math.nan
 
 
 class Guard:
@@ -243,7 +260,7 @@ class Guard:
             now=now,
             action=action,
             fault=fault,
-            age=0.0 if stamp is None else begin - stamp,
+            age=_age(begin, stamp),
             latency=now - begin,
             deadman=held and self._held(),
             measured=measured,
