@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from websockets.protocol import State
+from websockets.sync.client import ClientConnection
 
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.serving import client
@@ -141,6 +143,23 @@ def test_lost_server_is_found_again_and_another_policy_is_refused(policy: Export
             except LateError:
                 continue
     there.close()
+
+
+def test_connection_that_is_made_while_we_leave_is_closed(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = RemotePolicy(server.url, deadline=PATIENT)
+    lost, connect = there._socket, there._connect
+
+    def late() -> ClientConnection:
+        connection = connect()
+        there.close()
+        return connection
+
+    there._socket = None
+    monkeypatch.setattr(there, "_connect", late)
+    assert lost is not None
+    there._connect_again(lost)
+    made = there._socket
+    assert made is not None and made is not lost and made.state is State.CLOSED
 
 
 def test_guard_holds_when_the_server_is_gone(policy: ExportedPolicy) -> None:

@@ -204,6 +204,8 @@ class RemotePolicy:
             self.reconnects += 1
             self._fresh = True
             self._socket = connection
+            if self._closed.is_set():  # while we connected
+                connection.close()
             return
 
     def _bound_sending(self, connection: ClientConnection) -> None:
