@@ -31,6 +31,11 @@ class WorkerOptions:
     ray_address: str = "auto"
     """HOST:PORT of that cluster; auto: the one that this machine belongs to, else one of this machine"""
 
+    @property
+    def usual_workers(self) -> int:
+        """Return how many workers there are on this machine where nobody says it."""
+        return cores()
+
     @contextmanager
     def pool(self, console: Console) -> Iterator["Pool"]:
         """Yield what does the work: processes on this machine, or a Ray cluster.
@@ -38,7 +43,7 @@ class WorkerOptions:
         Raises:
             PixelrlError: no workers; or Ray is missing, there is no such cluster, or it has fewer CPUs than workers.
         """
-        count = worker_count(self.workers)
+        count = worker_count(self.usual_workers if self.workers is None else self.workers)
         if self.engine == "local":
             from pixelrl.simulation.workers.process_pool import WorkerPool
 

@@ -61,7 +61,8 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
     """A policy, and the environment to try it in."""
 
     run: Annotated[Positional[str | Path], arg(metavar="DIRECTORY|URL")]
-    """directory of a training run, or of an exported policy; or ws://HOST:PORT, where `pixelrl serve` serves one"""
+    """directory of a training run, or of an exported policy; or ws://HOST:PORT, where `pixelrl serve` serves one, which
+    8 workers ask at most unless --workers says otherwise"""
     token_file: Path | None = None
     """with ws://: a file with the server's token"""
     env: str | None = None
@@ -79,6 +80,20 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
     out: Annotated[Path | None, arg(metavar="PATH")] = None
     """directory to write to; default: the policy's"""
 
+    @property
+    def is_served(self) -> bool:
+        """Whether the policy is on a server."""
+        return str(self.run).startswith(("ws://", "wss://"))
+
+    @property
+    def usual_workers(self) -> int:
+        """Return how many workers there are where nobody says it: no more than a server lets in by default."""
+        if not self.is_served:
+            return super().usual_workers
+        from pixelrl.serving.admission import Limits
+
+        return min(super().usual_workers, Limits().connections)
+
     def policy(self) -> "LoadedPolicy":
         """Return the policy to try.
 
@@ -87,7 +102,7 @@ class SimulationOptions(CheckpointOptions, WorkerOptions):
         """
         from pixelrl.export.loaded_policy import load_policy
 
-        if str(self.run).startswith(("ws://", "wss://")):
+        if self.is_served:
             return self._served()
         if self.token_file is not None:
             raise PixelrlError(f"--token-file goes with ws://HOST:PORT; {self.run} is none")

@@ -39,6 +39,12 @@ class ServedPolicy:
             self._expect = contract_hash(self._remote.contract)
         return self._remote
 
+    def close(self) -> None:
+        """Leave the server, which has places for a few; whoever acts connects again."""
+        if self._remote is not None:
+            self._remote.close()
+        self._remote = None
+
     def __call__(self, sensors: Sensors) -> NDArray[np.float32]:
         """Return actions `[B, A]`, or chunks `[B, h, A]`, one question a row.
 
@@ -74,6 +80,7 @@ def load_served(url: str, token: str | None = None) -> LoadedPolicy:
     """
     policy = ServedPolicy(url, token)
     contract = policy.connect().contract
+    policy.close()
     check_contract(contract, url)
     origin = {"server": url, "sha256": contract["sha256"]}
     return under_contract(policy, contract, origin, rescaled=contract.get("rescaled") is True)

@@ -1,6 +1,7 @@
 """A policy on a server is tried as one in process is, to the bit."""
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from pixelrl.export.loaded_policy import load_policy
 from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.serving.remote_policy import load_served
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
@@ -95,6 +97,25 @@ def test_outcomes_and_actions_are_bit_equal_to_those_in_process(reach: Path, tmp
             assert code == 1 and says in said and "Traceback" not in said, said
     with pytest.raises(PixelrlError, match="no server there"):
         load_served(server.url)
+
+
+def test_whoever_reads_the_contract_alone_takes_no_place(reach: Path) -> None:
+    with serving(ExportedPolicy(reach)) as server:
+        loaded = load_served(server.url)
+        for _ in range(400):
+            if any(event["event"] == "gone" for event in server.events):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("still connected after 20 s")
+        outcomes = evaluate(loaded, episodes=1, seed=3, workers=1, allow_import=ALLOWED)
+        assert len(outcomes) == 1 and loaded.policy._remote is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("run", "count"), [("ws://gpu-box:8000", 8), ("runs/first", 64)])
+def test_workers_are_no_more_than_a_server_lets_in(run: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelrl.launch.options.cores", lambda: 64)
+    assert Evaluate(run=run).usual_workers == count
 
 
 def test_server_that_ends_during_an_evaluation_is_told(reach: Path) -> None:
