@@ -11,8 +11,8 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.serving.client.wire import WireError, one_line, pack, unpack
 
-SLACK = 4096
-"""Bytes of a message beyond its arrays: keys, a prompt, numbers."""
+SLACK = 2**20
+"""Bytes of a message beyond what the policy takes: keys, a prompt, numbers, another camera."""
 
 PRIVATE = ("provenance", "checkpoint")
 """What the contract says of the machine that trained the policy; a peer need not know."""

@@ -31,7 +31,7 @@ from pixelrl.serving.client import (
     contract_hash,
     read_token,
 )
-from tests.serving.conftest import Running, make_frames, serving
+from tests.serving.conftest import IMAGES, Running, make_frames, serving
 from tests.serving.test_server import TOKEN
 
 Serve = Callable[..., AbstractContextManager[Running]]
@@ -86,7 +86,20 @@ def test_observation_that_is_refused_is_told_and_the_next_one_answered(server: R
             there.act({key: value for key, value in frame.items() if key != "position"})
         with pytest.raises(RemoteError, match=r"float64 cannot be sent; send uint8 or float32 arrays \(.*float64\)"):
             there.act(frame | {"position": np.zeros(3)})
-        assert there.act(frame).shape == (1, 3)
+        for key, value, said in (
+            ("position", np.zeros(4, np.float32), r"^position is float32 \[4\]; expected float32 \[3\]$"),
+            (
+                "front_image",
+                np.zeros((2000, 2000, 3), np.uint8),
+                r"^front_image is uint8 .*; expected uint8 \[40, 48, 3\]",
+            ),
+            ("wrist_image", np.zeros((3, 40, 48), np.uint8), r"^wrist_image is uint8 \[3, 40, 48\]"),
+        ):  # before they are sent: what is too large would end the connection
+            with pytest.raises(RemoteError, match=said):
+                there.act(frame | {key: value})
+        assert there.act(frame).shape == (1, 3) and there.reconnects == 0
+        stacked = {key: np.concatenate([frame[key]] * 2, axis=-1) for key in IMAGES}
+        assert there.act(frame | stacked).shape == (1, 3)
 
 
 def test_default_deadline_is_a_period(server: Running) -> None:

@@ -115,6 +115,14 @@ def test_wrong_observation_is_answered_by_one_line_and_the_next_one_by_an_action
         assert ask(connection, good)["actions"].shape == (1, 3)
 
 
+def test_keys_that_the_policy_does_not_use_are_ignored(server: Running, policy: ExportedPolicy) -> None:
+    good = make_frames(1)[0]
+    more = {"prompt": "x" * 4096, "depth": np.zeros((240, 320, 3), np.uint8), "force": np.zeros(6, np.float32), "n": 1}
+    with connected(server) as (connection, _):
+        policy.reset()
+        np.testing.assert_array_equal(ask(connection, good | more)["actions"][0], policy.act(good))
+
+
 def test_peer_that_sends_only_nonsense_is_sent_away(server: Running) -> None:
     with connected(server) as (connection, _), pytest.raises(ConnectionClosed) as error:
         for _ in range(REFUSALS + 1):
@@ -124,7 +132,7 @@ def test_peer_that_sends_only_nonsense_is_sent_away(server: Running) -> None:
 
 def test_message_beyond_the_contracts_size_ends_the_connection(server: Running, policy: ExportedPolicy) -> None:
     with connected(server) as (connection, contract):
-        assert contract["largest_message"] == largest_message(policy) == 2 * 40 * 48 * 6 + 12 + 4096
+        assert contract["largest_message"] == largest_message(policy) == 2 * 40 * 48 * 6 + 12 + 2**20
         with pytest.raises(ConnectionClosed) as error:
             ask(connection, b"\x00" * (contract["largest_message"] + 1))
         assert error.value.rcvd is not None and error.value.rcvd.code == 1009

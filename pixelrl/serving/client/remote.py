@@ -120,6 +120,7 @@ class RemotePolicy:
             raise RemoteError(f"{self.url}: no connection at present")
         names = self.contract["inputs"]
         message: dict[str, Any] = {key: np.ascontiguousarray(sensors[key]) for key in names if key in sensors}
+        self._check_shapes(message)
         self._seq += 1
         message["pixelrl/seq"] = self._seq
         if self._fresh:
@@ -143,6 +144,14 @@ class RemotePolicy:
         self._fresh = False  # only now: of a late observation nobody knows whether the server has heard
         self.timing = {**reply["server_timing"], "total_ms": (time.perf_counter() - begin) * 1e3}
         return reply
+
+    def _check_shapes(self, sensors: Mapping[str, Any]) -> None:
+        """Raise a `RemoteError` that names an array of a wrong shape: the server hangs up on a large one."""
+        for key, value in sensors.items():
+            whole, newest = self._shapes[key]
+            if value.shape not in (whole, newest):
+                kind = self.contract["inputs"][key]["dtype"]
+                raise RemoteError(f"{key} is {value.dtype} {list(value.shape)}; expected {kind} {list(newest)}")
 
     def reset(self) -> None:
         """Say that an episode begins with the next observation."""
@@ -248,6 +257,7 @@ class RemotePolicy:
             inputs, dims = contract["inputs"], contract["outputs"]["action"]["dims"]
             if not (isinstance(inputs, dict) and isinstance(dims, list) and dims):
                 raise WireError("the contract names no inputs or no action")
+            self._shapes = {key: _shapes_of(each, contract.get("history") or 1) for key, each in inputs.items()}
             self._period = 1.0 / (contract.get("control_freq") or 10.0)
             check_seconds("a period of control_freq", self._period)
         except (WireError, RemoteError, OSError, WebSocketException, TimeoutError, LookupError, TypeError) as error:
@@ -269,6 +279,12 @@ class RemotePolicy:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Connect anew, to the same policy."""
         RemotePolicy.__init__(self, **state)
+
+
+def _shapes_of(entry: Mapping[str, Any], history: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape of an input with its history, and that of one instant."""
+    whole = tuple(entry["shape"][1:])
+    return whole, (*whole[:-1], whole[-1] // history) if entry["dtype"] == "uint8" else whole
 
 
 def contract_hash(contract: Mapping[str, Any]) -> str:
