@@ -80,7 +80,7 @@ def read_arms(top: TomlTable, replicates: Sequence[int], every: int) -> dict[str
     for name in list(tables.body):
         table = tables.table(name)
         of, peak, window = table.take("of", str), table.take("stop_at_peak", str), table.take("average", int)
-        title, mine = table.take("title", str, name), table.take("recipe", str, recipe)
+        title, mine = table.take("title", str, name), table.take("recipe", str)
         train, some = table.words("train"), table.some("replicates", replicates, None)
         table.end()
         if window is not None and window < every:
@@ -88,13 +88,15 @@ def read_arms(top: TomlTable, replicates: Sequence[int], every: int) -> dict[str
         if not name.replace("_", "").replace("-", "").isalnum() or name.startswith("-") or name == "data":
             raise tables.error(name, "no name for a folder", "letters, digits, - and _, no - first, and not data")
         if (of, peak, window) == (None, None, None):
-            if mine is None:
+            if (chosen := mine or recipe) is None:
                 raise tables.error(name, "without a recipe", "recipe = NAME here, or at the top")
-            arms[name] = Arm(name=name, title=title, recipe=mine, train=(*common, *train), replicates=some)
+            arms[name] = Arm(name=name, title=title, recipe=chosen, train=(*common, *train), replicates=some)
             continue
         source = arms.get(of or "")
-        if source is None or source.of or train or (peak is None) == (window is None) or (some and peak):
-            right = "of = an arm above that is trained, one of the two others, no train, replicates with average alone"
+        if source is None or source.of or train or mine or (peak is None) == (window is None) or (some and peak):
+            right = (
+                "of = an arm above that is trained, one of the two others, no recipe or train, replicates with average"
+            )
             raise tables.error(name, f"of = {of!r}, stop_at_peak = {peak!r}, average = {window!r}", right)
         about = {"name": name, "title": title, "of": of, "stop_at_peak": peak, "average": window}
         arms[name] = replace(source, **about, replicates=some or source.replicates)
@@ -165,7 +167,7 @@ def read_comparisons(
     usual = [{"first": names[0], "second": other} for other in names[1:] if steps]
     if not steps and "comparisons" in top.body:
         raise top.error("comparisons", "of success", "evaluate.episodes of at least 1")
-    found: dict[str, Comparison] = {}
+    found: dict[tuple[frozenset[str], frozenset[int]], Comparison] = {}
     for table in top.tables("comparisons", usual):
         asked = Comparison(
             first=table.take("first", str, needed=True),
@@ -180,11 +182,11 @@ def read_comparisons(
                 raise table.error(key, repr(arm), f"one of the arms {', '.join(arms)}")
         if asked.first == asked.second:
             raise table.error("second", repr(asked.second), "another arm than first")
-        if asked.name in found:
+        same = found.setdefault((frozenset((asked.first, asked.second)), frozenset(asked.steps)), asked)
+        if same is not asked:
             raise table.error(
-                "first", f"{asked.first!r}, and {asked.name!r} is there", "each pair once at the same steps"
+                "first", f"{asked.first!r}, and {same.name!r} is there", "each pair once at the same steps"
             )
-        found[asked.name] = asked
     return tuple(found.values())
 
 

@@ -221,7 +221,12 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         (
             "[arms.large]",
             "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\nreplicates = [3]\n[arms.large]",
-            r"arms\.s is of = 'small', stop_at_peak = 'x', .* replicates with average alone",
+            r"arms\.s is of = 'small', stop_at_peak = 'x', .* replicates with average$",
+        ),
+        (
+            "[arms.large]",
+            "[arms.s]\nof = 'small'\naverage = 8\nrecipe = 'quick_bc'\n[arms.large]",
+            r"arms\.s is of = 'small', .* expected of = an arm above .*, no recipe or train, ",
         ),
         ("[arms.large]", "[arms.s]\naverage = 8\n[arms.large]", r"arms\.s is of = None, .* average = 8; expected"),
         (
@@ -238,6 +243,18 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
             "[arms.small]",
             "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n" * 2 + "replicates = [3]\n[arms.small]",
             r"comparisons\.1\.first is 'small', and 'small - large' is there; expected each pair once at the same",
+        ),
+        (
+            "[arms.small]",
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n"
+            "[[comparisons]]\nfirst = 'large'\nsecond = 'small'\n[arms.small]",
+            r"comparisons\.1\.first is 'large', and 'small - large' is there; expected each pair once",
+        ),
+        (
+            'steps = [8]\nlate = [8]\nepisodes = 2\noptions = {allow-import = "tests.toy_gym"}\n',
+            "steps = [4, 8]\n[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nsteps = [4, 8]\n"
+            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nsteps = [8, 4]\n",
+            r"comparisons\.1\.first is 'small', and 'small - large at 4, 8' is there; expected each pair once",
         ),
         (
             "[arms.small]",
