@@ -60,6 +60,25 @@ def test_success_is_drawn_by_environment(tmp_path: Path, pixelrl: Pixelrl) -> No
     assert "Hard, step 20: 10 of 100 succeed, 95 % interval" in page
 
 
+def test_evaluation_without_a_step_is_told_and_not_drawn(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [1.0, 2.0], successes=90)
+    result = json.loads((run / "evaluation.json").read_text())
+    (run / "exported").mkdir()
+    (run / "exported/evaluation.json").write_text(json.dumps(result | {"policy": {"sha256": "abc"}, "successes": 5}))
+    found = read_run(run)
+    assert found.successes == {"Lift": {20: 0.9}}
+    assert any(line.startswith("Lift: 5 of 100 succeed") for line in found.evaluations)
+
+
+def test_run_is_named_by_its_folder(tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (write_run(tmp_path / "cog", [1.0]), tmp_path / "cog" / "plots"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        assert pixelrl("report", "." if folder.name == "cog" else "..", "--out", tmp_path / "r.html")[0] == 0
+        page = (tmp_path / "r.html").read_text()
+        assert "Training of cog" in page and "<td>cog</td><td>cog</td>" in page
+
+
 def test_names_of_runs_are_escaped(tmp_path: Path, pixelrl: Pixelrl) -> None:
     write_run(tmp_path / "<b>bold", [1.0])
     assert pixelrl("report", tmp_path / "<b>bold", "--out", tmp_path / "r.html")[0] == 0

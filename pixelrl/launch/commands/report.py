@@ -34,12 +34,18 @@ class Report:
         if not self.methods:
             raise PixelrlError("no run to report on; name directories of runs, or quoted globs of them")
         provenance, methods = Provenance(), {}
-        names = [Path(text).name for text in self.methods]
+        names = [with_name(text).name for text in self.methods]
         for text, name in zip(self.methods, names, strict=True):
             found = sorted(glob.glob(text)) if glob.has_magic(text) else [text]  # noqa: PTH207 (a pattern)
             if not found:
                 raise PixelrlError(f"{text}: no directory matches in {Path.cwd()}")
-            methods[name if names.count(name) == 1 else text] = [read_run(Path(each)) for each in found]
+            methods[name if names.count(name) == 1 else text] = [read_run(with_name(each)) for each in found]
         write_run_page(self.out, methods, provenance.record())
         count = sum(map(len, methods.values()))
         plain_console().print(f"{self.out}: {count} run{'s' * (count > 1)}", highlight=False, soft_wrap=True)
+
+
+def with_name(text: str) -> Path:
+    """Return a path that ends with a name, also of `.` and `..`."""
+    path = Path(text)
+    return path.resolve() if path.name in ("", "..") else path

@@ -67,8 +67,8 @@ def read_run(path: Path) -> LoggedRun:
         found = [json.loads(file.read_text()) for file in sorted(path.glob("**/evaluation.json"))]
         successes: dict[str, dict[int, float]] = {}
         for each in found:
-            step = int(each["policy"].get("step") or 0)
-            successes.setdefault(environment_of(each), {})[step] = float(each["success_rate"])
+            if (step := each["policy"].get("step")) is not None:  # of an exported policy nobody says which it is
+                successes.setdefault(environment_of(each), {})[int(step)] = float(each["success_rate"])
         lines = tuple(evaluation_line(each) for each in found)
         cells, ledger = training_cells(training), tuple(map(str, training.get("data", ())))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
