@@ -43,9 +43,8 @@ def read_contract(path: Path) -> dict[str, Any]:
         contract = dict(json.loads(path.read_text(encoding="utf-8")))
         if contract["format"] not in FORMATS:
             known = " and ".join(map(str, FORMATS))
-            raise PixelrlError(
-                f"{path}: has format {contract['format']}; this version of pixelrl reads {known}: export the run again"
-            )
+            found = f"{path}: has format {contract['format']!r}"
+            raise PixelrlError(f"{found}; this version of pixelrl reads {known}: export the run again")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise PixelrlError(f"{path}: not the contract of an exported policy, or damaged ({error!r})") from error
     check_contract(contract, path)

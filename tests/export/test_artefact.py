@@ -269,9 +269,10 @@ def test_changed_network_is_refused(exported: Exported, tmp_path: Path) -> None:
 def test_directory_that_is_no_export_or_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PixelrlError, match=r"not an exported policy"):
         ExportedPolicy(tmp_path)
-    (tmp_path / "policy.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(PixelrlError, match=r"has format 99; .* reads 1 and 2"):
-        ExportedPolicy(tmp_path)
+    for other, said in ((99, "99"), ("2", "'2'")):
+        (tmp_path / "policy.json").write_text(json.dumps({"format": other}))
+        with pytest.raises(PixelrlError, match=rf"has format {said}; .* reads 1 and 2"):
+            ExportedPolicy(tmp_path)
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path: Path) -> None:
