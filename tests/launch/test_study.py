@@ -1,6 +1,7 @@
 """`pixelrl study`: the file, a tiny grid that is killed and resumed, and what is concluded."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import pytest
 from rich.console import Console
 
@@ -477,6 +479,37 @@ def test_missing_data_are_told_before_a_run_begins(tiny: Path, pixelrl: Pixelrl)
     assert code == 1 and "no file matches" in said and "data[1].hdf5" in said and not (tiny.parent / "out").exists(), (
         said
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "",
+            r"evaluate.episodes is 2, and \S+data\[1\].hdf5 names no environment to try them in \(no env_args\); give",
+        ),
+        ('env = "Nope"', "evaluate.options: there is no task 'Nope' in robosuite"),
+        ('env = "gym:Nope-v0"', "evaluate.options: gym:Nope-v0: cannot be made: Environment `Nope` doesn't exist"),
+    ],
+)
+def test_trials_without_an_environment_are_refused_before_a_run_begins(
+    tiny: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch, options: str, said: str
+) -> None:
+    def run(*words: Any, **more: Any) -> None:
+        raise AssertionError("a run began")
+
+    monkeypatch.setattr("pixelrl.launch.parallel_runs.run_trainings", run)
+    with h5py.File(tiny.parent / "data[1].hdf5", "r+") as file:
+        del file["data"].attrs["env_args"]
+    tiny.write_text(tiny.read_text().replace('allow-import = "tests.toy_gym"', options))
+    code, printed = pixelrl("study", tiny, "--out", tiny.parent / "out")
+    assert code == 1 and re.search(f"^pixelrl: {re.escape(str(tiny))}: {said}", printed), printed
+    code, printed = pixelrl("study", tiny, "--out", tiny.parent / "out", "--report-only")
+    assert code == 0 and "no record of this study" in printed
+    for before, after in (("episodes = 2", "episodes = 0"), (f"{{{options}}}", '{env = "Lift"}')):
+        asked = tiny.with_name("asked.toml")
+        asked.write_text(tiny.read_text().replace(before, after))
+        assert "a run began" in pixelrl("study", asked, "--out", tiny.parent / "out")[1]
 
 
 def test_runs_are_submitted_as_an_array(tiny: Path, pixelrl: Pixelrl) -> None:

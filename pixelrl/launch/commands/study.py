@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from tyro.conf import Positional, arg
 
 from pixelrl.launch.console import plain_console
-from pixelrl.launch.options import key_values, worker_count
+from pixelrl.launch.options import key_values, told_in_a_line, worker_count
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.extras import require_extras
@@ -16,7 +17,7 @@ from pixelrl.runtime.files import exclusive_directory, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pixelrl.launch.study_design import Arm, Workplace
+    from pixelrl.launch.study_design import Arm, Study, Workplace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class StudyCommand:
             for path in Source(name=part, files=tuple(map(Path, names))).paths():
                 if not path.exists():
                     raise PixelrlError(f"{self.file}: data: {path}: no such file")
+        if study.episodes and not self.report_only:
+            check_environment(self.file, study)
         for option, asked, known in (
             ("--arms", {*self.arms}, {arm.name for arm in study.tried}),
             ("--replicates", {*self.replicates}, {*study.replicates}),
@@ -113,6 +116,26 @@ class StudyCommand:
     def _chosen(self, replicate: int, arm: "Arm") -> bool:
         """Tell whether `--arms` and `--replicates` ask for a run; without them all are."""
         return (not self.arms or arm.name in self.arms) and (not self.replicates or replicate in self.replicates)
+
+
+def check_environment(file: Path, study: "Study") -> None:
+    """Raise a `PixelrlError` unless options or data name an environment that there is to try snapshots in."""
+    from pixelrl.datasets.buffer.sources import Source
+    from pixelrl.datasets.hdf5.access import json_attribute, open_file
+    from pixelrl.launch.commands.evaluate import Evaluate
+    from pixelrl.simulation.envs.make import check_named
+
+    asked = tyro.cli(Evaluate, args=["x", *study.evaluate])
+    if asked.env is not None:
+        with told_in_a_line(f"{file}: evaluate.options"):
+            check_named(asked.env)
+    elif study.environment is None:
+        path = Source(name="task", files=tuple(map(Path, study.files["task"]))).paths()[0]
+        with open_file(path) as opened:
+            known = json_attribute(opened["data"], "env_args", {})
+        if not known:
+            why = f"evaluate.episodes is {study.episodes}, and {path} names no environment to try them in (no env_args)"
+            raise PixelrlError(f'{file}: {why}; give evaluate.options = {{env = "NAME"}}, or episodes = 0')
 
 
 def report(place: "Workplace", provenance: Provenance, console: "Console", *, blind: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
 from PIL import Image
@@ -174,17 +174,14 @@ def make_gymnasium_env(env_args: Mapping[str, Any], allow_import: Collection[str
     name, options = str(env_args["env_name"]), dict(env_args.get("env_kwargs", {}))
     env: gymnasium.Env[Any, Any] | None = None
     try:
-        module, _, key = name.rpartition(":")
-        if module:
-            import_allowed(module, allow_import, f"gym:{name}")
-        spec = gymnasium.spec(key)
+        spec = _spec_of(name, allow_import)
         creator: Any = load_env_creator(spec.entry_point) if isinstance(spec.entry_point, str) else spec.entry_point
         if "rgb_array" in (getattr(creator, "metadata", None) or {}).get("render_modes", ()):
             options.setdefault("render_mode", "rgb_array")
         if spec.max_episode_steps is None:
             options.setdefault("max_episode_steps", LONGEST)
         before_drawing()
-        env = gymnasium.make(key, disable_env_checker=True, **options)
+        env = gymnasium.make(spec.id, disable_env_checker=True, **options)
         return GymnasiumEnv(env, env_args)
     except Exception as error:  # whatever a stranger's package may raise
         if env is not None:
@@ -192,6 +189,22 @@ def make_gymnasium_env(env_args: Mapping[str, Any], allow_import: Collection[str
         if isinstance(error, SimulationError):
             raise
         raise SimulationError(f"gym:{name}: cannot be made: {_reason(error)}") from error
+
+
+def check_registered(name: str, allow_import: Collection[str] = ()) -> None:
+    """Raise a `SimulationError` unless Gymnasium knows an environment, which is not made."""
+    try:
+        _spec_of(name, allow_import)
+    except gymnasium.error.Error as error:
+        raise SimulationError(f"gym:{name}: cannot be made: {_reason(error)}") from error
+
+
+def _spec_of(name: str, allow_import: Collection[str]) -> EnvSpec:
+    """Return what Gymnasium knows of an environment, whose module is imported if it may be."""
+    module, _, key = name.rpartition(":")
+    if module:
+        import_allowed(module, allow_import, f"gym:{name}")
+    return gymnasium.spec(key)
 
 
 def _reason(error: Exception) -> str:

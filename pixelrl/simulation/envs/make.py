@@ -7,7 +7,7 @@ from typing import Any
 
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE, ROBOSUITE_TYPE, gymnasium_env_args
 from pixelrl.runtime.errors import SimulationError
-from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, make_gymnasium_env
+from pixelrl.simulation.envs.gymnasium_env import SUFFIX, GymnasiumEnv, check_registered, make_gymnasium_env
 from pixelrl.simulation.envs.imports import import_allowed, robosuite
 from pixelrl.simulation.envs.robosuite_env import RobosuiteEnv, default_env_args, make_robosuite_env
 
@@ -47,6 +47,13 @@ def named_env_args(name: str, **options: Any) -> dict[str, Any]:
         return default_env_args(name.rpartition(":")[2], **options)
     version = importlib.metadata.version("gymnasium")
     return gymnasium_env_args(name.removeprefix(PREFIX), options) | {"env_version": version}
+
+
+def check_named(name: str) -> None:
+    """Raise a `SimulationError` unless there is an environment of that name; nothing is made or drawn."""
+    env_args = named_env_args(name)
+    if name.startswith(PREFIX):
+        check_registered(env_args["env_name"], modules_of(name))
 
 
 def modules_of(name: str | None) -> tuple[str, ...]:
