@@ -150,6 +150,15 @@ def test_tick_that_comes_too_soon_is_held_and_is_no_miss() -> None:
         assert step(limits, state, Tick(now=now, action=[0.5]))[2].mode == "act"
 
 
+def test_position_waits_for_its_tick_and_goes_on_as_fast() -> None:
+    limits = replace(JOINT, change=(0.01,), period=0.05)
+    state, actions = State(last=(0.0,)), []
+    for now in (0.0, 0.05, 0.1, 0.11, 0.15):
+        state, action, _ = step(limits, state, Tick(now=now, action=[1.0]))
+        actions.append(float(action[0]))
+    np.testing.assert_allclose(np.diff([0.0, *actions]), [0.01, 0.02, 0.03, 0.0, 0.04], atol=1e-6)
+
+
 def test_nothing_that_a_policy_gives_escapes() -> None:
     class Wild:
         def __array__(self, *args: Any, **options: Any) -> Any:

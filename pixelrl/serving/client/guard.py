@@ -109,6 +109,8 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     action, velocity = approach(
         limits, np.array(state.last), before, numbers(tick.measured, len(rest)), target, acts=acts
     )
+    if barred is not None and barred == soon:  # a position goes on as fast as before when it is time
+        velocity = np.where(limits.relative, velocity, before)
     state = State(
         last=tuple(float(each) for each in action),
         velocity=tuple(float(each) for each in velocity),
