@@ -220,10 +220,20 @@ class Networks(nn.Module):
             raise PixelrlError("--acting best: this run has no critics to choose by")
         self.acting = replace(self.acting, kind=kind)  # type: ignore[arg-type]
 
+    @property
+    def that_act(self) -> tuple[Critic, Actor]:
+        """The critics and the actor that act: the average's, where there is one."""
+        return (self.critic, self.actor) if self.average is None else (self.average.critic, self.average.actor)
+
+    def acting_policy(self, obs: Observation) -> ActionDistribution:
+        """Return the distribution of what acts in B states."""
+        critic, actor = self.that_act
+        policy: ActionDistribution = actor(critic.encode(obs)[0] if actor.encoder is None else actor.encoder(obs))
+        return policy
+
     def act(self, obs: Observation) -> Tensor:
         """Return the action for the world in B states, `[B, A]`, as `Acting` says: nothing is drawn."""
-        kind, average = self.acting.kind, self.average
-        critic, actor = (self.critic, self.actor) if average is None else (average.critic, average.actor)
+        kind, (critic, actor) = self.acting.kind, self.that_act
         encoding = critic.encode(obs) if kind == "best" or actor.encoder is None else torch.empty(0)
         policy: ActionDistribution = actor(actor.encoder(obs) if actor.encoder is not None else encoding[0])
         if kind == "mode":

@@ -197,6 +197,10 @@ class Recipe:
                     if not self._has(need):
                         what = f"{name} has {type(term).__name__}"
                         raise PixelrlError(f"recipe: {what}, which needs {WANTED[need]}")
+        moved = {need for term in self.actor if term.weight != 0 for need in term.needs or ("anything",)}
+        if isinstance(self.policy, FlowPolicy) and self.policy.one_step and moved == {"flow"}:
+            what = "policy.one_step is True, and no term of the actor trains that network, which acts"
+            raise PixelrlError(f"recipe: {what}; give --policy.no-one-step, or FlowDistillation among the terms")
         for term in () if self.shared_encoder else (*self.critic, *self.critic_warmup):
             if term.imitates and term.weight != 0:
                 kind = type(term).__name__

@@ -51,7 +51,7 @@ class Distillation(Term):
         if self.loss == "squared_error":
             return error.square().sum(-1).mean(), metrics
         with torch.no_grad():
-            teacher = context.teacher.policy(context.obs)
+            teacher = context.teacher.acting_policy(context.obs)
         if not (isinstance(student, SquashedGaussian) and isinstance(teacher, SquashedGaussian)):
             raise PixelrlError("recipe: the teacher is no Gaussian; give --actor.distillation.loss squared_error")
         return divergence(teacher, student).mean(), metrics

@@ -20,6 +20,7 @@ from pixelrl.learning.networks import Networks
 from pixelrl.learning.objective import term_name
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.term import Term
+from pixelrl.terms.distillation import Distillation
 from pixelrl.training.diagnostics import activity, by_source, measure_rows, summarise_rows
 
 CHUNK = 256
@@ -193,7 +194,7 @@ def term_gradients(context: UpdateContext, recipe: Recipe) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for terms, parts in sides:
         for term in terms:
-            if term.weight == 0:
+            if term.weight == 0 or (isinstance(term, Distillation) and context.teacher is None):
                 continue
             value = term(context)[0] * (term.weight if isinstance(term.weight, int | float) else 1.0)
             for part, module in parts.items():

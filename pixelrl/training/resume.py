@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pixelrl.learning.learner import Learner
-from pixelrl.learning.networks import Networks
 from pixelrl.learning.recipe import Recipe
+from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import sha256_of
 from pixelrl.training import checkpoint
@@ -95,13 +95,24 @@ def initial_record(directory: Path, step: int | None, part: InitialPart) -> dict
     return {"run": str(directory.resolve()), "step": step, "sha256": sha256_of(path), "part": part}
 
 
-def start_from(networks: Networks, directory: Path, step: int | None, part: InitialPart) -> None:
-    """Give fresh networks the weights of another run, of its critics alone if asked.
+SAME = ("form", "layer_norm", "layer_norm_place", "feature_norm")
+"""What of a recipe decides what the weights of critics mean, beside their shapes."""
+
+
+def start_from(learner: Learner, actions: ActionRange, directory: Path, step: int | None, part: InitialPart) -> None:
+    """Give a fresh learner's networks the weights of another run, of its critics alone if asked.
 
     Raises:
-        PixelrlError: no such run, or its networks have other shapes.
+        PixelrlError: no such run, or networks of other shapes, or whose numbers mean something else.
     """
-    mine, theirs = networks.state_dict(), read_networks(directory, step)[1].state_dict()
+    run, networks, _ = read_networks(directory, step)
+    names = SAME if part == "critic" else (*SAME, "policy")
+    same = {name: (getattr(run.recipe, name), getattr(learner.recipe, name)) for name in names}
+    same |= {name: ([*getattr(run.spec, name)], [*getattr(learner.spec, name)]) for name in ("images", "proprio")}
+    for name, (its, ours) in (same | {"actions": (run.actions, actions)}).items():
+        if its != ours:
+            raise PixelrlError(f"--initial {directory}: its {name} is {its}, here it is {ours}; expected the same")
+    mine, theirs = learner.networks.state_dict(), networks.state_dict()
     parts = ("critic.", "target.") if part == "critic" else ("",)
     for key in dict.fromkeys([*mine, *theirs]):
         if key.startswith(parts):

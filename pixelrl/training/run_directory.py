@@ -115,7 +115,8 @@ def read_networks(directory: Path, step: int | None = None) -> tuple[Run, Networ
     run = read_run(directory)
     make = partial(build_networks, run.recipe, run.spec)
     networks, found = load_networks(checkpoint_path(directory, step), make)
-    round_weights(networks.actor, run.recipe.weight_bits)
+    for actor in {networks.actor, networks.that_act[1]}:
+        round_weights(actor, run.recipe.weight_bits)
     return run, networks, found
 
 

@@ -129,6 +129,21 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert code == 1 and complaint in said, said
 
 
+def test_student_of_another_seed_is_not_shown_other_demos(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    run, small = tmp_path / "half", (*SMALL, "--steps", 2)
+    assert pixelrl("train", "quick_bc", "--task", dots[0], "--task-fraction", 0.5, "--out", run, *small)[0] == 0
+    command = ("distill", run, "--out", tmp_path / "out", "--steps", 2, *TINY)
+    code, said = pixelrl(*command, "--seed", 1)
+    assert (
+        code == 1 and "--seed 1: the teacher's data are a part of source task, drawn by its seed; give --seed 0" in said
+    )
+    assert pixelrl(*command)[0] == 0
+    code, said = pixelrl("probe", tmp_path / "out", "--rows", 16)  # whose teacher is not at hand
+    assert code == 0 and "policy/distance" in said, said
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path, pixelrl: Pixelrl) -> None:
     code, said = pixelrl("distill", tmp_path, "--out", tmp_path / "out")
     assert code == 1 and "not a run of `pixelrl train`: it has no config.json" in said

@@ -10,6 +10,7 @@ from pixelrl.encoders.impala import ImpalaCNN
 from pixelrl.launch.recipes import RECIPES, bc, cog, cog_dr3, quick_bc, quick_cog, quick_cog_dr3
 from pixelrl.learning.actors import GaussianActor
 from pixelrl.learning.heads import FINAL_LAYER
+from pixelrl.learning.policies import FlowPolicy
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
@@ -108,6 +109,13 @@ def test_imitation_that_would_train_nothing_is_refused(name: str) -> None:
         replace(recipe, shared_encoder=False)
     without = tuple(replace(term, weight=0.0) if term.imitates else term for term in recipe.critic)
     assert not replace(recipe, shared_encoder=False, critic=without).shared_encoder
+
+
+def test_a_one_step_policy_that_nothing_trains_is_refused() -> None:
+    flow = FlowPolicy(one_step=True)
+    with pytest.raises(PixelrlError, match=r"policy\.one_step is True, and no term .*; give --policy\.no-one-step"):
+        replace(RECIPES["quick_ifql"](), policy=flow)
+    assert RECIPES["quick_fql"]().policy == flow
 
 
 def test_values_of_what_was_recorded_end_in_the_goal() -> None:

@@ -12,9 +12,11 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from pixelrl.learning.learner import Learner
+from pixelrl.learning.rounding import BUCKET, inner_weights
 from pixelrl.runtime.files import exclusive_directory
 from pixelrl.training import checkpoint, loop
 from pixelrl.training.loop import Report
+from pixelrl.training.run_directory import read_networks
 from tests.dots import SMALL, write_dots
 from tests.launch.interruption import check_resume
 
@@ -95,10 +97,27 @@ def test_run_starts_from_another_ones_networks(dots: tuple[Path, Path], tmp_path
     assert code == 1 and "second: started from {'run'" in said and "'step': 1" in said
     code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--critic-hidden", 8, 4, "--initial", first)
     assert code == 1 and "has shape" in said and "--initial-part" in said and not (tmp_path / "fourth").exists()
+    for words, told in (
+        (("--layer-norm-place", "after"), "its layer_norm_place is before, here it is after"),
+        (("--policy", "hybrid"), "its policy is GaussianPolicy("),
+        (("--actions", "min-max"), "its actions is unit, here it is min-max"),
+        (("--actor.maximizeq.weight", "inf"), "recipe: actor[0].weight is inf; expected a finite number"),
+    ):
+        code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", first, *words)
+        assert code == 1 and told in said, said
     code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", first, "--initial-step", 7)
     assert code == 1 and "7.safetensors: there is no such checkpoint" in said
     code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", tmp_path / "none")
     assert code == 1 and "none: not a run of `pixelrl train`" in said
+
+
+def test_weights_of_an_average_that_acts_are_rounded(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
+    words = ("--weight-bits", 1, "--intervention", "hare_tortoise", "--intervention.decay", 0.9, "--steps", 2)
+    assert pixelrl("train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", *SMALL, *words)[0] == 0
+    networks = read_networks(tmp_path / "run")[1]
+    assert networks.average is not None
+    for weight in inner_weights(networks.average.actor):
+        assert len(weight.flatten()[:BUCKET].unique()) <= 2
 
 
 def test_run_directory_takes_one_training_at_a_time(

@@ -32,6 +32,12 @@ class TwoConvolutions(PixelEncoder):
         return nn.Sequential(*convolutions, Flatten(), linear, nn.LayerNorm(5), nn.ReLU())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Normalised(TwoConvolutions):
+    def trunk(self, shape: tuple[int, int, int]) -> nn.Sequential:
+        return nn.Sequential(nn.BatchNorm2d(shape[0]), *super().trunk(shape))
+
+
 def learner_with(intervention: Intervention, **changes: Any) -> Learner:
     return make_learner(shrink(quick_cog(), warmup_steps=0, intervention=intervention, **changes))
 
@@ -145,6 +151,15 @@ def test_tortoise_by_hand() -> None:
             torch.testing.assert_close(average.actor.last.weight, torch.full_like(hare, expected))
         learner.recipe.intervention.after(3, site)
     torch.testing.assert_close(hare.detach(), torch.full_like(hare, 0.002999 * 0.999 + 0.002))
+
+
+def test_tortoise_has_the_hares_statistics() -> None:
+    learner = learner_with(HareTortoise(decay=0.9), encoder=Normalised())
+    learn(learner, 1)
+    networks = learner.networks
+    assert networks.average is not None
+    pairs = [*zip(networks.average.critic.buffers(), networks.critic.buffers(), strict=True)]
+    assert pairs and all(torch.equal(own, theirs) for own, theirs in pairs)
 
 
 def test_injection_leaves_q_as_it_was_to_the_bit() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from pixelrl.learning.actors import SquashedGaussian
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.interventions import HareTortoise
 from pixelrl.learning.policies import DeterministicPolicy
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.distillation import Distillation, divergence
@@ -41,6 +42,19 @@ def test_student_and_teacher_see_the_same_shifted_pictures() -> None:
     assert Distillation()(update)[0].item() == pytest.approx(error.square().sum(-1).mean().item())
     itself = UpdateContext(update.networks, update.batch, seeded(), teacher=update.networks, shift=1)
     assert Distillation()(itself)[0].item() == 0
+
+
+def test_the_teacher_that_acts_is_imitated() -> None:
+    update = context(intervention=HareTortoise())
+    teacher = update.teacher
+    assert teacher is not None and teacher.average is not None
+    with torch.no_grad():
+        teacher.actor.last.bias += 1  # of the hare, which does not act
+    mode = teacher.acting_policy(update.obs).mode
+    assert torch.equal(mode, teacher.act(update.obs)) and not torch.equal(mode, teacher.policy(update.obs).mode)
+    taught = teacher.acting_policy(update.obs)
+    expected = divergence(taught, update.policy).mean()
+    assert Distillation(loss="kl")(update)[0].item() == pytest.approx(expected.item())
 
 
 def test_distillation_without_a_teacher_or_a_gaussian_one_is_refused() -> None:

@@ -110,6 +110,10 @@ class Distill(Training):
         for name in ("proprio", "history", "chunk"):
             if (mine := getattr(self.recipe, name)) != (theirs := getattr(run.recipe, name)):
                 raise PixelrlError(f"--{name} {mine}: the teacher's is {theirs}, and a student's must be the same")
+        for source in () if self.data or self.recipe.seed == run.recipe.seed else sources_of(run):
+            if source.fraction < 1 or source.held_out or source.corrupt:
+                what = f"the teacher's data are a part of source {source.name}, drawn by its seed"
+                raise PixelrlError(f"--seed {self.recipe.seed}: {what}; give --seed {run.recipe.seed}, or --data")
         mixture = self.read(replace(self.recipe, images=run.recipe.images), device, distributed, console)
         for name in ("images", "proprio", "action", "history", "chunk"):
             theirs, ours = getattr(run.spec, name), getattr(mixture.spec, name)

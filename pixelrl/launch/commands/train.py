@@ -29,8 +29,9 @@ from pixelrl.learning.learner import Learner
 from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.distributed import Distributed
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import exclusive_directory, write_json
+from pixelrl.runtime.files import exclusive_directory, not_finite, write_json
 from pixelrl.training import checkpoint, loop
+from pixelrl.training.configuration import to_json
 from pixelrl.training.execution import Execution, check_execution
 from pixelrl.training.metrics_log import Log
 from pixelrl.training.resume import InitialPart, find_previous_run, initial_record, resume_run, start_from
@@ -186,7 +187,7 @@ class Train(Training):
         """Return a learner that is fresh but for the networks that it starts from."""
         learner = super().learner(mixture, device, distributed)
         if self.initial is not None:
-            start_from(learner.networks, self.initial, self.initial_step, self.initial_part)
+            start_from(learner, mixture.table.actions, self.initial, self.initial_step, self.initial_part)
         return learner
 
 
@@ -201,6 +202,8 @@ def train(options: Training, device: torch.device, distributed: Distributed, con
     if min(options.log_every, options.checkpoint_every) < 1 or min(loaders, options.snapshot_every) < 0:
         least = "--log-every and --checkpoint-every must be at least 1"
         raise PixelrlError(f"{least}, --loader-threads and --snapshot-every at least 0")
+    if (odd := not_finite(to_json(options.recipe))) is not None:
+        raise PixelrlError(f"recipe: {odd}; expected a finite number")
     check_trackers(options.track)
     with ExitStack() as stack:
         distributed.run_on_all_ranks(
