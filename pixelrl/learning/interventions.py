@@ -43,9 +43,24 @@ class Site:
                 state[name].masked_fill_(every, 0)
 
 
+RULES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "every": (lambda every: every >= 1, "at least 1"),
+    "at": (lambda at: at >= 1, "at least 1"),
+    "keep": (lambda keep: 0 <= keep <= 1, "between 0 and 1"),
+    "threshold": (lambda threshold: threshold >= 0, "at least 0"),
+    "decay": (lambda decay: 0 < decay <= 1, "above 0 and at most 1"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Intervention:
     """Nothing is done."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        for name, (allows, rule) in RULES.items():
+            if hasattr(self, name) and not allows(value := getattr(self, name)):
+                raise PixelrlError(f"intervention: {name} is {value}; it must be {rule}")
 
     def after(self, step: int, site: Site) -> None:
         """Intervene, if the recipe says so, after so many steps."""
@@ -71,11 +86,6 @@ class Periodic(Intervention):
 
     every: int = 2_000
     """steps between two of them"""
-
-    def __post_init__(self) -> None:
-        """Check what the types cannot."""
-        if self.every < 1:
-            raise PixelrlError(f"intervention: every is {self.every}; it must be at least 1")
 
     def after(self, step: int, site: Site) -> None:
         """Intervene, if the recipe says so, after so many steps."""
@@ -114,12 +124,6 @@ class ShrinkPerturb(Periodic):
 
     keep: float = 0.8
     """the share of what was learned"""
-
-    def __post_init__(self) -> None:
-        """Check what the types cannot."""
-        super().__post_init__()
-        if not 0 <= self.keep <= 1:
-            raise PixelrlError(f"intervention: keep is {self.keep}; it must be between 0 and 1")
 
     def apply(self, site: Site) -> None:
         """Do it."""

@@ -68,6 +68,12 @@ class DeterministicPolicy(GaussianPolicy):
 
     has_density = False
 
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        for name, value in (("noise", self.noise), ("noise_clip", self.noise_clip)):
+            if not value >= 0:
+                raise PixelrlError(f"policy: {name} is {value}; it must be at least 0")
+
     def build(self, features: int, actions: int, hidden: Sequence[int], encoder: nn.Module | None) -> Actor:
         """Return a fresh actor on features `[B, D]`, with `encoder` as its own."""
         return PointActor(features, actions, hidden, encoder, noise=self.noise, clip=self.noise_clip)

@@ -10,6 +10,7 @@ from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.policies import own_actions
 from pixelrl.learning.term import Need, Term
+from pixelrl.runtime.errors import PixelrlError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,16 @@ class AdvantageWeighted(Term):
     samples: int = 4
     limit: float = 20.0
     loss: Literal["likelihood", "squared_error"] = "likelihood"
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        for name, allowed, rule in (
+            ("temperature", self.temperature > 0, "above 0"),
+            ("samples", self.samples >= 1, "at least 1"),
+            ("limit", self.limit > 0, "above 0"),
+        ):
+            if not allowed:
+                raise PixelrlError(f"AdvantageWeighted: {name} is {getattr(self, name)}; it must be {rule}")
 
     @property
     def needs(self) -> tuple[Need, ...]:

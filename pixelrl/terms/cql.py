@@ -44,9 +44,11 @@ class CQL(Term):
     task_only: bool = False
 
     def __post_init__(self) -> None:
-        """Check the counts."""
+        """Check what the types cannot."""
         if min(self.uniform, self.policy, self.next_policy) < 0 or not self.uniform + self.policy + self.next_policy:
             raise PixelrlError("CQL: uniform, policy and next_policy must be at least 0, and one of them at least 1")
+        if not self.temperature > 0:
+            raise PixelrlError(f"CQL: temperature is {self.temperature}; it must be above 0")
 
     @property
     def needs(self) -> tuple[Need, ...]:

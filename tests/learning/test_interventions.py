@@ -188,7 +188,13 @@ def test_injected_critic_learns_in_fresh_weights_alone() -> None:
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda: Reset(every=0), "every is 0"), (lambda: ShrinkPerturb(keep=1.5), "keep is 1.5")],
+    [
+        (lambda: Reset(every=0), "every is 0; it must be at least 1"),
+        (lambda: ShrinkPerturb(keep=1.5), "keep is 1.5; it must be between 0 and 1"),
+        (lambda: PlasticityInjection(at=0), "at is 0; it must be at least 1"),
+        (lambda: HareTortoise(decay=2.0), "decay is 2.0; it must be above 0 and at most 1"),
+        (lambda: ReDo(threshold=-1.0), "threshold is -1.0; it must be at least 0"),
+    ],
 )
 def test_impossible_interventions_are_refused(make: Any, message: str) -> None:
     with pytest.raises(PixelrlError, match=message):

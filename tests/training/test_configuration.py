@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from pixelrl.launch.recipes import RECIPES, bc, cog, quick_cog
+from pixelrl.learning.policies import DeterministicPolicy
 from pixelrl.learning.recipe import Recipe
 from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost
 from pixelrl.runtime.errors import PixelrlError
+from pixelrl.terms.awr import AdvantageWeighted
 from pixelrl.terms.bc import BC
 from pixelrl.terms.cql import CQL
 from pixelrl.terms.sac import Entropy, MaximizeQ
@@ -55,6 +57,22 @@ def test_an_unknown_option_is_named_beside_the_known_ones() -> None:
         PixelrlError, match=r"CQL has no option 'unifrom'; it has calibrated, next_policy, policy, .*uniform"
     ):
         from_json({"is": "CQL", "unifrom": 3})
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value", "rule"),
+    [
+        (CQL, "temperature", 0.0, "above 0"),
+        (AdvantageWeighted, "temperature", 0.0, "above 0"),
+        (AdvantageWeighted, "samples", 0, "at least 1"),
+        (AdvantageWeighted, "limit", -5.0, "above 0"),
+        (DeterministicPolicy, "noise", -1.0, "at least 0"),
+        (DeterministicPolicy, "noise_clip", -1.0, "at least 0"),
+    ],
+)
+def test_part_that_cannot_be_is_refused(kind: Any, option: str, value: float, rule: str) -> None:
+    with pytest.raises(PixelrlError, match=f": {option} is {value}; it must be {rule}"):
+        kind(**{option: value})
 
 
 @pytest.mark.parametrize(
