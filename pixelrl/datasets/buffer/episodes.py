@@ -133,6 +133,8 @@ def fold(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float, n_step: int
     running = torch.ones(len(reward), dtype=torch.bool)
     ended = torch.zeros(len(reward), dtype=torch.bool)
     for k in range(n_step):
+        if not running.any():
+            break
         ahead = (here + k).clamp(max=len(reward) - 1)
         total += gamma**k * reward.double()[ahead] * running
         steps += running

@@ -17,6 +17,8 @@ def test_a_window_stops_at_the_goal_and_at_the_end_of_a_demo() -> None:
     assert total.tolist() == [1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8, 0 + 0 + 2, 0 + 4, 8]
     assert discount.tolist() == [0.125, 0.125, 0.25, 0.5, 0, 0, 0]
     assert steps.tolist() == [3, 3, 2, 1, 3, 2, 1]
+    far, none_left = (fold(reward, end, last, gamma=0.5, n_step=n) for n in (10**15, 4))
+    assert all(torch.equal(one, other) for one, other in zip(far, none_left, strict=True))
 
 
 def test_nothing_flows_through_a_goal_in_the_middle() -> None:
