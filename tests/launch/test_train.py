@@ -107,6 +107,9 @@ def test_run_starts_from_another_ones_networks(dots: tuple[Path, Path], tmp_path
         assert code == 1 and told in said, said
     code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", first, "--initial-step", 7)
     assert code == 1 and "7.safetensors: there is no such checkpoint" in said
+    for words in (("--initial-step", 1), ("--initial-part", "critic")):
+        code, said = pixelrl(*command, "--out", tmp_path / "fourth", *words)
+        assert code == 1 and "give --initial RUN" in said and not (tmp_path / "fourth").exists()
     code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", tmp_path / "none")
     assert code == 1 and "none: not a run of `pixelrl train`" in said
 

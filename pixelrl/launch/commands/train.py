@@ -181,6 +181,8 @@ class Train(Training):
     @property
     def starts_from(self) -> Mapping[str, Any]:
         """What to write of the run whose networks this one starts from."""
+        if self.initial is None and (self.initial_step is not None or self.initial_part != "all"):
+            raise PixelrlError("--initial-step and --initial-part say what to take of a run; give --initial RUN")
         return {} if self.initial is None else initial_record(self.initial, self.initial_step, self.initial_part)
 
     def learner(self, mixture: Mixture, device: torch.device, distributed: Distributed) -> Learner:
