@@ -132,6 +132,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise PixelrlError(f"--device {name}: torch knows no such device; use auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise PixelrlError(f"--device {name}: only the CPU and CUDA are supported; use auto, cpu, cuda or cuda:1")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise PixelrlError(f"--device {name}: torch finds no CUDA device; use --device cpu")
     return device

@@ -121,6 +121,7 @@ def test_a_missing_gpu_is_said(name: str) -> None:
         pick_device(name)
 
 
-def test_a_device_that_nobody_knows_is_named() -> None:
-    with pytest.raises(PixelrlError, match="gpu"):
-        pick_device("gpu")
+@pytest.mark.parametrize(("name", "reason"), [("gpu", "no such device"), ("mps", "only the CPU"), ("meta", "only the")])
+def test_a_device_that_cannot_be_used_is_named(name: str, reason: str) -> None:
+    with pytest.raises(PixelrlError, match=f"--device {name}: .*{reason}"):
+        pick_device(name)
