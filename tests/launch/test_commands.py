@@ -63,6 +63,7 @@ def test_unexpected_error_shows_its_traceback_only_with_debug(
         (("collect", "pick-place-trya", "prior", "--out", "x.hdf5"), "pick-place-tray"),
         (("collect", "mimicgen:Stack_D0", "prior", "--out", "x.hdf5"), "only, not for mimicgen:Stack_D0"),
         (("collect", "pick-place-tray", "prayer", "--out", "x.hdf5", "--episodes", "1"), "prior"),
+        (("collect", "pick-place-tray", "prior", "--out", "x", "--episodes", "-1"), "--episodes is -1; it must be"),
         (("inspect", "nothing.hdf5"), "nothing.hdf5"),
         (("train", "quick_bc", "--task", "nothing.hdf5", "--out", "x"), "nothing.hdf5"),
         (("train", "quick_bc", "--task", "a.h5", "--out", "x", "--seed", "-1"), "seed is -1; it must be at least 0"),

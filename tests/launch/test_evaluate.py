@@ -103,6 +103,7 @@ def test_file_of_starts_holds_those_of_its_seed(tmp_path: Path, pixelrl: Pixelrl
     assert code == 0 and "1 starts of StrangeTray" in said, said
     for words, expected in (
         (command, "exists already; choose another --out"),
+        ((*command[:3], path / "x.hdf5", *command[4:]), "starts.hdf5: is a file; expected a directory"),
         (("starts", TOY, "--out", tmp_path / "toy.hdf5"), "keeps its state where nobody sees it; evaluate by --seed"),
         (("starts", "Lifft", "--out", tmp_path / "x.hdf5"), "no task 'Lifft' in robosuite; did you mean Lift"),
     ):

@@ -57,6 +57,8 @@ class Collect(WorkerOptions):
         from pixelrl.simulation.envs.robosuite_env import default_env_args, make_robosuite_env
         from pixelrl.simulation.tasks.scripted.collect import collect, scripts
 
+        if self.episodes < 1:
+            raise PixelrlError(f"--episodes is {self.episodes}; it must be at least 1")
         remove_merged(self.out)
         if self.out.exists():
             raise PixelrlError(f"{self.out}: exists already; choose another --out, or remove it")

@@ -12,7 +12,7 @@ from pixelrl.launch.options import WorkerOptions, key_values, nodes_of
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.env_args import GYMNASIUM_TYPE
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import write_json
+from pixelrl.runtime.files import check_writable, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class Starts(WorkerOptions):
             raise PixelrlError(
                 f"{self.task}: a Gymnasium environment keeps its state where nobody sees it; evaluate by --seed"
             )
+        check_writable(self.out)
         states, allowed = [], (*self.allow_import, *modules_of(self.task))
         with self.pool(console) as pool, progress_bar(console) as bar:
             job = bar.add_task("starts", total=self.episodes, note="")
