@@ -119,6 +119,7 @@ def test_first_student_plays_and_the_second_learns_on_what_it_saw(tmp_path: Path
         (("--recipe=tiny",), "--recipe: there is no student 'tiny', but: small, narrow, same"),
         (("--history", "2"), "--history 2: the teacher's is 1, and a student's must be the same"),
         (("--data", "gone.hdf5"), "gone.hdf5: the teacher was trained on it and it is gone"),
+        (("--step", "3"), "3.safetensors: there is no such checkpoint; --snapshot-every keeps snapshots of more steps"),
         (("--dagger", "-1"), "--dagger -1: expected 1 or more episodes"),
     ],
 )

@@ -26,10 +26,9 @@ from pixelrl.learning.learner import Learner
 from pixelrl.learning.networks import Networks
 from pixelrl.runtime.distributed import Distributed
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.runtime.files import sha256_of
 from pixelrl.runtime.seeding import derive
-from pixelrl.training.resume import find_previous_run
-from pixelrl.training.run_directory import Run, checkpoint_path, pick_device, read_networks, read_run
+from pixelrl.training.resume import find_previous_run, initial_record
+from pixelrl.training.run_directory import Run, pick_device, read_networks, read_run
 
 DAGGER_SHARE = 0.25
 """What the student's own frames get of each batch, where the teacher's data had shares."""
@@ -79,8 +78,8 @@ class Distill(Training):
     @property
     def taught_by(self) -> Mapping[str, Any]:
         """What to write of the teacher."""
-        digest = sha256_of(checkpoint_path(self.run, self.step))
-        body = {"run": str(self.run.resolve()), "step": self.teacher[2], "sha256": digest}
+        found = initial_record(self.run, self.step, "all")
+        body = {"run": found["run"], "step": self.teacher[2], "sha256": found["sha256"]}
         return body | ({"dagger": self.dagger} if self.dagger else {})
 
     @property
