@@ -30,7 +30,7 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
             "learn a value from (the ledger tells why); --ends goal keeps a last step that reaches the goal"
         )
     unpaid = [s for s in mixture.sources if s.reward_scale == 0 and s.reward_shift >= task.returns[2]]
-    if unpaid and task.returns[2] <= 0:
+    if unpaid and task.returns[2] <= 0 and (table.reward[of_task] < 0).any():
         raise DataError(
             f"the rewards of the task are costs, with returns of {task.returns[0]:.4g} to {task.returns[2]:.4g}, but a "
             f"step of {unpaid[0].name} counts {unpaid[0].reward_shift:g}: it would be worth more than every "
@@ -65,9 +65,10 @@ def check_range(mixture: Mixture, target_range: tuple[float, float]) -> None:
         least, most = source.bounds
         if low - slack <= least and most <= high + slack:
             continue
-        wider = f"{min(low, least):.4g} {max(high, most):.4g}"
-        advice = f"--critic.td.target-range {wider} (with --form hl_gauss: --form.low, --form.high) holds them"
-        if least < low - slack:
+        lower, upper = f"{min(low, least):.4g}", f"{max(high, most):.4g}"
+        form = f"with --form hl_gauss: --form.low {lower} --form.high {upper}"
+        advice = f"--critic.td.target-range {lower} {upper} ({form}) holds them"
+        if least < low - slack and (mixture.transitions.reward[mixture.table.source == number] < 0).any():
             advice = _shift(mixture, number)
         raise DataError(
             f"source {source.name!r}: returns reach from {least:.4g} to {most:.4g}, but the recipe cuts every target "
@@ -77,8 +78,9 @@ def check_range(mixture: Mixture, target_range: tuple[float, float]) -> None:
 
 def _shift(mixture: Mixture, number: int) -> str:
     """Return how the rewards of a source become at least 0."""
-    lowest = float(mixture.transitions.reward[mixture.table.source == number].min())
-    return f"--reward-shift {mixture.sources[number].reward_shift - lowest:g} makes a step cost nothing"
+    lowest = mixture.transitions.reward[mixture.table.source == number].min()
+    shift = torch.tensor(mixture.sources[number].reward_shift) - lowest  # both rounded to float32
+    return f"--reward-shift {shift:g} makes a step cost nothing"
 
 
 def target_range_of(recipe: Recipe) -> tuple[float, float] | None:

@@ -184,18 +184,38 @@ def test_costs_beside_unrewarded_data_are_refused_and_the_shift_is_named(tmp_pat
     check_values(mixed(task(path, reward_shift=1.0), prior), (0.0, 1.0))
 
 
+def test_rewards_that_come_later_than_gamma_looks_are_no_costs(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0, 0, 1.0]])
+    prior = Source(name="prior", files=(write(tmp_path / "b.h5", [[0, 0, 0.0]]),), reward_scale=0.0)
+    check_values(mixed(task(path), prior, gamma=0.0), None)
+
+
 @pytest.mark.parametrize(
-    ("rewards", "message"),
+    ("rewards", "shift", "low", "message"),
     [
-        ([1, 1, 1, 1.0], r"'task': returns reach from 1 to 1\.875, .* \[0, 1\]; --critic\.td\.target-range 0 1\.875 "),
-        ([-1, -1, -1, 0.0], r"'task': returns reach from -1\.75 to 0, .* \[0, 1\]; --reward-shift 1 makes"),
+        (
+            [1, 1, 1, 1.0],
+            0.0,
+            0.0,
+            r"'task': returns reach from 1 to 1\.875, .* \[0, 1\]; --critic\.td\.target-range 0 1\.875 ",
+        ),
+        ([0, 0, 0, 1.0], -0.1, 0.0, r"'task': .* \[0, 1\]; --reward-shift 0 makes"),
+        (
+            [0, 0, 0, 1.0],
+            0.0,
+            0.5,
+            r"\[0\.5, 1\]; --critic\.td\.target-range 0\.125 1 .*--form\.low 0\.125 --form\.high 1\)",
+        ),
+        ([-1, -1, -1, 0.0], 0.0, 0.0, r"'task': returns reach from -1\.75 to 0, .* \[0, 1\]; --reward-shift 1 makes"),
     ],
 )
-def test_returns_that_targets_cannot_reach_are_refused(tmp_path: Path, rewards: list[float], message: str) -> None:
+def test_returns_that_targets_cannot_reach_are_refused(
+    tmp_path: Path, rewards: list[float], shift: float, low: float, message: str
+) -> None:
     path = write(tmp_path / "a.h5", [rewards], dones=[[0, 0, 0, 0]])
     with pytest.raises(DataError, match=message):
-        check_values(mixed(task(path)), (0.0, 1.0))
-    check_values(mixed(task(path)), (-2.0, 2.0))
+        check_values(mixed(task(path, reward_shift=shift)), (low, 1.0))
+    check_values(mixed(task(path, reward_shift=shift)), (-2.0, 2.0))
 
 
 def test_data_without_any_reward_are_refused(tmp_path: Path) -> None:
