@@ -9,6 +9,7 @@ from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.critic_forms import Quantile
 from pixelrl.learning.term import Term
+from pixelrl.runtime.errors import PixelrlError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,11 @@ class TD(Term):
 
     target_range: tuple[float, float] | None = None
     target: Literal["backup", "returns"] = "backup"
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot."""
+        if self.target_range is not None and not self.target_range[0] < self.target_range[1]:
+            raise PixelrlError(f"TD: target_range is {self.target_range}; it must be a number and a higher one")
 
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the squared error, summed over the ensemble; `least` is what a perfect fit would have."""

@@ -1,6 +1,8 @@
 """One run as one frozen value, to and from JSON."""
 
 import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,6 +64,8 @@ def test_an_unknown_option_is_named_beside_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("kind", "option", "value", "rule"),
     [
+        (TD, "target_range", (math.nan, 10.0), "a number and a higher one"),
+        (TD, "target_range", (10.0, 0.0), "a number and a higher one"),
         (CQL, "temperature", 0.0, "above 0"),
         (AdvantageWeighted, "temperature", 0.0, "above 0"),
         (AdvantageWeighted, "samples", 0, "at least 1"),
@@ -70,8 +74,8 @@ def test_an_unknown_option_is_named_beside_the_known_ones() -> None:
         (DeterministicPolicy, "noise_clip", -1.0, "at least 0"),
     ],
 )
-def test_part_that_cannot_be_is_refused(kind: Any, option: str, value: float, rule: str) -> None:
-    with pytest.raises(PixelrlError, match=f": {option} is {value}; it must be {rule}"):
+def test_part_that_cannot_be_is_refused(kind: Any, option: str, value: Any, rule: str) -> None:
+    with pytest.raises(PixelrlError, match=re.escape(f": {option} is {value}; it must be {rule}")):
         kind(**{option: value})
 
 
