@@ -225,23 +225,26 @@ class Networks(nn.Module):
         """The critics and the actor that act: the average's, where there is one."""
         return (self.critic, self.actor) if self.average is None else (self.average.critic, self.average.actor)
 
-    def acting_policy(self, obs: Observation) -> ActionDistribution:
-        """Return the distribution of what acts in B states."""
+    def acting_policy(self, obs: Observation, encoding: Tensor | None = None) -> ActionDistribution:
+        """Return the distribution of what acts in B states; `encoding` is its critic's, if it is at hand."""
         critic, actor = self.that_act
-        policy: ActionDistribution = actor(critic.encode(obs)[0] if actor.encoder is None else actor.encoder(obs))
+        if actor.encoder is not None:
+            features = actor.encoder(obs)
+        else:
+            features = (critic.encode(obs) if encoding is None else encoding)[0]
+        policy: ActionDistribution = actor(features)
         return policy
 
     def act(self, obs: Observation) -> Tensor:
         """Return the action for the world in B states, `[B, A]`, as `Acting` says: nothing is drawn."""
-        kind, (critic, actor) = self.acting.kind, self.that_act
-        encoding = critic.encode(obs) if kind == "best" or actor.encoder is None else torch.empty(0)
-        policy: ActionDistribution = actor(actor.encoder(obs) if actor.encoder is not None else encoding[0])
+        kind, (critic, _) = self.acting.kind, self.that_act
         if kind == "mode":
-            return policy.mode
+            return self.acting_policy(obs).mode
         if kind == "sample":
             pictures = torch.stack([image.long().sum((1, 2, 3)) for image in obs.images.values()]).sum(0)
-            return policy.of_noise(self.noise[pictures % NOISE_ROWS].unsqueeze(0))[0]
-        actions = policy.of_noise(self.noise[: self.acting.samples].unsqueeze(1))
+            return self.acting_policy(obs).of_noise(self.noise[pictures % NOISE_ROWS].unsqueeze(0))[0]
+        encoding = critic.encode(obs)
+        actions = self.acting_policy(obs, encoding).of_noise(self.noise[: self.acting.samples].unsqueeze(1))
         value = critic.q_values(critic.embed_state(encoding), actions).value
         best = aggregated(value, self.acting.aggregate).argmax(0)
         return actions.gather(0, best.view(1, -1, 1).expand(1, -1, actions.shape[-1]))[0]

@@ -5,7 +5,7 @@ N steps; here they get N + 1: the last step is kept with its own frame repeated 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,10 +48,10 @@ def apply_rules(
         for index, recorded in enumerate(stream.episodes()):
             name = stream.name(index)
             with leaving_out(stream.names, name):
-                place = f"{source}: {name}"
+                place, demo = f"{source}: {name}", name if stream.names else f"demo_{index}"
                 episode = _checked(recorded, place)
                 sums.recorded += total(episode)
-                episode = _rewarded(_chosen(episode, options, place), options, stream.names, index, source)
+                episode = _rewarded(_chosen(episode, options, place), options, place, demo, source)
                 in_the_goal = bool(episode.dones[-1] or reaches_goal(episode.rewards, free=0)[-1])
                 if shift:
                     episode = replace(episode, rewards=(episode.rewards + shift).astype(np.float32))
@@ -114,7 +114,7 @@ def _chosen(episode: Episode, options: FormatOptions, place: str) -> Episode:
     return replace(episode, sensors=sensors)
 
 
-def _rewarded(episode: Episode, options: FormatOptions, names: Sequence[str], index: int, source: Path) -> Episode:
+def _rewarded(episode: Episode, options: FormatOptions, place: str, demo: str, source: Path) -> Episode:
     """Return an episode with the rewards, not yet shifted, and the ends that are wanted; see `datasets.rewards`."""
     steps, rewards = len(episode), episode.rewards
     last = np.arange(steps) == steps - 1
@@ -122,11 +122,9 @@ def _rewarded(episode: Episode, options: FormatOptions, names: Sequence[str], in
     if kind == "success" and options.reward_key is None:
         said = episode.notes.get(what or "success")  # a reader has noted it, whatever the source's format
         if not isinstance(said, bool | int | float):
-            place = f"{source}: {names[index] if names else f'episode {index}'}"
             raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
         rewards = (last & bool(said)).astype(np.float32)
     elif kind != "recorded" and options.reward_key is None:
-        demo = names[index] if names else f"demo_{index}"
         rewards = reward_episodes(options.reward, source, {demo: steps}, rewards, last)
     return replace(episode, rewards=rewards, dones=last if options.dones == "last" else episode.dones)
 
