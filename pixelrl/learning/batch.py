@@ -31,6 +31,11 @@ class Observation:
         images = {key: change(value) for key, value in self.images.items()}
         return Observation(images=images, proprio=change(self.proprio))
 
+    def followed_by(self, other: "Observation") -> "Observation":
+        """Return these rows, then the other's."""
+        images = {key: torch.cat([value, other.images[key]]) for key, value in self.images.items()}
+        return Observation(images=images, proprio=torch.cat([self.proprio, other.proprio]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:

@@ -57,9 +57,14 @@ def fresh_networks(recipe: Recipe, spec: Spec, device: torch.device, seed: int) 
         return build_networks(recipe, spec).to(device)
 
 
+def independent_rows(networks: nn.Module) -> bool:
+    """Tell whether what networks make of a row depends on no other row."""
+    return not any(isinstance(module, nn.BatchNorm2d) for module in networks.modules())
+
+
 def check_independent_rows(networks: Networks, world_size: int) -> None:
     """Raise a `PixelrlError` if what networks make of a row depends on the other rows, which lie on all ranks."""
-    if world_size > 1 and any(isinstance(module, nn.BatchNorm2d) for module in networks.modules()):
+    if world_size > 1 and not independent_rows(networks):
         raise PixelrlError(
             f"--encoder: this one's BatchNorm mixes the pictures of a batch, and {world_size} ranks see a part of "
             "it each; use one without (resnet18 has GroupNorm), or one rank"

@@ -5,7 +5,6 @@ from typing import Generic, TypeVar, overload
 
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 
 from pixelrl.learning.actors import ActionDistribution, Reparameterised
 from pixelrl.learning.augment import augment
@@ -15,6 +14,7 @@ from pixelrl.learning.critic_forms import CriticForm
 from pixelrl.learning.heads import CriticOutput
 from pixelrl.learning.networks import Networks
 from pixelrl.learning.noise import EncoderNoise, Noise
+from pixelrl.learning.span import span
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ class shared(Generic[Result]):
         """Compute it; from then on the result lies in its place."""
         if context is None:
             return self
-        with torch.enable_grad(), record_function(self.name):
+        with torch.enable_grad(), span(self.name):
             result = self.compute(context)
         setattr(context, self.name, result)
         return result
@@ -67,6 +67,7 @@ class UpdateContext:
         backup: what Q is fitted to.
         teacher: networks that are imitated.
         learning: encoders add the noise that they learn with, if they have any.
+        at_once: the critic encodes s and s' in one pass, which is faster where the gradient goes through both.
 
     Attributes:
         information: what bottlenecks let through of s, in nats, `[B]` each, once `encoding` was asked for.
@@ -84,11 +85,11 @@ class UpdateContext:
         backup: Backup | None = None,
         teacher: Networks | None = None,
         learning: bool = False,
+        at_once: bool = False,
     ) -> None:
         self.networks, self.batch, self.generator, self.teacher = networks, batch, generator, teacher
         self.shift, self.shift_alike, self.shift_chance = shift, shift_alike, shift_chance
-        self.backup = Backup() if backup is None else backup
-        self.learning = learning
+        self.backup, self.learning, self.at_once = Backup() if backup is None else backup, learning, at_once
         self.information: list[Tensor] = []
 
     def encoder_noise(self) -> EncoderNoise:
@@ -96,36 +97,42 @@ class UpdateContext:
         return EncoderNoise(self.generator if self.learning else None)
 
     @shared
-    def both_obs(self) -> tuple[Observation, Observation]:
-        """The states s and s', augmented, in the numbers that the encoders see: one draw of noise for both."""
-        both = joined(self.batch.obs, self.batch.next_obs)
-        both = augment(both, self.shift, self.generator, alike=self.shift_alike, chance=self.shift_chance)
-        size = len(self.batch)
-        return both.map(lambda tensor: tensor[:size]), both.map(lambda tensor: tensor[size:])
+    def both_obs(self) -> Observation:
+        """The states s, then s', augmented, in the numbers that the encoders see: one draw of noise for both."""
+        both = self.batch.obs.followed_by(self.batch.next_obs)
+        return augment(both, self.shift, self.generator, alike=self.shift_alike, chance=self.shift_chance)
 
     @shared
     def obs(self) -> Observation:
         """The states s, augmented."""
         if not self.networks.critic.encoders:  # then nobody looks at s'
             return augment(self.batch.obs, self.shift, self.generator, chance=self.shift_chance)
-        return self.both_obs[0]
+        return self.both_obs.map(lambda tensor: tensor[: len(self.batch)])
 
     @shared
     def next_obs(self) -> Observation:
         """The states s', augmented."""
-        return self.both_obs[1]
+        return self.both_obs.map(lambda tensor: tensor[len(self.batch) :])
+
+    @shared
+    def both_encodings(self) -> tuple[Tensor, ...]:
+        """The critic's encodings of s and of s', `[E | 1, B, D]`, of one pass."""
+        return self.networks.critic.encode(self.both_obs).chunk(2, 1)
 
     @shared
     def encoding(self) -> Tensor:
         """The critic's encoding of s, `[E | 1, B, D]`."""
+        if self.at_once:
+            return self.both_encodings[0]
         noise = self.encoder_noise()
-        encoding = self.networks.critic.encode(self.obs, noise)
         self.information = noise.information
-        return encoding
+        return self.networks.critic.encode(self.obs, noise)
 
     @shared
     def next_encoding(self) -> Tensor:
         """The critic's encoding of s', `[E | 1, B, D]`, with gradient."""
+        if self.at_once:
+            return self.both_encodings[1]
         return self.networks.critic.encode(self.next_obs, self.encoder_noise())
 
     @shared
@@ -291,9 +298,3 @@ class UpdateContext:
     def q_values(self, action: Tensor) -> CriticOutput:
         """Return Q and phi of other actions in s, `[N, B, A]` or `[B, A]`; only the critics' perceptrons meet them."""
         return self.networks.critic.q_values(self.state_embedding, action)
-
-
-def joined(one: Observation, other: Observation) -> Observation:
-    """Return the rows of one, then those of the other."""
-    images = {key: torch.cat([value, other.images[key]]) for key, value in one.images.items()}
-    return Observation(images=images, proprio=torch.cat([one.proprio, other.proprio]))

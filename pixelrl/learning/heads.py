@@ -44,7 +44,8 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member to its own rows, or all of them to the same rows where the leading size is 1."""
-        x = x.expand(len(self.weight), -1, -1)
+        if len(x) != len(self.weight):
+            x = x.expand(len(self.weight), -1, -1)
         if x.device.type == "cpu" and self.bias is not None and self.weight.shape[-1] == 1:
             return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias  # a batched product of vectors is slow there
         return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
@@ -153,9 +154,10 @@ class CriticHead(nn.Module):
     def _first(self, state: Tensor, action: Tensor) -> Tensor:
         """Return the first layer before its non-linearity, `[E, N B, W]`."""
         count, batch, _ = action.shape
-        moved = self.from_action(action.reshape(1, count * batch, -1))
-        first: Tensor = (state.unsqueeze(1) + moved.unflatten(1, (count, batch))).flatten(1, 2)
-        return first
+        moved: Tensor = self.from_action(action.reshape(1, count * batch, -1))
+        if count == 1:
+            return state + moved
+        return (state.unsqueeze(1) + moved.view(-1, count, batch, moved.shape[-1])).flatten(1, 2)
 
     def _activated(self, x: Tensor, norm: nn.Module, relu: Callable[[Tensor], Tensor]) -> Tensor:
         """Return a hidden layer after its non-linearity."""

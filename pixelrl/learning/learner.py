@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelrl.learning.batch import Batch, Metrics, Spec
-from pixelrl.learning.build import check_independent_rows, compute_dtype, fresh_networks
+from pixelrl.learning.build import check_independent_rows, compute_dtype, fresh_networks, independent_rows
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.divergence import DivergenceMonitor
 from pixelrl.learning.interventions import Site
@@ -89,6 +89,8 @@ class Learner:
         named += [("actor", recipe.warmup), ("actor", recipe.actor)]
         names = [f"{side}/{term_name(term)}" for side, terms in named for term in terms]
         self.monitor = DivergenceMonitor(names, spec.sources, device)
+        through_next = any(term.weight != 0 and term.through_next for term in recipe.critic)
+        self.at_once = through_next and not nets.critic.noisy and independent_rows(nets.critic)
         self.step = 0
         self.whole = True  # no step is half done
 
@@ -138,6 +140,7 @@ class Learner:
             backup=recipe.backup,
             teacher=self.teacher,
             learning=True,
+            at_once=self.at_once,
         )
 
     def move(self, direction: Direction) -> None:

@@ -7,11 +7,11 @@ whose first layer is split into a part for the state (`Critic.embed_state`, comp
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 from typing import Protocol, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import record_function
 
 from pixelrl.learning.actors import ActionDistribution, Actor, relu_layers
 from pixelrl.learning.backup import aggregated
@@ -19,6 +19,7 @@ from pixelrl.learning.batch import Observation, Spec
 from pixelrl.learning.heads import FINAL_LAYER, CriticHead, CriticOutput, InjectedHead, Place
 from pixelrl.learning.noise import EncoderNoise
 from pixelrl.learning.policies import NOISE_ROWS, Acting, ActingKind
+from pixelrl.learning.span import span
 from pixelrl.runtime.errors import PixelrlError
 
 
@@ -67,6 +68,11 @@ class Critic(nn.Module):
             raise PixelrlError("recipe: critic is (); a term of the actor that asks for Q needs terms that train one")
         encodings = [encode(encoder, obs, noise) for encoder in self.encoders]
         return torch.stack(encodings) if len(encodings) > 1 else encodings[0].unsqueeze(0)  # a view copies nothing
+
+    @property
+    def noisy(self) -> bool:
+        """Return whether an encoder learns with noise."""
+        return any(getattr(encoder, "noisy", False) for encoder in self.encoders)
 
     @property
     def learning_head(self) -> CriticHead:
@@ -159,11 +165,15 @@ class Networks(nn.Module):
 
     def follow(self, tau: float) -> None:
         """Move the slow copies towards what they are copies of: target <- (1 - tau) target + tau critic."""
+        with torch.no_grad(), span("target"):
+            for slow, fast in self.followed:
+                torch._foreach_lerp_(slow, fast, tau)
+
+    @cached_property
+    def followed(self) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """The parameters of each slow copy and of what it is a copy of: to look for them takes longer than to move."""
         pairs = [(self.target, self.critic), (self.target_actor, self.actor)]
-        with torch.no_grad(), record_function("target"):
-            for slow, fast in pairs:
-                if slow is not None:
-                    torch._foreach_lerp_(list[Tensor](slow.parameters()), list[Tensor](fast.parameters()), tau)
+        return [([*slow.parameters()], [*fast.parameters()]) for slow, fast in pairs if slow is not None]
 
     def policy(
         self,

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import record_function
 
 from pixelrl.learning.batch import Metrics
 from pixelrl.learning.context import UpdateContext
+from pixelrl.learning.span import span
 from pixelrl.learning.term import Term
 from pixelrl.learning.weights import AtMost, Multiplier
 from pixelrl.runtime.errors import PixelrlError
@@ -121,7 +121,7 @@ class Objective:
                 continue
             key = term_name(term)
             name = f"{self.name}/{key}"
-            with record_function(name):
+            with span(name):
                 value, extra = checked(name, term(context))
             if isinstance(term.weight, AtMost):
                 multiplier = self.multipliers[key]
@@ -149,7 +149,7 @@ class Objective:
         Fused Adam on a CPU takes each tensor for a row of numbers, and gradients of convolutions come with channels
         last: they are laid out as their weights are, or they would move other weights than their own.
         """
-        with record_function(f"optimise {self.name}"):
+        with span(f"optimise {self.name}"):
             for tensor, gradient in zip(self.moved, gradients, strict=True):
                 if gradient is not None and gradient.stride() != tensor.stride():
                     gradient = torch.empty_like(tensor).copy_(gradient)
@@ -185,7 +185,7 @@ class Loss:
     def gradients(self, scale: Tensor) -> Gradients:
         """Return `scale` times the gradient of each tensor that the objective moves, and touch nothing else."""
         loss, moved = (self.total + self.dual) * scale, self.objective.moved
-        with record_function(f"backward {self.objective.name}"):
+        with span(f"backward {self.objective.name}"):
             found = torch.autograd.grad(loss, moved, retain_graph=True, allow_unused=True)
         last = len(self.objective.parameters)
         zeros = zip(moved[:last], found[:last], strict=True)

@@ -34,6 +34,11 @@ class Term:
         """What a recipe must have for this term to work."""
         return ()
 
+    @property
+    def through_next(self) -> bool:
+        """Whether its gradient goes through the critic's encoding of s', too: then s and s' are encoded in one pass."""
+        return False
+
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the unweighted scalar and whatever is worth logging; only the learner weighs and sums."""
         raise NotImplementedError

@@ -33,6 +33,11 @@ class DR3(Term):
     stop_gradient: bool = False
     pairs: Literal["consecutive", "shuffled"] = "consecutive"
 
+    @property
+    def through_next(self) -> bool:
+        """Return whether phi(s', a') moves, too."""
+        return not self.stop_gradient
+
     def __call__(self, context: UpdateContext) -> tuple[Tensor, Metrics]:
         """Return the mean dot product in float32, summed over the ensemble."""
         here, there = self.features(context)

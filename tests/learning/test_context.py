@@ -1,20 +1,24 @@
 """The scratch pad of one step."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
+from pixelrl.encoders.conv import CogCNN
 from pixelrl.launch.recipes import cog, cog_dr3, quick_cog, quick_cog_dr3
 from pixelrl.learning.backup import Backup
 from pixelrl.learning.batch import Observation
 from pixelrl.learning.context import UpdateContext
 from pixelrl.learning.interventions import Intervention, PlasticityInjection
 from pixelrl.learning.networks import Networks
+from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.terms.bc import BC
+from pixelrl.terms.dr3 import DR3
 from pixelrl.terms.td import TD
 from tests.tiny import gradients, known, make_learner, make_networks, moved, seeded, shrink, transitions
 
@@ -167,6 +171,39 @@ def test_each_picture_is_encoded_once_by_each_network(recipe: object, critic: in
         assert seen == {"critic0": 6 * critic, "target0": 6}
     else:
         assert seen == {"critic0": 6 * critic, "critic1": 6 * critic, "target0": 6, "target1": 6, "actor": 12}
+
+
+@pytest.mark.parametrize(("bottleneck", "passes"), [(0, [12]), (4, [6, 6])], ids=["plain", "noisy"])
+def test_both_states_of_dr3_are_encoded_in_one_pass_unless_encoders_draw_noise(
+    bottleneck: int, passes: list[int]
+) -> None:
+    learner = make_learner(shrink(quick_cog_dr3(), encoder=CogCNN(channels=2, bottleneck=bottleneck)))
+    rows: list[int] = []
+    learner.networks.critic.encoders[0].register_forward_hook(lambda *given: rows.append(len(given[2])))
+    learner.update(transitions())
+    assert rows == passes
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("site", ["last_hidden", "encoding"])
+def test_encoding_both_states_in_one_pass_changes_neither_dr3_nor_its_gradient(
+    shared: bool, site: Literal["last_hidden", "encoding"]
+) -> None:
+    networks = make_networks(shared_encoder=shared)
+    results = []
+    for at_once in (False, True):
+        update = UpdateContext(networks, transitions(), seeded(), shift=1, at_once=at_once)
+        loss = DR3(site=site)(update)[0] + TD()(update)[0]
+        results.append([loss, update.policy.mean, update.next_value, *gradients(loss, networks.critic)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("recipe", "at_once"), [(quick_cog_dr3(), True), (quick_cog(), False), (cog_dr3(), False)])
+def test_states_are_encoded_in_one_pass_only_where_a_gradient_goes_through_both(recipe: Recipe, at_once: bool) -> None:
+    assert make_learner(shrink(recipe)).at_once is at_once
+    silent = replace(recipe, critic=tuple(replace(term, weight=0.0) for term in recipe.critic))
+    assert not make_learner(shrink(silent)).at_once
 
 
 @pytest.mark.parametrize("shared", [False, True])
