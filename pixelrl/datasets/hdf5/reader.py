@@ -65,6 +65,7 @@ class FileContents:
         env_args: robomimic's description of the environment; empty if the file has none.
         ignored: observation key -> why nothing is learned from it.
         stored: observation key -> its name in the file, where that is another one; all keys above are the new ones.
+        required: which of `rewards` and `dones` count. Rewards that do not may be NaN, which is read as 0.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class FileContents:
     env_args: Mapping[str, Any]
     ignored: Mapping[str, str] = field(default_factory=dict)
     stored: Mapping[str, str] = field(default_factory=dict)
+    required: Sequence[str] = ("rewards", "dones")
 
     def name_in_file(self, key: str) -> str:
         """Return the name that an observation key has in the file."""
@@ -153,6 +155,7 @@ def read_contents(
             env_args=env_args,
             ignored=ignored,
             stored=stored,
+            required=(*required,),
         )
     row = sum(map(math.prod, pictures.values())) + sum(vectors.values()) + len(contents.action)
     if wrong := overclaim(contents.frames * row, path.stat().st_size):  # one demo may be linked to under many names
@@ -277,6 +280,8 @@ def _read_demo(demo: h5py.Group, name: str, contents: FileContents, pictures: bo
             clocks.append(key)
     zeros = np.zeros(steps, np.float32)
     rewards = dataset(demo, "rewards")[()] if has(demo, "rewards") else zeros
+    if "rewards" not in contents.required:
+        rewards = np.where(np.isfinite(rewards), rewards, 0)
     dones = flags(dataset(demo, "dones")[()] if has(demo, "dones") else zeros, f"{where(demo)}/dones")
     return Demo(
         name=name,

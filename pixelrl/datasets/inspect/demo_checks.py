@@ -1,7 +1,7 @@
 """Checks on what a file holds: one pure function each, from one demo, or from what is kept of all, to what is wrong."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -23,11 +23,13 @@ COMMANDED = 0.1
 """Where no sensor measures the robot, it moves if every action of a long run has a component at least this large."""
 
 
-def check_numbers(numbers: DemoNumbers, actions: ActionRange, *, paid: bool = True) -> Iterator[Occurrence]:
-    """Run all checks on the numbers of a demo; `paid`: its rewards and dones count."""
-    yield from not_finite(numbers)
+def check_numbers(
+    numbers: DemoNumbers, actions: ActionRange, required: Collection[str] = ("rewards", "dones")
+) -> Iterator[Occurrence]:
+    """Run all checks on the numbers of a demo; `required`: which of its rewards and dones count."""
+    yield from not_finite(numbers, required)
     yield from action_range(numbers, actions)
-    if paid:
+    if {"rewards", "dones"} <= {*required}:
         yield from ends(numbers)
 
 
@@ -51,9 +53,9 @@ def check_statistics(statistics: RunningStatistics, role: Role, file: str) -> It
             yield Issue(check="sensor-constant", level="note", where=f"obs/{key}", message=message, file=file)
 
 
-def not_finite(numbers: DemoNumbers) -> Iterator[Occurrence]:
-    """Find NaN and infinities."""
-    arrays = {"actions": numbers.actions, "rewards": numbers.rewards}
+def not_finite(numbers: DemoNumbers, required: Collection[str]) -> Iterator[Occurrence]:
+    """Find NaN and infinities, in rewards where they count."""
+    arrays = {"actions": numbers.actions} | ({"rewards": numbers.rewards} if "rewards" in required else {})
     arrays |= {f"obs/{key}": rows for key, rows in numbers.vectors.items()}
     for where, rows in arrays.items():
         flat = rows.reshape(len(rows), rows[:1].size)

@@ -11,7 +11,7 @@ from pixelrl.datasets.hdf5.reader import Selection, read_contents
 from pixelrl.datasets.inspect import image_checks, structure_checks
 from pixelrl.datasets.inspect.demo_checks import check_numbers, check_statistics, check_summary, constant_cameras
 from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary, read_numbers, read_summaries
-from pixelrl.datasets.inspect.file_structure import DAMAGE, NUMBERS, FileStructure, read_structure
+from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure, read_structure
 from pixelrl.datasets.inspect.issues import Issue, Occurrence, Role
 from pixelrl.datasets.inspect.quality import pair_hashes
 from pixelrl.datasets.inspect.running_statistics import Range, RunningStatistics, digest_demo
@@ -90,12 +90,13 @@ class FileInspection:
 
     def read_numbers(self, actions: ActionRange, progress: Progress) -> None:
         """Read all numbers and check them; rewards and dones that a rule replaces tell nothing."""
-        paid = set(NUMBERS) <= {"actions", *self.structure.selection.required}
+        required = self.structure.selection.required
+        paid = {"rewards", "dones"} <= {*required}
         for done, numbers in enumerate(read_numbers(self.structure, self.names), start=1):
             if isinstance(numbers, Occurrence):
                 self.occurrences.append(numbers)
             else:
-                self.occurrences += check_numbers(numbers, actions, paid=paid)
+                self.occurrences += check_numbers(numbers, actions, required)
                 self.statistics.add(numbers)
             progress("numbers", done, len(self.names))
         self.names = [record.name for record in self.statistics.records]

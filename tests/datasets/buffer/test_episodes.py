@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.value_checks import check_calibration, check_values
+from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.launch.recipes.cog import calql
 from pixelrl.runtime.errors import DataError
 from tests.dots import CAMERA, POSITION, write_dots
@@ -182,6 +184,18 @@ def test_costs_beside_unrewarded_data_are_refused_and_the_shift_is_named(tmp_pat
     with pytest.raises(DataError, match=r"task are costs.* step of prior counts 0: .*--reward-shift 1 makes"):
         check_values(mixed(task(path), prior), None)
     check_values(mixed(task(path, reward_shift=1.0), prior), (0.0, 1.0))
+
+
+def test_rewards_that_do_not_count_may_be_nan(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[0, math.nan, 0, math.inf]])
+    prior = Source(name="prior", files=(path,), reward_scale=0.0)
+    by_rule = Source(name="task", files=(path,), reward="last:1")
+    assert mixed(by_rule, prior).transitions.reward.tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    report = inspect_files([(path, "prior")], selections={"prior": prior.selection("goal", None, None)}).reports[0]
+    assert not [each for each in report.issues if each.level == "error"]
+    for refused in ((lambda: mixed(task(path))), (lambda: mixed(by_rule, replace(prior, reward_scale=1.0)))):
+        with pytest.raises(DataError, match=r"a\.h5: /data/demo_0/rewards\[1\] is nan"):
+            refused()
 
 
 def test_rewards_that_come_later_than_gamma_looks_are_no_costs(tmp_path: Path) -> None:
