@@ -16,7 +16,7 @@ from pixelrl.datasets.buffer.sources import Source, check_together
 from pixelrl.datasets.buffer.transition_table import TransitionTable, read_transitions
 from pixelrl.datasets.hdf5.reader import FileContents
 from pixelrl.learning.batch import Spec
-from pixelrl.runtime.actions import ActionRange
+from pixelrl.runtime.actions import ActionRange, unnamed_dims
 from pixelrl.runtime.env_args import order_of_arms
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.seeding import derive
@@ -140,11 +140,24 @@ def check_alike(files: Sequence[FileContents]) -> None:
         came = _traits(other)
         for key in expected | came:
             if expected.get(key) != came.get(key):
-                hint = " (--task-rename or --prior-rename OLD=NEW where it is called otherwise)"
                 raise DataError(
                     f"{other.path}: {key} is {came.get(key, 'missing')}; expected {expected.get(key, 'no such key')}, "
-                    f"as in {first.path}{'' if key in expected and key in came else hint}"
+                    f"as in {first.path}{_remedy(first, other, key)}"
                 )
+
+
+def _remedy(first: FileContents, other: FileContents, key: str) -> str:
+    """Return what may help where two files differ in a trait."""
+    if not key.startswith("action "):
+        both = key in _traits(first) and key in _traits(other)
+        return "" if both else " (--task-rename or --prior-rename OLD=NEW where it is called otherwise)"
+    silent = [file.path for file in (first, other) if file.action == unnamed_dims(len(file.action))]
+    if len(first.action) != len(other.action) or len(silent) != 1:
+        return ""
+    return (
+        f" ({silent[0]} does not say what its actions are; if they are the same, give its /data the attribute env_args "
+        "or action_dims of the other)"
+    )
 
 
 def _traits(contents: FileContents) -> dict[str, str]:
