@@ -6,7 +6,7 @@ from typing import Literal
 
 from pixelrl.learning.backup import Backup, EnsembleRule
 from pixelrl.learning.critic_forms import CriticForm, Quantile, Scalar
-from pixelrl.learning.interventions import Intervention
+from pixelrl.learning.interventions import Intervention, PlasticityInjection, ReDo, Reset
 from pixelrl.learning.networks import EncoderConfig
 from pixelrl.learning.policies import Acting, FlowPolicy, GaussianPolicy, HybridPolicy, PolicyForm
 from pixelrl.learning.term import Need, Term
@@ -216,6 +216,9 @@ class Recipe:
                     )
         if not self.critic and (self.critic_warmup or self.value):
             raise PixelrlError("recipe: critic is (); critic_warmup and value need critic terms")
+        if not self.critic and isinstance(self.intervention, PlasticityInjection | ReDo | Reset):
+            kind = type(self.intervention).__name__
+            raise PixelrlError(f"recipe: intervention is {kind}; it changes critics, and there are no critic terms")
         if self.value_lr is not None and not self.value:
             raise PixelrlError(f"recipe: value_lr is {self.value_lr}; there is no value network (Recipe.value is ())")
         if self.backup.action == "value" and not self.value:

@@ -9,7 +9,7 @@ from torch import nn
 
 from pixelrl.encoders.cameras import PixelEncoder
 from pixelrl.encoders.layers import Flatten
-from pixelrl.launch.recipes import quick_cog
+from pixelrl.launch.recipes import quick_bc, quick_cog
 from pixelrl.learning.interventions import (
     HareTortoise,
     Intervention,
@@ -199,6 +199,13 @@ def test_injected_critic_learns_in_fresh_weights_alone() -> None:
 def test_impossible_interventions_are_refused(make: Any, message: str) -> None:
     with pytest.raises(PixelrlError, match=message):
         make()
+
+
+@pytest.mark.parametrize("intervention", [Reset(), ReDo(), PlasticityInjection()])
+def test_interventions_in_critics_are_refused_where_there_are_none(intervention: Intervention) -> None:
+    with pytest.raises(PixelrlError, match=f"{type(intervention).__name__}; it changes critics, and there are no"):
+        replace(quick_bc(), intervention=intervention)
+    replace(quick_bc(), intervention=ShrinkPerturb())
 
 
 def test_interventions_are_the_same_in_every_run_of_a_seed() -> None:
