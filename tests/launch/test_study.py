@@ -505,7 +505,7 @@ def test_trials_without_an_environment_are_refused_before_a_run_begins(
     code, printed = pixelrl("study", tiny, "--out", tiny.parent / "out")
     assert code == 1 and re.search(f"^pixelrl: {re.escape(str(tiny))}: {said}", printed), printed
     code, printed = pixelrl("study", tiny, "--out", tiny.parent / "out", "--report-only")
-    assert code == 0 and "no record of this study" in printed
+    assert code == 1 and "no record of this study; without --report-only its runs are made" in printed
     for before, after in (("episodes = 2", "episodes = 0"), (f"{{{options}}}", '{env = "Lift"}')):
         asked = tiny.with_name("asked.toml")
         asked.write_text(tiny.read_text().replace(before, after))

@@ -99,6 +99,8 @@ class StudyCommand:
                 raise PixelrlError(
                     f"{option}: {min(unknown)} is not in {self.file}; it has {', '.join(map(str, sorted(known)))}"
                 )
+        if self.report_only and not place.read_records():
+            raise PixelrlError(f"{place.records}: no record of this study; without --report-only its runs are made")
         jobs, provenance = worker_count(self.jobs, "--jobs"), Provenance()
         with exclusive_directory(out):
             try:
