@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import is_dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -53,10 +54,11 @@ def choose_parts(recipe: Recipe, words: Sequence[str]) -> tuple[Recipe, list[str
         PixelrlError: an unknown part.
     """
     chosen, words = take_options(words, *PARTS)
+    recipe = copy(recipe)
     for part, name in chosen.items():
         if name not in PARTS[part]:
             raise PixelrlError(f"--{part}: there is no {part} {name!r}, but: {', '.join(PARTS[part])}")
-        recipe = replace(recipe, **{part: PARTS[part][name]()})
+        vars(recipe)[part] = PARTS[part][name]()  # parts are checked against each other when all options are in
     return recipe, words
 
 

@@ -84,6 +84,12 @@ def test_form_of_the_critic_is_chosen_by_name() -> None:
         options("quick_cog --form c51")
 
 
+def test_parts_are_checked_against_each_other_when_all_options_are_in() -> None:
+    assert options("quick_td --form quantile --backup.of-samples best").recipe.backup.of_samples == "best"
+    with pytest.raises(PixelrlError, match="backup.of_samples is mean; quantiles are fitted to one action's"):
+        options("quick_td --form quantile")
+
+
 def test_backup_is_a_group_of_options() -> None:
     recipe = options("quick_cog --backup.action recorded --backup.aggregate mean").recipe
     assert recipe.backup == Backup(action="recorded", aggregate="mean")
