@@ -86,7 +86,7 @@ def test_form_of_the_critic_is_chosen_by_name() -> None:
 
 def test_parts_are_checked_against_each_other_when_all_options_are_in() -> None:
     assert options("quick_td --form quantile --backup.of-samples best").recipe.backup.of_samples == "best"
-    with pytest.raises(PixelrlError, match="backup.of_samples is mean; quantiles are fitted to one action's"):
+    with pytest.raises(PixelrlError, match=r"backup\.of_samples is mean; quantiles are fitted to one action's"):
         options("quick_td --form quantile")
 
 
