@@ -88,7 +88,9 @@ def _episode(file: h5py.File, budget: Budget, dropped: DroppedFields, options: F
     observations = child(file, OBSERVATIONS)
     images = child(observations, IMAGES)
     held = dict.fromkeys(members(images), images)
-    held = {key: observations for key in members(observations) if key != IMAGES} | held
+    beside = {key: child(observations, key) for key in members(observations) if key != IMAGES and options.wants(key)}
+    held = {key: observations for key, item in beside.items() if isinstance(item, h5py.Dataset)} | held
+    dropped.update(f"{OBSERVATIONS}/{key}, a group" for key in beside.keys() - held.keys())
     sensors, turned = {}, False
     for key in filter(options.wants, held):
         rows = stored_rows(held[key], (key,), (steps, steps + 1), budget)

@@ -134,6 +134,14 @@ def test_aloha_with_a_gap_in_its_numbers_is_told(tmp_path: Path) -> None:
     assert next(count for what, count in dropped.items() if "red and blue" in what) == 2  # episodes, not cameras
 
 
+def test_groups_beside_the_pictures_of_aloha_are_told(tmp_path: Path) -> None:
+    folder = write_aloha(tmp_path / "a")
+    with h5py.File(folder / "episode_0.hdf5", "a") as file:
+        file["observations/images_depth/cam_high"] = np.zeros((STEPS, 24, 16), np.uint16)
+    _, dropped, contents = convert(folder)
+    assert dropped["observations/images_depth, a group"] == 1 and [*contents.pictures] == ["cam_high"]
+
+
 def test_aloha_without_its_parts_is_refused(tmp_path: Path) -> None:
     folder = write_aloha(tmp_path / "a")
     with h5py.File(folder / "episode_1.hdf5", "a") as file:
