@@ -139,7 +139,7 @@ def test_groups_beside_the_pictures_of_aloha_are_told(tmp_path: Path) -> None:
     with h5py.File(folder / "episode_0.hdf5", "a") as file:
         file["observations/images_depth/cam_high"] = np.zeros((STEPS, 24, 16), np.uint16)
     _, dropped, contents = convert(folder)
-    assert dropped["observations/images_depth, a group"] == 1 and [*contents.pictures] == ["cam_high"]
+    assert dropped["observations/images_depth, a group"] == 1 and "cam_high" in contents.pictures
 
 
 def test_aloha_without_its_parts_is_refused(tmp_path: Path) -> None:
