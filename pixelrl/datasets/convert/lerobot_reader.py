@@ -74,16 +74,11 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions = Fo
             yield episode if own is None or extra is None else own.restore(episode, extra, place)
 
     if own is not None:
-        about = own.about
-    else:
-        names = {name: feature.names for name, feature in info.vectors.items()}
-        env_args = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
-        about = {
-            "env_args": env_args,
-            "action_dims": action_dims(info.action),
-            "masks": _splits(info, len(rows), dropped),
-        }
-    return DatasetStream(episodes=episodes, count=len(rows), **about)
+        return DatasetStream(episodes=episodes, count=len(rows), **own.about)
+    names = {name: feature.names for name, feature in info.vectors.items()}
+    env_args = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
+    about: dict[str, Any] = {"env_args": env_args, "action_dims": action_dims(info.action)}
+    return DatasetStream(episodes=episodes, count=len(rows), masks=_splits(info, len(rows), dropped), **about)
 
 
 def _splits(info: Info, count: int, dropped: DroppedFields) -> dict[str, tuple[int, ...]]:
