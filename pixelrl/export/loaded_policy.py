@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.export.contract import CONTRACT, is_rescaled
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.env_args import control_freq_of
 from pixelrl.runtime.errors import PixelrlError
@@ -56,8 +57,6 @@ def load_policy(
     Raises:
         PixelrlError: no policy there, or a step is asked of an exported one.
     """
-    from pixelrl.export.contract import CONTRACT
-
     directory = Path(directory)
     if not (directory / CONTRACT).is_file():
         return _load_trained(directory, step, device, acting)
@@ -70,7 +69,6 @@ def load_policy(
 
 def _load_exported(directory: Path) -> LoadedPolicy:
     """Load an exported policy; that takes no torch."""
-    from pixelrl.export.contract import is_rescaled
     from pixelrl.export.runtime import ExportedPolicy
 
     policy = ExportedPolicy(directory)

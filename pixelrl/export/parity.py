@@ -64,8 +64,7 @@ def check_parity(
             as they should be.
     """
     figures: dict[str, Any] = {"limit": LIMIT}
-    keys = (*checkpoint.spec.images, *checkpoint.spec.proprio)
-    recorded = {key: frames[key] for key in keys}
+    recorded = {key: frames[key] for key in checkpoint.inputs}
     for source, readings in {"data": recorded, "random": random_frames(checkpoint.spec, sizes)}.items():
         count = len(next(iter(readings.values())))
         errors = []

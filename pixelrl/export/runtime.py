@@ -59,6 +59,8 @@ class ExportedPolicy:
             key: InputSpec("uint8", (*spec.shape[:2], spec.shape[2] // history)) if spec.dtype == "uint8" else spec
             for key, spec in self.inputs.items()
         }
+        chunk, width = contract.get("chunk", 1), len(contract["outputs"]["action"]["dims"])
+        self._output = InputSpec("float32", (width,) if chunk == 1 else (chunk, width))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         names = provider_names(providers)
@@ -69,12 +71,9 @@ class ExportedPolicy:
 
     def _check_network(self, path: Path) -> None:
         """Raise a `PixelrlError` unless the network's inputs and outputs are those of the contract."""
-        actions = self.contract["outputs"]["action"]["dims"]
-        chunk = self.contract.get("chunk", 1)
-        output = InputSpec("float32", (*([] if chunk == 1 else [chunk]), len(actions)))
         for kind, said, nodes in (
             ("takes", self.inputs, self._session.get_inputs()),
-            ("gives", dict.fromkeys(("action", "normalised"), output), self._session.get_outputs()),
+            ("gives", dict.fromkeys(("action", "normalised"), self._output), self._session.get_outputs()),
         ):
             found = {node.name: f"{DTYPES.get(node.type, node.type)} {node.shape[1:]}" for node in nodes}
             expected = {key: f"{spec.dtype} {[*spec.shape]}" for key, spec in said.items()}
@@ -122,9 +121,7 @@ class ExportedPolicy:
         return action, normalised
 
     def _run(self, outputs: Sequence[str], sensors: Sensors) -> list[NDArray[np.float32]]:
-        chunk = self.contract.get("chunk", 1)
-        width = len(self.contract["outputs"]["action"]["dims"])
-        shape = (len(next(iter(sensors.values()))), *([] if chunk == 1 else [chunk]), width)
+        shape = (len(next(iter(sensors.values()))), *self._output.shape)
         try:
             given = self._session.run(list(outputs), dict(sensors))
             actions = [np.asarray(action, dtype=np.float32) for action in given]
