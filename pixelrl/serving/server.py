@@ -38,6 +38,9 @@ AT_ONCE = 0.001
 SMALL = 2**14
 """Bytes of a message that never waits where none waits before it; a slow peer may have twice as much in the buffer."""
 
+SILENT = logging.CRITICAL + 1
+"""The level of a logger that says nothing: what matters is logged as an event, and peers must not fill the log."""
+
 
 @dataclass(kw_only=True, eq=False)
 class Peer:
@@ -130,7 +133,7 @@ class PolicyServer:
                 open_timeout=self.limits.handshake,
                 close_timeout=self.limits.handshake,
                 ssl=self.tls,
-                logger=_silent(),
+                logger=logging.Logger("pixelrl.serving", SILENT),
                 server_header=None,
                 **options,
             ) as server:
@@ -154,8 +157,7 @@ class PolicyServer:
             await socket.close(1013, "too many are connected")
             return
         self._count += 1
-        history = History(int(self.policy.contract.get("history", 1)))
-        peer = Peer(number=self._count, socket=socket, history=history)
+        peer = Peer(number=self._count, socket=socket, history=History(self.policy.contract.get("history", 1)))
         self._peers.add(peer)
         self.metrics.connections.set(len(self._peers))
         self.log("connected", connection=peer.number, peer=address(socket))
@@ -289,10 +291,3 @@ class PolicyServer:
         while any(peer.busy or peer.waiting for peer in self._peers) and time.monotonic() < end:
             await asyncio.sleep(0.005)
         await asyncio.gather(*(peer.socket.close(1001, "the server stops") for peer in set(self._peers)))
-
-
-def _silent() -> logging.Logger:
-    """Return a logger that says nothing: what matters is logged as an event, and peers must not fill the log."""
-    logger = logging.Logger("pixelrl.serving", logging.CRITICAL + 1)
-    logger.addHandler(logging.NullHandler())
-    return logger

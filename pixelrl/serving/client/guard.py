@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
@@ -78,7 +78,7 @@ class Report:
     mode: str
     reason: str = ""
     wanted: tuple[float, ...] | None = None
-    limited: tuple[int, ...] = field(default=())
+    limited: tuple[int, ...] = ()
 
 
 def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
@@ -99,7 +99,8 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     elif stopped is None and misses >= limits.stop_after:
         stopped = f"{misses} ticks without a good action, the last one: {fault}"
     acts = wanted is not None and stopped is None and barred is None
-    began = state.began if acts or (barred is not None and barred == soon) else None
+    early = barred is not None and barred == soon
+    began = state.began if acts or early else None
     target, mode = rest, "hold" if stopped is None else "stop"
     if acts:
         began = tick.now if began is None else began
@@ -109,21 +110,21 @@ def step(limits: Limits, state: State, tick: Tick) -> tuple[State, Any, Report]:
     action, velocity = approach(
         limits, np.array(state.last), before, numbers(tick.measured, len(rest)), target, acts=acts
     )
-    if barred is not None and barred == soon:  # a position goes on as fast as before when it is time
+    if early:  # a position goes on as fast as before when it is time
         velocity = np.where(limits.relative, velocity, before)
     state = State(
-        last=tuple(float(each) for each in action),
-        velocity=tuple(float(each) for each in velocity),
+        last=tuple(action.tolist()),
+        velocity=tuple(velocity.tolist()),
         misses=misses,
         began=began,
         stopped=stopped,
         acted=tick.now - tick.latency if acts else state.acted,
         released=not tick.deadman or outside is not None,
     )
-    if wanted is None:
-        return state, action.astype(np.float32), Report(mode, stopped or barred or fault or "")
-    differs = tuple(int(k) for k in np.flatnonzero(np.abs(action - wanted) > 1e-6 * span(limits)))
-    report = Report(mode, stopped or barred or fault or "", tuple(float(each) for each in wanted), differs)
+    report = Report(mode, stopped or barred or fault or "")
+    if wanted is not None:
+        differs = np.flatnonzero(np.abs(action - wanted) > 1e-6 * span(limits))
+        report = replace(report, wanted=tuple(wanted.tolist()), limited=tuple(differs.tolist()))
     return state, action.astype(np.float32), report
 
 

@@ -247,7 +247,7 @@ class RemotePolicy:
             said = one_line((error.response.body or b"").decode("utf-8", "replace"))
             kind = RemoteError if code == 503 else RefusedError
             raise kind(one_line(f"{self.url}: refused with {code}: {said}")) from None
-        except (OSError, WebSocketException, TimeoutError, UnicodeError) as error:  # of a name that is no host's
+        except (OSError, WebSocketException, UnicodeError) as error:  # of a name that is no host's
             raise RemoteError(one_line(f"{self.url}: no server there ({error or type(error).__name__})")) from None
         return self._greet(connection)
 
@@ -260,7 +260,7 @@ class RemotePolicy:
             self._shapes = {key: _shapes_of(each, contract.get("history") or 1) for key, each in inputs.items()}
             self._period = 1.0 / (contract.get("control_freq") or 10.0)
             check_seconds("a period of control_freq", self._period)
-        except (WireError, RemoteError, OSError, WebSocketException, TimeoutError, LookupError, TypeError) as error:
+        except (WireError, RemoteError, OSError, WebSocketException, LookupError, TypeError) as error:
             connection.close()
             raise RemoteError(one_line(f"{self.url}: sends no contract ({error or type(error).__name__})")) from None
         found = contract_hash(contract)
