@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,8 @@ from pixelrl.serving.admission import Limits
 from pixelrl.serving.metrics import Log
 from pixelrl.serving.server import PolicyServer
 from tests.tiny import networks_of
+
+Kind = TypeVar("Kind", bound=ExportedPolicy)
 
 HISTORY = 2
 IMAGES = {"front_image": (3, 40, 48), "wrist_image": (3, 40, 48)}
@@ -93,6 +95,26 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def policy(artefact: Path) -> ExportedPolicy:
     return ExportedPolicy(artefact)
+
+
+def as_another(policy: ExportedPolicy, kind: type[Kind], **contract: Any) -> Kind:
+    """Return a policy as one of another class, or with other values in its contract."""
+    other, state = kind.__new__(kind), policy.__getstate__()
+    other.__setstate__(state | {"contract": state["contract"] | contract})
+    return other
+
+
+class Slow(ExportedPolicy):
+    """A policy that tells when it is asked, and answers when it may."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def both(self, sensors: Any) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(20)
+        return super().both(sensors)
 
 
 class Running:

@@ -3,7 +3,6 @@
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from pixelrl.serving.client import RemoteError, RemotePolicy
 from pixelrl.serving.client.wire import pack
 from pixelrl.serving.inference import Reply
 from pixelrl.serving.protocol import Request
-from tests.serving.conftest import DIMS, make_frames, serving
+from tests.serving.conftest import DIMS, Slow, as_another, make_frames, serving
 from tests.serving.test_server import ask, connected
 
 ACTION = np.zeros((1, 3), np.float32)
@@ -114,13 +113,7 @@ def test_an_episode_ends_where_the_server_refused_an_observation(policy: Exporte
 
 def test_an_episode_ends_where_an_observation_was_superseded(policy: ExportedPolicy) -> None:
     """What is computed meanwhile belongs to what came before it, and what is computed next does not."""
-    begin, go_on, gaps = threading.Event(), threading.Event(), list[tuple[int | None, bool]]()
-
-    class Slow(ExportedPolicy):
-        def both(self, sensors: Any) -> Any:
-            begin.set()
-            assert go_on.wait(20)
-            return super().both(sensors)
+    slow, gaps = as_another(policy, Slow), list[tuple[int | None, bool]]()
 
     class Record:
         def __call__(self, connection: int, step: int, request: Request, reply: Reply, *, gap: bool) -> bool:
@@ -130,16 +123,14 @@ def test_an_episode_ends_where_an_observation_was_superseded(policy: ExportedPol
         def end(self, connection: int, why: str) -> None:
             pass
 
-    slow = Slow.__new__(Slow)
-    slow.__setstate__(policy.__getstate__())
     frames = make_frames(5)
     with serving(slow, record=Record()) as server, connected(server) as (connection, _):
         connection.send(pack(frames[0] | {"pixelrl/seq": 0}))
-        assert begin.wait(20)
+        assert slow.begun.wait(20)
         for number in (1, 2):
             connection.send(pack(frames[number] | {"pixelrl/seq": number}))
         assert connection.recv(timeout=10) == "seq 1: superseded by a newer observation"
-        go_on.set()
+        slow.go_on.set()
         for _ in (0, 2):
             connection.recv(timeout=10)
         for number in (3, 4):

@@ -13,7 +13,7 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.serving.admission import read_token
 from pixelrl.serving.protocol import check_names
 from pixelrl.serving.server import PolicyServer
-from tests.serving.conftest import IMAGES, Running, make_frames
+from tests.serving.conftest import IMAGES, Running, as_another, make_frames
 from tests.serving.test_server import Serve, ask, connected
 
 
@@ -94,8 +94,5 @@ def test_address_where_nobody_can_listen_is_named(artefact: Path, pixelrl: Calla
 
 @pytest.mark.parametrize("value", [10**30, "\ud800"])
 def test_contract_that_cannot_be_sent_is_refused(policy: ExportedPolicy, value: object) -> None:
-    other = ExportedPolicy.__new__(ExportedPolicy)
-    state = policy.__getstate__()
-    other.__setstate__(state | {"contract": state["contract"] | {"env_args": {"seed": value}}})
     with pytest.raises(PixelrlError, match=r"policy.json: holds what cannot be sent to peers \("):
-        PolicyServer(other)
+        PolicyServer(as_another(policy, ExportedPolicy, env_args={"seed": value}))

@@ -31,7 +31,7 @@ from pixelrl.serving.client import (
     contract_hash,
     read_token,
 )
-from tests.serving.conftest import IMAGES, Running, make_frames, serving
+from tests.serving.conftest import IMAGES, Running, Slow, as_another, make_frames, serving
 from tests.serving.test_server import TOKEN
 
 Serve = Callable[..., AbstractContextManager[Running]]
@@ -114,21 +114,12 @@ def test_default_deadline_is_a_period(server: Running) -> None:
 
 
 def test_late_action_is_told_and_never_given_for_a_newer_observation(policy: ExportedPolicy) -> None:
-    go_on = threading.Event()
-
-    class Slow(ExportedPolicy):
-        def both(self, sensors: Any) -> Any:
-            assert go_on.wait(20)
-            return super().both(sensors)
-
-    slow = Slow.__new__(Slow)
-    slow.__setstate__(policy.__getstate__())
-    frames = make_frames(3)
+    slow, frames = as_another(policy, Slow), make_frames(3)
     with serving(slow) as server, remote(server, deadline=0.02) as there:
         for frame in frames[:2]:
             with pytest.raises(LateError, match="no action within 20 ms"):
                 there.act(frame)
-        go_on.set()
+        slow.go_on.set()
         there.deadline = PATIENT
         there.reset()
         policy.reset()
@@ -146,9 +137,7 @@ def test_lost_server_is_found_again_and_another_policy_is_refused(policy: Export
     with serving(policy, port=port):
         np.testing.assert_array_equal(until_it_acts(there, frames[1])[0], policy.act(frames[1]))
         assert there.reconnects == 1
-    other = ExportedPolicy.__new__(ExportedPolicy)
-    state = policy.__getstate__()
-    other.__setstate__(state | {"contract": state["contract"] | {"control_freq": 21.0}})
+    other = as_another(policy, ExportedPolicy, control_freq=21.0)
     with serving(other, port=port), pytest.raises(RemoteError, match="another policy"):
         for _ in range(3):
             try:
@@ -230,9 +219,7 @@ def test_arguments_of_no_use_are_refused_in_words(server: Running, options: dict
 
 
 def test_stamp_that_is_no_time_and_period_that_is_none_are_refused(policy: ExportedPolicy) -> None:
-    slow = ExportedPolicy.__new__(ExportedPolicy)
-    state = policy.__getstate__()
-    slow.__setstate__(state | {"contract": state["contract"] | {"control_freq": 1e-300}})
+    slow = as_another(policy, ExportedPolicy, control_freq=1e-300)
     with serving(policy) as server, remote(server) as there:
         for stamp in (math.nan, math.inf, -1.0):
             with pytest.raises(RemoteError, match=r"stamp is .*; expected seconds from 0 on"):

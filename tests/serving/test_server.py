@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from pixelrl.serving.admission import Limits, read_token, tls
 from pixelrl.serving.client.wire import pack, unpack
 from pixelrl.serving.protocol import largest_message
 from pixelrl.serving.server import REFUSALS, PolicyServer
-from tests.serving.conftest import Running, make_frames
+from tests.serving.conftest import Running, Slow, as_another, make_frames, serving
 
 TOKEN = "0123456789abcdef-token"
 Serve = Callable[..., contextlib.AbstractContextManager[Running]]
@@ -138,27 +137,15 @@ def test_message_beyond_the_contracts_size_ends_the_connection(server: Running, 
         assert error.value.rcvd is not None and error.value.rcvd.code == 1009
 
 
-def test_newest_observation_wins_and_a_reset_is_not_lost(policy: ExportedPolicy, serve: Serve) -> None:
-    begin, go_on = threading.Event(), threading.Event()
-
-    class Slow(ExportedPolicy):
-        def both(self, sensors: Any) -> Any:
-            begin.set()
-            assert go_on.wait(20)
-            return super().both(sensors)
-
-    slow = Slow.__new__(Slow)
-    slow.__setstate__(policy.__getstate__())
-    from tests.serving.conftest import serving
-
-    frames = make_frames(4)
+def test_newest_observation_wins_and_a_reset_is_not_lost(policy: ExportedPolicy) -> None:
+    slow, frames = as_another(policy, Slow), make_frames(4)
     with serving(slow) as server, connected(server) as (connection, _):
         connection.send(pack(frames[0] | {"pixelrl/seq": 0}))
-        assert begin.wait(20)
+        assert slow.begun.wait(20)
         connection.send(pack(frames[1] | {"pixelrl/seq": 1, "pixelrl/reset": True}))
         connection.send(pack(frames[2] | {"pixelrl/seq": 2}))
         assert connection.recv(timeout=10) == "seq 1: superseded by a newer observation"
-        go_on.set()
+        slow.go_on.set()
         replies = [unpack(connection.recv(timeout=10), flat=False) for _ in range(2)]
         assert [reply["pixelrl"]["seq"] for reply in replies] == [0, 2]
         policy.reset()
@@ -167,7 +154,7 @@ def test_newest_observation_wins_and_a_reset_is_not_lost(policy: ExportedPolicy,
 
 
 def test_actions_beyond_the_range_are_clipped_and_told_and_those_that_are_no_numbers_are_not_sent(
-    policy: ExportedPolicy, serve: Serve
+    policy: ExportedPolicy,
 ) -> None:
     class Wild(ExportedPolicy):
         value = 9.0
@@ -178,11 +165,7 @@ def test_actions_beyond_the_range_are_clipped_and_told_and_those_that_are_no_num
             action[:, 1] = self.value
             return action, normalised
 
-    wild = Wild.__new__(Wild)
-    wild.__setstate__(policy.__getstate__())
-    from tests.serving.conftest import serving
-
-    with serving(wild) as server, connected(server) as (connection, _):
+    with serving(as_another(policy, Wild)) as server, connected(server) as (connection, _):
         reply = ask(connection, make_frames(1)[0])
         assert reply["actions"][0, 1] == 1.5 and reply["pixelrl"]["clipped"] == ["dz"]
         for Wild.value in (float("nan"), float("inf"), -float("inf")):
