@@ -67,11 +67,6 @@ class DrawerGrasp(Tabletop):
     drop_pos = TRAY_CENTRE + np.array([0.0, 0.0, 0.085])
 
     @property
-    def cube_pos(self) -> Vector:
-        """Return the centre of the cube, `[3]`, in metres."""
-        return self.position(self.cube)
-
-    @property
     def blocker_pos(self) -> Vector:
         """Return the centre of the block, `[3]`, in metres."""
         return self.position(self.blocker)

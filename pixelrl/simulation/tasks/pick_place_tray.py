@@ -42,11 +42,6 @@ class PickPlaceTray(Tabletop):
         super().__init__(robots, **options)
 
     @property
-    def cube_pos(self) -> Vector:
-        """Return the centre of the cube, `[3]`, in metres."""
-        return self.position(self.cube)
-
-    @property
     def cube_positions(self) -> list[Vector]:
         """Return the centres of all cubes, the one that matters first, in metres."""
         return [self.position(cube) for cube in self.cubes]

@@ -69,6 +69,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     information among the observables: they are the position of the gripper, its opening, and the cameras.
 
     Attributes:
+        cube: the object that matters; the task makes it with its furniture.
         start: how the next `reset` begins: one of `starts`, of which the first is the whole task.
         horizon: steps of an episode.
         neutral_pos: where the fingertips are when an episode begins: there the two data sets join. [m]
@@ -79,6 +80,7 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
         colours: beginning of a geom's name -> its colour in the drawing `fast`; the first that fits.
     """
 
+    cube: Any
     starts: tuple[str, ...]
     horizon: int
     neutral_pos: Vector
@@ -118,6 +120,11 @@ class Tabletop(ManipulationEnv):  # type: ignore[misc]  # robosuite has no types
     def eef_pos(self) -> Vector:
         """Return where the gripper's fingertips are, `[3]`, in metres."""
         return np.array(self.sim.data.site_xpos[self.robots[0].eef_site_id["right"]])
+
+    @property
+    def cube_pos(self) -> Vector:
+        """Return the centre of the cube, `[3]`, in metres."""
+        return self.position(self.cube)
 
     @property
     def gripper_opening(self) -> float:

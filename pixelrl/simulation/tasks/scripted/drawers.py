@@ -67,10 +67,8 @@ def drawer_scripts(name: str) -> dict[str, Script]:
     }[name]
     return {
         "prior": Script(start=start, steps=steps, act=partial(prior, clear), succeeded=joins),
-        "task": Script(start="open", steps=25, act=task, succeeded=lambda env: env._check_success()),
-        "oracle": Script(
-            start=start, steps=horizon, act=partial(oracle, clear), succeeded=lambda env: env._check_success()
-        ),
+        "task": Script(start="open", steps=25, act=task),
+        "oracle": Script(start=start, steps=horizon, act=partial(oracle, clear)),
     }
 
 

@@ -28,13 +28,13 @@ class Script:
         start: the `start` option of the environment's reset.
         steps: the longest episode.
         act: the policy, given the robosuite environment and a generator for its random choices.
-        succeeded: tells of a state; an episode succeeds if one of its steps ends in such a state.
+        succeeded: tells of a state; an episode succeeds if one of its steps ends in such a state; by default the goal.
     """
 
     start: str
     steps: int
     act: Callable[[Any, np.random.Generator], Actions]
-    succeeded: Callable[[Any], bool]
+    succeeded: Callable[[Any], bool] = lambda env: env._check_success()
 
 
 def towards(env: "Tabletop", goal: Point, gripper: float) -> NDArray[np.float32]:

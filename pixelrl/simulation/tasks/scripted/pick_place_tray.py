@@ -38,8 +38,8 @@ def tray_scripts() -> dict[str, Script]:
             act=prior,
             succeeded=lambda tray: tray.holds_object() and tray.eef_pos[2] > tray.drop_pos[2],
         ),
-        "task": Script(start="held", steps=16, act=task, succeeded=lambda tray: tray._check_success()),
-        "oracle": Script(start="table", steps=40, act=oracle, succeeded=lambda tray: tray._check_success()),
+        "task": Script(start="held", steps=16, act=task),
+        "oracle": Script(start="table", steps=40, act=oracle),
     }
 
 
