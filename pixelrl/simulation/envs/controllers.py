@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelrl.export.contract import MOVES, PLACES
 from pixelrl.runtime.env_args import is_before_1_5, is_flat
 from pixelrl.runtime.errors import SimulationError
 from pixelrl.simulation.envs.imports import robosuite
@@ -184,10 +185,9 @@ def _ranges(label: str, part: str, controller: Any, size: int) -> list[tuple[str
     units = ("m", "m", "m", "rad", "rad", "rad")
     if controller.name.startswith("OSC") and controller.impedance_mode == "fixed":
         if controller.input_type == "absolute":
-            rows = zip(("x", "y", "z", "rx", "ry", "rz")[:size], units, strict=False)
+            rows = zip(PLACES[:size], units, strict=False)
             return [(label + name, -1.0, 1.0, unit) for name, unit in rows]
-        names = ("dx", "dy", "dz", "drx", "dry", "drz")
-        bounds = zip(names[:size], controller.output_min, controller.output_max, units, strict=False)
+        bounds = zip(MOVES[:size], controller.output_min, controller.output_max, units, strict=False)
         return [(label + name, float(low), float(high), unit) for name, low, high, unit in bounds]
     name = "gripper" if "gripper" in part else part
     return [(f"{label}{name}" if size == 1 else f"{label}{name}_{k}", -1.0, 1.0, "1") for k in range(size)]

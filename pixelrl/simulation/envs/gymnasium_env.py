@@ -63,6 +63,7 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.action_space = Box(-1.0, 1.0, self._low.shape, np.float32)
         rate = env.metadata.get("render_fps")
         self.control_freq = None if rate is None else float(rate)
+        self._spaces = _flat(env.observation_space)
         self._cameras = self._choose_cameras(env_args.get("cameras"))
         observation, _ = self.reset(seed=0)
         for camera, about in self._cameras.items():
@@ -119,7 +120,7 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
 
     def _choose_cameras(self, said: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
         """Return camera -> its source and size (none: as it comes); by default, all that there are."""
-        observed = [name for name, space in _flat(self._env.observation_space).items() if is_picture(space)]
+        observed = [name for name, space in self._spaces.items() if is_picture(space)]
         sources = [*observed, *([RENDERED] if self._env.render_mode == "rgb_array" else [])]
         if not sources:
             raise SimulationError(f"{self._name} shows no picture: it observes none, and has no render mode rgb_array")
@@ -136,10 +137,8 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def _see(self, observation: Any) -> dict[str, NDArray[Any]]:
         """Return pictures and vectors under their keys."""
         parts = _flat(observation)
-        seen: dict[str, NDArray[Any]] = {}
-        for name, space in _flat(self._env.observation_space).items():
-            if not is_picture(space) and is_vector(space):
-                seen[name] = np.array(parts[name], np.float32, ndmin=1)
+        vectors = [name for name, space in self._spaces.items() if is_vector(space)]
+        seen: dict[str, NDArray[Any]] = {name: np.array(parts[name], np.float32, ndmin=1) for name in vectors}
         for camera, about in self._cameras.items():
             source = about["source"]
             frame = self._render() if source == RENDERED and source not in parts else parts[source]

@@ -43,7 +43,6 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         self.horizon = horizon
         bound = np.where(takes_units(robosuite_env), np.inf, 1.0).astype(np.float32)
         self.action_space = Box(-bound, bound)
-        self._steps = 0
         self._altered: Arrays = {}
         _finish_last_substep(robosuite_env)
         # robosuite polls its observables at every substep, and one substep early; here they are read when they are due.
