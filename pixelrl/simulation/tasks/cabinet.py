@@ -23,6 +23,12 @@ WALL, FLOOR, RIM = 0.012, 0.007, 0.042
 """Thickness of a drawer's walls and of its floor, and the height of its rim above its underside. [m]"""
 
 SHELL = 0.01
+OUTER_X = INNER_X / 2 + WALL + 0.001
+"""Half the width of the space for the drawers. [m]"""
+
+BACK = -(2 * WALL + INNER_Y + SHELL + 0.002)
+"""Where the cabinet's back is, seen from its front. [m]"""
+
 LOWER, UPPER = 0.003, 0.067
 """Height of the drawers' undersides above the table. [m]"""
 
@@ -86,33 +92,22 @@ class Cabinet(MujocoObject):  # type: ignore[misc]  # robosuite has no types
     @property
     def horizontal_radius(self) -> float:
         """Return how far it reaches from its origin with its drawers closed, in metres."""
-        return float(np.hypot(_outer_x() + SHELL, -_back()))
+        return float(np.hypot(OUTER_X + SHELL, -BACK))
 
     def get_bounding_box_half_size(self) -> NDArray[np.float64]:
         """Return half its extent with its drawers closed, `[3]`, in metres."""
-        return np.array([_outer_x() + SHELL, -_back() / 2, TOP / 2])
-
-
-def _outer_x() -> float:
-    """Return half the width of the space for the drawers."""
-    return INNER_X / 2 + WALL + 0.001
-
-
-def _back() -> float:
-    """Return where the cabinet's back is."""
-    return -(2 * WALL + INNER_Y + SHELL + 0.002)
+        return np.array([OUTER_X + SHELL, -BACK / 2, TOP / 2])
 
 
 def _shell() -> dict[str, Box]:
     """Return the fixed walls: two sides, a back, a shelf between the drawers, and a top."""
-    x, back = _outer_x(), _back()
-    shelf = UPPER - 0.003
+    x, shelf = OUTER_X, UPPER - 0.003
     return {
-        "left": ((x, back, 0), (x + SHELL, 0, TOP)),
-        "right": ((-x - SHELL, back, 0), (-x, 0, TOP)),
-        "back": ((-x, back, 0), (x, back + SHELL, TOP)),
-        "shelf": ((-x, back + SHELL, shelf - 0.006), (x, 0, shelf)),
-        "top": ((-x, back + SHELL, TOP - 0.006), (x, 0, TOP)),
+        "left": ((x, BACK, 0), (x + SHELL, 0, TOP)),
+        "right": ((-x - SHELL, BACK, 0), (-x, 0, TOP)),
+        "back": ((-x, BACK, 0), (x, BACK + SHELL, TOP)),
+        "shelf": ((-x, BACK + SHELL, shelf - 0.006), (x, 0, shelf)),
+        "top": ((-x, BACK + SHELL, TOP - 0.006), (x, 0, TOP)),
     }
 
 
