@@ -5,7 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +16,11 @@ from torch import nn
 
 from pixelrl.export.artefact import export_policy
 from pixelrl.export.runtime import ExportedPolicy
+from pixelrl.launch.commands.serve import recording_of
 from pixelrl.learning.batch import Spec
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.serving.admission import Limits
+from pixelrl.serving.client import RemotePolicy
 from pixelrl.serving.metrics import Log
 from pixelrl.serving.server import PolicyServer
 from tests.tiny import networks_of
@@ -155,6 +157,18 @@ def serving(policy: Any, **options: Any) -> Iterator[Running]:
         yield running
     finally:
         running.stop()
+
+
+def remote(server: Running, **options: Any) -> closing[RemotePolicy]:
+    """Connect to a server for as long as a block lasts; a busy machine has 20 s for an action."""
+    return closing(RemotePolicy(server.url, **{"deadline": 20.0, **options}))
+
+
+@contextmanager
+def recorded(policy: ExportedPolicy, path: Path) -> Iterator[RemotePolicy]:
+    """Connect to a server that records into a file."""
+    with recording_of(policy, path) as record, serving(policy, record=record) as server, remote(server) as there:
+        yield there
 
 
 @pytest.fixture(scope="module")

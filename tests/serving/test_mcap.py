@@ -31,7 +31,7 @@ from pixelrl.runtime.errors import DataError, PixelrlError
 from pixelrl.serving.client import RemotePolicy
 from pixelrl.serving.inference import Reply
 from pixelrl.serving.protocol import Request
-from tests.serving.conftest import make_frames, serving
+from tests.serving.conftest import make_frames, recorded, serving
 
 KEYS = ("front_image", "wrist_image", "position")
 
@@ -66,8 +66,7 @@ def test_a_conversation_is_the_same_data_set_by_way_of_mcap_and_in_hdf5(policy: 
     frames = make_frames(6, 4)
     paths = {name: tmp_path / f"robot.{name}" for name in ("hdf5", "mcap")}
     for path in paths.values():
-        with recording_of(policy, path) as record, serving(policy, record=record) as server:
-            there = RemotePolicy(server.url, deadline=20.0)
+        with recorded(policy, path) as there:
             for frame in frames[:4]:
                 there.act(frame)
             there.reset()
@@ -75,7 +74,6 @@ def test_a_conversation_is_the_same_data_set_by_way_of_mcap_and_in_hdf5(policy: 
             there.reset()
             for frame in frames[2:5]:
                 there.act(frame)
-            there.close()
             assert not path.exists()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["robot.hdf5", "robot.mcap"]
     back = tmp_path / "back.hdf5"
@@ -107,11 +105,9 @@ def test_a_conversation_is_the_same_data_set_by_way_of_mcap_and_in_hdf5(policy: 
 
 def test_other_programs_see_standard_pictures_vectors_and_actions(policy: ExportedPolicy, tmp_path: Path) -> None:
     path, frames, replies = tmp_path / "robot.mcap", make_frames(2, 4), []
-    with recording_of(policy, path) as record, serving(policy, record=record) as server:
-        there = RemotePolicy(server.url, deadline=20.0)
+    with recorded(policy, path) as there:
         for frame in frames:
             replies.append(there.infer(frame, stamp=2.5))
-        there.close()
     held = defaultdict(list)
     with path.open("rb") as file:
         reader = make_reader(file)

@@ -14,11 +14,11 @@ from pixelrl.launch import recording
 from pixelrl.launch.commands.serve import recording_of
 from pixelrl.launch.recording import Demos, Recording, Step
 from pixelrl.runtime.errors import PixelrlError
-from pixelrl.serving.client import RemoteError, RemotePolicy
+from pixelrl.serving.client import RemoteError
 from pixelrl.serving.client.wire import pack
 from pixelrl.serving.inference import Reply
 from pixelrl.serving.protocol import Request
-from tests.serving.conftest import DIMS, Slow, as_another, make_frames, serving
+from tests.serving.conftest import DIMS, Slow, as_another, make_frames, recorded, remote, serving
 from tests.serving.test_server import ask, connected
 
 ACTION = np.zeros((1, 3), np.float32)
@@ -27,15 +27,13 @@ REPLY = Reply(action=ACTION, normalised=ACTION, clipped=(), infer=0.001, queue=0
 
 def test_episodes_of_a_server_are_a_data_set(policy: ExportedPolicy, tmp_path: Path) -> None:
     path, frames = tmp_path / "robot.hdf5", make_frames(5, 4)
-    with recording_of(policy, path) as record, serving(policy, record=record) as server:
-        there = RemotePolicy(server.url, deadline=20.0)
+    with recorded(policy, path) as there:
         normalised = [there.infer(frame)["pixelrl"]["normalised"][0] for frame in frames]
         there.reset()
         there.act(frames[0])  # an episode of one instant is none
         there.reset()
         for frame in frames[:3]:
             there.act(frame)
-        there.close()
     contents = read_contents(path, images=("front_image", "wrist_image"), proprio=("position",))
     demos = list(read_demos(contents))
     assert [len(demo.actions) for demo in demos] == [4, 2] and contents.action == DIMS
@@ -58,15 +56,9 @@ def test_recording_without_episodes_says_so_and_one_that_cannot_be_written_too(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(EpisodeWriter, "add", full)
-    with (
-        pytest.raises(OSError, match="No space left"),
-        recording_of(policy, tmp_path / "full.hdf5") as record,
-        serving(policy, record=record) as server,
-    ):
-        there = RemotePolicy(server.url, deadline=20.0)
+    with pytest.raises(OSError, match="No space left"), recorded(policy, tmp_path / "full.hdf5") as there:
         for frame in make_frames(3):
             assert there.act(frame).shape == (1, 3)
-        there.close()
 
 
 def test_an_answer_does_not_wait_for_the_recording(policy: ExportedPolicy) -> None:
@@ -83,11 +75,9 @@ def test_an_answer_does_not_wait_for_the_recording(policy: ExportedPolicy) -> No
             pass
 
     slow = Slow()
-    with serving(policy, record=slow) as server:
-        there = RemotePolicy(server.url, deadline=10.0)
+    with serving(policy, record=slow) as server, remote(server, deadline=10.0) as there:
         assert there.act(make_frames(1)[0]).shape == (1, 3)
         arrived.set()
-        there.close()
     assert slow.waited
 
 
@@ -95,14 +85,12 @@ def test_an_episode_ends_where_the_server_refused_an_observation(policy: Exporte
     """The arm held there, and whatever it saw next came of no recorded action."""
     paths, frames, none = (tmp_path / "robot.hdf5", tmp_path / "robot.mcap"), make_frames(6, 4), np.full(3, np.nan)
     for path in paths:
-        with recording_of(policy, path) as record, serving(policy, record=record) as server:
-            there = RemotePolicy(server.url, deadline=20.0)
+        with recorded(policy, path) as there:
             for number, frame in enumerate(frames):
                 there.act(frame)
                 if number == 2:
                     with pytest.raises(RemoteError, match="NaN"):
                         there.act(frame | {"position": none.astype(np.float32)})
-            there.close()
     back = tmp_path / "back.hdf5"
     convert_dataset(paths[1], back, "mcap", "hdf5")
     for path in (paths[0], back):

@@ -9,8 +9,8 @@ import shutil
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,11 @@ from pixelrl.serving.client import (
     contract_hash,
     read_token,
 )
-from tests.serving.conftest import IMAGES, Running, Slow, as_another, make_frames, serving
+from tests.serving.conftest import IMAGES, Running, Slow, as_another, make_frames, remote, serving
 from tests.serving.test_server import TOKEN
 
 Serve = Callable[..., AbstractContextManager[Running]]
 PATIENT = 20.0
-
-
-@contextmanager
-def remote(server: Running, **options: Any) -> Iterator[RemotePolicy]:
-    policy = RemotePolicy(server.url, **{"deadline": PATIENT, **options})
-    try:
-        yield policy
-    finally:
-        policy.close()
 
 
 def until_it_acts(policy: RemotePolicy, sensors: Any) -> Any:

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from pixelrl.simulation.evaluation.rollout import EpisodeJob, EpisodePlayer, Out
 from pixelrl.simulation.workers import process_pool
 from pixelrl.simulation.workers.pool import Done
 from pixelrl.simulation.workers.process_pool import WorkerPool
+from tests.simulation.workers.test_process_pool import first
 
 
 class Walk(gymnasium.Env[Any, Any]):
@@ -91,16 +91,8 @@ class Fail(Walk):
     def __init__(self, how: str, marker: Path | None = None) -> None:
         self.how, self.marker = how, marker
 
-    def first(self) -> bool:
-        """Set the marker; tell whether nobody had, even if two workers come at once."""
-        with suppress(FileExistsError):
-            if self.marker:
-                self.marker.touch(exist_ok=False)
-            return True
-        return False
-
     def step(self, action: NDArray[np.float32]) -> Any:
-        if self.steps == 2 and self.first():
+        if self.steps == 2 and first(self.marker):
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "hang":

@@ -24,22 +24,25 @@ from tests import ROOT
 Work = Callable[[int, Heartbeat], float]
 
 
+def first(marker: Path | None) -> bool:
+    """Set a marker file; tell whether nobody had, even if two workers come at once. Without one, always."""
+    with suppress(FileExistsError):
+        if marker:
+            marker.touch(exist_ok=False)
+        return True
+    return False
+
+
 @contextmanager
 def divider(number: int, how: str = "", marker: Path | None = None) -> Iterator[Work]:
     """Divide a number; at divisor 3 die, hang or stop, always or only while there is no marker file."""
 
     def work(divisor: int, heartbeat: Heartbeat) -> float:
         heartbeat()
-        if divisor == 3 and how:
-            first = marker is None
-            with suppress(FileExistsError):
-                if marker is not None:
-                    marker.touch(exist_ok=False)
-                first = True
-            if first and how == "hang":
+        if divisor == 3 and how and first(marker):
+            if how == "hang":
                 threading.Event().wait()
-            if first:
-                os.kill(os.getpid(), {"die": signal.SIGKILL, "stop": signal.SIGSTOP}[how])
+            os.kill(os.getpid(), {"die": signal.SIGKILL, "stop": signal.SIGSTOP}[how])
         return number / divisor
 
     yield work
