@@ -42,10 +42,8 @@ class CheckpointPolicy:
         """
         obs = self.observation(sensors)
         action, critic = self.networks.act(obs), self.networks.critic
-        value: NDArray[np.float32] = (
-            critic.q_values(critic.embed_state(critic.encode(obs)), action).value.T.cpu().numpy()
-        )
-        return value
+        value = critic.q_values(critic.embed_state(critic.encode(obs)), action).value
+        return np.asarray(value.T.cpu())
 
     def observation(self, sensors: Sensors) -> Observation:
         """Check readings and lay them out as the networks see them."""

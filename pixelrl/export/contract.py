@@ -73,7 +73,8 @@ def _check_contract(contract: Mapping[str, Any]) -> None:
     expect(isinstance(contract["env_args"], dict), "env_args is no object")
     expect(isinstance(contract["sha256"][MODEL], str), "sha256 is no text")
     expect(bool(contract["inputs"]), "inputs is empty")
-    for key, (kind, *shape) in ((key, (each["dtype"], *each["shape"][1:])) for key, each in contract["inputs"].items()):
+    for key, each in contract["inputs"].items():
+        kind, shape = each["dtype"], [*each["shape"][1:]]
         sizes = all(type(size) is int and size >= 1 for size in shape)
         expect(sizes and len(shape) == {"uint8": 3, "float32": 1}.get(kind), f"{key} is {kind} {shape}")
         expect(kind != "uint8" or shape[2] % history == 0, f"{key} has {shape[-1]} channels for {history} pictures")

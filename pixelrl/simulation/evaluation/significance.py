@@ -5,7 +5,7 @@ anew by themselves: what a recipe does differs from training to training more th
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, combinations
 from typing import Any
 
@@ -44,16 +44,11 @@ def sign_flip(differences: ArrayLike, seed: int = 0) -> float:
         for value in values:
             sums = np.concatenate([sums + value, sums - value])
         return float((np.abs(sums) >= reached).mean())
-    random = np.random.default_rng(seed)
-    drawn = sum(int((np.abs(signs @ values) >= reached).sum()) for signs in _signs(random, len(values)))
-    return (1 + drawn) / (1 + DRAWS)
-
-
-def _signs(random: np.random.Generator, count: int) -> Iterable[NDArray[np.float64]]:
-    """Yield `DRAWS` rows of signs, a thousand at a time."""
+    random, drawn = np.random.default_rng(seed), 0
     for _ in range(DRAWS // 1000):
-        signs: NDArray[np.float64] = random.integers(2, size=(1000, count)) * np.float64(2) - 1
-        yield signs
+        signs = random.integers(2, size=(1000, len(values))) * 2.0 - 1
+        drawn += int((np.abs(signs @ values) >= reached).sum())
+    return (1 + drawn) / (1 + DRAWS)
 
 
 def permutation(first: Sequence[ArrayLike], second: Sequence[ArrayLike], seed: int = 0) -> float:
