@@ -17,6 +17,7 @@ from tests.serving.conftest import HISTORY, Running, make_frames
 Serve = Callable[..., AbstractContextManager[Running]]
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples/ros2_node.py"))
 TOPICS = ["front_image=/front", "wrist_image=/wrist", "position=/position"]
+TYPES = SimpleNamespace(Image=object, Float64MultiArray=SimpleNamespace, Trigger=object)
 OUTSIDE = "the arm is at 1.5 in number 2 of the action (from 0), outside -1..1: bring it inside by hand"
 
 
@@ -74,8 +75,7 @@ def tell(node: Node, frame: dict[str, np.ndarray], **options: Any) -> None:
 def driven(server: Running) -> Iterator[tuple[Node, Any]]:
     """Return a node at the artefact's server, and what drives it; a busy machine has ten seconds for an action."""
     node = Node(url=server.url, topics=TOPICS, measured_topic="/measured", deadline=10.0)
-    types = SimpleNamespace(Image=object, Float64MultiArray=SimpleNamespace, Trigger=object)
-    driver = EXAMPLE["PolicyNode"](node, types)
+    driver = EXAMPLE["PolicyNode"](node, TYPES)
     yield node, driver
     driver.policy.close()
 
@@ -130,20 +130,18 @@ def test_reading_that_cannot_be_read_is_told_and_not_used(driven: tuple[Node, An
 
 
 def test_input_without_a_topic_is_named(server: Running) -> None:
-    types = SimpleNamespace(Image=object, Float64MultiArray=object)
     with pytest.raises(SystemExit, match="the policy needs position; give position=/TOPIC"):
-        EXAMPLE["PolicyNode"](Node(url=server.url, topics=TOPICS[:2]), types)
+        EXAMPLE["PolicyNode"](Node(url=server.url, topics=TOPICS[:2]), TYPES)
 
 
 def test_limits_come_from_a_file_and_an_arm_outside_is_waited_for(server: Running, tmp_path: Path) -> None:
-    types = SimpleNamespace(Image=object, Float64MultiArray=SimpleNamespace, Trigger=object)
     file, values = tmp_path / "limits.json", {"url": server.url, "topics": TOPICS, "measured_topic": "/measured"}
     file.write_text('{"deadline": 10, "ramp": 3, "steps": 1}')
     with pytest.raises(SystemExit, match=r"limits: .*limits\.json: expected an object"):
-        EXAMPLE["PolicyNode"](Node(**values, limits=str(file)), types)
+        EXAMPLE["PolicyNode"](Node(**values, limits=str(file)), TYPES)
     file.write_text('{"deadline": 10, "ramp": 3, "step": [0.01, 0.1, 0.1]}')
     node = Node(**values, limits=str(file))
-    driver = EXAMPLE["PolicyNode"](node, types)
+    driver = EXAMPLE["PolicyNode"](node, TYPES)
     assert driver.guard.limits.ramp == 3 and driver.policy.deadline == 10
     (frame,) = make_frames(1)
     tell(node, frame)

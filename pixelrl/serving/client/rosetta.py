@@ -41,6 +41,7 @@ class PolicyRunner:
     def __init__(self) -> None:
         self._options: dict[str, Any] = dict(PARAMETERS)
         self._policy: RemotePolicy | None = None
+        self._inputs: Mapping[str, Any] = {}
         self._stopped = threading.Event()
         self._pictures: dict[str, tuple[Any, float]] = {}
         self._published, self._status = 0, "idle"
@@ -54,6 +55,7 @@ class PolicyRunner:
         self.teardown()
         token = read_token(Path(self._options["token_file"])) if self._options["token_file"] else None
         self._policy = RemotePolicy(self._options["url"], token=token)
+        self._inputs = self._policy.contract["inputs"]
 
     def run(self, frames: Any, *, task: str, stop_event: threading.Event) -> Any:
         """Act at the policy's rate until the host stops it or the guard does, and return how it ended.
@@ -104,7 +106,7 @@ class PolicyRunner:
         """
         assert self._policy is not None
         for key, value in sensors.items():
-            kind = self._policy.contract["inputs"][key]["dtype"]
+            kind = self._inputs[key]["dtype"]
             if value.dtype != kind:
                 raise RemoteError(f"{key} is {value.dtype}; the policy takes {kind}")
         for key in self._cameras(sensors):
@@ -117,11 +119,10 @@ class PolicyRunner:
 
         float64, the type of ROS's vectors, becomes float32; `act` refuses other types than the policy's.
         """
-        assert self._policy is not None
         names = dict(pair.split("=", 1) for pair in self._options["rename"] if "=" in pair)
         found = {names.get(key, key): value for key, value in frame.items()}
         sensors = {}
-        for key, each in self._policy.contract["inputs"].items():
+        for key, each in self._inputs.items():
             if key in found:
                 value = np.array(found[key], order="C")
                 double = value.dtype == np.float64 and each["dtype"] == "float32"
@@ -129,9 +130,7 @@ class PolicyRunner:
         return sensors
 
     def _cameras(self, sensors: Mapping[str, Any]) -> list[str]:
-        assert self._policy is not None
-        inputs = self._policy.contract["inputs"]
-        return [key for key in sensors if inputs[key]["dtype"] == "uint8"]
+        return [key for key in sensors if self._inputs[key]["dtype"] == "uint8"]
 
     def _taken(self, sensors: Mapping[str, Any], now: float) -> float:
         """Return since when the oldest picture has been the same [s]."""

@@ -37,7 +37,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
 
     def __init__(self, robosuite_env: Any, cameras: Mapping[str, tuple[int, int]], horizon: int) -> None:
         """Wrap an environment that draws nothing itself; `make_robosuite_env` builds one."""
-        self.robosuite = robosuite_env
+        self.robosuite, self._name = robosuite_env, type(robosuite_env).__name__
         self.cameras = dict(cameras)
         self.control_freq = float(robosuite_env.control_freq)
         self.horizon = horizon
@@ -109,8 +109,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
         """
         action = np.asarray(action, np.float64)
         if action.shape != self.action_space.shape:
-            name = type(self.robosuite).__name__
-            raise SimulationError(f"{name}: the action has shape {action.shape}, not {self.action_space.shape}")
+            raise SimulationError(f"{self._name}: the action has shape {action.shape}, not {self.action_space.shape}")
         _, reward, _, _ = self.robosuite.step(action)
         self._steps += 1
         success = self._succeeded()
@@ -152,8 +151,7 @@ class RobosuiteEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def _choose_start(self, start: str | None) -> None:
         known = getattr(self.robosuite, "starts", ())
         if start is not None and start not in known:
-            name = type(self.robosuite).__name__
-            raise SimulationError(f"{name} has no start {start!r}; it has: {', '.join(known) or 'only its own'}")
+            raise SimulationError(f"{self._name} has no start {start!r}; it has: {', '.join(known) or 'only its own'}")
         if known:
             self.robosuite.start = start or known[0]
 
