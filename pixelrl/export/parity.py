@@ -6,7 +6,7 @@ float64, rounded. On the edge between two levels (x.5) both are right; taking th
 pixel from being counted as a wrong action.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ EDGE = 0.01
 """How near to x.5 a resized pixel must be for both neighbouring levels to be right. [levels of 255]"""
 
 CHUNK = 16
-"""Frames compared at a time: a robot's pictures are large."""
+"""Frames computed at a time: a robot's pictures are large."""
 
 RANDOM = 32
 """Random frames of each kind."""
@@ -68,9 +68,8 @@ def check_parity(
     for source, readings in {"data": recorded, "random": random_frames(checkpoint.spec, sizes)}.items():
         count = len(next(iter(readings.values())))
         errors = []
-        for start in range(0, count, CHUNK):
-            chunk = {key: value[start : start + CHUNK] for key, value in readings.items()}
-            sensed = chunk | {key: at_size(chunk[key], size) for key, size in sizes.items()}
+        for part in parts(readings):
+            sensed = part | {key: at_size(part[key], size) for key, size in sizes.items()}
             seen = sensed | {key: at_trained_size(key, sensed[key], shrink) for key, shrink in resize.items()}
             errors.append(differences(exported, checkpoint, sensed, seen))
         normalised, robot = np.concatenate(errors, axis=1)
@@ -78,6 +77,12 @@ def check_parity(
         figures[source] = {"frames": count, "normalised": float(normalised.max()), "robot": float(robot.max())}
         _check(largest, source, checkpoint.spec)
     return figures
+
+
+def parts(frames: Sensors) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield frames a few at a time."""
+    for start in range(0, min(map(len, frames.values())), CHUNK):
+        yield {key: np.ascontiguousarray(value[start : start + CHUNK]) for key, value in frames.items()}
 
 
 def differences(

@@ -6,7 +6,7 @@ every other recorded frame; the rest tests the result, so that no frame does bot
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from pixelrl.export.parity import parts
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.interfaces import Policy, Sensors
 
@@ -30,9 +31,6 @@ LIMIT = 0.04
 
 CLEAR = 0.1
 """A normalised action beyond this has a sign that must not flip: grippers act by it."""
-
-CHUNK = 16
-"""Frames computed at a time."""
 
 
 def halves(frames: Sensors) -> tuple[Sensors, Sensors]:
@@ -92,12 +90,6 @@ class _Frames(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> Mapping[str, NDArray[Any]] | None:
         return next(self._parts, None)
-
-
-def parts(frames: Sensors) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield frames a few at a time."""
-    for start in range(0, min(map(len, frames.values())), CHUNK):
-        yield {key: np.ascontiguousarray(value[start : start + CHUNK]) for key, value in frames.items()}
 
 
 def check_precision(reduced: Policy, exact: Policy, frames: Sensors) -> dict[str, Any]:
