@@ -189,14 +189,7 @@ def test_policy_acts_alike_in_another_process(exported: Exported) -> None:
 
 
 def test_export_with_pictures_alone_at_the_size_of_the_data(tmp_path: Path) -> None:
-    spec = Spec(
-        images={"front_image": (3, 48, 48)},
-        proprio={},
-        action=SPEC.action,
-        sources=SPEC.sources,
-        proprio_mean=(),
-        proprio_std=(),
-    )
+    spec = replace(SPEC, images={"front_image": (3, 48, 48)}, proprio={}, proprio_mean=(), proprio_std=())
     networks = make_networks(spec)
     go(networks, tmp_path / "export", spec=spec, camera_sizes=None)
     frames = make_frames(4)

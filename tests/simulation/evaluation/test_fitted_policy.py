@@ -101,14 +101,8 @@ def test_order_of_a_two_armed_robots_actions_is_that_of_this_robosuite() -> None
     assert fitted_policy(policy, env, args)({})[0].tolist() == policy.policy({})[0].tolist()
     action = fitted_policy(replace(policy, env_args=args), env, args)({})[0]
     named = {dim.name: value for dim, value in zip(env.action_dims, action.tolist(), strict=True)}
+    axes = ("dx", "dy", "dz", "drx", "dry", "drz")
     for side, gripper in (("right", 0.5), ("left", -0.5)):
-        assert [named[f"robot0_{side}_{axis}"] for axis in ("dx", "dy", "dz", "drx", "dry", "drz")] == [
-            0,
-            1,
-            1,
-            1,
-            1,
-            1,
-        ]
+        assert [named[f"robot0_{side}_{axis}"] for axis in axes] == [0, 1, 1, 1, 1, 1]
         assert named[f"robot0_{side}_gripper_gripper"] == gripper
     env.close()

@@ -19,7 +19,7 @@ def test_every_task_has_the_three_parts_and_no_other_task_has_any() -> None:
 
 
 def test_drawer_scripts_err_as_they_should_and_end_where_the_task_data_begin() -> None:
-    """Loose bounds about the rates in the docstring of scripted_drawers."""
+    """Loose bounds about the rates in the docstring of `scripted.drawers`."""
     env = make_robosuite_env(default_env_args("drawer-grasp", use_camera_obs=False))
     neutral = env.robosuite.neutral_pos
     try:
