@@ -5,7 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,6 +147,10 @@ class Running:
         assert not self._thread.is_alive()
 
 
+Serve = Callable[..., AbstractContextManager[Running]]
+"""The fixture `serve`: serves the policy, with options of a server, for as long as a block lasts."""
+
+
 @contextmanager
 def serving(policy: Any, **options: Any) -> Iterator[Running]:
     """Serve a policy for as long as the block lasts."""
@@ -178,5 +182,5 @@ def server(policy: ExportedPolicy) -> Iterator[Running]:
 
 
 @pytest.fixture
-def serve(policy: ExportedPolicy) -> Callable[..., Any]:
+def serve(policy: ExportedPolicy) -> Serve:
     return lambda **options: serving(policy, **options)

@@ -176,7 +176,7 @@ def test_a_recording_cut_anywhere_gives_what_is_whole_in_it(policy: ExportedPoli
     assert part.read_bytes() == left[0]
 
 
-def test_a_step_that_was_left_out_ends_its_episode(policy: ExportedPolicy, tmp_path: Path) -> None:
+def test_a_step_that_was_left_out_ends_its_episode() -> None:
     """A file that takes its time, and a server that goes on: the pictures of two moments are no transition."""
     wait, started, held = threading.Event(), threading.Event(), list[tuple[int, int]]()
 

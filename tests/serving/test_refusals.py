@@ -13,8 +13,8 @@ from pixelrl.runtime.errors import PixelrlError
 from pixelrl.serving.admission import read_token
 from pixelrl.serving.protocol import check_names
 from pixelrl.serving.server import PolicyServer
-from tests.serving.conftest import IMAGES, Running, as_another, make_frames
-from tests.serving.test_server import Serve, ask, connected
+from tests.serving.conftest import IMAGES, Running, Serve, as_another, make_frames
+from tests.serving.test_server import ask, connected
 
 
 def test_refused_observation_is_not_seen(server: Running, policy: ExportedPolicy) -> None:

@@ -9,8 +9,6 @@ import shutil
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +29,9 @@ from pixelrl.serving.client import (
     contract_hash,
     read_token,
 )
-from tests.serving.conftest import IMAGES, Running, Slow, as_another, make_frames, remote, serving
+from tests.serving.conftest import IMAGES, Running, Serve, Slow, as_another, make_frames, remote, serving
 from tests.serving.test_server import TOKEN
 
-Serve = Callable[..., AbstractContextManager[Running]]
 PATIENT = 20.0
 
 
@@ -62,7 +59,7 @@ def test_actions_and_episodes_are_those_in_process(server: Running, policy: Expo
         assert set(there.timing) == {"infer_ms", "queue_ms", "total_ms"} and there.reconnects == 0
 
 
-def test_policy_can_be_sent_to_another_process(server: Running, policy: ExportedPolicy) -> None:
+def test_policy_can_be_sent_to_another_process(server: Running) -> None:
     frame = make_frames(1)[0]
     with remote(server) as there:
         other = pickle.loads(pickle.dumps(there))
@@ -117,7 +114,7 @@ def test_late_action_is_told_and_never_given_for_a_newer_observation(policy: Exp
         np.testing.assert_array_equal(there.act(frames[2])[0], policy.act(frames[2]))
 
 
-def test_lost_server_is_found_again_and_another_policy_is_refused(policy: ExportedPolicy, tmp_path: Path) -> None:
+def test_lost_server_is_found_again_and_another_policy_is_refused(policy: ExportedPolicy) -> None:
     frames = make_frames(2)
     with serving(policy) as server:
         there, port = RemotePolicy(server.url, deadline=PATIENT), server.server.port

@@ -2,7 +2,6 @@
 
 import runpy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,6 @@ from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.serving.client import Guard, Limits
 from tests.serving.conftest import HISTORY, Running, make_frames
 
-Serve = Callable[..., AbstractContextManager[Running]]
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "examples/ros2_node.py"))
 TOPICS = ["front_image=/front", "wrist_image=/wrist", "position=/position"]
 TYPES = SimpleNamespace(Image=object, Float64MultiArray=SimpleNamespace, Trigger=object)

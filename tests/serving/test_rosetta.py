@@ -3,8 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,9 +13,7 @@ import numpy as np
 import pytest
 
 from pixelrl.serving.client.rosetta import PARAMETERS, PolicyRunner
-from tests.serving.conftest import DIMS, Running, make_frames
-
-Serve = Callable[..., AbstractContextManager[Running]]
+from tests.serving.conftest import DIMS, Serve, make_frames
 
 
 @dataclass

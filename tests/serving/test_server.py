@@ -23,10 +23,9 @@ from pixelrl.serving.admission import Limits, read_token, tls
 from pixelrl.serving.client.wire import pack, unpack
 from pixelrl.serving.protocol import largest_message
 from pixelrl.serving.server import REFUSALS, PolicyServer
-from tests.serving.conftest import Running, Slow, as_another, make_frames, serving
+from tests.serving.conftest import Running, Serve, Slow, as_another, make_frames, serving
 
 TOKEN = "0123456789abcdef-token"
-Serve = Callable[..., contextlib.AbstractContextManager[Running]]
 
 
 @contextlib.contextmanager
