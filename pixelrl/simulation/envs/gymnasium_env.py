@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.spaces import Box, Dict
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pixelrl.runtime.actions import ActionDim, to_units
 from pixelrl.runtime.errors import SimulationError
@@ -108,7 +108,11 @@ class GymnasiumEnv(gymnasium.Env[Sensors, NDArray[Any]]):
     def picture(self, size: int) -> NDArray[np.uint8]:
         """Draw what is to be seen, uint8 `[size, size, 3]`, for people to look at, with bars where it is no square."""
         frame = self._render() if self._env.render_mode == "rgb_array" else self._frame
-        return np.array(ImageOps.pad(Image.fromarray(frame), (size, size), Image.Resampling.BOX))
+        height, width = (round(side * size / max(frame.shape[:2])) for side in frame.shape[:2])
+        square = np.zeros((size, size, 3), np.uint8)
+        top, left = (size - height) // 2, (size - width) // 2
+        square[top : top + height, left : left + width] = resized(frame, height, width)
+        return square
 
     def close(self) -> None:
         """Close the environment."""
