@@ -221,10 +221,11 @@ def test_token_file_of_bytes_or_none_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "token"
     with pytest.raises(RemoteError, match="token: holds no token"):
         read_token(file)
-    file.write_bytes(b"\xff" * 20)
-    file.chmod(0o600)
-    with pytest.raises(RemoteError, match="token: holds no token"):
-        read_token(file)
+    for held in (b"\xff" * 20, b" \n"):
+        file.write_bytes(held)
+        file.chmod(0o600)
+        with pytest.raises(RemoteError, match="token: holds no token"):
+            read_token(file)
 
 
 def test_connection_is_encrypted_with_a_certificate(serve: Serve, tmp_path: Path) -> None:

@@ -38,12 +38,15 @@ def read_token(path: str | Path) -> str:
     """Return the token in a file that nobody but its owner can read.
 
     Raises:
-        RemoteError: others can, or it cannot be read, or is no text.
+        RemoteError: others can, or it cannot be read, is no text, or holds nothing.
     """
     file = Path(path)
     try:
         if file.stat().st_mode & 0o077:
             raise RemoteError(f"{file}: others can read the token; chmod 600 it")
-        return file.read_text(encoding="utf-8").strip()
+        token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
         raise RemoteError(f"{file}: holds no token ({one_line(error)})") from None
+    if not token:
+        raise RemoteError(f"{file}: holds no token")
+    return token

@@ -248,7 +248,7 @@ class RemotePolicy:
             kind = RemoteError if code == 503 else RefusedError
             raise kind(one_line(f"{self.url}: refused with {code}: {said}")) from None
         except (OSError, WebSocketException, UnicodeError) as error:  # of a name that is no host's
-            raise RemoteError(one_line(f"{self.url}: no server there ({error or type(error).__name__})")) from None
+            raise RemoteError(one_line(f"{self.url}: no server there ({str(error) or type(error).__name__})")) from None
         return self._greet(connection)
 
     def _greet(self, connection: ClientConnection) -> ClientConnection:
@@ -262,7 +262,8 @@ class RemotePolicy:
             check_seconds("a period of control_freq", self._period)
         except (WireError, RemoteError, OSError, WebSocketException, LookupError, TypeError) as error:
             connection.close()
-            raise RemoteError(one_line(f"{self.url}: sends no contract ({error or type(error).__name__})")) from None
+            why = str(error) or type(error).__name__
+            raise RemoteError(one_line(f"{self.url}: sends no contract ({why})")) from None
         found = contract_hash(contract)
         if self._hash is not None and found != self._hash:
             connection.close()
