@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pixelrl.export.contract import FORMAT, MOVES, PLACES
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
-from pixelrl.runtime.actions import ActionDim, action_limits, to_units
+from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.env_args import ROBOSUITE_TYPE
 from pixelrl.runtime.interfaces import Sensors
 from pixelrl.version import __version__
@@ -52,20 +52,11 @@ class Recorded:
     evaluation: Mapping[str, Any] | None = None
 
 
-def largest_steps(
-    demos: Iterable[NDArray[np.float32]], dims: Sequence[ActionDim], *, rescaled: bool
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return `largest_step` and `largest_change` of recorded actions, `[N, A]` a demo.
-
-    Args:
-        demos: actions as recorded.
-        dims: what -1 and 1 mean.
-        rescaled: they are recorded in the robot's units; else in [-1, 1].
-    """
-    steps = changes = np.zeros(len(dims))
-    for recorded in demos:
-        units = recorded if rescaled else to_units(np.clip(recorded, -1, 1), *action_limits(dims))
-        step = np.diff(units, axis=0)
+def largest_steps(episodes: Iterable[NDArray[np.floating]], size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return `largest_step` and `largest_change` of recorded actions in the robot's units, `[N, A]` an episode."""
+    steps = changes = np.zeros(size)
+    for actions in episodes:
+        step = np.diff(actions, axis=0)
         steps = np.maximum(steps, np.abs(step).max(0, initial=0))
         changes = np.maximum(changes, np.abs(np.diff(step, axis=0)).max(0, initial=0))
     return tuple(map(float, steps)), tuple(map(float, changes))

@@ -61,10 +61,14 @@ class Run:
         write_json(directory / "config.json", to_json(self) | {"env_args": dict(self.env_args)})
 
     def reading_of(self, path: Path) -> dict[str, Any]:
-        """Return `mask` and `rename` of `read_contents`, as the source that a file belongs to has them, if one does."""
-        names = (name for name, files in self.data.items() if str(path.resolve()) in files)
-        source = self.sources.get(next(names, ""), {})
-        return {"mask": source.get("mask"), "rename": source.get("rename", {})}
+        """Return `mask` and `rename` of `read_contents`, as the first source that reads a file has them."""
+        return self.readings_of(path)[0]
+
+    def readings_of(self, path: Path) -> list[dict[str, Any]]:
+        """Return `reading_of` for each source that reads a file; where none does, for the whole file."""
+        names = [name for name, files in self.data.items() if str(path.resolve()) in files]
+        sources = [self.sources.get(name, {}) for name in names or [""]]
+        return [{"mask": each.get("mask"), "rename": each.get("rename", {})} for each in sources]
 
 
 def checkpoint_path(directory: Path, step: int | None = None) -> Path:

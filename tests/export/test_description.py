@@ -12,15 +12,12 @@ POSE = [ActionDim(name=name, low=-0.05, high=0.05, unit="m") for name in ("dx", 
 GRIPPER = ActionDim(name="gripper")
 
 
-def test_largest_steps_are_in_the_robots_units() -> None:
-    dims = [ActionDim(name="dx", low=-0.1, high=0.1), ActionDim(name="grip")]
-    demos = [np.array([[0.0, -1.0], [0.5, -1.0], [0.4, 1.0]], np.float32), np.array([[9.0, 0.0]], np.float32)]
-    step, change = largest_steps(demos, dims, rescaled=False)
-    np.testing.assert_allclose(step, (0.05, 2.0), atol=1e-7)
-    np.testing.assert_allclose(change, (0.06, 2.0), atol=1e-7)
-    step, _ = largest_steps(demos, dims, rescaled=True)
+def test_largest_steps_by_hand() -> None:
+    episodes = [np.array([[0.0, -1.0], [0.5, -1.0], [0.4, 1.0]], np.float32), np.array([[9.0, 0.0]], np.float32)]
+    step, change = largest_steps(episodes, 2)
     np.testing.assert_allclose(step, (0.5, 2.0), atol=1e-7)
-    assert largest_steps([], dims, rescaled=False) == ((0.0, 0.0), (0.0, 0.0))
+    np.testing.assert_allclose(change, (0.6, 2.0), atol=1e-7)
+    assert largest_steps([], 2) == ((0.0, 0.0), (0.0, 0.0))
 
 
 def test_deltas_of_robosuite_rest_at_zero_and_its_gripper_where_it_is() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from pixelrl.launch.commands.export import check_folder
@@ -52,6 +53,28 @@ def test_largest_steps_are_those_of_all_files(dots: tuple[Path, Path], tmp_path:
     assert 0 < step < 0.2 and "warning: 1 of 2 files of the run's data are gone; the largest steps in policy.j" in said
     code, said = pixelrl("export", run, "--out", out, "--data", tmp_path / "nope.hdf5")
     assert code == 1 and said == f"pixelrl: --data {tmp_path}/nope.hdf5: there is no such file"
+
+
+@pytest.mark.parametrize("actions", ["unit", "min-max"])
+def test_largest_steps_are_in_units_of_every_source_and_end_with_an_episode(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, actions: str
+) -> None:
+    pytest.importorskip("onnx")
+    with h5py.File(dots[0], "r+") as file:
+        for number, name in enumerate(names := [*file["data"]]):
+            demo, fast = file["data"][name], 0.5 if number % 2 else 0.25
+            demo["actions"][:] = 0
+            demo["actions"][0, 0] = fast
+            demo["actions"][4:] = 1  # of another episode
+            demo["timeouts"] = np.arange(len(demo["actions"])) == 3
+        file["mask/slow"], file["mask/fast"] = ([name.encode() for name in names[part::2]] for part in (0, 1))
+    for task, other in (("slow", "fast"), ("fast", "slow")):
+        words = ("--task-mask", task, "--source", f"name=other,files={dots[0]},mask={other}", "--actions", actions)
+        run, out = tmp_path / task, tmp_path / f"{task} out"
+        assert pixelrl("train", "quick_bc", "--task", dots[0], *words, "--out", run, *SMALL, "--steps", 1)[0] == 0
+        assert pixelrl("export", run, "--out", out)[0] == 0
+        control = json.loads((out / "policy.json").read_text())["outputs"]["action"]["control"]
+        assert control["largest_step"] == pytest.approx([0.05, 0]), control  # 0.5 of 0.1 m
 
 
 def test_directory_of_other_files_is_left_alone(tmp_path: Path, pixelrl: Pixelrl) -> None:

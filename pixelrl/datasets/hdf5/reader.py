@@ -108,6 +108,11 @@ class Demo:
     clocks: tuple[str, ...]
     notes: Mapping[str, Any]
 
+    @property
+    def episodes(self) -> list[NDArray[np.float32]]:
+        """Return the actions of each episode that the demo holds, `[N, A]`."""
+        return np.split(self.actions, np.flatnonzero(self.next_missing[:-1]) + 1)
+
 
 def read_contents(
     path: Path,

@@ -1,6 +1,7 @@
 """`pixelrl export`: one directory that a robot can run, proved against the checkpoint."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -118,17 +119,23 @@ class Export(CheckpointOptions):
         """Return what the contract tells of the recorded actions and of the last evaluation of this checkpoint."""
         from pixelrl.datasets.hdf5.reader import read_contents, read_demos
         from pixelrl.export.description import Recorded, largest_steps
+        from pixelrl.runtime.actions import action_limits, to_units
 
         every_file = dict.fromkeys((*(Path(path) for paths in run.data.values() for path in paths), *self.data))
         files = [path for path in every_file if path.is_file()]
         if len(files) < len(every_file):
             gone = f"{len(every_file) - len(files)} of {len(every_file)} files of the run's data are gone"
             plain_console().print(f"warning: {gone}; the largest steps in {CONTRACT} are those of the others")
-        contents = (
-            read_contents(path, mask=run.reading_of(path)["mask"], images=(), proprio=(), required=()) for path in files
+        masks = [(path, mask) for path in files for mask in {each["mask"] for each in run.readings_of(path)}]
+        contents = [read_contents(path, mask=mask, images=(), proprio=(), required=()) for path, mask in masks]
+        bound = 1.0 if run.actions == "unit" else math.inf
+        every = (
+            to_units(actions.clip(-bound, bound), *action_limits(each.action))
+            for each in contents
+            for demo in read_demos(each)
+            for actions in demo.episodes
         )
-        every = (demo.actions for each in contents for demo in read_demos(each))
-        step, change = largest_steps(every, run.spec.action, rescaled=run.actions == "min-max")
+        step, change = largest_steps(every, run.spec.action_dim)
         evaluation = evaluation_of(self.run / "evaluation.json", checkpoint, self.acting)
         return Recorded(largest_step=step, largest_change=change, task=self.instruction, evaluation=evaluation)
 
