@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pixelrl.export.checkpoint_policy import CheckpointPolicy
 from pixelrl.export.contract import CONTRACT, MODEL, PROGRAM, check_contract, is_range
-from pixelrl.export.description import Recorded, Sizes, describe, measure_latency
+from pixelrl.export.description import Recorded, Sizes, describe, measure_latency, own_statistics
 from pixelrl.export.parity import at_size, check_parity
 from pixelrl.export.precision import Precision, check_precision, halves, reduce_precision
 from pixelrl.export.program import OUTPUTS, ProgramPolicy, write_program
@@ -160,7 +160,7 @@ def export_policy(
     artefact = Artefact(policy.networks, spec, sizes).eval()
     with naming(out), staging_folder(out / CONTRACT if out.is_dir() else out) as staging:  # on the disk of `out`
         write_onnx(staging / MODEL, artefact)
-        contract = describe(spec, sizes, env_args, recorded or Recorded()) | {
+        contract = describe(own_statistics(spec, networks), sizes, env_args, recorded or Recorded()) | {
             "control_freq": control_freq,
             "env_args": dict(env_args),
             "checkpoint": {"file": checkpoint.name, "step": step, "sha256": sha256_of(checkpoint)},

@@ -3,16 +3,19 @@
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pixelrl.export.contract import FORMAT, MOVES, PLACES
 from pixelrl.export.runtime import ExportedPolicy
 from pixelrl.learning.batch import Spec
+from pixelrl.learning.networks import Networks
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.env_args import ROBOSUITE_TYPE
 from pixelrl.runtime.interfaces import Sensors
@@ -50,6 +53,18 @@ class Recorded:
     largest_change: tuple[float, ...] | None = None
     task: str | None = None
     evaluation: Mapping[str, Any] | None = None
+
+
+def own_statistics(spec: Spec, networks: Networks) -> Spec:
+    """Return a spec with the statistics that the policy normalises readings by: those of the run that it began with."""
+    critic, actor = networks.that_act
+    encoder = critic.encoders[0] if actor.encoder is None else actor.encoder
+    mean, std = getattr(encoder, "mean", None), getattr(encoder, "std", None)
+    if not (isinstance(mean, Tensor) and isinstance(std, Tensor) and mean.shape == std.shape == (spec.proprio_dim,)):
+        return spec  # an encoder of somebody's own
+    own = replace(spec, proprio_mean=tuple(mean.tolist()), proprio_std=tuple(std.tolist()))
+    read = [torch.tensor(numbers).to(mean) for numbers in (spec.proprio_mean, spec.proprio_std)]
+    return spec if torch.equal(mean, read[0]) and torch.equal(std, read[1]) else own
 
 
 def largest_steps(episodes: Iterable[NDArray[np.floating]], size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -23,6 +23,16 @@ class ActionDim:
     high: float = 1.0
     unit: str = "1"
 
+    def __str__(self) -> str:
+        """Return name, range and unit."""
+        return f"{self.name} [{self.low}, {self.high}] {self.unit}"
+
+    def means(self, other: "ActionDim") -> bool:
+        """Tell whether another one means the same, but for a hundredth of the range."""
+        slack = 0.01 * (self.high - self.low)
+        near = abs(self.low - other.low) <= slack and abs(self.high - other.high) <= slack
+        return near and (self.name, self.unit) == (other.name, other.unit)
+
 
 def unnamed_dims(size: int) -> tuple[ActionDim, ...]:
     """Return so many dimensions of which nothing is known."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -112,6 +113,13 @@ def start_from(learner: Learner, actions: ActionRange, directory: Path, step: in
     for name, (its, ours) in (same | {"actions": (run.actions, actions)}).items():
         if its != ours:
             raise PixelrlError(f"--initial {directory}: its {name} is {its}, here it is {ours}; expected the same")
+    for number, (one, two) in enumerate(zip_longest(run.spec.action, learner.spec.action)):
+        if one is None or two is None or not one.means(two):
+            whence = ", which --actions min-max takes from the data" if actions == "min-max" else ""
+            raise PixelrlError(
+                f"--initial {directory}: its action {number} is {one or 'missing'}, here it is {two or 'missing'}; "
+                f"expected the same, and the same range{whence}"
+            )
     mine, theirs = learner.networks.state_dict(), networks.state_dict()
     parts = ("critic.", "target.") if part == "critic" else ("",)
     for key in dict.fromkeys([*mine, *theirs]):

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -17,7 +18,7 @@ from pixelrl.runtime.files import exclusive_directory
 from pixelrl.training import checkpoint, loop
 from pixelrl.training.loop import Report
 from pixelrl.training.run_directory import read_networks
-from tests.dots import SMALL, write_dots
+from tests.dots import POSITION, SMALL, write_dots
 from tests.launch.interruption import check_resume
 
 Pixelrl = Callable[..., tuple[int, str]]
@@ -112,6 +113,43 @@ def test_run_starts_from_another_ones_networks(dots: tuple[Path, Path], tmp_path
         assert code == 1 and "give --initial RUN" in said and not (tmp_path / "fourth").exists()
     code, said = pixelrl(*command, "--out", tmp_path / "fourth", "--initial", tmp_path / "none")
     assert code == 1 and "none: not a run of `pixelrl train`" in said
+
+
+@pytest.mark.parametrize("actions", ["unit", "min-max"])
+def test_run_starts_from_no_network_whose_actions_mean_something_else(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, actions: str
+) -> None:
+    command = ["train", "quick_bc", *SMALL, "--steps", 1, "--actions", actions]
+    assert pixelrl(*command, "--task", dots[0], "--out", tmp_path / "first")[0] == 0
+    with h5py.File(dots[0], "r+") as file:
+        if actions == "unit":
+            file["data"].attrs["action_dims"] = file["data"].attrs["action_dims"].replace('"x"', '"vel_x"')
+        else:
+            for demo in file["data"].values():
+                demo["actions"][:, 0] *= 0.5
+    whole = [*command, "--task", dots[0], "--out", tmp_path / "second", "--initial", tmp_path / "first"]
+    code, said = pixelrl(*whole)
+    assert code == 1 and "first: its action 0 is x [" in said and "expected the same, and the same range" in said, said
+    assert ("--actions min-max takes from the data" in said) is (actions == "min-max")
+    assert not (tmp_path / "second").exists()
+
+
+def test_contract_tells_the_readings_that_the_network_normalises_by(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    pytest.importorskip("onnx")
+    command = ["train", "quick_bc", *SMALL, "--steps", 1, "--task", dots[0]]
+    assert pixelrl(*command, "--out", tmp_path / "first")[0] == 0
+    with h5py.File(dots[0], "r+") as file:
+        for demo in file["data"].values():
+            for group in ("obs", "next_obs"):
+                demo[f"{group}/{POSITION}"][...] += 100
+    assert pixelrl(*command, "--out", tmp_path / "second", "--initial", tmp_path / "first")[0] == 0
+    means = []
+    for run in ("first", "second"):
+        assert pixelrl("export", tmp_path / run, "--out", tmp_path / f"{run} out")[0] == 0
+        means.append(json.loads((tmp_path / f"{run} out/policy.json").read_text())["inputs"][POSITION]["mean"])
+    assert means[0] == pytest.approx(means[1])
 
 
 def test_weights_of_an_average_that_acts_are_rounded(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

@@ -162,7 +162,7 @@ def _remedy(first: FileContents, other: FileContents, key: str) -> str:
 
 def _traits(contents: FileContents) -> dict[str, str]:
     """Return what files that are read together must share."""
-    action = {f"action {i}": f"{d.name} [{d.low}, {d.high}] {d.unit}" for i, d in enumerate(contents.action)}
+    action = {f"action {i}": str(dim) for i, dim in enumerate(contents.action)}
     return {key: f"{shape}" for key, shape in {**contents.pictures, **contents.vectors}.items()} | action
 
 
