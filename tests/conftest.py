@@ -46,10 +46,12 @@ def workers_share_their_imports(request: pytest.FixtureRequest, monkeypatch: pyt
 
 
 @pytest.fixture
-def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command line in this process, and return its exit code and what it printed, on one line."""
+def pixelrl_streams(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process, and return its exit code and what it printed on either stream."""
 
-    def run(*words: object) -> tuple[int, str]:
+    def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pixelrl", *map(str, words)])
         monkeypatch.setenv("COLUMNS", "200")
         code = 0
@@ -58,6 +60,17 @@ def pixelrl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         except SystemExit as end:
             code = int(end.code or 0)
         printed = capsys.readouterr()
-        return code, " ".join((printed.out + printed.err).split())
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def pixelrl(pixelrl_streams: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str]]:
+    """Run a command line in this process, and return its exit code and what it printed, on one line."""
+
+    def run(*words: object) -> tuple[int, str]:
+        code, out, err = pixelrl_streams(*words)
+        return code, " ".join((out + err).split())
 
     return run

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -20,27 +21,19 @@ import pixelrl.datasets.inspect.crash_probe as probe
 import pixelrl.launch.commands.inspect as inspection
 from pixelrl.datasets.inspect.crash_probe import crashing_files
 from pixelrl.datasets.inspect.inspector import inspect_files
-from pixelrl.launch.cli import main
 from pixelrl.launch.reports.inspection_page import bars, counts, curve, heat
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import PixelrlError
 from tests.arm import FRONT, write_arm
 from tests.dots import CAMERA, write_dots
 
+Inspect = Callable[..., tuple[int, str, str]]
 
-def pixelrl(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str, str]:
-    """Run a command line in this process, and return its exit code and what it printed where."""
-    monkeypatch.setattr(sys, "argv", ["pixelrl", "inspect", *map(str, words)])
-    monkeypatch.setenv("COLUMNS", "200")
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
+
+@pytest.fixture
+def inspect(pixelrl_streams: Callable[..., tuple[int, str, str]]) -> Inspect:
+    """Run `pixelrl inspect` with these words, and return its exit code and what it printed on either stream."""
+    return partial(pixelrl_streams, "inspect")
 
 
 def test_what_a_person_reads(tmp_path: Path) -> None:
@@ -60,14 +53,12 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     assert inspection.verdict(whole, "cog") == "training may start with cog: 0 errors, 1 warning, 0 notes"
 
 
-def test_task_and_prior_that_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_task_and_prior_that_fit(tmp_path: Path, inspect: Inspect) -> None:
     task, prior = (
         write_dots(tmp_path / "task.h5", "task", 6, size=32),
         write_dots(tmp_path / "prior.h5", "prior", 6, size=32),
     )
-    code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior)
+    code, out, _ = inspect("--task", task, "--prior", prior)
     assert code == 0 and "training may start with quick_cog_dr3: 0 errors, 0 warnings, 0 notes" in out
     told = json.loads((tmp_path / "prior.inspection.json").read_text())
     assert (told["demos"], told["role"], told["issues"]) == (6, "prior", [])
@@ -75,23 +66,19 @@ def test_task_and_prior_that_fit(
     assert (tmp_path / "task.inspection.png").stat().st_size > 0
 
 
-def test_task_and_prior_that_do_not_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_task_and_prior_that_do_not_fit(tmp_path: Path, inspect: Inspect) -> None:
     task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_arm(tmp_path / "prior.h5")
-    code, out, err = pixelrl(monkeypatch, capsys, "--task", task, "--prior", prior, "--no-sheet")
+    code, out, err = inspect("--task", task, "--prior", prior, "--no-sheet")
     assert code == 1
     (line,) = err.strip().splitlines()
     assert line.startswith("pixelrl: training may not start with quick_cog_dr3 (") and "prior.h5: obs/" in line
     assert f"error {prior}: actions: 4 dimensions; expected 2, as in {task}" in out
     assert not (tmp_path / "task.inspection.png").exists()
-    code, out, _ = pixelrl(monkeypatch, capsys, task, prior)
+    code, out, _ = inspect(task, prior)
     assert code == 0  # each by itself is good
 
 
-def test_training_may_start_means_that_it_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_may_start_means_that_it_does(tmp_path: Path, inspect: Inspect) -> None:
     task, prior = (
         write_dots(tmp_path / "task.h5", "task", 6, size=32),
         write_dots(tmp_path / "prior.h5", "prior", 6, size=32),
@@ -100,71 +87,61 @@ def test_training_may_start_means_that_it_does(
         for demo in file["data"].values():
             demo["rewards"][...] = demo["rewards"][()] - 1  # costs
     files = ("--task", str(task), "--prior", str(prior))
-    code, out, err = pixelrl(monkeypatch, capsys, *files, "--no-sheet")
+    code, out, err = inspect(*files, "--no-sheet")
     assert code == 1 and "the rewards of the task are costs" in err and "--reward-shift 10 makes" in err
     assert "task: 6 demos" in out and "observations that are learned from: agentview_image, robot0_eef_pos" in out
     with pytest.raises(PixelrlError, match="the rewards of the task are costs"):
         parse("quick_cog_dr3", [*files, "--out", str(tmp_path / "run")])()
-    code, out, _ = pixelrl(monkeypatch, capsys, *files, "--no-sheet", "--recipe", "quick_cog_dr3 --reward-shift 10")
+    code, out, _ = inspect(*files, "--no-sheet", "--recipe", "quick_cog_dr3 --reward-shift 10")
     assert code == 0 and "training may start" in out
-    code, _, err = pixelrl(monkeypatch, capsys, *files, "--no-sheet", "--recipe", "slow_cog")
+    code, _, err = inspect(*files, "--no-sheet", "--recipe", "slow_cog")
     assert code == 1 and "--recipe slow_cog: there is no recipe 'slow_cog'; there are quick_cog_dr3" in err
 
 
-def test_pictures_that_are_too_small_for_the_encoder_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pictures_that_are_too_small_for_the_encoder_are_told(tmp_path: Path, inspect: Inspect) -> None:
     task = write_dots(tmp_path / "task.h5", "task", 6, size=16)
-    code, _, err = pixelrl(monkeypatch, capsys, "--task", task, "--no-sheet")
+    code, _, err = inspect("--task", task, "--no-sheet")
     assert code == 1 and f"{CAMERA}: 16 x 16 pixels do not fit SmallCNN" in err
-    code, out, _ = pixelrl(monkeypatch, capsys, "--task", task, "--no-sheet", "--recipe", "cog")
+    code, out, _ = inspect("--task", task, "--no-sheet", "--recipe", "cog")
     assert code == 0 and "training may start with cog" in out
 
 
-def test_file_that_is_not_there_is_one_line_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = pixelrl(monkeypatch, capsys, tmp_path / "gone.hdf5", "--html")
+def test_file_that_is_not_there_is_one_line_and_leaves_nothing(tmp_path: Path, inspect: Inspect) -> None:
+    code, out, err = inspect(tmp_path / "gone.hdf5", "--html")
     assert (code, out) == (1, "") and err.split("pixelrl: ")[1].startswith(
         f"{tmp_path}/gone.hdf5: no such file; expected"
     )
     assert not [*tmp_path.iterdir()]
 
 
-def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(tmp_path: Path, inspect: Inspect) -> None:
     prior = write_dots(tmp_path / "prior.h5", "prior", 6, size=32)
-    code, _, err = pixelrl(monkeypatch, capsys, "--task", prior, "--no-sheet")
+    code, _, err = inspect("--task", prior, "--no-sheet")
     assert code == 1 and "no transition of the task data has a reward" in err
-    code, out, _ = pixelrl(monkeypatch, capsys, "--task", prior, "--no-sheet", "--recipe", "quick_bc")
+    code, out, _ = inspect("--task", prior, "--no-sheet", "--recipe", "quick_bc")
     assert code == 0 and "training may start" in out
 
 
-def test_demos_that_a_mask_leaves_out_do_not_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demos_that_a_mask_leaves_out_do_not_matter(tmp_path: Path, inspect: Inspect) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 6, size=32)
     with h5py.File(path, "a") as file:
         file["data/demo_3/actions"][0] = float("nan")
         file["mask/good"] = [f"demo_{number}".encode() for number in range(6) if number != 3]
-    assert pixelrl(monkeypatch, capsys, "--task", path)[0] == 1
-    code, out, error = pixelrl(monkeypatch, capsys, "--task", path, "--recipe", "quick_cog_dr3 --task-mask good")
+    assert inspect("--task", path)[0] == 1
+    code, out, error = inspect("--task", path, "--recipe", "quick_cog_dr3 --task-mask good")
     assert (code, error) == (0, "")
     assert "task: 5 demos" in out
 
 
-def test_json_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_and_nothing_else(tmp_path: Path, inspect: Inspect) -> None:
     path = write_arm(tmp_path / "a.h5")
-    code, out, _ = pixelrl(monkeypatch, capsys, path, "--json")
+    code, out, _ = inspect(path, "--json")
     told = json.loads(out)
     assert (code, told["fit"], told["reports"][0]["demos"], told["between"]) == (0, True, 8, [])
     assert told["reports"][0]["coverage"]["saco"] == 1.0
     with h5py.File(path, "a") as file:
         file["data/demo_2/actions"][3, 1] = 9.0
-    code, out, err = pixelrl(monkeypatch, capsys, path, "--json", "--no-sheet")
+    code, out, err = inspect(path, "--json", "--no-sheet")
     told = json.loads(out)
     assert (code, told["fit"]) == (1, False)
     (issue,) = told["reports"][0]["issues"]
@@ -193,14 +170,12 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_one_page_that_needs_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_page_that_needs_nothing_else(tmp_path: Path, inspect: Inspect) -> None:
     path = write_arm(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         file[f"data/demo_4/obs/{FRONT}"][6] = 0
         file["data"].attrs["env_args"] = json.dumps({"env_name": "<script>alert(1)</script>"})
-    code, out, _ = pixelrl(monkeypatch, capsys, path, write_arm(tmp_path / "b.h5", seed=1), "--html", "--no-sheet")
+    code, out, _ = inspect(path, write_arm(tmp_path / "b.h5", seed=1), "--html", "--no-sheet")
     assert code == 0 and f"{tmp_path}/a.inspection.html" in out
     page = (tmp_path / "a.inspection.html").read_text()
     reader = Reader()
@@ -215,11 +190,9 @@ def test_one_page_that_needs_nothing_else(
     assert not (tmp_path / "a.inspection.png").exists()
 
 
-def test_a_page_on_a_file_that_cannot_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_page_on_a_file_that_cannot_be_read(tmp_path: Path, inspect: Inspect) -> None:
     (tmp_path / "a.h5").write_text("hello")
-    code, _, err = pixelrl(monkeypatch, capsys, tmp_path / "a.h5", "--html")
+    code, _, err = inspect(tmp_path / "a.h5", "--html")
     assert code == 1 and err.count("a.h5") == 1
     assert "not an HDF5 file" in (tmp_path / "a.inspection.html").read_text()
     assert not (tmp_path / "a.inspection.json").exists()
@@ -235,26 +208,20 @@ def test_a_page_on_a_file_that_cannot_be_read(
     ],
 )
 def test_options_that_cannot_be(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    said: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Inspect, words: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_arm(tmp_path / "a.h5")
-    code, _, err = pixelrl(monkeypatch, capsys, *words)
+    code, _, err = inspect(*words)
     assert code == 1 and said in err
 
 
-def test_a_folder_where_nobody_may_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_where_nobody_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Inspect) -> None:
     def refuse(*words: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(inspection, "write_json", refuse)
-    code, out, _ = pixelrl(monkeypatch, capsys, write_arm(tmp_path / "a.h5"))
+    code, out, _ = inspect(write_arm(tmp_path / "a.h5"))
     assert code == 0 and "nothing written beside it (Permission denied); --out" in out
 
 
@@ -277,14 +244,14 @@ def probe_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def test_a_file_that_crashes_the_library_is_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Inspect
 ) -> None:
     good, other = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 2)
     assert crashing_files([good, other]) == {}
     code = "import os, sys\nfor i, path in enumerate(sys.argv[1:]): print(i, flush=True); 'b.h5' in path and os.abort()"
     probe_with(monkeypatch, code)
     assert crashing_files([good, other, good]) == {other: "badly damaged: the HDF5 library crashes on it (SIGABRT)"}
-    code, _, err = pixelrl(monkeypatch, capsys, other, "--no-sheet")
+    code, _, err = inspect(other, "--no-sheet")
     assert code == 1 and f"{other}: badly damaged" in err
 
 
@@ -335,25 +302,23 @@ def wait_for(look: Callable[[], str]) -> str:
     raise AssertionError("nothing happened within a minute")
 
 
-def test_a_zeroed_heap_is_an_issue_and_no_endless_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_zeroed_heap_is_an_issue_and_no_endless_loop(tmp_path: Path, inspect: Inspect) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 3)
     raw = bytearray(path.read_bytes())
     heap = raw.index(b"GCOL\1\0\0\0") + 16
     raw[heap : heap + 2000] = bytes(2000)
     path.write_bytes(raw)
-    code, _, err = pixelrl(monkeypatch, capsys, path, "--no-sheet")
+    code, _, err = inspect(path, "--no-sheet")
     assert code == 1 and "the global heap at byte" in err
 
 
-def test_paths_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_are_text(tmp_path: Path, inspect: Inspect) -> None:
     folder = tmp_path / "x[/y] [bold]"
     folder.mkdir(parents=True)
     path = write_dots(folder / "a[red].h5", "prior", 3)
-    code, out, _ = pixelrl(monkeypatch, capsys, path, "--html")
+    code, out, _ = inspect(path, "--html")
     assert code == 0
     for line in (f"{path} ", f"{path.with_suffix('.inspection.png')}: contact sheet", "a[red].inspection.html"):
         assert line in out.replace("\n", " ")
-    code, _, err = pixelrl(monkeypatch, capsys, folder / "gone.h5")
+    code, _, err = inspect(folder / "gone.h5")
     assert code == 1 and str(folder / "gone.h5") in err

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from pixelrl.launch import parallel_runs
-from pixelrl.launch.cli import main
 from pixelrl.launch.parallel_runs import TrainingJob, run_trainings, steps_done
 from pixelrl.launch.train_options import devices_for, train_command
 from pixelrl.runtime.errors import PixelrlError
@@ -94,15 +93,14 @@ def words(tmp_path: Path) -> list[str]:
 
 
 def test_seed_trains_as_it_would_alone_and_survives_the_failure_of_another(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]
 ) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/seed5").write_text("in the way")
     together = ["--seeds", "5", "3", f"--out={tmp_path / 'runs'}", "--threads=1"]
     with pytest.raises(PixelrlError, match=r"^seed 5: .*runs/seed5: is a file; expected a directory"):
         train_command([*words, *together])
-    monkeypatch.setattr(sys, "argv", ["pixelrl", "train", *words, "--seed=3", "--threads=1", f"--out={tmp_path / '3'}"])
-    main()
+    assert pixelrl("train", *words, "--seed=3", "--threads=1", f"--out={tmp_path / '3'}")[0] == 0
     ours, alone = (load_file(folder / "last.safetensors") for folder in (tmp_path / "runs/seed3", tmp_path / "3"))
     assert ours.keys() == alone.keys()
     for key, value in alone.items():

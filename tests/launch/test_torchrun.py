@@ -16,7 +16,6 @@ import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from pixelrl.launch.cli import main
 from pixelrl.launch.recipes import quick_cog
 from pixelrl.launch.torchrun import joined, own_device
 from pixelrl.launch.training_data import load_training_data
@@ -45,12 +44,6 @@ def environment(**more: object) -> dict[str, str]:
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **{key: str(value) for key, value in more.items()}}
 
 
-def alone(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train in this process."""
-    monkeypatch.setattr(sys, "argv", ["pixelrl", "train", *words])
-    main()
-
-
 def wait_until(done: Callable[[], bool]) -> None:
     """Wait for what other processes do."""
     patience = time.monotonic() + 60
@@ -68,7 +61,7 @@ def step(run: Path) -> int:
 
 
 def test_run_survives_signals_lost_ranks_and_other_numbers_of_ranks(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]
 ) -> None:
     """Two ranks until SIGTERM, one rank, two ranks until one is killed, one rank: as if it had never stopped."""
     run = tmp_path / "run"
@@ -84,7 +77,7 @@ def test_run_survives_signals_lost_ranks_and_other_numbers_of_ranks(
     assert script.returncode != 0 and first >= 3
     assert " ".join(said.split()).count(f"stopped and kept at step {first}; --resume goes on from there") == 1
 
-    alone([*command, f"--steps={first + 2}", "--resume"], monkeypatch)
+    assert pixelrl("train", *command, f"--steps={first + 2}", "--resume")[0] == 0
 
     with ranks([*command, ENDLESS, "--resume"]) as (one, other):
         wait_until(lambda: rows(run) >= first + 4)
@@ -95,8 +88,8 @@ def test_run_survives_signals_lost_ranks_and_other_numbers_of_ranks(
     assert "pixelrl: another rank is gone, as rank 0 of 2 noticed: " in error
     assert f"the last good checkpoint is {run}/last.safetensors, step {kept}" in error and "Traceback" not in error
 
-    alone([*command, f"--steps={kept + 2}", "--resume"], monkeypatch)
-    alone([*words, f"--out={tmp_path / 'whole'}", f"--steps={kept + 2}"], monkeypatch)
+    assert pixelrl("train", *command, f"--steps={kept + 2}", "--resume")[0] == 0
+    assert pixelrl("train", *words, f"--out={tmp_path / 'whole'}", f"--steps={kept + 2}")[0] == 0
     assert [int(row["step"]) for row in rows_of(run / "metrics.csv")] == [*range(1, kept + 3)]
     whole, parts = (load_file(folder / "last.safetensors") for folder in (tmp_path / "whole", run))
     assert whole.keys() == parts.keys()
