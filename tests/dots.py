@@ -4,10 +4,11 @@ Like COG's, it comes in two parts that join: prior episodes bring the dot from a
 pay nothing; task episodes bring it from the middle into the goal. No episode does both.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,22 @@ def write_dots(path: Path, part: Part, count: int, *, seed: int = 0, size: int =
     """Write `count` episodes to a file and return its path."""
     episodes = dot_episodes(part, count, seed=seed, size=size)
     write_episodes(path, episodes, env_args=ENV_ARGS, action_dims=ACTION, compress=compress)
+    return path
+
+
+def write_plainly(path: Path, episodes: Iterable[Episode], *, next_obs: bool = True, **packing: Any) -> Path:
+    """Write episodes as robomimic itself does, without `frames`, and return the path; `packing` is of the pictures."""
+    with h5py.File(path, "w") as file:
+        for index, episode in enumerate(episodes):
+            demo = file.create_group(f"data/demo_{index}")
+            demo.attrs["num_samples"] = len(episode)
+            demo["actions"] = episode.actions.astype(np.float64)
+            demo["rewards"], demo["dones"] = episode.rewards, episode.dones.astype(int)
+            for key, frames in episode.sensors.items():
+                options = packing if frames.ndim == 4 else {}
+                demo.create_dataset(f"obs/{key}", data=frames[:-1], **options)
+                if next_obs:
+                    demo.create_dataset(f"next_obs/{key}", data=frames[1:], **options)
     return path
 
 

@@ -38,7 +38,7 @@ from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.runtime.errors import PixelrlError
 from tests import ROOT
-from tests.dots import ACTION, CAMERA, ENV_ARGS, dot_episodes
+from tests.dots import ACTION, ENV_ARGS, dot_episodes, write_plainly
 
 SECONDS, PATIENCE = 5.0, 60
 """Of the processor and of the clock: other work may keep it waiting."""
@@ -47,31 +47,18 @@ MEMORY, GROWTH = 2**30, 2**28
 SETTINGS = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def write_plain(path: Path) -> None:
-    """Write three demos as robomimic does: no `frames`, pictures in chunks of several frames."""
-    with h5py.File(path, "w") as file:
-        for index, episode in enumerate(dot_episodes("task", 3, size=12)):
-            demo = file.create_group(f"data/demo_{index}")
-            demo.attrs["num_samples"] = len(episode)
-            demo["actions"] = episode.actions.astype(np.float64)
-            demo["rewards"], demo["dones"] = episode.rewards, episode.dones.astype(int)
-            for key, frames in episode.sensors.items():
-                pack = {"compression": "gzip", "shuffle": True} if key == CAMERA else {}
-                demo.create_dataset(f"obs/{key}", data=frames[:-1], **pack)
-                demo.create_dataset(f"next_obs/{key}", data=frames[1:], **pack)
-        file["data"].attrs["env_args"] = json.dumps(ENV_ARGS)
-        file["mask/train"] = np.array([b"demo_0", b"demo_2"])
-
-
 def write_good(folder: Path) -> dict[str, Path]:
-    """Write good files of several kinds."""
+    """Write good files of several kinds: two as we do, and one as robomimic does, in chunks of several pictures."""
     good = {name: folder / f"{name}.hdf5" for name in ("ours", "packed", "plain")}
     for name in ("ours", "packed"):
         episodes = dot_episodes("task", 3, size=12)
         write_episodes(good[name], episodes, env_args=ENV_ARGS, action_dims=ACTION, compress=name == "packed")
-        with h5py.File(good[name], "a") as file:
+    write_plainly(good["plain"], dot_episodes("task", 3, size=12), compression="gzip", shuffle=True)
+    for name, path in good.items():
+        with h5py.File(path, "a") as file:
+            if name == "plain":
+                file["data"].attrs["env_args"] = json.dumps(ENV_ARGS)
             file["mask/train"] = np.array([b"demo_0", b"demo_2"])
-    write_plain(good["plain"])
     return good
 
 

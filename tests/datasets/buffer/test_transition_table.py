@@ -22,7 +22,7 @@ from pixelrl.datasets.hdf5.reader import Selection, read_contents
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.runtime.actions import ActionRange
 from pixelrl.runtime.errors import DataError
-from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots, write_plainly
 
 ALL = Selection()
 
@@ -70,24 +70,11 @@ def test_every_frame_lies_once_where_the_transitions_look(tmp_path: Path, memory
             transition += 1
 
 
-def plainly(path: Path, next_obs: bool) -> None:
-    """Make a file hold its frames as robomimic writes them: `obs`, and a full shifted copy or none."""
-    with h5py.File(path, "r+") as file:
-        for demo in file["data"].values():
-            frames = {key: value[()] for key, value in demo["frames"].items()}
-            for group in ("frames", "obs", "next_obs"):
-                del demo[group]
-            for key, value in frames.items():
-                demo[f"obs/{key}"] = value[:-1]
-                if next_obs:
-                    demo[f"next_obs/{key}"] = value[1:]
-
-
 @pytest.mark.parametrize("memory", ["ram", "cache", "file"])
 @pytest.mark.parametrize("next_obs", [True, False])
 def test_frames_of_robomimics_own_files(tmp_path: Path, memory: Memory, next_obs: bool) -> None:
-    plainly(write_dots(tmp_path / "a.h5", "task", 3), next_obs)
-    table = opened([tmp_path / "a.h5"], memory=memory)
+    path = write_plainly(tmp_path / "a.h5", dot_episodes("task", 3), next_obs=next_obs)
+    table = opened([path], memory=memory)
     frames = [episode.sensors[CAMERA] for episode in dot_episodes("task", 3)]
     if not next_obs:  # nobody recorded what follows the last action
         frames = [np.concatenate([pictures[:-1], pictures[-2:-1]]) for pictures in frames]

@@ -9,31 +9,15 @@ import h5py
 import numpy as np
 import pytest
 
-from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.inspect.file_structure import read_structure
 from pixelrl.datasets.inspect.structure_checks import check_members
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
-from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
+from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots, write_plainly
 
-
-def write_plainly(path: Path, *, next_obs: bool = True) -> list[Episode]:
-    """Write three episodes as robomimic itself does, without `frames`."""
-    episodes = list(dot_episodes("task", 3))
-    with h5py.File(path, "w") as file:
-        for index, episode in enumerate(episodes):
-            demo = file.create_group(f"data/demo_{index}")
-            demo.attrs["num_samples"] = len(episode)
-            demo["actions"] = episode.actions.astype(np.float64)
-            demo["rewards"] = episode.rewards
-            demo["dones"] = episode.dones.astype(int)
-            for key, frames in episode.sensors.items():
-                demo[f"obs/{key}"] = frames[:-1]
-                if next_obs:
-                    demo[f"next_obs/{key}"] = frames[1:]
-    return episodes
+EPISODES = [*dot_episodes("task", 3)]
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -98,18 +82,16 @@ def test_robomimic_reads_ours(tmp_path: Path, cache: str | None) -> None:
 
 
 def test_files_of_robomimic(tmp_path: Path) -> None:
-    path = tmp_path / "plain.hdf5"
-    episodes = write_plainly(path)
-    for episode, demo in zip(episodes, read_demos(read_contents(path)), strict=True):
+    path = write_plainly(tmp_path / "plain.hdf5", EPISODES)
+    for episode, demo in zip(EPISODES, read_demos(read_contents(path)), strict=True):
         np.testing.assert_array_equal(demo.sensors[CAMERA], episode.sensors[CAMERA])
         np.testing.assert_array_equal(demo.actions, episode.actions)
     assert read_contents(path).action == (ActionDim(name="action_0"), ActionDim(name="action_1"))
 
 
 def test_without_next_obs_the_last_frame_is_repeated_and_said_to_be_missing(tmp_path: Path) -> None:
-    path = tmp_path / "old.hdf5"
-    episodes = write_plainly(path, next_obs=False)
-    for episode, demo in zip(episodes, read_demos(read_contents(path)), strict=True):
+    path = write_plainly(tmp_path / "old.hdf5", EPISODES, next_obs=False)
+    for episode, demo in zip(EPISODES, read_demos(read_contents(path)), strict=True):
         for key in (CAMERA, POSITION):
             np.testing.assert_array_equal(demo.sensors[key][:-1], episode.sensors[key][:-1])
             np.testing.assert_array_equal(demo.sensors[key][-1], episode.sensors[key][-2])
@@ -118,8 +100,7 @@ def test_without_next_obs_the_last_frame_is_repeated_and_said_to_be_missing(tmp_
 
 
 def test_next_obs_without_pictures_leaves_the_last_frame_missing(tmp_path: Path) -> None:
-    path = tmp_path / "a.hdf5"
-    write_plainly(path)
+    path = write_plainly(tmp_path / "a.hdf5", EPISODES)
     with h5py.File(path, "a") as file:
         del file[f"data/demo_0/next_obs/{CAMERA}"]
     first, second, *_ = read_demos(read_contents(path))
@@ -177,7 +158,7 @@ def test_recordings_joined_in_one_demo_are_told_apart_by_pictures_alone(tmp_path
     ],
 )
 def test_arrays_that_were_written_in_part_are_named(tmp_path: Path, place: str, message: str) -> None:
-    write_plainly(tmp_path / "a.hdf5")
+    write_plainly(tmp_path / "a.hdf5", EPISODES)
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
         demo = file["data/demo_0"]
         values = demo[place][()]
@@ -189,7 +170,7 @@ def test_arrays_that_were_written_in_part_are_named(tmp_path: Path, place: str, 
 
 
 def test_views_that_cover_an_array_in_part_are_named(tmp_path: Path) -> None:
-    write_plainly(tmp_path / "a.hdf5")
+    write_plainly(tmp_path / "a.hdf5", EPISODES)
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
         demo = file["data/demo_0"]
         demo.move("actions", "held")
@@ -202,7 +183,7 @@ def test_views_that_cover_an_array_in_part_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1,), (11,), (12, 1)])
 def test_timeouts_of_another_length_are_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    write_plainly(tmp_path / "a.hdf5")
+    write_plainly(tmp_path / "a.hdf5", EPISODES)
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
         file["data/demo_0"]["timeouts"] = np.ones(shape, bool)
     with pytest.raises(DataError, match=r"/data/demo_0/timeouts: shape .*; expected \(12,\)"):
@@ -217,7 +198,7 @@ def test_timeouts_of_another_length_are_named(tmp_path: Path, shape: tuple[int, 
     ],
 )
 def test_attributes_that_could_not_be_written_again_are_named(tmp_path: Path, text: str, message: str) -> None:
-    write_plainly(tmp_path / "a.hdf5")
+    write_plainly(tmp_path / "a.hdf5", EPISODES)
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
         file["data"].attrs["env_args"] = text
     with pytest.raises(DataError, match=message):
@@ -225,7 +206,7 @@ def test_attributes_that_could_not_be_written_again_are_named(tmp_path: Path, te
 
 
 def test_mask_without_a_demo_and_a_count_written_as_text(tmp_path: Path) -> None:
-    write_plainly(tmp_path / "a.hdf5")
+    write_plainly(tmp_path / "a.hdf5", EPISODES)
     with h5py.File(tmp_path / "a.hdf5", "a") as file:
         file["mask/train"] = np.array([], "S6")
         file["data/demo_0"].attrs["num_samples"] = "12"  # as LIBERO has it
@@ -235,8 +216,7 @@ def test_mask_without_a_demo_and_a_count_written_as_text(tmp_path: Path) -> None
 
 
 def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
         demo = file["data/demo_1"]
         demo[f"next_obs/{POSITION}"][...] = demo[f"obs/{POSITION}"][()]
@@ -247,8 +227,7 @@ def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    episodes = write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     odd = {
         "wrist_gray": np.zeros((8, 8), np.uint8),
         "width": np.zeros((), np.float32),
@@ -256,7 +235,7 @@ def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> No
         "object": np.zeros(3, np.float32),
     }
     with h5py.File(path, "a") as file:
-        for index, episode in enumerate(episodes):
+        for index, episode in enumerate(EPISODES):
             for key, row in odd.items():
                 file[f"data/demo_{index}/obs/{key}"] = np.repeat(row[np.newaxis], len(episode), 0)
             file[f"data/demo_{index}/obs/jpeg"] = np.array([b"\xff\xd8"] * len(episode))
@@ -279,20 +258,18 @@ def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> No
     ],
 )
 def test_depth_and_labels_of_pixels_are_not_taken_for_pictures(tmp_path: Path, key: str, row: np.ndarray) -> None:
-    path = tmp_path / "a.h5"
-    episodes = write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
-        for index, episode in enumerate(episodes):
+        for index, episode in enumerate(EPISODES):
             file[f"data/demo_{index}/obs/{key}"] = np.repeat(row[np.newaxis], len(episode), 0)
     contents = read_contents(path)
     assert list(contents.pictures) == [CAMERA] and contents.ignored[key] == "depth or labels of pixels"
 
 
 def test_a_clock_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    episodes = write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
-        for index, episode in enumerate(episodes):
+        for index, episode in enumerate(EPISODES):
             file[f"data/demo_{index}/obs/time"] = 1.75e9 + 0.05 * np.arange(len(episode))[:, np.newaxis]
     assert {demo.clocks for demo in read_demos(read_contents(path)) if len(demo.actions) > 4} == {("time",)}
 
@@ -307,10 +284,9 @@ def test_a_mask_selects_demos(tmp_path: Path) -> None:
 
 
 def test_privileged_state_is_only_read_on_request(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    episodes = write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
-        for index, episode in enumerate(episodes):
+        for index, episode in enumerate(EPISODES):
             for group in ("obs", "next_obs"):
                 file[f"data/demo_{index}/{group}/object"] = np.zeros((len(episode), 10))
     assert list(read_contents(path).vectors) == [POSITION]
@@ -388,8 +364,7 @@ def corrupt(file: h5py.File, what: str) -> None:
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, what: str, message: str) -> None:
-    path = tmp_path / "a.h5"
-    write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
         corrupt(file, what)
     with pytest.raises(DataError, match=message) as error:
@@ -413,8 +388,7 @@ def test_other_files_are_named(tmp_path: Path) -> None:
 
 
 def test_virtual_datasets_of_other_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
         frames = file[f"{DEMO}/obs/{CAMERA}"]
         layout = h5py.VirtualLayout(frames.shape, frames.dtype)
@@ -427,8 +401,7 @@ def test_virtual_datasets_of_other_files_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["external storage", "external link", "another virtual dataset", "nothing"])
 def test_virtual_datasets_that_lead_out_of_the_file_by_a_detour_are_refused(tmp_path: Path, way: str) -> None:
-    path = tmp_path / "a.h5"
-    write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
         frames = file[f"{DEMO}/obs/{CAMERA}"]
         shape, dtype = frames.shape, frames.dtype
@@ -461,8 +434,7 @@ def test_attributes_that_say_something_else_are_named(tmp_path: Path, name: str,
 
 
 def test_a_sentence_among_the_observations_is_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    write_plainly(path)
+    path = write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(path, "a") as file:
         file[f"{DEMO}/obs/language"] = np.array([b"pick it up"])
     assert CAMERA in read_contents(path).pictures
@@ -487,7 +459,7 @@ def test_absolute_commands_are_not_taken_for_differences(tmp_path: Path) -> None
 
 def test_the_vector_that_next_obs_tells_otherwise_is_named(tmp_path: Path) -> None:
     """Random features, computed twice, look as if everything was recorded off by one."""
-    write_plainly(tmp_path / "a.h5")
+    write_plainly(tmp_path / "a.h5", EPISODES)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         demo, random = file["data/demo_0"], np.random.default_rng(0)
         for group in ("obs", "next_obs"):
