@@ -20,6 +20,10 @@ from pixelrl.runtime.errors import DataError
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots
 
 Make = Callable[..., Mixture]
+EPISODES = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
+"""What the files of `make` hold."""
+PLACES = [(episode, step) for episode in EPISODES for step in range(len(episode))]
+"""Where each transition of its mixtures was recorded."""
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +92,7 @@ def test_what_ends_an_episode(tmp_path: Path, ends: Ends, prior: list[float], ta
 def test_a_batch_is_what_was_recorded(make: Make) -> None:
     mixture = make(0.5, 0.5, n_step=3, ends="goal")
     batch, index = mixture.batch(5), mixture._draw(5)
-    episodes = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
-    places = [(episode, step) for episode in episodes for step in range(len(episode))]
-    for row, (episode, step) in enumerate(places[i] for i in index):
+    for row, (episode, step) in enumerate(PLACES[i] for i in index):
         length = min(3, len(episode) - step)
         prior = episode.notes["part"] == "prior"
         for obs, instant in ((batch.obs, step), (batch.next_obs, step + length)):
@@ -141,8 +143,7 @@ def test_the_spec_is_read_from_the_files(make: Make) -> None:
     spec = mixture.spec
     assert (spec.images, spec.proprio, spec.action) == ({CAMERA: (3, 24, 24)}, {POSITION: 2}, ACTION)
     assert (spec.sources, mixture.env_args) == (("prior", "task"), ENV_ARGS)
-    episodes = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
-    frames = np.concatenate([episode.sensors[POSITION] for episode in episodes])
+    frames = np.concatenate([episode.sensors[POSITION] for episode in EPISODES])
     assert spec.proprio_mean == pytest.approx(frames.mean(axis=0), abs=1e-5)
     assert spec.proprio_std == pytest.approx(frames.std(axis=0), abs=1e-5)
     bare = make(proprio=())
@@ -163,10 +164,8 @@ def test_a_history_is_stacked_oldest_first_and_stops_at_the_start_of_a_demo(make
     batch, index = mixture.batch(4), mixture._draw(4)
     assert mixture.spec.history == history and mixture.spec.images == single.spec.images
     assert mixture.spec.stacks == {CAMERA: (3 * history, 24, 24)}
-    episodes = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
-    places = [(episode, step) for episode in episodes for step in range(len(episode))]
     early = 0
-    for row, (episode, step) in enumerate(places[i] for i in index):
+    for row, (episode, step) in enumerate(PLACES[i] for i in index):
         later = step + min(2, len(episode) - step)
         for obs, instant in ((batch.obs, step), (batch.next_obs, later)):
             frames = [episode.sensors[CAMERA][max(0, instant - back)] for back in range(history - 1, -1, -1)]
@@ -182,9 +181,7 @@ def test_a_history_is_stacked_oldest_first_and_stops_at_the_start_of_a_demo(make
 def test_what_was_done_next_and_what_was_paid_from_here_on(make: Make) -> None:
     mixture = make(0.5, 0.5, n_step=3, ends="goal")
     batch, index = mixture.batch(5), mixture._draw(5)
-    episodes = [*dot_episodes("prior", 40), *dot_episodes("task", 10)]
-    places = [(episode, step) for episode in episodes for step in range(len(episode))]
-    for row, (episode, step) in enumerate(places[i] for i in index):
+    for row, (episode, step) in enumerate(PLACES[i] for i in index):
         after = min(step + 3, len(episode) - 1)  # at the end of a demo its last action stands for the one not taken
         np.testing.assert_array_equal(batch.next_action[row], episode.actions[after])
         paid = 0 if episode.notes["part"] == "prior" else 0.9 ** (len(episode) - 1 - step) * episode.rewards[-1]

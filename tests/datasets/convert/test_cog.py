@@ -96,6 +96,11 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> list[Any]:
     return [data]
 
 
+def pictured(image: Any) -> list[Any]:
+    """Return a trajectory that shows one and the same picture."""
+    return broken(lambda d: [each.update(image=image) for each in (*d["observations"], *d["next_observations"])])
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -120,44 +125,11 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> list[Any]:
             r"state: missing at some step, or no array",
         ),
         (broken(lambda d: d["observations"][0].update({"../x": 1.0})), r"a key '../x'; expected letters"),
-        (
-            broken(
-                lambda d: [o.update(image=np.zeros(10)) for k in ("observations", "next_observations") for o in d[k]]
-            ),
-            r"image: 10 numbers; expected those of a square picture",
-        ),
-        (
-            broken(
-                lambda d: [
-                    o.update(image=np.zeros((4, 4, 2), np.uint8)) for o in (*d["observations"], *d["next_observations"])
-                ]
-            ),
-            r"image: shape \(4, 4, 2\); expected \(H, W, 3\)",
-        ),
-        (
-            broken(
-                lambda d: [
-                    o.update(image=np.full((4, 4, 3), 2.0)) for o in (*d["observations"], *d["next_observations"])
-                ]
-            ),
-            r"image: floats from 2 to 2; expected them in \[0, 1\]",
-        ),
-        (
-            broken(
-                lambda d: [
-                    o.update(image=np.full((4, 4, 3), np.nan)) for o in (*d["observations"], *d["next_observations"])
-                ]
-            ),
-            r"image: floats from nan to nan",
-        ),
-        (
-            broken(
-                lambda d: [
-                    o.update(image=np.zeros((4, 4, 3), int)) for o in (*d["observations"], *d["next_observations"])
-                ]
-            ),
-            r"image: type int64; expected uint8",
-        ),
+        (pictured(np.zeros(10)), r"image: 10 numbers; expected those of a square picture"),
+        (pictured(np.zeros((4, 4, 2), np.uint8)), r"image: shape \(4, 4, 2\); expected \(H, W, 3\)"),
+        (pictured(np.full((4, 4, 3), 2.0)), r"image: floats from 2 to 2; expected them in \[0, 1\]"),
+        (pictured(np.full((4, 4, 3), np.nan)), r"image: floats from nan to nan"),
+        (pictured(np.zeros((4, 4, 3), int)), r"image: type int64; expected uint8"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, data: list[Any], why: str) -> None:

@@ -1,6 +1,5 @@
 """Minari's data sets by their files: Minari reads what we write, and we read what Minari writes."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,13 +9,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, fingerprint
 from pixelrl.datasets.convert.minari import FILE, METADATA, read_minari, write_minari
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
+from tests.datasets.convert.recordings import jpeg
 
 
 def episode(index: int, steps: int) -> Episode:
@@ -196,10 +195,7 @@ def only(root: Path, **spaces: Any) -> None:
     edit(root, observation_space=json.dumps({"type": "Dict", "subspaces": spaces}))
 
 
-def jpeg() -> bytes:
-    held = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(held, format="JPEG")
-    return held.getvalue()
+BLACK = jpeg(np.zeros((8, 8, 3), np.uint8))
 
 
 def pictures(*encoded: bytes) -> Any:
@@ -254,15 +250,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"observations/pos: shape \(3, 3\); expected \(4, 3\)",
     ),
     "pictures too few": (
-        lambda root: put(root, "observations/front", pictures(jpeg())),
+        lambda root: put(root, "observations/front", pictures(BLACK)),
         r"front: 1 pictures, .* expected 4",
     ),
     "pictures too small": (
-        lambda root: put(root, "observations/front", pictures(*[jpeg()] * 4)),
+        lambda root: put(root, "observations/front", pictures(*[BLACK] * 4)),
         r"front\[0\]: a picture RGB 8 x 8; expected RGB 36 x 40",
     ),
     "pictures damaged": (
-        lambda root: put(root, "observations/front", pictures(*[jpeg()[:100]] * 4)),
+        lambda root: put(root, "observations/front", pictures(*[BLACK[:100]] * 4)),
         r"front\[0\]: a damaged picture",
     ),
     "links to other files": (

@@ -13,8 +13,11 @@ from pixelrl.datasets.convert.dataset_stream import DroppedFields, FormatOptions
 from pixelrl.datasets.convert.robomimic import read_robomimic
 from pixelrl.datasets.episode import Episode
 from pixelrl.runtime.errors import DataError
+from tests.datasets.convert import recordings
+from tests.datasets.convert.recordings import STEPS
 
-STEPS = 4
+SMOOTH = recordings.pictures(9, STEPS + 1)
+"""Pictures that JPEG hardly changes, `[N, 24, 16, 3]`."""
 
 
 def coded(frames: Any, kind: str) -> list[bytes]:
@@ -24,12 +27,6 @@ def coded(frames: Any, kind: str) -> list[bytes]:
         Image.fromarray(frame).save(held := io.BytesIO(), format=kind, **({"quality": 95} if kind == "JPEG" else {}))
         result.append(held.getvalue())
     return result
-
-
-def smooth(steps: int = STEPS + 1) -> Any:
-    """Return pictures that JPEG hardly changes, `[N, 24, 16, 3]`."""
-    y, x = np.mgrid[:24, :16]
-    return np.stack([np.stack([x * 8 + t, y * 8, x + y + 90], -1) for t in range(steps)]).astype(np.uint8)
 
 
 def write(path: Path, key: str, rows: Any, *, next_obs: bool = True, plain: bool = True, **create: Any) -> Path:
@@ -63,7 +60,7 @@ def padded(pictures: list[bytes]) -> Any:
 @pytest.mark.parametrize("home", ["vlen", "fixed", "void", "padded"])
 @pytest.mark.parametrize("next_obs", [True, False])
 def test_coded_pictures_are_decoded(tmp_path: Path, kind: str, home: str, next_obs: bool) -> None:
-    pictures = coded(smooth(), kind)
+    pictures = coded(SMOOTH, kind)
     rows: Any = {
         "vlen": [np.frombuffer(picture, np.uint8) for picture in pictures],
         "fixed": np.array(pictures),
@@ -73,7 +70,7 @@ def test_coded_pictures_are_decoded(tmp_path: Path, kind: str, home: str, next_o
     create = {"dtype": h5py.vlen_dtype(np.uint8)} if home == "vlen" else {}
     path = write(tmp_path / "a.hdf5", "wrist", rows, next_obs=next_obs, plain=False, **create)
     came = read(path).sensors["wrist"]
-    expected = smooth()[: STEPS + next_obs]
+    expected = SMOOTH[: STEPS + next_obs]
     assert came.dtype == np.uint8 and came.shape == expected.shape
     assert np.abs(came.astype(int) - expected).max() <= (0 if kind == "PNG" else 12)
 
@@ -105,7 +102,7 @@ def test_pictures_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     assert list(read(floats, keys=("front",)).sensors) == ["front"]
     with pytest.raises(DataError, match="channels come first: transpose"):
         read(write(tmp_path / "b.hdf5", "odd", np.zeros((5, 3, 8, 9), np.uint8)))
-    pictures = coded(smooth(), "PNG")
+    pictures = coded(SMOOTH, "PNG")
     pictures[2] = pictures[2][:60]
     with pytest.raises(DataError, match=r"obs/odd\[2\]: a damaged picture"):
         read(write(tmp_path / "c.hdf5", "odd", padded(pictures)))

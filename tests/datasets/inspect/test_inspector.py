@@ -121,11 +121,11 @@ def delete(place: str) -> Spoil:
     return lambda file: file.__delitem__(f"data/{place}")
 
 
-def swap(file: h5py.File) -> None:
+def swap(demo: h5py.Group) -> None:
+    """Exchange the cameras."""
     for group in ("obs", "next_obs"):
-        demo = file[f"data/demo_6/{group}"]
-        one, two = demo[FRONT][()], demo[WRIST][()]
-        demo[FRONT][...], demo[WRIST][...] = two, one
+        one, two = demo[group][FRONT][()], demo[group][WRIST][()]
+        demo[group][FRONT][...], demo[group][WRIST][...] = two, one
 
 
 def frozen(demo: str, start: int, stop: int) -> Spoil:
@@ -251,7 +251,10 @@ CORRUPTIONS: dict[str, tuple[Spoil, tuple[str, str, str]]] = {
         frozen("demo_6", 0, STEPS + 1),
         ("warning", "frozen", f"/data/demo_6/obs/{FRONT}[0]"),
     ),
-    "swapped cameras": (swap, ("warning", "camera-swapped", f"/data/demo_6/obs/{FRONT}")),
+    "swapped cameras": (
+        lambda file: swap(file["data/demo_6"]),
+        ("warning", "camera-swapped", f"/data/demo_6/obs/{FRONT}"),
+    ),
     "BGR": (
         both(*(replace(f"demo_7/{g}/{FRONT}", lambda rows: rows[..., ::-1]) for g in ("obs", "next_obs"))),
         ("warning", "colour-order", f"/data/demo_7/obs/{FRONT}"),
@@ -529,12 +532,6 @@ def every(change: Callable[[h5py.Group], None]) -> Spoil:
     return lambda file: [change(demo) for demo in file["data"].values()] and None
 
 
-def swap_all(demo: h5py.Group) -> None:
-    for group in ("obs", "next_obs"):
-        one, two = demo[group][FRONT][()], demo[group][WRIST][()]
-        demo[group][FRONT][...], demo[group][WRIST][...] = two, one
-
-
 def pictures(change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
     def spoil(demo: h5py.Group) -> None:
         for group in ("obs", "next_obs"):
@@ -561,7 +558,7 @@ def scale(factor: float, shift: float = 0.0) -> Callable[[h5py.Group], None]:
         (drawn, ("warning", "environment", "env_args, drawing")),
         (every(scale(0.1)), ("warning", "action-statistics", "actions, dx")),
         (every(scale(0.2, 0.8)), ("warning", "action-statistics", "actions, dx")),
-        (every(swap_all), ("warning", "camera-swapped", f"obs/{FRONT}")),
+        (every(swap), ("warning", "camera-swapped", f"obs/{FRONT}")),
         (pictures(lambda rows: rows[..., ::-1]), ("warning", "colour-order", f"obs/{FRONT}")),
         (pictures(lambda rows: rows[:, ::-1]), ("warning", "upside-down", f"obs/{FRONT}")),
         (pictures(lambda rows: rows // 2), ("warning", "brightness", f"obs/{FRONT}")),
