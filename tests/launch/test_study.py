@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from pixelrl.datasets.hdf5.writer import write_episodes
+from pixelrl.launch import study_runs
 from pixelrl.launch.study_analysis import analyse
-from pixelrl.launch.study_design import Study, Workplace
+from pixelrl.launch.study_design import Workplace
 from pixelrl.launch.study_file import read_study
 from pixelrl.launch.study_runs import StudyRun, make_run, waiting_runs
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
@@ -68,6 +69,22 @@ def tiny(tmp_path: Path) -> Path:
     file.write_text(TINY.replace("DATA", str(tmp_path / "data[1].hdf5")))
     return file
 
+
+def workplace(file: Path) -> Workplace:
+    """Return where a study is at work, beside its file."""
+    return Workplace(study=read_study(file), file=file, out=file.parent / "out", records=file.parent / "records")
+
+
+def fail_with(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every training of a study fail."""
+
+    def fail(*words: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(study_runs, "parse", fail)
+
+
+DIVERGED = DivergenceError("step 5: critic/td is nan")
 
 DYING = """
 import os, sys
@@ -146,14 +163,9 @@ def test_averaged_weights_are_tried_as_a_run_of_their_own(tiny: Path, pixelrl: P
 
 
 def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch, pixelrl: Pixelrl) -> None:
-    from pixelrl.launch import study_runs
-
-    def diverge(*words: Any) -> Any:
-        raise DivergenceError("step 5: critic/td is nan")
-
-    study = read_study(tiny)
-    place = Workplace(study=study, file=tiny, out=tiny.parent / "out", records=tiny.parent / "records")
-    monkeypatch.setattr(study_runs, "parse", diverge)
+    place = workplace(tiny)
+    study = place.study
+    fail_with(DIVERGED, monkeypatch)
     make_run(place, 3, study.arms["small"], Console(quiet=True))
     result = analyse(study, place.read_records())
     assert result["failed"] == [{"replicate": 3, "arm": "small", "failed": "diverged: step 5: critic/td is nan"}]
@@ -164,10 +176,7 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
     code, said = pixelrl("study", tiny, *words)
     assert code == 0 and "SD of paired differences, pooled: unknown" in said and "small" not in said, said
 
-    def fill_disk(*words: Any) -> Any:
-        raise OSError(28, "No space left on device", "disk")
-
-    monkeypatch.setattr(study_runs, "parse", fill_disk)
+    fail_with(OSError(28, "No space left on device", "disk"), monkeypatch)
     with pytest.raises(OSError, match="No space"):
         make_run(place, 3, study.arms["large"], Console(quiet=True))
     assert not place.record(3, study.arms["large"]).exists()
@@ -347,11 +356,11 @@ when = {"a - b" = ["worse"]}
 """
 
 
-def record(study: Study, replicate: int, arm: str, wins: Mapping[int, int], peak: int = 4) -> dict[str, Any]:
+def record(replicate: int, wins: Mapping[int, int]) -> dict[str, Any]:
     return {
         "failed": None,
         "evaluations": [{"step": step, "successes": count, "episodes": 10} for step, count in wins.items()],
-        "probe": {str(step): {"q/data": float(step == peak), "features/dot": 1.0 + replicate} for step in wins},
+        "probe": {str(step): {"q/data": float(step == 4), "features/dot": 1.0 + replicate} for step in wins},
         "spent": {"train": 3600.0},
         "commit": "abc",
         "machine": {"processor": "slow"},
@@ -365,8 +374,8 @@ def test_comparison_of_some_steps_counts_the_replicates_that_it_names(tmp_path: 
     study = read_study(file)
     found = {}
     for replicate in study.replicates:
-        found[replicate, "a"] = record(study, replicate, "a", {4: 9 if replicate else 0, 8: 0})
-        found[replicate, "b"] = record(study, replicate, "b", {4: 5, 8: 0})
+        found[replicate, "a"] = record(replicate, {4: 9 if replicate else 0, 8: 0})
+        found[replicate, "b"] = record(replicate, {4: 5, 8: 0})
     result = analyse(study, found)
     late, *_, early = result["comparisons"]
     assert early["name"] == "a - b at 4" and early["n"] == 6 and {*early["differences"]} == {1, 2, 3, 4, 5, 6}
@@ -381,9 +390,9 @@ def test_conclusions_follow_from_records(tmp_path: Path) -> None:
     study = read_study(file)
     found = {}
     for replicate in study.replicates:
-        found[replicate, "a"] = record(study, replicate, "a", {4: 8, 8: 6})  # outcome 0.7
-        found[replicate, "b"] = record(study, replicate, "b", {4: 5, 8: 1 + replicate % 2})  # 0.3 or 0.35
-        found[replicate, "c"] = record(study, replicate, "c", {4: 7, 8: 7})
+        found[replicate, "a"] = record(replicate, {4: 8, 8: 6})  # outcome 0.7
+        found[replicate, "b"] = record(replicate, {4: 5, 8: 1 + replicate % 2})  # 0.3 or 0.35
+        found[replicate, "c"] = record(replicate, {4: 7, 8: 7})
     result = analyse(study, found)
     better, alike, free = result["comparisons"]
     assert better["words"] == ["better"] and better["p"] == 2 / 2**7 and better["p_adjusted"] == 4 / 2**7
@@ -438,18 +447,14 @@ def test_without_episodes_the_probe_alone_is_drawn(tiny: Path, pixelrl: Pixelrl)
 
 
 def test_option_names_the_replicate(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pixelrl.launch import study_runs
-
     def stop(recipe: str, words: list[str]) -> Any:
         raise PixelrlError(words[words.index("--initial") + 1])
 
     tiny.write_text(tiny.read_text().replace("batch-size = 16", 'initial = "runs/{replicate}/small"'))
-    study = read_study(tiny)
+    place = workplace(tiny)
     monkeypatch.setattr(study_runs, "parse", stop)
     with pytest.raises(PixelrlError, match=r"^runs/3/small$"):
-        make_run(
-            Workplace(study=study, file=tiny, out=tiny.parent, records=tiny.parent), 3, study.arms["large"], Console()
-        )
+        make_run(place, 3, place.study.arms["large"], Console())
 
 
 @pytest.mark.parametrize(
@@ -527,8 +532,8 @@ COLLECTED = TINY.replace('[data]\ntask = ["DATA"]', '[collect]\nenvironment = "d
 def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
     file = tmp_path / "tiny.toml"
     file.write_text(COLLECTED)
-    study = read_study(file)
-    place = Workplace(study=study, file=file, out=tmp_path / "out", records=tmp_path / "records")
+    place = workplace(file)
+    study = place.study
     one, two = waiting_runs(place, study.runs(), keep_data=False, console=Console(quiet=True))
     one.log.parent.mkdir(parents=True)
     one.log.write_text("something\npixelrl: data.hdf5: no such\nfile\n")
@@ -547,7 +552,7 @@ def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
     assert waiting_runs(place, study.runs(), keep_data=False, console=Console(quiet=True)) == []
     place.data(3).mkdir(parents=True)  # of a study of files that folder is nobody's
     file.write_text(TINY)
-    place = Workplace(study=read_study(file), file=file, out=place.out, records=tmp_path / "others")
+    place = replace(workplace(file), records=tmp_path / "others")
     for run in waiting_runs(place, place.study.runs(), keep_data=False, console=Console(quiet=True)):
         assert ended(run, -signal.SIGSEGV) is None
     assert place.data(3).exists()
@@ -565,16 +570,10 @@ def test_how_a_run_ended_decides_what_becomes_of_it(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_the_arms_doing_is_no_result(tiny: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pixelrl.launch import study_runs
-
-    def fail(*words: Any) -> Any:
-        raise error
-
-    study = read_study(tiny)
-    place = Workplace(study=study, file=tiny, out=tiny.parent / "out", records=tiny.parent / "records")
-    monkeypatch.setattr(study_runs, "parse", fail)
+    place = workplace(tiny)
+    fail_with(error, monkeypatch)
     with pytest.raises(type(error)):
-        make_run(place, 3, study.arms["small"], Console(quiet=True))
+        make_run(place, 3, place.study.arms["small"], Console(quiet=True))
     assert not place.records.exists()
 
 
@@ -584,14 +583,9 @@ def change(path: Path, **keys: Any) -> None:
 
 
 def test_records_of_another_run_and_of_other_data_are_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pixelrl.launch import study_runs
-
-    def diverge(*words: Any) -> Any:
-        raise DivergenceError("step 5: critic/td is nan")
-
-    study, data = read_study(tiny), tiny.parent / "data[1].hdf5"
-    place = Workplace(study=study, file=tiny, out=tiny.parent / "out", records=tiny.parent / "records")
-    monkeypatch.setattr(study_runs, "parse", diverge)
+    place, data = workplace(tiny), tiny.parent / "data[1].hdf5"
+    study = place.study
+    fail_with(DIVERGED, monkeypatch)
     make_run(place, 3, study.arms["small"], Console(quiet=True))
     path = place.record(3, study.arms["small"])
     assert json.loads(path.read_text())["files"] == {str(data): sha256_of(data)}
@@ -624,9 +618,8 @@ def test_records_of_another_run_and_of_other_data_are_refused(tiny: Path, monkey
 def test_trials_and_collected_data_are_used_again_for_what_they_were_made_for(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pixelrl.launch import study_runs
-
-    study, run = read_study(tiny), tiny.parent / "run"
+    place, run = workplace(tiny), tiny.parent / "run"
+    study = place.study
     snapshot = checkpoint_path(run, 8)
     snapshot.parent.mkdir(parents=True)
     snapshot.write_bytes(b"one")
@@ -654,10 +647,7 @@ def test_trials_and_collected_data_are_used_again_for_what_they_were_made_for(
         (run / "study/8/evaluation.json").write_text(damaged)
         assert study_runs.evaluate(study, run, 3, 8)["successes"] == 1 and len(asked) == times
 
-    tiny.write_text(COLLECTED)
-    place = Workplace(
-        study=replace(study, environment="drawer-grasp", collect={"task": 3}), file=tiny, out=run, records=run
-    )
+    place = replace(place, study=replace(study, environment="drawer-grasp", collect={"task": 3}))
     made = place.data(3) / "task.collection.json"
     write_json(made, {"episodes": 2, "task": "drawer-grasp"})
     with pytest.raises(
