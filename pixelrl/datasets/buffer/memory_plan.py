@@ -48,13 +48,12 @@ def choose_place(
     Raises:
         DataError: a cache is asked for and there can be none.
     """
-    place: Place = "file" if memory == "auto" else memory
-    hindrance = obstacle() if memory == "cache" or (memory == "auto" and size > max(gpu, ram // copies)) else None
-    if memory == "cache" and hindrance is not None:
-        raise DataError(f"--memory cache: {hindrance}; --cache-dir names another place for it")
-    if memory == "auto":
-        fits: dict[Place, bool] = {"gpu": size <= gpu, "ram": size * copies <= ram, "cache": hindrance is None}
-        place = next((where for where, fit in fits.items() if fit), "file")
+    fits: Place = "gpu" if size <= gpu else "ram" if size * copies <= ram else "cache"
+    place, hindrance = fits if memory == "auto" else memory, None
+    if place == "cache" and (hindrance := obstacle()) is not None:
+        if memory == "cache":
+            raise DataError(f"--memory cache: {hindrance}; --cache-dir names another place for it")
+        place = "file"
     names = {"gpu": "on the GPU", "ram": "in RAM", "cache": "in a cache on disk", "file": "in the HDF5 files"}
     told = f"{decimal(size)} of frames {names[place]}"
     room = f"room: GPU {decimal(gpu) if gpu else 'none'}, RAM {decimal(ram)}"

@@ -110,7 +110,7 @@ def read_transitions(
     dones = [
         stops if rule.dones == "last" else each.dones for rule, each, stops in zip(rules, numbers, cuts, strict=True)
     ]
-    frames = np.repeat(starts - (lengths + 1).cumsum() + lengths + 1, lengths + 1) + np.arange(len(here) + len(lengths))
+    frames = np.concatenate([np.arange(start, start + steps + 1) for start, steps in zip(starts, lengths, strict=True)])
     proprio = np.empty((index.count, sum(contents.vectors.values())), np.float32)
     proprio[frames] = _joined([each.proprio for each in numbers])
     growing = set.intersection(*(set(each.clocks) for each in numbers))

@@ -21,6 +21,7 @@ from pixelrl.datasets.convert.dataset_stream import (
     DroppedFields,
     FormatOptions,
     described,
+    reading,
 )
 from pixelrl.datasets.convert.mcap_layout import ABOUT, ACTION, CAMERA, EPISODE, LAYOUT, PART, SUFFIX, VECTORS
 from pixelrl.datasets.convert.pictures import MODES, decode_pictures
@@ -230,7 +231,7 @@ def _about(path: Path) -> tuple[Shapes, dict[str, Any]]:
         came = f"layout {str(record.get('layout'))[:20]!r}"
         raise DataError(f"{path}: {came}; expected {LAYOUT!r}, as this pixelrl writes it")
     names = ("inputs", "env_args", "action_dims", "chunk")
-    try:
+    with reading(f"{path}: the metadata record {ABOUT!r} is damaged"):
         said = {name: mcap_layout.parsed(record[name].encode()) for name in names}
         shapes = {str(key): tuple(shape) for key, shape in said["inputs"].items()}
         fields = described({**said, "masks": {}})
@@ -238,8 +239,6 @@ def _about(path: Path) -> tuple[Shapes, dict[str, Any]]:
         known = all(type(side) is int and 0 < side < 2**16 for shape in shapes.values() for side in shape)
         known &= all(key.isprintable() for key in shapes)
         images = all(len(shape) == 1 or (len(shape) == 3 and shape[2] in MODES) for shape in shapes.values())
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: the metadata record {ABOUT!r} is damaged ({ascii(str(error))[1:-1][:80]})") from error
     if not (known and images and fields["action_dims"]):
         raise DataError(f"{path}: the metadata record {ABOUT!r} names no shapes or no action")
     if said["chunk"] != 1:

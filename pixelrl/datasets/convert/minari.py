@@ -227,7 +227,7 @@ def _episode(
     for name in group.attrs:
         if name not in ("id", "total_steps", "seed"):
             dropped[f"attribute {name}"] += 1
-    sensors = {key: _sensor(child(group, "observations"), leaf, steps + 1) for key, leaf in leaves.items()}
+    sensors = {key: _sensor(group, leaf, steps + 1) for key, leaf in leaves.items()}
     seed = group.attrs.get("seed")
     notes: dict[str, Any] = {"seed": int(seed)} if isinstance(seed, int | np.integer) else {}
     states, attributes = None, {}
@@ -249,13 +249,13 @@ def _episode(
 
 
 def _sensor(group: h5py.Group, leaf: Leaf, frames: int) -> NDArray[Any]:
-    """Return one array of the observations, `[N + 1, ...]`, decoded where Minari keeps it encoded."""
-    for part in leaf.place[:-1]:
+    """Return one array of an episode's observations, `[N + 1, ...]`, decoded where Minari keeps it encoded."""
+    *above, name = ("observations", *leaf.place)
+    for part in above:
         group = child(group, part)
-    name = leaf.place[-1] if leaf.place else "observations"
-    held = child(group, name) if leaf.place else group
+    held = child(group, name)
     if not leaf.encoded or not isinstance(held, h5py.Dataset) or held.ndim > 2:  # before 0.5.3 pictures lie plainly
-        values = dataset(group, name)[()] if leaf.place else dataset(group.parent, name)[()]
+        values = dataset(group, name)[()]
         if values.shape != (frames, *leaf.shape):
             raise DataError(f"{where(held)}: shape {values.shape}; expected {(frames, *leaf.shape)}")
         return np.asarray(values)

@@ -80,14 +80,11 @@ def select_keys(
         for key in wanted or ():
             if key not in offered:
                 raise DataError(f"{where(demo)}: no {key!r} among its {kind}: {', '.join(offered) or 'there are none'}")
-    ignored = {key: why for key in names if (why := _why_ignored(key, held.get(key)))}
-    chosen = (
-        [key for key in pictures if key not in ignored] if images is None else images,
-        [key for key in vectors if key not in ignored] if proprio is None else proprio,
-    )
-    ignored = {key: why for key, why in ignored.items() if key not in {*chosen[0], *chosen[1]}}
-    ignored |= {key: UNWANTED for key in (*pictures, *vectors) if key not in {*chosen[0], *chosen[1], *ignored}}
-    return {key: held[key].shape[1:] for key in chosen[0]}, {key: held[key].shape[1] for key in chosen[1]}, ignored
+    doubts = {key: _why_ignored(key, held.get(key)) for key in names}
+    images = [key for key in pictures if not doubts[key]] if images is None else images
+    proprio = [key for key in vectors if not doubts[key]] if proprio is None else proprio
+    ignored = {key: doubts[key] or UNWANTED for key in names if key not in (*images, *proprio)}
+    return {key: held[key].shape[1:] for key in images}, {key: held[key].shape[1] for key in proprio}, ignored
 
 
 def _why_ignored(key: str, item: h5py.Dataset | None) -> str:

@@ -218,15 +218,12 @@ def _measures(report: FileReport) -> Iterator[str]:
     yield f"looked at: all numbers; pictures of {report.looked_demos} of {report.demos} demos, {report.looked_frames}"
     if (quality := report.quality) is not None:
         tq = "undefined (all returns alike)" if quality.tq is None else f"{quality.tq:.3f}"
-        yield f"trajectory quality (TQ) {tq}: mean return {quality.mean:.4g} between {quality.lowest:.4g} and " + (
-            f"{quality.expert:.4g}, {quality.reference}"
-        )
-    if report.coverage is not None:
-        share = report.coverage.unique / max(1, report.coverage.counted)
-        yield (
-            f"coverage (SACo) {report.coverage.saco:.3f}: {report.coverage.unique} different state-action pairs in "
-            + (f"{report.coverage.counted} transitions ({share:.0%}), relative to {report.coverage.reference}")
-        )
+        between = f"between {quality.lowest:.4g} and {quality.expert:.4g}, {quality.reference}"
+        yield f"trajectory quality (TQ) {tq}: mean return {quality.mean:.4g} {between}"
+    if (coverage := report.coverage) is not None:
+        pairs = f"{coverage.unique} different state-action pairs in {coverage.counted} transitions"
+        share = coverage.unique / max(1, coverage.counted)
+        yield f"coverage (SACo) {coverage.saco:.3f}: {pairs} ({share:.0%}), relative to {coverage.reference}"
 
 
 def print_issues(issues: Sequence[Issue], console: Console, *, with_file: bool = False) -> None:
