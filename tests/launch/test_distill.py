@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -14,11 +13,10 @@ from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.recipes.students import STUDENTS
 from pixelrl.runtime.actions import unnamed_dims
-from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
 from pixelrl.training.run_directory import read_networks
 from tests.dots import SMALL
 from tests.launch.interruption import check_resume
-from tests.launch.test_evaluate import ALLOWED, TOY, wander
+from tests.launch.test_evaluate import ALLOWED, write_toy
 
 Pixelrl = Callable[..., tuple[int, str]]
 TINY = ("--batch-size", "16", "--actor-hidden", "16", "--log-every", "5", "--device", "cpu")
@@ -94,9 +92,7 @@ def test_student_may_have_a_camera_less_than_its_teacher(tmp_path: Path, pixelrl
 
 def test_first_student_plays_and_the_second_learns_on_what_it_saw(tmp_path: Path, pixelrl: Pixelrl) -> None:
     data, run, out = tmp_path / "data.hdf5", tmp_path / "run", tmp_path / "student"
-    env_args = with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {})
-    env: Any = make_env(env_args, allow_import=["tests.toy_gym"])
-    write_episodes(data, wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
+    write_toy(data)
     assert pixelrl("train", "quick_bc", "--task", data, "--out", run, "--steps", 4, *TINY)[0] == 0
     command = ("distill", run, "--out", out, "--steps", 4, "--dagger", 2, "--workers", 1, *ALLOWED, *TINY)
     code, said = pixelrl(*command)

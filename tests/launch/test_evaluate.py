@@ -1,7 +1,7 @@
 """`pixelrl evaluate` in strangers' environments and from files of initial states, as a user types it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,18 @@ def wander(env: GymnasiumEnv, episodes: int) -> Iterator[Episode]:
         )
 
 
-def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
-    data, run = tmp_path / "data.hdf5", tmp_path / "run"
+def write_toy(path: Path) -> Mapping[str, Any]:
+    """Write four random episodes of the toy, and return the description of their environment."""
     env_args = with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {})
     env = make_env(env_args, allow_import=["tests.toy_gym"])
     assert isinstance(env, GymnasiumEnv)
-    write_episodes(data, wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
+    write_episodes(path, wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
+    return env.env_args
+
+
+def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Path, pixelrl: Pixelrl) -> None:
+    data, run = tmp_path / "data.hdf5", tmp_path / "run"
+    env_args = write_toy(data)
     code, said = pixelrl(
         "train", "quick_bc", "--task", data, "--out", run, "--steps", 4, "--batch-size", 16, "--device", "cpu",
         "--actor-hidden", 16, "--log-every", 2,
@@ -56,14 +62,14 @@ def test_policy_is_trained_and_evaluated_in_a_gymnasium_environment(tmp_path: Pa
     code, said = pixelrl("evaluate", run, "--episodes", 3, "--workers", 2, "--video", "--videos", 1, *ALLOWED)
     assert code == 0 and "of 3 episodes succeed" in said, said
     evaluation = json.loads((run / "evaluation.json").read_text())
-    assert evaluation["env_args"] == env.env_args and evaluation["restarts"] == 0
+    assert evaluation["env_args"] == env_args and evaluation["restarts"] == 0
     assert [each["seed"] for each in evaluation["outcomes"]] == [derive(0, "evaluate", index) for index in range(3)]
     assert all(1 <= each["length"] <= 12 for each in evaluation["outcomes"])
     assert (run / "evaluation.mp4").stat().st_size > 0
     code, said = pixelrl("export", run, "--out", tmp_path / "artefact")
     contract = json.loads((tmp_path / "artefact/policy.json").read_text())
     assert code == 0 and contract["control_freq"] == 5, said
-    assert contract["evaluation"]["episodes"] == 3 and contract["evaluation"]["env"] == env.env_args["env_name"]
+    assert contract["evaluation"]["episodes"] == 3 and contract["evaluation"]["env"] == env_args["env_name"]
     assert contract["evaluation"]["success_interval_95"] == evaluation["success_interval_95"]
     action = contract["outputs"]["action"]
     for step, dim in zip(action["control"]["largest_step"], action["dims"], strict=True):

@@ -15,7 +15,6 @@ import h5py
 import pytest
 from rich.console import Console
 
-from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.launch import study_runs
 from pixelrl.launch.study_analysis import analyse
 from pixelrl.launch.study_design import Workplace
@@ -23,12 +22,10 @@ from pixelrl.launch.study_file import read_study
 from pixelrl.launch.study_runs import StudyRun, make_run, waiting_runs
 from pixelrl.runtime.errors import DivergenceError, PixelrlError
 from pixelrl.runtime.files import sha256_of, write_json
-from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
-from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
 from pixelrl.training.averaging import average_snapshots
 from pixelrl.training.checkpoint import read
 from pixelrl.training.run_directory import checkpoint_path
-from tests.launch.test_evaluate import TOY, wander
+from tests.launch.test_evaluate import write_toy
 
 Pixelrl = Callable[..., tuple[int, str]]
 
@@ -61,12 +58,9 @@ train = {batch-size = 16}
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """Return a study of two runs on a toy."""
-    env_args = with_cameras(named_env_args(TOY), {"pixels_front_image": (32, 48)}, {})
-    env = make_env(env_args, allow_import=["tests.toy_gym"])
-    assert isinstance(env, GymnasiumEnv)
-    write_episodes(tmp_path / "data[1].hdf5", wander(env, 4), env_args=env.env_args, action_dims=env.action_dims)
-    file = tmp_path / "tiny.toml"
-    file.write_text(TINY.replace("DATA", str(tmp_path / "data[1].hdf5")))
+    file, data = tmp_path / "tiny.toml", tmp_path / "data[1].hdf5"
+    write_toy(data)
+    file.write_text(TINY.replace("DATA", str(data)))
     return file
 
 
@@ -182,6 +176,15 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
     assert not place.record(3, study.arms["large"]).exists()
 
 
+PEAK = "[arms.s]\nof = 'small'\nstop_at_peak = 'x'"
+PAIR = "[[comparisons]]\nfirst = 'small'\nsecond = 'large'"
+
+
+def more(*lines: str) -> tuple[str, str]:
+    """Return what to replace in `TINY`, and by what, so that it has these lines between its arms."""
+    return "[arms.large]", "\n".join([*lines, "[arms.large]"])
+
+
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [
@@ -220,59 +223,45 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("[arms.large]", "[arms.large]\nreplicates = [4]", r"arms\.large\.replicates is \[4\]; expected some of \[3\]"),
         ("[arms.large]", "[arms.large]\nreplicates = [3, 3]", r"arms\.large\.replicates is \[3, 3\]; expected some"),
         (
-            "[arms.large]",
-            "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\n[arms.t]\nof = 's'\nstop_at_peak = 'x'\n[arms.large]",
+            *more(PEAK, "[arms.t]\nof = 's'\nstop_at_peak = 'x'"),
             r"arms\.t is of = 's', stop_at_peak = 'x', average = None; expected of = an arm above that is trained",
         ),
         (
-            "[arms.large]",
-            "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\naverage = 8\n[arms.large]",
+            *more(PEAK, "average = 8"),
             r"arms\.s is of = 'small', stop_at_peak = 'x', average = 8; expected of = an arm above .* one of the two",
         ),
+        (*more(PEAK, "replicates = [3]"), r"arms\.s is of = 'small', stop_at_peak = 'x', .* replicates with average$"),
         (
-            "[arms.large]",
-            "[arms.s]\nof = 'small'\nstop_at_peak = 'x'\nreplicates = [3]\n[arms.large]",
-            r"arms\.s is of = 'small', stop_at_peak = 'x', .* replicates with average$",
-        ),
-        (
-            "[arms.large]",
-            "[arms.s]\nof = 'small'\naverage = 8\nrecipe = 'quick_bc'\n[arms.large]",
+            *more("[arms.s]\nof = 'small'\naverage = 8\nrecipe = 'quick_bc'"),
             r"arms\.s is of = 'small', .* expected of = an arm above .*, no recipe or train, ",
         ),
-        ("[arms.large]", "[arms.s]\naverage = 8\n[arms.large]", r"arms\.s is of = None, .* average = 8; expected"),
+        (*more("[arms.s]\naverage = 8"), r"arms\.s is of = None, .* average = 8; expected"),
         (
-            "[arms.large]",
-            "[arms.s]\nof = 'small'\naverage = 7\n[arms.large]",
+            *more("[arms.s]\nof = 'small'\naverage = 7"),
             r"arms\.s\.average is 7; expected at least 8: runs keep a snapshot every 8",
         ),
         (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'small'\n[arms.small]",
+            *more("[[comparisons]]\nfirst = 'small'\nsecond = 'small'"),
             r"comparisons\.0\.second is 'small'; expected another arm than first",
         ),
         (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n" * 2 + "replicates = [3]\n[arms.small]",
+            *more(PAIR, PAIR, "replicates = [3]"),
             r"comparisons\.1\.first is 'small', and 'small - large' is there; expected each pair once at the same",
         ),
         (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\n"
-            "[[comparisons]]\nfirst = 'large'\nsecond = 'small'\n[arms.small]",
+            *more(PAIR, "[[comparisons]]\nfirst = 'large'\nsecond = 'small'"),
             r"comparisons\.1\.first is 'large', and 'small - large' is there; expected each pair once",
         ),
         (
             'steps = [8]\nlate = [8]\nepisodes = 2\noptions = {allow-import = "tests.toy_gym"}\n',
-            "steps = [4, 8]\n[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nsteps = [4, 8]\n"
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nsteps = [8, 4]\n",
+            f"steps = [4, 8]\n{PAIR}\nsteps = [4, 8]\n{PAIR}\nsteps = [8, 4]\n",
             r"comparisons\.1\.first is 'small', and 'small - large at 4, 8' is there; expected each pair once",
         ),
         (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nreplicates = [3, 3]\n[arms.small]",
+            *more(PAIR, "replicates = [3, 3]"),
             r"comparisons\.0\.replicates is \[3, 3\]; expected some of \[3\], each once",
         ),
-        ("[arms.small]", "[[claims]]\nsentence = 'x'\nwhen = {}\n[arms.small]", r"claims\.0\.when is empty"),
+        (*more("[[claims]]\nsentence = 'x'\nwhen = {}"), r"claims\.0\.when is empty"),
         ("[data]", "[collect]", r"collect\.environment is missing"),
         ("batch-size = 16", "batch-sise = 16", r"arms\.large\.train: .*batch-sise"),
         ("batch-size = 16", "seed = 16", r"arms\.large\.train: seed is set by the study itself"),
@@ -280,21 +269,9 @@ def test_diverged_run_counts_as_nothing(tiny: Path, monkeypatch: pytest.MonkeyPa
         ("rows = 8", "held_out = true", r"probe\.held_out is true, and arms\.small has no train\.held-out"),
         ("steps = 8", "steps = 6", r"arms\.small\.train: steps is 6; expected at least evaluate\.steps' 8"),
         ("quick_bc", "quik_bc", r"arms\.small: there is no recipe 'quik_bc'; did you mean quick_bc"),
-        (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'a'\nsecond = 'b'\n[arms.small]",
-            r"comparisons\.0\.first is",
-        ),
-        (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nsteps = [9]\n[arms.small]",
-            r"comparisons\.0\.steps is \[9\]; expected some of \[8\]",
-        ),
-        (
-            "[arms.small]",
-            "[[comparisons]]\nfirst = 'small'\nsecond = 'large'\nreplicates = [4]\n[arms.small]",
-            r"comparisons\.0\.replicates is \[4\]; expected some of \[3\]",
-        ),
+        (*more("[[comparisons]]\nfirst = 'a'\nsecond = 'b'"), r"comparisons\.0\.first is"),
+        (*more(PAIR, "steps = [9]"), r"comparisons\.0\.steps is \[9\]; expected some of \[8\]"),
+        (*more(PAIR, "replicates = [4]"), r"comparisons\.0\.replicates is \[4\]; expected some of \[3\]"),
         ("[arms.small]", "[arms.small", "not TOML"),
     ],
 )
