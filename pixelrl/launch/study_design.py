@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.provenance import Provenance
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import write_json
@@ -109,6 +110,11 @@ class Study:
     def tried(self) -> list[Arm]:
         """Return the arms that have runs of their own, trained or averaged."""
         return [arm for arm in self.arms.values() if arm.stop_at_peak is None]
+
+    def paths(self, part: str) -> tuple[Path, ...]:
+        """Return the files of a part of the data, none where it is collected; see `Source.paths`."""
+        names = self.files.get(part, ())
+        return Source(name=part, files=names).paths() if names else ()
 
     def runs(self) -> list[tuple[int, Arm]]:
         """Return every run in the order in which they are to be made: at random, maybe within each replicate alone.

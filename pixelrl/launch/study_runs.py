@@ -22,7 +22,6 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from pixelrl.datasets.buffer.sources import Source
 from pixelrl.launch.commands.collect import Collect, forget_unrecorded, record_of
 from pixelrl.launch.commands.evaluate import Evaluate
 from pixelrl.launch.commands.probe import Probe
@@ -57,8 +56,7 @@ def make_run(place: Workplace, replicate: int, arm: Arm, console: Console) -> No
     probe: dict[int, dict[str, float | None]] = {}
     failed, seconds = None, {"probe": 0.0}
     task, prior = (data_files(place, replicate, part) for part in ("task", "prior"))
-    names = {path: Path(path).name if study.environment else path for path in (*task, *prior)}
-    files = {name: sha256_of(Path(path)) for path, name in names.items()}
+    files = {Path(path).name if study.environment else path: sha256_of(Path(path)) for path in (*task, *prior)}
     place.check_files(place.read_records() | {(replicate, arm.name): {"files": files}})
     try:
         trained = place.run(replicate, arm if arm.of is None else study.arms[arm.of])
@@ -103,8 +101,7 @@ def data_files(place: Workplace, replicate: int, part: str) -> list[str]:
     """
     study, folder = place.study, place.data(replicate)
     if study.environment is None:
-        names = study.files.get(part, ())
-        return [str(path) for path in Source(name=part, files=tuple(map(Path, names))).paths()] if names else []
+        return [str(path) for path in study.paths(part)]
     if part not in study.collect:
         return []
     path, size = folder / f"{part}.hdf5", study.collect[part]

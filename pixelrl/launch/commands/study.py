@@ -61,7 +61,6 @@ class StudyCommand:
         Raises:
             PixelrlError: the file is wrong, records are of another study, or runs could not be made.
         """
-        from pixelrl.datasets.buffer.sources import Source
         from pixelrl.launch.parallel_runs import run_trainings
         from pixelrl.launch.study_design import Workplace
         from pixelrl.launch.study_file import read_study
@@ -85,10 +84,9 @@ class StudyCommand:
                 )
             make_run(place, replicate, study.arms[name], console)
             return
-        for part, names in () if self.report_only else study.files.items():
-            for path in Source(name=part, files=tuple(map(Path, names))).paths():
-                if not path.exists():
-                    raise PixelrlError(f"{self.file}: data: {path}: no such file")
+        for path in () if self.report_only else (*study.paths("task"), *study.paths("prior")):
+            if not path.exists():
+                raise PixelrlError(f"{self.file}: data: {path}: no such file")
         if study.episodes and not self.report_only:
             check_environment(self.file, study)
         for option, asked, known in (
@@ -122,7 +120,6 @@ class StudyCommand:
 
 def check_environment(file: Path, study: "Study") -> None:
     """Raise a `PixelrlError` unless options or data name an environment that there is to try snapshots in."""
-    from pixelrl.datasets.buffer.sources import Source
     from pixelrl.datasets.hdf5.access import json_attribute, open_file
     from pixelrl.launch.commands.evaluate import Evaluate
     from pixelrl.simulation.envs.make import check_named
@@ -132,7 +129,7 @@ def check_environment(file: Path, study: "Study") -> None:
         with told_in_a_line(f"{file}: evaluate.options"):
             check_named(asked.env)
     elif study.environment is None:
-        path = Source(name="task", files=tuple(map(Path, study.files["task"]))).paths()[0]
+        path = study.paths("task")[0]
         with open_file(path) as opened:
             known = json_attribute(opened["data"], "env_args", {})
         if not known:
