@@ -3,13 +3,13 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from pixelrl.launch.cli import main
 from pixelrl.simulation.workers import process_pool
+from tests import Pixelrl, Streams
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,9 +46,7 @@ def workers_share_their_imports(request: pytest.FixtureRequest, monkeypatch: pyt
 
 
 @pytest.fixture
-def pixelrl_streams(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def pixelrl_streams(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Streams:
     """Run a command line in this process, and return its exit code and what it printed on either stream."""
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -66,7 +64,7 @@ def pixelrl_streams(
 
 
 @pytest.fixture
-def pixelrl(pixelrl_streams: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str]]:
+def pixelrl(pixelrl_streams: Streams) -> Pixelrl:
     """Run a command line in this process, and return its exit code and what it printed, on one line."""
 
     def run(*words: object) -> tuple[int, str]:

@@ -1,7 +1,7 @@
 """A training that is interrupted and goes on, as one that is not."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ from safetensors.numpy import load_file
 
 from pixelrl.training import loop
 from pixelrl.training.loop import Report
+from tests import Pixelrl
 
 
-def check_resume(pixelrl: Callable[..., tuple[int, str]], command: Sequence[object], folder: Path, step: int) -> None:
+def check_resume(pixelrl: Pixelrl, command: Sequence[object], folder: Path, step: int) -> None:
     """Train into `folder/whole`, and with Ctrl-C at a step and --resume into `folder/parts`: the same weights."""
     assert pixelrl(*command, "--out", folder / "whole")[0] == 0
     steps = loop.train

@@ -7,15 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pixelrl.version import __version__
+from tests import Pixelrl
 from tests.dots import SMALL
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def test_paths_with_markup_are_printed_as_they_are(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
@@ -97,14 +95,6 @@ def test_hint_names_options_of_the_command_at_hand(words: str, pixelrl: Pixelrl)
 
 def test_version_is_told(pixelrl: Pixelrl) -> None:
     assert pixelrl("--version") == (0, f"pixelrl {__version__}")
-
-
-def test_inspect_writes_its_report_beside_the_file(dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:
-    code, said = pixelrl("inspect", *dots)
-    assert code == 0 and "task.hdf5" in said and "prior.hdf5" in said
-    for path in dots:
-        assert path.with_suffix(".inspection.png").stat().st_size > 0
-        assert json.loads(path.with_suffix(".inspection.json").read_text())["demos"] == 6
 
 
 def test_names_of_files_that_are_no_text_stop_nothing(

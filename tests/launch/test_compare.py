@@ -108,20 +108,17 @@ def test_evaluations_that_do_not_match_are_refused(names: list[str], complaint: 
 
 
 def test_starts_are_the_same_in_the_same_scene_or_from_the_same_file(tmp_path: Path) -> None:
-    def changed(name: str, **body: Any) -> str:
-        folder = evaluation(tmp_path / name, [True, False])
-        file = tmp_path / name / "evaluation.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | body))
-        return folder
+    def tried(name: str, **keys: Any) -> str:
+        return changed(evaluation(tmp_path / name, [True, False]), **keys)
 
     def scene(**options: Any) -> dict[str, Any]:
         return {"env_name": "Dot", "type": 1, "env_kwargs": options}
 
-    plain = changed("plain", env_args=scene(camera_heights=48))
-    larger = changed("larger", env_args=scene(camera_heights=84, use_camera_obs=True))
-    harder = changed("harder", env_args=scene(distractor=True))
-    saved, other = (changed(digest, starts={"file": "starts.hdf5", "sha256": digest}) for digest in ("abc", "def"))
-    moved = changed("moved", starts={"file": "elsewhere.hdf5", "sha256": "abc"})
+    plain = tried("plain", env_args=scene(camera_heights=48))
+    larger = tried("larger", env_args=scene(camera_heights=84, use_camera_obs=True))
+    harder = tried("harder", env_args=scene(distractor=True))
+    saved, other = (tried(digest, starts={"file": "starts.hdf5", "sha256": digest}) for digest in ("abc", "def"))
+    moved = tried("moved", starts={"file": "elsewhere.hdf5", "sha256": "abc"})
     for first, second in ((plain, larger), (saved, moved)):
         assert compare_methods([first, second])["comparisons"][0]["verdict"] == "undetermined"
     for first, second in ((plain, harder), (plain, saved), (saved, other)):

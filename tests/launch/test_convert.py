@@ -1,7 +1,6 @@
 """`pixelrl convert` as a user types it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -10,11 +9,10 @@ import pytest
 from pixelrl.datasets.hdf5.reader import read_contents
 from pixelrl.launch.commands.convert import Convert
 from pixelrl.runtime.errors import PixelrlError
+from tests import Pixelrl
 from tests.buffers import trajectory, write_buffer
 from tests.datasets.convert.recordings import write_libero
 from tests.dots import write_dots
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def test_the_report_says_what_arrived(tmp_path: Path) -> None:

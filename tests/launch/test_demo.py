@@ -2,15 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pixelrl.launch.commands.demo import Demo, DemoSize, Stages
-
-Pixelrl = Callable[..., tuple[int, str]]
+from tests import Pixelrl
 
 
 def test_demo_runs_the_whole_job_and_repeats_nothing(tmp_path: Path) -> None:

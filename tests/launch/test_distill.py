@@ -1,7 +1,6 @@
 """`pixelrl distill` on a tiny world: what a student is, resume, cameras, DAgger, errors."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -14,11 +13,11 @@ from pixelrl.launch.recipes import RECIPES
 from pixelrl.launch.recipes.students import STUDENTS
 from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.training.run_directory import read_networks
+from tests import Pixelrl
 from tests.dots import SMALL
 from tests.launch.interruption import check_resume
 from tests.launch.test_evaluate import ALLOWED, write_toy
 
-Pixelrl = Callable[..., tuple[int, str]]
 TINY = ("--batch-size", "16", "--actor-hidden", "16", "--log-every", "5", "--device", "cpu")
 
 

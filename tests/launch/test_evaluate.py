@@ -1,7 +1,7 @@
 """`pixelrl evaluate` in strangers' environments and from files of initial states, as a user types it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from pixelrl.runtime.seeding import derive
 from pixelrl.simulation.envs.gymnasium_env import GymnasiumEnv
 from pixelrl.simulation.envs.make import make_env, named_env_args, with_cameras
 from pixelrl.simulation.evaluation.initial_states import read_initial_states
+from tests import Pixelrl
 
-Pixelrl = Callable[..., tuple[int, str]]
 TOY = "gym:tests.toy_gym:Toy/Reach-v0"
 ALLOWED = ("--allow-import", "tests.toy_gym")
 

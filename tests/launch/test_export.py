@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -12,9 +11,8 @@ import pytest
 from pixelrl.launch.commands.export import check_folder
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.runtime.files import sha256_of
+from tests import Pixelrl
 from tests.dots import SMALL, write_dots
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def test_demos_that_the_training_left_out_need_not_be_sound(

@@ -24,14 +24,13 @@ from pixelrl.datasets.inspect.inspector import inspect_files
 from pixelrl.launch.reports.inspection_page import bars, counts, curve, heat
 from pixelrl.launch.train_options import parse
 from pixelrl.runtime.errors import PixelrlError
+from tests import Streams
 from tests.arm import FRONT, write_arm
 from tests.dots import CAMERA, write_dots
 
-Inspect = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def inspect(pixelrl_streams: Callable[..., tuple[int, str, str]]) -> Inspect:
+def inspect(pixelrl_streams: Streams) -> Streams:
     """Run `pixelrl inspect` with these words, and return its exit code and what it printed on either stream."""
     return partial(pixelrl_streams, "inspect")
 
@@ -53,7 +52,7 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     assert inspection.verdict(whole, "cog") == "training may start with cog: 0 errors, 1 warning, 0 notes"
 
 
-def test_task_and_prior_that_fit(tmp_path: Path, inspect: Inspect) -> None:
+def test_task_and_prior_that_fit(tmp_path: Path, inspect: Streams) -> None:
     task, prior = (
         write_dots(tmp_path / "task.h5", "task", 6, size=32),
         write_dots(tmp_path / "prior.h5", "prior", 6, size=32),
@@ -66,7 +65,7 @@ def test_task_and_prior_that_fit(tmp_path: Path, inspect: Inspect) -> None:
     assert (tmp_path / "task.inspection.png").stat().st_size > 0
 
 
-def test_task_and_prior_that_do_not_fit(tmp_path: Path, inspect: Inspect) -> None:
+def test_task_and_prior_that_do_not_fit(tmp_path: Path, inspect: Streams) -> None:
     task, prior = write_dots(tmp_path / "task.h5", "task", 6), write_arm(tmp_path / "prior.h5")
     code, out, err = inspect("--task", task, "--prior", prior, "--no-sheet")
     assert code == 1
@@ -78,7 +77,7 @@ def test_task_and_prior_that_do_not_fit(tmp_path: Path, inspect: Inspect) -> Non
     assert code == 0  # each by itself is good
 
 
-def test_training_may_start_means_that_it_does(tmp_path: Path, inspect: Inspect) -> None:
+def test_training_may_start_means_that_it_does(tmp_path: Path, inspect: Streams) -> None:
     task, prior = (
         write_dots(tmp_path / "task.h5", "task", 6, size=32),
         write_dots(tmp_path / "prior.h5", "prior", 6, size=32),
@@ -98,7 +97,7 @@ def test_training_may_start_means_that_it_does(tmp_path: Path, inspect: Inspect)
     assert code == 1 and "--recipe slow_cog: there is no recipe 'slow_cog'; there are quick_cog_dr3" in err
 
 
-def test_pictures_that_are_too_small_for_the_encoder_are_told(tmp_path: Path, inspect: Inspect) -> None:
+def test_pictures_that_are_too_small_for_the_encoder_are_told(tmp_path: Path, inspect: Streams) -> None:
     task = write_dots(tmp_path / "task.h5", "task", 6, size=16)
     code, _, err = inspect("--task", task, "--no-sheet")
     assert code == 1 and f"{CAMERA}: 16 x 16 pixels do not fit SmallCNN" in err
@@ -106,7 +105,7 @@ def test_pictures_that_are_too_small_for_the_encoder_are_told(tmp_path: Path, in
     assert code == 0 and "training may start with cog" in out
 
 
-def test_file_that_is_not_there_is_one_line_and_leaves_nothing(tmp_path: Path, inspect: Inspect) -> None:
+def test_file_that_is_not_there_is_one_line_and_leaves_nothing(tmp_path: Path, inspect: Streams) -> None:
     code, out, err = inspect(tmp_path / "gone.hdf5", "--html")
     assert (code, out) == (1, "") and err.split("pixelrl: ")[1].startswith(
         f"{tmp_path}/gone.hdf5: no such file; expected"
@@ -114,7 +113,7 @@ def test_file_that_is_not_there_is_one_line_and_leaves_nothing(tmp_path: Path, i
     assert not [*tmp_path.iterdir()]
 
 
-def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(tmp_path: Path, inspect: Inspect) -> None:
+def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(tmp_path: Path, inspect: Streams) -> None:
     prior = write_dots(tmp_path / "prior.h5", "prior", 6, size=32)
     code, _, err = inspect("--task", prior, "--no-sheet")
     assert code == 1 and "no transition of the task data has a reward" in err
@@ -122,7 +121,7 @@ def test_unrewarded_task_is_refused_for_a_critic_and_not_for_imitation(tmp_path:
     assert code == 0 and "training may start" in out
 
 
-def test_demos_that_a_mask_leaves_out_do_not_matter(tmp_path: Path, inspect: Inspect) -> None:
+def test_demos_that_a_mask_leaves_out_do_not_matter(tmp_path: Path, inspect: Streams) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 6, size=32)
     with h5py.File(path, "a") as file:
         file["data/demo_3/actions"][0] = float("nan")
@@ -133,7 +132,7 @@ def test_demos_that_a_mask_leaves_out_do_not_matter(tmp_path: Path, inspect: Ins
     assert "task: 5 demos" in out
 
 
-def test_json_and_nothing_else(tmp_path: Path, inspect: Inspect) -> None:
+def test_json_and_nothing_else(tmp_path: Path, inspect: Streams) -> None:
     path = write_arm(tmp_path / "a.h5")
     code, out, _ = inspect(path, "--json")
     told = json.loads(out)
@@ -170,7 +169,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_one_page_that_needs_nothing_else(tmp_path: Path, inspect: Inspect) -> None:
+def test_one_page_that_needs_nothing_else(tmp_path: Path, inspect: Streams) -> None:
     path = write_arm(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         file[f"data/demo_4/obs/{FRONT}"][6] = 0
@@ -190,7 +189,7 @@ def test_one_page_that_needs_nothing_else(tmp_path: Path, inspect: Inspect) -> N
     assert not (tmp_path / "a.inspection.png").exists()
 
 
-def test_a_page_on_a_file_that_cannot_be_read(tmp_path: Path, inspect: Inspect) -> None:
+def test_a_page_on_a_file_that_cannot_be_read(tmp_path: Path, inspect: Streams) -> None:
     (tmp_path / "a.h5").write_text("hello")
     code, _, err = inspect(tmp_path / "a.h5", "--html")
     assert code == 1 and err.count("a.h5") == 1
@@ -208,7 +207,7 @@ def test_a_page_on_a_file_that_cannot_be_read(tmp_path: Path, inspect: Inspect) 
     ],
 )
 def test_options_that_cannot_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Inspect, words: tuple[str, ...], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Streams, words: tuple[str, ...], said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_arm(tmp_path / "a.h5")
@@ -216,7 +215,7 @@ def test_options_that_cannot_be(
     assert code == 1 and said in err
 
 
-def test_a_folder_where_nobody_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Inspect) -> None:
+def test_a_folder_where_nobody_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Streams) -> None:
     def refuse(*words: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -244,7 +243,7 @@ def probe_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def test_a_file_that_crashes_the_library_is_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Inspect
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inspect: Streams
 ) -> None:
     good, other = write_arm(tmp_path / "a.h5"), write_dots(tmp_path / "b.h5", "task", 2)
     assert crashing_files([good, other]) == {}
@@ -302,7 +301,7 @@ def wait_for(look: Callable[[], str]) -> str:
     raise AssertionError("nothing happened within a minute")
 
 
-def test_a_zeroed_heap_is_an_issue_and_no_endless_loop(tmp_path: Path, inspect: Inspect) -> None:
+def test_a_zeroed_heap_is_an_issue_and_no_endless_loop(tmp_path: Path, inspect: Streams) -> None:
     path = write_dots(tmp_path / "a.h5", "task", 3)
     raw = bytearray(path.read_bytes())
     heap = raw.index(b"GCOL\1\0\0\0") + 16
@@ -312,7 +311,7 @@ def test_a_zeroed_heap_is_an_issue_and_no_endless_loop(tmp_path: Path, inspect: 
     assert code == 1 and "the global heap at byte" in err
 
 
-def test_paths_are_text(tmp_path: Path, inspect: Inspect) -> None:
+def test_paths_are_text(tmp_path: Path, inspect: Streams) -> None:
     folder = tmp_path / "x[/y] [bold]"
     folder.mkdir(parents=True)
     path = write_dots(folder / "a[red].h5", "prior", 3)

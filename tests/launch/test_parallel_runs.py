@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from pixelrl.launch import parallel_runs
 from pixelrl.launch.parallel_runs import TrainingJob, run_trainings, steps_done
 from pixelrl.launch.train_options import devices_for, train_command
 from pixelrl.runtime.errors import PixelrlError
+from tests import Pixelrl
 from tests.dots import write_dots
 
 QUIET = Console(quiet=True)
@@ -93,7 +94,7 @@ def words(tmp_path: Path) -> list[str]:
 
 
 def test_seed_trains_as_it_would_alone_and_survives_the_failure_of_another(
-    words: list[str], tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]
+    words: list[str], tmp_path: Path, pixelrl: Pixelrl
 ) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/seed5").write_text("in the way")

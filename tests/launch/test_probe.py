@@ -1,12 +1,10 @@
 """`pixelrl probe`, as a user types it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
+from tests import Pixelrl
 from tests.dots import SMALL, write_dots
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def test_probe_measures_snapshots_on_the_same_rows(tmp_path: Path, dots: tuple[Path, Path], pixelrl: Pixelrl) -> None:

@@ -2,17 +2,17 @@
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pixelrl.launch import profile
+from tests import Pixelrl
 from tests.dots import write_dots
 
 
 def test_profile_names_the_parts_of_a_step_and_trains_nothing(
-    tmp_path: Path, pixelrl: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(profile, "STEPS", 8)
     data = write_dots(tmp_path / "dots.hdf5", "task", 4)

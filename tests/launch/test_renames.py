@@ -1,7 +1,7 @@
 """Data sets that call their cameras and sensors otherwise, joined by one command."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pixelrl.runtime.files import sha256_of
+from tests import Pixelrl
 from tests.dots import CAMERA, POSITION, SMALL
 
-Pixelrl = Callable[..., tuple[int, str]]
 OTHER = {CAMERA: "zz_rgb", POSITION: "a.pos"}
 RENAME = [f"{theirs}={ours}" for ours, theirs in OTHER.items()]
 

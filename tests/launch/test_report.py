@@ -11,9 +11,8 @@ import pytest
 
 from pixelrl.launch.reports.run_curves import draw_curves, over_runs
 from pixelrl.launch.reports.run_page import differences, flat, read_run
+from tests import Pixelrl
 from tests.dots import SMALL
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def write_run(

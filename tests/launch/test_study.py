@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +25,8 @@ from pixelrl.runtime.files import sha256_of, write_json
 from pixelrl.training.averaging import average_snapshots
 from pixelrl.training.checkpoint import read
 from pixelrl.training.run_directory import checkpoint_path
+from tests import Pixelrl
 from tests.launch.test_evaluate import write_toy
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 TINY = """
 question = "Does a larger batch help?"

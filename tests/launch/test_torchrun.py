@@ -23,7 +23,7 @@ from pixelrl.runtime.distributed import SINGLE_PROCESS, Distributed
 from pixelrl.runtime.errors import PixelrlError
 from pixelrl.training import checkpoint
 from pixelrl.training.metrics_log import rows_of
-from tests import ROOT
+from tests import ROOT, Pixelrl
 from tests.dots import write_dots
 
 SCRIPTS = ROOT / "launch/scripts"
@@ -61,7 +61,7 @@ def step(run: Path) -> int:
 
 
 def test_run_survives_signals_lost_ranks_and_other_numbers_of_ranks(
-    words: list[str], tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]
+    words: list[str], tmp_path: Path, pixelrl: Pixelrl
 ) -> None:
     """Two ranks until SIGTERM, one rank, two ranks until one is killed, one rank: as if it had never stopped."""
     run = tmp_path / "run"

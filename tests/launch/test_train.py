@@ -3,7 +3,7 @@
 import errno
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -18,10 +18,9 @@ from pixelrl.runtime.files import exclusive_directory
 from pixelrl.training import checkpoint, loop
 from pixelrl.training.loop import Report
 from pixelrl.training.run_directory import read_networks
+from tests import Pixelrl
 from tests.dots import POSITION, SMALL, write_dots
 from tests.launch.interruption import check_resume
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def test_train_tells_its_whole_configuration(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

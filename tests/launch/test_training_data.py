@@ -8,9 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from tests import Pixelrl
 from tests.dots import SMALL, write_dots
-
-Pixelrl = Callable[..., tuple[int, str]]
 
 
 def test_critic_refuses_data_without_reward(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

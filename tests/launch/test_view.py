@@ -4,7 +4,6 @@ import io
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +16,14 @@ from PIL import Image
 
 from pixelrl.launch.reports.view_page import CELL, CURVE, HEIGHT, SHOWN, Axis, along, axis_of, strip
 from pixelrl.learning.networks import Critic
+from tests import Pixelrl
 from tests.dots import SMALL, write_dots
 
-Pixelrl = Callable[..., tuple[int, str]]
 
-
-def test_page_shows_pictures_actions_rewards_and_what_critics_think(tmp_path: Path, pixelrl: Pixelrl) -> None:
-    task, prior = (write_dots(tmp_path / f"{part}.hdf5", part, 6, size=32) for part in ("task", "prior"))  # type: ignore[arg-type]
+def test_page_shows_pictures_actions_rewards_and_what_critics_think(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    task, prior = dots
     options = ("--task", task, "--prior", prior, "--out", tmp_path / "run", *SMALL, "--steps", 3)
     assert pixelrl("train", "quick_cog", *options)[0] == 0
     code, printed = pixelrl("view", task, "--run", tmp_path / "run", "--count", 2, "--out", tmp_path / "v.html")
@@ -132,7 +132,7 @@ def test_pictures_of_any_shape_have_a_strip_that_jpeg_can_hold(height: int, widt
         assert shown.size == (axis.width, HEIGHT) and axis.width <= SHOWN * CELL < 65_500
 
 
-def test_data_are_not_written_over(tmp_path: Path, pixelrl: Callable[..., tuple[int, str]]) -> None:
+def test_data_are_not_written_over(tmp_path: Path, pixelrl: Pixelrl) -> None:
     path = write_dots(tmp_path / "a.hdf5", "task", 2)
     held = path.read_bytes()
     code, said = pixelrl("view", path, "--out", path)
