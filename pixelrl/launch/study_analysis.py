@@ -179,14 +179,14 @@ def add_verdicts(study: Study, comparisons: Sequence[dict[str, Any]]) -> None:
     for each, adjusted in zip(tested, holm([each["p"] for each in tested]), strict=True):
         each["p_adjusted"] = adjusted
     for each in comparisons:
-        p = each.setdefault("p_adjusted", None)
+        each.setdefault("p_adjusted", None)
         if not each["confirmatory"]:
             words = ["exploratory"]
         elif each["n"] < FEWEST:
             words = ["too few"]
         else:
             words = ["equivalent"] if each["equivalent"] else []
-            verdict = verdict_on(each["difference"], 1.0 if p is None else p, study.alpha)
+            verdict = verdict_on(each["difference"], each["p_adjusted"], study.alpha)
             if verdict != "undetermined" or not words:
                 words.insert(0, verdict)
         each["words"], each["sentence"] = words, ""

@@ -125,8 +125,7 @@ def open_recorded_file(path: Path, selection: Selection, cache_dir: Path | None 
 
 def _read_numbers(contents: FileContents) -> Numbers:
     demos = [*read_demos(contents, pictures=False)]
-    none = [np.empty((len(demo.actions) + 1, 0), np.float32) for demo in demos]
-    proprio = [np.concatenate([empty, *demo.sensors.values()], 1) for empty, demo in zip(none, demos, strict=True)]
+    proprio = [np.hstack([np.empty((len(demo.actions) + 1, 0), np.float32), *demo.sensors.values()]) for demo in demos]
     growing = set.intersection(*(set(demo.clocks) for demo in demos))
     steps: dict[str, Any] = {
         name: np.concatenate([getattr(demo, name) for demo in demos]) for name in ARRAYS if name != "proprio"

@@ -138,9 +138,8 @@ def frozen(summary: DemoSummary, ranges: Mapping[str, Range]) -> Iterator[Occurr
     for key, pictures in summary.pictures.items():
         frames = len(pictures.checksums)
         for start, stop in runs(pictures.checksums):
-            if stop - start < min(RUN, frames) or pictures.blank[start]:
-                continue
-            if not moves(summary.numbers, ranges, start, stop):
+            long = stop - start >= min(RUN, frames)
+            if not long or pictures.blank[start] or not moves(summary.numbers, ranges, start, stop):
                 continue
             whole = stop - start == frames
             message = "the same picture from start to end" if whole else "the same picture while the robot moves"

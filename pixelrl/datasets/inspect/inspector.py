@@ -72,8 +72,8 @@ def inspect_files(
     readable = [inspection for inspection in everything if inspection.statistics.records]
     ranges = shared_ranges([inspection.statistics.ranges for inspection in readable])
     ranges = {key: ranges[key] for key in state_keys(tuple(ranges))}
-    cameras = [key for key in (readable[0].structure.cameras if readable else ())
-               if all(key in inspection.structure.cameras for inspection in readable)]  # fmt: skip
+    every = [inspection.structure.cameras for inspection in readable]
+    cameras = [key for key in next(iter(every), ()) if all(key in each for each in every)]
     for inspection in readable:
         inspection.read_pictures(sample, cameras, ranges, progress)
     reports = tuple(report_on(inspection, readable, expert, return_range) for inspection in inspections)

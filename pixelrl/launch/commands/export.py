@@ -58,7 +58,7 @@ class Export(CheckpointOptions):
 
         check_folder(self.out)
         provenance = Provenance()
-        chosen = self.chosen_step(self.run)
+        chosen, rule = self.chosen_step(self.run), self.select if self.step is None else "step"
         run, networks, step = read_networks(self.run, chosen)
         networks.set_acting(self.acting)
         if (rate := control_freq_of(run.env_args)) is not None and rate <= 0:
@@ -77,7 +77,7 @@ class Export(CheckpointOptions):
             step=step,
             camera_sizes=None if self.camera_size is None else dict.fromkeys(run.spec.images, self.camera_size),
             provenance=provenance.record()
-            | {"actions": run.actions, "selected_by": self.rule, "fingerprint": run.fingerprint},
+            | {"actions": run.actions, "selected_by": rule, "fingerprint": run.fingerprint},
             recorded=self._recorded(run, checkpoint),
             precision=self.precision,
             pt2=self.pt2,
@@ -109,11 +109,6 @@ class Export(CheckpointOptions):
         text = model_card(contract, recipe=f"Terms of its losses, with their weights: {terms}", steps=step, data=data)
         with atomic_path(self.out / MODEL_CARD) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-    @property
-    def rule(self) -> str:
-        """Return by which rule the checkpoint was chosen."""
-        return self.select if self.step is None else "step"
 
     def _recorded(self, run: "Run", checkpoint: Path) -> "Recorded":
         """Return what the contract tells of the recorded actions and of the last evaluation of this checkpoint."""

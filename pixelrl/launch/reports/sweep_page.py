@@ -63,16 +63,9 @@ def row_of(cell: Cell) -> tuple[str, ...]:
     rate = f"{cell['successes']}/{cell['episodes']}", f"{low:.0%}-{high:.0%}"
     if "perturbation" not in cell:
         return UNPERTURBED, "", *rate, "", "", ""
-    test = cell["against_unperturbed"]
-    level = f"{cell['level']:g}"
-    return (
-        cell["perturbation"],
-        level,
-        *rate,
-        f"+{test['won']} -{test['lost']}",
-        f"{cell['p_adjusted']:.2g}",
-        cell["verdict"],
-    )
+    test, p = cell["against_unperturbed"], f"{cell['p_adjusted']:.2g}"
+    starts = f"+{test['won']} -{test['lost']}"
+    return cell["perturbation"], f"{cell['level']:g}", *rate, starts, p, cell["verdict"]
 
 
 HEAD = ("perturbation", "level", "success", "95 % interval", "starts", "p (Holm)", "verdict")
