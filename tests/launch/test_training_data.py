@@ -10,6 +10,7 @@ import pytest
 
 from tests import Pixelrl
 from tests.dots import SMALL, write_dots
+from tests.spoil import put
 
 
 def test_critic_refuses_data_without_reward(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
@@ -75,12 +76,7 @@ def edited(edit: Callable[[h5py.File], None]) -> Callable[[Path], None]:
 
 
 def replaced(key: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    def edit(file: h5py.File) -> None:
-        value = change(file[f"data/demo_3/{key}"][()])
-        del file[f"data/demo_3/{key}"]
-        file[f"data/demo_3/{key}"] = value
-
-    return edited(edit)
+    return edited(lambda file: put(file, f"data/demo_3/{key}", change(file[f"data/demo_3/{key}"][()])))
 
 
 def with_nan(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
 from tests.buffers import trajectory, write_buffer
 from tests.dots import write_dots
+from tests.spoil import put
 
 SIZES = {"front_image": (40, 36, 3), "wrist_image": (12, 10, 3), "depth_image": (33, 32, 1)}
 
@@ -142,8 +143,7 @@ def test_what_stays_behind_is_counted(tmp_path: Path) -> None:
             demo.attrs["numbers"] = [3, 4]
             demo["datagen_info/x"] = np.zeros(3)
             demo["frames/words"] = np.array([b"a"] * 3)
-        del held["data/demo_2/states"]
-        held["data/demo_2/states"] = np.zeros((1, 3))
+        put(held, "data/demo_2/states", np.zeros((1, 3)))
         held.move("data/demo_1", "data/demo_7")
         held["mask/train"] = np.array([b"demo_7", b"demo_1"])
     said = {item["what"]: item["episodes"] for item in convert(source, tmp_path / "o.hdf5")["dropped"]}
@@ -450,13 +450,11 @@ def test_what_is_wrong_with_a_demo_is_told_under_its_own_name(
         demo = file["data/demo_7"]
         if value is None:
             for group in ("obs", "next_obs"):
-                del demo[f"{group}/image"]
-                demo[f"{group}/image"] = np.zeros((4, 9, 8, 3), np.uint8)
+                put(demo, f"{group}/image", np.zeros((4, 9, 8, 3), np.uint8))
         else:
             rows = demo[key][()].astype(float)
             rows[2] = value
-            del demo[key]
-            demo[key] = rows
+            put(demo, key, rows)
     with pytest.raises(DataError, match=message) as caught:
         convert(source, tmp_path / target, fps=10)
     assert ".tmp" not in str(caught.value)
@@ -466,8 +464,8 @@ def test_dones_in_a_column_are_dones(tmp_path: Path) -> None:
     source = plain_file(tmp_path / "a.hdf5", next_obs=False)
     with h5py.File(source, "a") as file:
         for demo in file["data"].values():
-            del demo["dones"]
-            demo["dones"], demo.attrs["num_samples"] = np.array([[0], [0], [0], [1]]), np.array([4.0])
+            put(demo, "dones", np.array([[0], [0], [0], [1]]))
+            demo.attrs["num_samples"] = np.array([4.0])
     convert(source, tmp_path / "b.hdf5")
     with h5py.File(tmp_path / "b.hdf5") as file:
         assert file["data/demo_1/dones"][()].tolist() == [0, 0, 0, 1]
@@ -477,8 +475,8 @@ def test_types_of_other_machines_come_through_minari(tmp_path: Path) -> None:
     source = plain_file(tmp_path / "a.hdf5", next_obs=True)
     with h5py.File(source, "a") as file:
         for demo in file["data"].values():
-            del demo["actions"]
-            demo["actions"], demo.attrs["weight"] = np.zeros((4, 2), ">f8"), np.longdouble(2.5)
+            put(demo, "actions", np.zeros((4, 2), ">f8"))
+            demo.attrs["weight"] = np.longdouble(2.5)
     convert(source, tmp_path / "b-v0")
     convert(tmp_path / "b-v0", tmp_path / "c.hdf5")
     with h5py.File(tmp_path / "c.hdf5") as file:

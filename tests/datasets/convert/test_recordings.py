@@ -32,6 +32,7 @@ from tests.datasets.convert.recordings import (
     write_ogbench,
     write_replay_buffer,
 )
+from tests.spoil import put
 
 ZERO = "0 is written (--reward and --dones say more)"
 
@@ -145,8 +146,7 @@ def test_groups_beside_the_pictures_of_aloha_are_told(tmp_path: Path) -> None:
 def test_aloha_without_its_parts_is_refused(tmp_path: Path) -> None:
     folder = write_aloha(tmp_path / "a")
     with h5py.File(folder / "episode_1.hdf5", "a") as file:
-        del file["observations/images/cam_high"]
-        file["observations/images/cam_high"] = np.zeros((STEPS + 2, 24, 16, 3), np.uint8)
+        put(file, "observations/images/cam_high", np.zeros((STEPS + 2, 24, 16, 3), np.uint8))
     with pytest.raises(DataError, match=r"episode_1\.hdf5: /observations/images/cam_high: shape \(6, 24, 16, 3\)"):
         convert(folder)
     with h5py.File(folder / "episode_1.hdf5", "a") as file:

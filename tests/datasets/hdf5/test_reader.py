@@ -16,6 +16,7 @@ from pixelrl.datasets.inspect.structure_checks import check_members
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError
 from tests.dots import ACTION, CAMERA, ENV_ARGS, POSITION, dot_episodes, write_dots, write_plainly
+from tests.spoil import put
 
 EPISODES = [*dot_episodes("task", 3)]
 
@@ -302,12 +303,6 @@ def test_the_controller_says_what_actions_mean(tmp_path: Path, nested: bool) -> 
     *_, z, gripper = read_contents(path).action
     assert z == ActionDim(name="dz", low=-0.1, high=0.1, unit="m")
     assert gripper == ActionDim(name="gripper")
-
-
-def put(file: h5py.File, name: str, value: object) -> None:
-    """Replace a dataset."""
-    del file[name]
-    file[name] = value
 
 
 DEMO = "data/demo_1"

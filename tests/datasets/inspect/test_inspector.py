@@ -18,6 +18,7 @@ from pixelrl.datasets.inspect.report import FileReport, InspectionReport
 from pixelrl.runtime.errors import DataError
 from tests.arm import DEMOS, FRONT, GRIPPER, POSITION, REST, STEPS, WRIST, write_arm
 from tests.dots import CAMERA, dot_episodes, write_dots
+from tests.spoil import put as put_instead
 
 
 def inspect_file(path: Path) -> FileReport:
@@ -97,9 +98,7 @@ def replace(place: str, change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
     """Return a corruption that puts another array in the place of one."""
 
     def spoil(file: h5py.File) -> None:
-        rows = change(file[f"data/{place}"][()])
-        del file[f"data/{place}"]
-        file[f"data/{place}"] = rows
+        put_instead(file, f"data/{place}", change(file[f"data/{place}"][()]))
 
     return spoil
 
@@ -354,9 +353,7 @@ def test_pictures_that_cannot_be_read_do_not_hide_the_numbers(tmp_path: Path) ->
     assert inspect_file(path).looked_demos == inspect_file(path).demos
     with h5py.File(path, "a") as file:
         for demo in file["data"].values():
-            pictures = demo["obs/agentview_image"][()]
-            del demo["obs/agentview_image"]
-            demo["obs/agentview_image"] = pictures / np.float32(255)
+            put_instead(demo, "obs/agentview_image", demo["obs/agentview_image"][()] / np.float32(255))
     report = inspect_file(path)
     told = {issue.check for issue in report.issues}
     assert {"dtypes", CORRUPTIONS["NaN"][1][1], CORRUPTIONS["far out"][1][1]} <= told
@@ -397,9 +394,7 @@ def test_demos_of_one_step_are_inspected(tmp_path: Path) -> None:
             del file["data"].attrs["total"], demo.attrs["num_samples"]
             file["data"].attrs["total"] = 0
             for place in ("actions", "rewards", "dones", *(f"{g}/{k}" for g in ("obs", "next_obs") for k in demo[g])):
-                row = demo[place][:1]
-                del demo[place]
-                demo[place] = row
+                put_instead(demo, place, demo[place][:1])
         del file["data"].attrs["total"]
     report = inspect_file(path)
     assert report.all_lengths == (STEPS, *[1] * (DEMOS - 1))
@@ -416,8 +411,7 @@ def test_members_of_any_kind_are_no_surprise(tmp_path: Path, group: str, value: 
     path = write_dots(tmp_path / "a.h5", "task", 3)
     with h5py.File(path, "a") as file:
         for key in (CAMERA, POSITION):
-            del file[f"data/demo_1/{group}/{key}"]
-            file[f"data/demo_1/{group}/{key}"] = value
+            put_instead(file, f"data/demo_1/{group}/{key}", value)
     report = inspect_file(path)
     assert "demo_1" in {issue.demo for issue in report.issues}
     assert len(contact_rows(path)) >= 2
