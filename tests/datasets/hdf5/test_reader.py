@@ -1,7 +1,7 @@
 """robomimic's HDF5: what is written comes back, robomimic reads it too, and broken files are named."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.reader import read_contents, read_demos
 from pixelrl.datasets.hdf5.writer import write_episodes
 from pixelrl.datasets.inspect.file_structure import read_structure
@@ -223,21 +224,23 @@ def test_next_obs_that_is_off_by_one_is_refused(tmp_path: Path) -> None:
         list(read_demos(read_contents(path)))
 
 
+def sensing(more: Mapping[str, np.ndarray]) -> list[Episode]:
+    """Return the episodes with more sensors, each of which has one row at all instants."""
+    rows = [{key: np.repeat(row[None], len(each) + 1, 0) for key, row in more.items()} for each in EPISODES]
+    return [replace(each, sensors={**each.sensors, **new}) for each, new in zip(EPISODES, rows, strict=True)]
+
+
 def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> None:
-    path = write_plainly(tmp_path / "a.h5", EPISODES)
     odd = {
         "wrist_gray": np.zeros((8, 8), np.uint8),
         "width": np.zeros((), np.float32),
         "state": np.zeros(1, np.int64),
         "object": np.zeros(3, np.float32),
+        "jpeg": np.array(b"\xff\xd8"),
     }
-    with h5py.File(path, "a") as file:
-        for index, episode in enumerate(EPISODES):
-            for key, row in odd.items():
-                file[f"data/demo_{index}/obs/{key}"] = np.repeat(row[np.newaxis], len(episode), 0)
-            file[f"data/demo_{index}/obs/jpeg"] = np.array([b"\xff\xd8"] * len(episode))
+    path = write_plainly(tmp_path / "a.h5", sensing(odd))
     contents = read_contents(path)
-    assert set(contents.ignored) == {*odd, "jpeg"}
+    assert set(contents.ignored) == set(odd)
     assert "uint8 [8, 8] a row; a picture is uint8 [H, W, C]" in contents.ignored["wrist_gray"]
     assert "no array of numbers" in contents.ignored["jpeg"] and "simulator knows" in contents.ignored["object"]
     assert read_contents(path, proprio=()).ignored[POSITION] == "not asked for"
@@ -255,11 +258,7 @@ def test_what_is_not_learned_from_is_named_with_the_reason(tmp_path: Path) -> No
     ],
 )
 def test_depth_and_labels_of_pixels_are_not_taken_for_pictures(tmp_path: Path, key: str, row: np.ndarray) -> None:
-    path = write_plainly(tmp_path / "a.h5", EPISODES)
-    with h5py.File(path, "a") as file:
-        for index, episode in enumerate(EPISODES):
-            file[f"data/demo_{index}/obs/{key}"] = np.repeat(row[np.newaxis], len(episode), 0)
-    contents = read_contents(path)
+    contents = read_contents(write_plainly(tmp_path / "a.h5", sensing({key: row})))
     assert list(contents.pictures) == [CAMERA] and contents.ignored[key] == "depth or labels of pixels"
 
 
@@ -281,11 +280,7 @@ def test_a_mask_selects_demos(tmp_path: Path) -> None:
 
 
 def test_privileged_state_is_only_read_on_request(tmp_path: Path) -> None:
-    path = write_plainly(tmp_path / "a.h5", EPISODES)
-    with h5py.File(path, "a") as file:
-        for index, episode in enumerate(EPISODES):
-            for group in ("obs", "next_obs"):
-                file[f"data/demo_{index}/{group}/object"] = np.zeros((len(episode), 10))
+    path = write_plainly(tmp_path / "a.h5", sensing({"object": np.zeros(10)}))
     assert list(read_contents(path).vectors) == [POSITION]
     assert read_contents(path, proprio=("object", POSITION)).vectors == {"object": 10, POSITION: 2}
     assert read_contents(path, proprio=()).vectors == {}
