@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,7 @@ def last_words(said: str) -> str:
     return " ".join(said.split("pixelrl: ")[-1].split())
 
 
-def terminate(processes: Iterable[Process]) -> None:
+def terminate(processes: Collection[Process]) -> None:
     """Let trainings keep their checkpoints and end; that Ctrl-C may have reached them too does no harm."""
     for process in processes:
         process.terminate()

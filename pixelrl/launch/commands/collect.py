@@ -91,7 +91,8 @@ class Collect(WorkerOptions):
                     note = f"{self.part}: {counts['successes']} of {counts['episodes']} succeed"
                     bar.update(job, advance=1, note=note)
             except BaseException:
-                console.print(f"{parts}: holds {writer.count} episodes; the same command goes on with it")
+                if writer.count:
+                    console.print(f"{parts}: holds {writer.count} episodes; the same command goes on with it")
                 raise
         result = {"file": self.out.name, "task": self.task, "part": self.part, **counts}
         result |= {"transitions": writer.transitions, "env_args": env_args, "resumed_behind": start}
