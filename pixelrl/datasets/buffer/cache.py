@@ -25,7 +25,7 @@ from typing import Any
 from pixelrl.runtime.errors import DataError
 from pixelrl.runtime.files import LOCK, atomic_tree, file_lock, write_json
 
-FORMAT = 4
+FORMAT = 5
 INDEX, NOTES = "index.json", "notes.json"
 
 
