@@ -5,6 +5,7 @@ frame after it; a step is left out only for these two reasons, because SARSA nee
 because its episode is held out to be measured on.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,7 @@ def select_transitions(
     scale = torch.tensor([source.reward_scale for source in sources])[table.source]
     shift = torch.tensor([source.reward_shift for source in sources])[table.source]
     reward = corrupted_rewards(table, sources, seed) * scale + shift
-    paid = _paid(table, len(sources)) & (scale != 0)
+    paid = _paid(table, sources) & (scale != 0)
     end = _true_ends(table, paid, [source.ends or ends for source in sources])
     cut = table.last | table.next_missing
     episode = cut.cumsum(0) - cut.long()
@@ -183,12 +184,15 @@ def _held_out(episode: Tensor, table: TransitionTable, sources: Sequence[Source]
     return torch.isin(table.frame, table.frame[held])
 
 
-def _paid(table: TransitionTable, sources: int) -> Tensor:
-    """Return the steps that reach the goal, as far as rewards tell, `[T]`: above 0; among costs, the highest."""
+def _paid(table: TransitionTable, sources: Sequence[Source]) -> Tensor:
+    """Return the steps that reach the goal, `[T]`, as far as rewards tell: above 0; among costs, the highest.
+
+    A scale below 0 turns costs that were recorded as positive numbers, and the rewards are those after it.
+    """
     paid = torch.zeros_like(table.done)
-    for source in range(sources):
-        mine = table.source == source
-        rewards = table.reward[mine].numpy()
+    for number, source in enumerate(sources):
+        mine = table.source == number
+        rewards = table.reward[mine].numpy() * math.copysign(1, source.reward_scale)
         paid[mine] = torch.from_numpy(reaches_goal(rewards, free=rewards.max(initial=-np.inf)))
     return paid
 

@@ -18,8 +18,9 @@ Ends = Literal["never", "goal", "dones", "masks"]
 """Which steps truly end an episode, so that nothing is bootstrapped beyond them.
 
 - never: none, as in COG, whose rewards are paid at every step in the goal: values reach 1 / (1 - gamma).
-- goal: those with `done` set and a reward above 0 (of costs, the highest), in sources whose rewards count: robomimic
-  may also set `done` at the last step of every demo, and a source whose rewards are scaled by 0 has no goal.
+- goal: those with `done` set and a reward above 0 (of costs, the highest), after the sign of their scale, in sources
+  whose rewards count: robomimic may also set `done` at the last step of every demo, and a source whose rewards are
+  scaled by 0 has no goal.
 - dones: those with `done` set.
 - masks: the same, but the recording goes on, as OGBench's does.
 

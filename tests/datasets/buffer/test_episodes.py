@@ -178,6 +178,14 @@ def test_costs_end_in_the_goal_too(tmp_path: Path) -> None:
     assert [discount for _, _, discount in seen(mixture)] == [0.5, 0.5, 0.5, 0] * 2
 
 
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_costs_recorded_as_positive_numbers_are_judged_after_the_scale(tmp_path: Path, next_obs: bool) -> None:
+    path = write(tmp_path / "a.h5", [[1, 1, 1, 0.0]] * 2, next_obs=next_obs)
+    mixture = mixed(task(path, reward_scale=-1.0))
+    assert mixture.transitions.reward.tolist() == [-1, -1, -1, 0] * 2
+    assert [discount for _, _, discount in seen(mixture)] == [0.5, 0.5, 0.5, 0] * 2
+
+
 def test_costs_beside_unrewarded_data_are_refused_and_the_shift_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [[-1, -1, -1, 0.0]])
     prior = Source(name="prior", files=(write(tmp_path / "b.h5", [[0, 0, 0.0]]),), reward_scale=0.0)
