@@ -27,11 +27,11 @@ class Corruption:
     """What is corrupted: as in RIQL (arXiv 2310.12955), random form, at range 1; or as cameras fail.
 
     - observation: s alone: readings move by U(-1, 1) of their deviation over the data; pictures are those of another
-      frame of the source, drawn at random (the paper has no pictures).
+      frame of the source, drawn at random from episodes that are not held out (the paper has no pictures).
     - action: moves by U(-1, 1) of its deviation. Departure: cut to +-0.999.
     - reward: is U(-1, 1) times the source's largest. Departure: the paper's factor is 30, for sums in MuJoCo.
     - dynamics: s' alone, as `observation`.
-    - swap: the pictures of s are those of another frame of the source.
+    - swap: the pictures of s are those of another frame of the source, drawn as in `observation`.
     - freeze: the pictures of s are those of 1 to 5 steps before, or of the episode's first frame.
     - occlude: in each picture of s a rectangle of a quarter to a half of its height and width is black.
 
@@ -69,10 +69,11 @@ def shake(deviation: Tensor, chosen: Tensor, random: np.random.Generator) -> Ten
     return noise * deviation * chosen.unsqueeze(1)
 
 
-def others(values: Tensor, chosen: Tensor, random: np.random.Generator) -> Tensor:
-    """Return values `[T]`, those that are chosen replaced by others of them."""
-    drawn: NDArray[np.int64] = random.integers(len(values), size=len(values))
-    return torch.where(chosen, values[torch.from_numpy(drawn)], values)
+def others(values: Tensor, chosen: Tensor, usable: Tensor, random: np.random.Generator) -> Tensor:
+    """Return values `[T]`, those that are chosen replaced by others of them that are usable, both bool `[T]`."""
+    pool = values[usable]
+    drawn: NDArray[np.int64] = random.integers(len(pool), size=len(values))
+    return torch.where(chosen, pool[torch.from_numpy(drawn)], values)
 
 
 def freeze(frame: Tensor, first: Tensor, chosen: Tensor, random: np.random.Generator) -> Tensor:

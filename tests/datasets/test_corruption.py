@@ -10,7 +10,7 @@ import torch
 from pixelrl.datasets.buffer.load_dataset import load_dataset
 from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
-from pixelrl.datasets.corruption import LAG, Corruption, occlude, parse_corruptions, rectangles
+from pixelrl.datasets.corruption import LAG, Corruption, occlude, others, parse_corruptions, rectangles
 from pixelrl.learning.batch import Batch
 from pixelrl.runtime.errors import DataError
 from tests.dots import CAMERA, write_dots
@@ -100,6 +100,24 @@ def test_corrupted_numbers_stay_where_they_may_be(files: tuple[Path, Path]) -> N
     batch = all_rows(mixed(files, "action:1+reward:1"))
     assert batch.action.abs().max() <= 0.999 and batch.reward.abs().max() <= 1
     assert batch.reward.unique().numel() > 50  # no longer 0 and 1
+
+
+@pytest.mark.parametrize("kind", ["observation", "swap", "dynamics"])
+def test_what_is_held_out_stands_for_nothing_that_is_sampled(files: tuple[Path, Path], kind: str) -> None:
+    source = Source(name="task", files=(files[0],), held_out=0.3, corrupt=f"{kind}:0.5")
+    mixture = load_dataset([source], batch_size=64, seed=0, gamma=0.9)
+    table, chosen, views = mixture.table, mixture.transitions, mixture._views
+    held = torch.isin(chosen.episode, chosen.episode[chosen.held_out])
+    hidden = torch.cat([table.frame[held], chosen.after[held]])
+    shown = torch.cat([views["shown"][chosen.sampled], views["shown_after"][chosen.sampled]])
+    assert held.any() and not torch.isin(shown, hidden).any()
+
+
+def test_without_episodes_held_out_others_are_drawn_from_all() -> None:
+    values, chosen, all_of_them = torch.arange(100) + 7, torch.arange(100) % 2 == 0, torch.ones(100, dtype=torch.bool)
+    drawn = np.random.default_rng(5).integers(100, size=100)
+    expected = torch.where(chosen, torch.from_numpy(drawn) + 7, values)
+    assert torch.equal(others(values, chosen, all_of_them, np.random.default_rng(5)), expected)
 
 
 def test_a_camera_that_freezes_shows_an_earlier_frame_of_its_episode(files: tuple[Path, Path]) -> None:

@@ -43,7 +43,7 @@ def corrupted_actions(table: TransitionTable, sources: Sequence[Source], seed: i
 
 
 def corrupted_views(
-    table: TransitionTable, first: Tensor, after: Tensor, sources: Sequence[Source], seed: int
+    table: TransitionTable, first: Tensor, after: Tensor, held_out: Tensor, sources: Sequence[Source], seed: int
 ) -> dict[str, Tensor]:
     """Return what stands for what is seen in s and s', nothing where that is what was recorded.
 
@@ -51,6 +51,7 @@ def corrupted_views(
         table: what was recorded.
         first: the first frame of each step's episode, `[T]`.
         after: the frame of s', `[T]`.
+        held_out: bool, the steps of episodes that are held out, whose pictures stand for no others, `[T]`.
         sources: with their rules.
         seed: of the corruption.
 
@@ -75,7 +76,7 @@ def corrupted_views(
         elif corruption.kind == "freeze":
             shown[steps] = freeze(shown[steps], first[steps], chosen, random)
         else:
-            shown[steps] = others(shown[steps], chosen, random)
+            shown[steps] = others(shown[steps], chosen, ~held_out[steps], random)
         if corruption.kind in ("observation", "dynamics"):
             views["shaken" + place][steps] = shake(table.proprio.std(0), chosen, random)
     return views

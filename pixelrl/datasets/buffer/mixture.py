@@ -121,11 +121,12 @@ class Mixture:
         self._batch_size, self._key, self._rank, self._ranks = batch_size, derive(seed, "batches"), rank, ranks
         self._home, self._pin = home, pin
         rules: dict[str, Any] = {"gamma": gamma, "n_step": n_step, "chunk": spec.chunk}
-        self.transitions = select_transitions(table, sources, **rules, ends=ends, sarsa=sarsa, seed=seed)
+        self.transitions = chosen = select_transitions(table, sources, **rules, ends=ends, sarsa=sarsa, seed=seed)
         self.ledger = account(table, self.transitions, sources, spec, ignored)
         self.largest_reward = float(self.transitions.reward.abs().max())
         self._prepare(corrupted_actions(table, sources, seed))
-        views = corrupted_views(table, self.transitions.first, self.transitions.after, sources, seed)
+        held_out = torch.isin(chosen.episode, chosen.episode[chosen.held_out])
+        views = corrupted_views(table, chosen.first, chosen.after, held_out, sources, seed)
         self._views = {name: view.to(home) for name, view in views.items()}
 
     def _prepare(self, action: Tensor) -> None:
