@@ -173,7 +173,7 @@ def return_to_go(reward: Tensor, end: Tensor, last: Tensor, *, gamma: float) -> 
 def _held_out(episode: Tensor, table: TransitionTable, sources: Sequence[Source], seed: int) -> Tensor:
     """Return the steps of the episodes that sources hold out, `[T]`: at least one episode where a part is.
 
-    A demo that several sources use has its frames once: what one of them holds out, all do.
+    What one source holds out of a file, all do that read it, whatever they call its observations.
     """
     held = torch.zeros_like(episode, dtype=torch.bool)
     for number, rule in enumerate(sources):
@@ -181,7 +181,7 @@ def _held_out(episode: Tensor, table: TransitionTable, sources: Sequence[Source]
             mine = np.unique(episode[table.source == number].numpy())
             order = np.random.default_rng(derive(seed, "held out", rule.name)).permutation(mine)
             held |= torch.isin(episode, torch.from_numpy(order[: max(1, round(rule.held_out * len(mine)))]))
-    return torch.isin(table.frame, table.frame[held])
+    return torch.isin(table.row, table.row[held])
 
 
 def _paid(table: TransitionTable, sources: Sequence[Source]) -> Tensor:

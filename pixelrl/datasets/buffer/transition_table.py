@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ class TransitionTable:
         done: bool `[T]`, by the rule `Source.dones`.
         next_missing: bool `[T]`, the frame after the step was not recorded; an episode ends there.
         frame: int64 `[T]`, the frame before the transition; the frame after it is `frame + 1`.
+        row: int64 `[T]`, the recorded step, counting over all files; one that two sources read has one number, also
+            where they call its observations otherwise, and have frames of their own.
         last: bool `[T]`, the last transition of its demo.
         demo: int64 `[T]`, counting over all files; a demo that two sources use counts twice, and has its frames once.
         source: int64 `[T]`.
@@ -47,6 +50,7 @@ class TransitionTable:
     done: Tensor
     next_missing: Tensor
     frame: Tensor
+    row: Tensor
     last: Tensor
     demo: Tensor
     source: Tensor
@@ -122,6 +126,7 @@ def read_transitions(
         done=torch.from_numpy(_joined(dones)),
         next_missing=torch.from_numpy(missing),
         frame=torch.from_numpy(starts[demo] + here - (ends - lengths)[demo]),
+        row=torch.from_numpy(_first_rows(files)[demo] + here - (ends - lengths)[demo]),
         last=torch.from_numpy(last),
         demo=torch.from_numpy(demo),
         source=torch.from_numpy(np.repeat(owner, sizes)),
@@ -130,6 +135,18 @@ def read_transitions(
         clocks=tuple(key for key in contents.vectors if key in growing),
     )
     return _normalised(table) if actions == "min-max" else replace(table, action=table.action.clamp_(-1, 1))
+
+
+def _first_rows(files: Sequence[RecordedFile]) -> NDArray[np.int64]:
+    """Return the number of the first row of each demo, `[D]`; a demo of the same file has the same."""
+    firsts: dict[tuple[Path, str], int] = {}
+    found, count = [], 0
+    for file in files:
+        path = file.contents.path.resolve()
+        for name, steps in file.contents.demos.items():
+            found.append(firsts.setdefault((path, name), count))
+            count += steps
+    return np.array(found)
 
 
 def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -280,3 +280,17 @@ def test_what_one_source_holds_out_of_a_file_all_sources_do(tmp_path: Path) -> N
         assert held[0] == held[1] >= set(table.frame[: len(alone.held_out)][alone.held_out].tolist())
         assert len(chosen.episode[chosen.held_out & (table.source == 0)].unique()) == count
         assert not held[0] & set(table.frame[chosen.sampled].tolist())
+
+
+def test_what_is_held_out_is_so_for_a_source_that_reads_the_file_under_other_names(tmp_path: Path) -> None:
+    file = write_dots(tmp_path / "task.h5", "task", 20)
+    with h5py.File(file, "a") as held:
+        for demo in held["data"].values():
+            demo["frames/wrist_image"] = demo[f"frames/{CAMERA}"][()]
+    exchanged = {CAMERA: "wrist_image", "wrist_image": CAMERA}
+    sources = [Source(name="task", files=(file,), held_out=0.2), Source(name="more", files=(file,), rename=exchanged)]
+    mixture = load_dataset(sources, batch_size=32, seed=0, gamma=0.9)
+    chosen, table = mixture.transitions, mixture.table
+    one, two = (chosen.held_out[table.source == number] for number in range(2))
+    assert one.any() and torch.equal(one, two)
+    assert not set(table.frame[table.source == 0].tolist()) & set(table.frame[table.source == 1].tolist())
