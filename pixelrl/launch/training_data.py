@@ -114,7 +114,8 @@ def with_prior(
 def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
     """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
 
-    Keys are those of `Source`; `rename=OLD=NEW` may come several times; `defaults` stand for what is not said.
+    Keys are those of `Source`; `rename=OLD=NEW` may come several times; `defaults` stand for what is not said, but for
+    the shift of rewards that do not count, which is 0, as that of prior data.
 
     Raises:
         DataError: an unknown key, a value that is no number, or no name or files.
@@ -142,4 +143,6 @@ def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
                 raise DataError(f"--source {text}: {key} is {found[0]!r}; expected a number") from error
     if missing := {"name", "files"} - set(values):
         raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
+    if values.get("reward_scale") == 0 and "reward_shift" not in words:
+        values["reward_shift"] = 0.0
     return Source(**values)

@@ -184,6 +184,13 @@ def test_source_is_parsed_from_one_word() -> None:
     assert parse_source("files=a.h5,name=b", {"reward_scale": 10.0}).reward_scale == 10
 
 
+def test_a_source_whose_rewards_do_not_count_has_no_shift_of_the_task() -> None:
+    train = options("cog --reward-shift 1 --source name=a,files=a.h5,reward_scale=0 --source name=b,files=b.h5")
+    assert [source.reward_shift for source in train.sources()] == [1, 0, 1]
+    said = parse_source("name=a,files=a.h5,reward_scale=0,reward_shift=2", {"reward_shift": 1.0})
+    assert said.reward_shift == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

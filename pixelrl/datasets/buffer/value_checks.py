@@ -12,8 +12,8 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
     """Raise unless a critic can learn a value from these rewards; the first source is the task.
 
     Raises:
-        DataError: no reward at all; costs beside data whose rewards are zero by rule, which would be worth more than
-            every demonstration; or returns that the range of targets cuts off.
+        DataError: no reward at all; costs beside data whose rewards are zero by rule, or a shift of these, which would
+            be worth more than every demonstration; or returns that the range of targets cuts off.
     """
     ledger = mixture.ledger
     task, first = ledger.sources[0], mixture.sources[0]
@@ -36,8 +36,22 @@ def check_values(mixture: Mixture, target_range: tuple[float, float] | None) -> 
             f"step of {unpaid[0].name} counts {unpaid[0].reward_shift:g}: it would be worth more than every "
             f"demonstration; {_shift(mixture, 0)}"
         )
+    _check_unrewarded(mixture)
     if target_range is not None:
         check_range(mixture, target_range)
+
+
+def _check_unrewarded(mixture: Mixture) -> None:
+    """Raise a `DataError` if every step of an unrewarded source is paid, and more than the task's steps on average."""
+    paid = mixture.transitions.reward[(mixture.table.source == 0) & mixture.transitions.sampled]
+    mean, lowest = float(paid.double().mean()), float(paid.min())
+    for source in mixture.sources[1:]:
+        if source.reward_scale == 0 and source.reward_shift > max(0.0, mean):
+            raise DataError(
+                f"source {source.name!r}: its rewards do not count (reward_scale=0), yet each of its steps is paid "
+                f"reward_shift={source.reward_shift:g}, and those of the task {mean:.4g} on average: it would be worth "
+                f"more than the demonstrations; expected at most reward_shift={lowest:g}, the task's lowest reward"
+            )
 
 
 def check_calibration(mixture: Mixture, recipe: Recipe) -> None:

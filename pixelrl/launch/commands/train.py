@@ -121,7 +121,7 @@ class Train(Training):
     source: UseAppendAction[tuple[str, ...]] = ()
     """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
     reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones,rename=OLD=NEW (again for each key); what is left
-    out is as for the task data; may be given several times"""
+    out is as for the task data, but reward_shift is 0 beside reward_scale=0; may be given several times"""
     task_mask: str | None = None
     """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
     task_fraction: float = 1.0

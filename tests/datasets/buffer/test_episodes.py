@@ -194,6 +194,14 @@ def test_costs_beside_unrewarded_data_are_refused_and_the_shift_is_named(tmp_pat
     check_values(mixed(task(path, reward_shift=1.0), prior), (0.0, 1.0))
 
 
+def test_unrewarded_steps_that_are_paid_more_than_those_of_the_task_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", [[-1, -1, -1, 0.0]])
+    human = Source(name="human", files=(write(tmp_path / "b.h5", [[0, 0, 0.0]]),), reward_scale=0.0, reward_shift=1.0)
+    with pytest.raises(DataError, match=r"'human': .* reward_shift=1, .* 0\.25 on average: .* at most reward_shift=0"):
+        check_values(mixed(task(path, reward_shift=1.0), human), None)
+    check_values(mixed(task(path, reward_shift=1.0), replace(human, reward_shift=0.2)), None)
+
+
 def test_rewards_that_do_not_count_may_be_nan(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", [[0, math.nan, 0, math.inf]])
     prior = Source(name="prior", files=(path,), reward_scale=0.0)
