@@ -1,5 +1,6 @@
 """LeRobotDataset v3.0, and v2: where its files lie, what meta/info.json says of their columns, and meta/stats.json."""
 
+import hashlib
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelrl.datasets.convert.dataset_stream import reading
+from pixelrl.datasets.convert.dataset_stream import DroppedFields, reading
 from pixelrl.datasets.convert.pictures import MODES
 from pixelrl.runtime.actions import ActionDim, unnamed_dims
 from pixelrl.runtime.errors import DataError, PixelrlError
@@ -31,8 +32,9 @@ OLD_EPISODES_PATH = "meta/episodes.jsonl"
 """Of v2.0 and v2.1, which have a file an episode; `episode_chunk` is `episode_index // chunks_size`."""
 
 EXTRAS_PATH = "meta/pixelrl.parquet"
-"""What the format has no room for, a row an episode: the frame after the last step, states, notes, attributes; in its
-schema `env_args`, what actions mean, masks, and which sensors stand side by side. LeRobot does not look at it."""
+"""What the format has no room for, a row an episode: the frame after the last step, states, notes, attributes, and the
+`digest` of the episode that they belong to; in its schema `env_args`, what actions mean, masks, and which sensors stand
+side by side. LeRobot does not look at it."""
 
 PICTURE = "observation.images."
 """How the names of cameras begin."""
@@ -219,6 +221,23 @@ def action_dims(feature: Feature) -> tuple[ActionDim, ...]:
         (names,) = names.values()
     fits = isinstance(names, list) and len(names) == feature.shape[0] and len(set(map(str, names))) == len(names)
     return tuple(ActionDim(name=str(name)) for name in names) if fits else unnamed_dims(feature.shape[0])
+
+
+def splits(info: Info, count: int, dropped: DroppedFields) -> dict[str, tuple[int, ...]]:
+    """Return the splits of a data set, `train: 0:40` and the like, as filters; one of all episodes is none."""
+    masks = {}
+    for name, said in info.splits.items():
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(said))
+        if found is None or not re.fullmatch(r"\w{1,60}", name):
+            dropped[f"the split {name[:40]!a}, which is {str(said)[:40]!a} (known: FIRST:END)"] += 0
+        elif (rows := range(count)[int(found[1]) : int(found[2])]) and len(rows) < count:
+            masks[name] = tuple(rows)
+    return masks
+
+
+def digest(*columns: NDArray[Any]) -> str:
+    """Return by what an episode is told from others: SHA-256 of its actions and vectors, `[N, D]`, as float32."""
+    return hashlib.sha256(b"".join(values.astype(np.float32).tobytes() for values in columns)).hexdigest()
 
 
 class ColumnStats:

@@ -7,7 +7,6 @@ src/lerobot/datasets/v30/convert_dataset_v21_to_v30.py reads.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +29,9 @@ from pixelrl.datasets.convert.lerobot_info import (
     Info,
     action_dims,
     arrow,
+    digest,
     read_info,
+    splits,
 )
 from pixelrl.datasets.convert.pictures import decode_picture, decode_video
 from pixelrl.datasets.episode import Episode
@@ -78,19 +79,7 @@ def read_lerobot(root: Path, dropped: DroppedFields, options: FormatOptions = Fo
     names = {name: feature.names for name, feature in info.vectors.items()}
     env_args = {"env_name": info.robot, "env_kwargs": {"control_freq": info.fps}, "lerobot": {"names": names}}
     about: dict[str, Any] = {"env_args": env_args, "action_dims": action_dims(info.action)}
-    return DatasetStream(episodes=episodes, count=len(rows), masks=_splits(info, len(rows), dropped), **about)
-
-
-def _splits(info: Info, count: int, dropped: DroppedFields) -> dict[str, tuple[int, ...]]:
-    """Return the splits of a data set, `train: 0:40` and the like, as filters; one of all episodes is none."""
-    masks = {}
-    for name, said in info.splits.items():
-        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(said))
-        if found is None or not re.fullmatch(r"\w{1,60}", name):
-            dropped[f"the split {name[:40]!a}, which is {str(said)[:40]!a} (known: FIRST:END)"] += 0
-        elif (rows := range(count)[int(found[1]) : int(found[2])]) and len(rows) < count:
-            masks[name] = tuple(rows)
-    return masks
+    return DatasetStream(episodes=episodes, count=len(rows), masks=splits(info, len(rows), dropped), **about)
 
 
 def _episode_rows(root: Path) -> list[dict[str, Any]]:
@@ -254,6 +243,8 @@ def _pictures(table: Any, feature: Feature, place: str) -> NDArray[np.uint8]:
 class _Extras:
     """What pixelrl wrote beside LeRobot's files; it is believed only where it agrees with them."""
 
+    CHANGED = "the data were changed since: remove this file to convert what is left"
+
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path, self.about = path, described(about)
         self.layout = dict(about["state"]), dict(about["privileged"])
@@ -268,8 +259,7 @@ class _Extras:
         if lengths != [row["length"] for row in rows]:
             told = f"describes {len(lengths)} episodes of {sum(filter(None, lengths))} steps"
             held = f"there are {len(rows)} of {sum(row['length'] for row in rows)}"
-            hint = "the data were changed since: remove this file to convert what is left"
-            raise DataError(f"{path}: {told} where {held}; {hint}")
+            raise DataError(f"{path}: {told} where {held}; {cls.CHANGED}")
         return extras
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -279,8 +269,13 @@ class _Extras:
                 yield batch.to_pylist()[0]
 
     def restore(self, episode: Episode, row: Mapping[str, Any], place: str) -> Episode:
-        """Return an episode as it was: sensors apart, and with their last frame."""
+        """Return an episode as it was: sensors apart, and with their last frame; data sets of old lack the digest."""
         sensors = dict(episode.sensors)
+        vectors = [sensors[name] for name in ("state", OBJECT) if name in sensors]
+        if row.get("digest") not in (None, digest(episode.actions, *vectors)):
+            raise DataError(
+                f"{self.path}: {place}: has other actions or vectors than it was written for; {self.CHANGED}"
+            )
         for name, keys in zip(("state", OBJECT), self.layout, strict=True):
             if keys and name in sensors:
                 ends = np.cumsum(list(keys.values()))

@@ -32,6 +32,7 @@ from pixelrl.datasets.convert.lerobot_info import (
     VIDEO_PATH,
     ColumnStats,
     arrow,
+    digest,
 )
 from pixelrl.datasets.convert.pictures import MODES, encode_png, encode_video
 from pixelrl.datasets.episode import Episode
@@ -175,7 +176,8 @@ class _Writer:
         if number % EPISODES_PER_FILE == 0:
             self.data = self._open(DATA_PATH.format(**place), table.schema, self.data)
         self.data.write_table(table)
-        self._add_extras(number, episode)
+        vectors = [columns[name] for name in ("observation.state", PRIVILEGED) if name in columns]
+        self._add_extras(number, episode, digest(episode.actions, *vectors))
         self.rows.append(row | {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
         self.frames += steps
 
@@ -249,14 +251,14 @@ class _Writer:
             kinds[name] = number if size == 1 else {"feature": number, "length": size, "_type": "List"}
         return pa.table(arrays).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": kinds}})})
 
-    def _add_extras(self, number: int, episode: Episode) -> None:
+    def _add_extras(self, number: int, episode: Episode, told_by: str) -> None:
         """Write what the parquet rows of an episode do not hold; see `EXTRAS_PATH`."""
         pa, _ = arrow()
         fields = {"episode_index": pa.int64(), "length": pa.int64(), "notes": pa.string(), "attributes": pa.string()}
-        fields |= {"states": pa.list_(pa.list_(pa.float64()))}
+        fields |= {"digest": pa.string(), "states": pa.list_(pa.list_(pa.float64()))}
         fields |= {f"last/{key}": pa.binary() for key in self.cameras}
         fields |= {f"last/{key}": pa.list_(pa.float32()) for key in (*self.state, *self.privileged)}
-        row: dict[str, Any] = {"episode_index": number, "length": len(episode)}
+        row: dict[str, Any] = {"episode_index": number, "length": len(episode), "digest": told_by}
         row |= {"notes": json.dumps(dict(episode.notes)), "attributes": json.dumps(dict(episode.attributes))}
         row |= {"states": None if episode.states is None else episode.states[:-1].tolist()}
         row |= {f"last/{key}": encode_png(episode.sensors[key][-1]) for key in self.cameras}

@@ -1,6 +1,7 @@
 """LeRobotDataset v3.0 by its files: written as lerobot writes them, read as lerobot means them."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -497,6 +498,33 @@ def test_extras_are_not_mixed_with_data_that_were_changed_since(root: Path) -> N
     edit_table(root / EPISODES, lambda table: put(table, "length", [2, 6, 4]))
     with pytest.raises(DataError, match=r"of 12 steps where there are 3 of 12; the data were changed since"):
         read(root)
+
+
+@pytest.mark.parametrize("changed", ["actions", "pos"])
+def test_extras_of_another_recording_with_the_same_lengths_are_refused(tmp_path: Path, changed: str) -> None:
+    def other(held: Episode) -> Episode:
+        moved = held.sensors["pos"] + np.float32(1)
+        return (
+            replace(held, actions=-held.actions)
+            if changed == "actions"
+            else replace(held, sensors={**held.sensors, "pos": moved})
+        )
+
+    anew = replace(STREAM, episodes=lambda: map(other, STREAM.episodes()))
+    for name, stream in (("old", STREAM), ("new", anew)):
+        write_lerobot(tmp_path / name, stream, FormatOptions(fps=10))
+    shutil.copy(tmp_path / "old" / EXTRAS_PATH, tmp_path / "new" / EXTRAS_PATH)
+    why = r"pixelrl\.parquet: .*episode 0: has other actions or vectors than it was written for; .* remove this file"
+    with pytest.raises(DataError, match=why):
+        read(tmp_path / "new")
+
+
+def test_extras_that_were_written_without_a_digest_are_read(root: Path) -> None:
+    before, _ = read(root)
+    edit_table(root / EXTRAS_PATH, lambda table: without(table, "digest"))
+    after, _ = read(root)
+    assert [each.notes for each in after] == [each.notes for each in before]
+    np.testing.assert_array_equal(after[0].sensors["front"], before[0].sensors["front"])
 
 
 @pytest.mark.parametrize(
