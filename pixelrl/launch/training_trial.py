@@ -33,7 +33,7 @@ def training_options(recipe: str, actions: ActionRange, **rename: Sequence[str])
     `recipe` is a recipe's name, and maybe further options of `train`, which count before those of `rename`.
 
     Raises:
-        PixelrlError: there is no such recipe, or an option that cannot be.
+        PixelrlError: there is no such recipe, an option that cannot be, or one that names the files.
     """
     name, *words = shlex.split(recipe) or [""]
     require_recipe(name, f"--recipe {recipe}: ")
@@ -41,7 +41,12 @@ def training_options(recipe: str, actions: ActionRange, **rename: Sequence[str])
         words = [f"--{option.replace('_', '-')}", *texts, *words] if texts else words
     words = ["--task", "none", "--out", "none", "--actions", actions, *words]
     with told_in_a_line(f"--recipe {recipe}"):
-        return replace(parse(name, words), memory="file")
+        options = replace(parse(name, words), memory="file")
+    for option, paths in (("--task", options.task), ("--prior", options.prior)):
+        if paths not in ((), (Path("none"),)):
+            said = " ".join((option, *map(str, paths)))
+            raise PixelrlError(f"--recipe {recipe}: {said} is not a part of it; expected `pixelrl inspect {said} ...`")
+    return options
 
 
 def selections(options: TrainOptions) -> dict[Role, Selection]:

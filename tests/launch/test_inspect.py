@@ -97,6 +97,22 @@ def test_training_may_start_means_that_it_does(tmp_path: Path, inspect: Streams)
     assert code == 1 and "--recipe slow_cog: there is no recipe 'slow_cog'; there are quick_cog_dr3" in err
 
 
+def test_options_of_the_recipe_are_those_of_training(tmp_path: Path, inspect: Streams) -> None:
+    task = write_dots(tmp_path / "task.h5", "task", 6, size=32)
+    with h5py.File(task, "a") as file:
+        for demo in file["data"].values():
+            demo["actions"][...] = demo["actions"][()] * 30
+    look = ("--task", task, "--no-sheet", "--recipe")
+    code, out, _ = inspect(*look, "quick_bc --actions min-max")
+    assert code == 0 and "training may start with quick_bc --actions min-max" in out
+    code, _, err = inspect(*look, "quick_bc --actions unit", "--actions", "min-max")
+    assert code == 1 and "--actions min-max normalises them" in err
+    code, _, err = inspect(*look, "quick_bc --prior none.hdf5")
+    assert (
+        code == 1 and "--prior none.hdf5 is not a part of it; expected `pixelrl inspect --prior none.hdf5 ...`" in err
+    )
+
+
 def test_pictures_that_are_too_small_for_the_encoder_are_told(tmp_path: Path, inspect: Streams) -> None:
     task = write_dots(tmp_path / "task.h5", "task", 6, size=16)
     code, _, err = inspect("--task", task, "--no-sheet")

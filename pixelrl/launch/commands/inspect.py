@@ -47,8 +47,8 @@ class Inspect:
     prior_rename: tuple[str, ...] = ()
     """OLD=NEW ..., as `train --prior-rename` takes them"""
     recipe: str = "quick_cog_dr3"
-    """what the data are for: a recipe, and other options of `train`, say "cog --reward-shift 1"; files that are given
-    by themselves are only warned of what does not fit it"""
+    """what the data are for: a recipe, and other options of `train` but the files', say "cog --reward-shift 1"; files
+    that are given by themselves are only warned of what does not fit it"""
     reference: Path | None = None
     """a file, say of an expert, that trajectory quality (TQ) and coverage (SACo) are relative to"""
     return_range: tuple[float, float] | None = None
@@ -86,7 +86,7 @@ class Inspect:
             report = inspect_files(
                 given,
                 sample=self.sample,
-                actions=self.actions,
+                actions=options.actions,
                 reference=self.reference,
                 return_range=self.return_range,
                 unsafe=crashing_files([path for path in paths if path.is_file()]),
