@@ -90,19 +90,33 @@ def read_success(path: Path, names: Sequence[str], attribute: str) -> NDArray[np
     Raises:
         DataError: a demo has none, or it is no truth value.
     """
-    found = []
     with open_file(path) as file:
-        for name in names:
-            demo = child(child(file, "data"), name)
-            held: Any = demo.attrs.get(attribute, json_attribute(demo, "notes", {}).get(attribute))
-            if held is None and has(demo, attribute) and isinstance(item := child(demo, attribute), h5py.Dataset):
-                held = item[()]
-            value = np.asarray(np.nan if held is None else held)
-            if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
-                came = "missing" if held is None else f"{str(held)[:40]!a}"
-                raise DataError(f"{where(demo)}: attribute {attribute!r} is {came}; expected 0 or 1 (success or not)")
-            found.append(bool(value.item()))
-    return np.array(found)
+        demos = [child(child(file, "data"), name) for name in names]
+        return np.array([is_success(find_success(demo, attribute), where(demo), attribute) for demo in demos])
+
+
+def find_success(demo: h5py.Group, attribute: str) -> Any:
+    """Return what a demo says of its success: its attribute, else its note, else its array of a name; None: nothing."""
+    held: Any = demo.attrs.get(attribute, json_attribute(demo, "notes", {}).get(attribute))
+    if held is None and has(demo, attribute) and isinstance(item := child(demo, attribute), h5py.Dataset):
+        held = item[()]
+    return held
+
+
+def is_success(said: Any, place: str, attribute: str) -> bool:
+    """Return whether what a demo says of its success is true.
+
+    Raises:
+        DataError: it is missing, or no truth value.
+    """
+    try:
+        value = np.asarray(np.nan if said is None else said)
+    except ValueError:  # lists of different lengths
+        value = np.asarray(np.nan)
+    if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
+        came = "missing" if said is None else f"{str(said)[:40]!a}"
+        raise DataError(f"{place}: attribute {attribute!r} is {came}; expected 0 or 1 (success or not)")
+    return bool(value.item())
 
 
 def read_labels(

@@ -41,6 +41,7 @@ from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.boundaries import find_next_missing
 from pixelrl.datasets.hdf5.reader import check_num_samples, demo_names, home_of
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
+from pixelrl.datasets.rewards import is_success
 from pixelrl.runtime.errors import DataError
 
 KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
@@ -188,7 +189,7 @@ def _episode(
         dropped[name] += 1
     attributes, numbers = _attributes(demo, dropped)
     if paid_by in numbers and not has(demo, "rewards") and options.reward_key is None:
-        dones = (np.arange(steps) == steps - 1) & bool(numbers[paid_by])
+        dones = (np.arange(steps) == steps - 1) & is_success(numbers[paid_by], where(demo), paid_by)
         rewards: NDArray[Any] = dones.astype(np.float32)
         dropped[f"rewards and dones, which are not there: {paid_by} pays the last step of a demo, and ends it"] += 1
     else:

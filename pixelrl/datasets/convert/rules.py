@@ -14,7 +14,7 @@ import numpy as np
 from pixelrl.datasets.convert.dataset_stream import DatasetStream, DroppedFields, FormatOptions, leaving_out
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.keys import rename_keys
-from pixelrl.datasets.rewards import reaches_goal, reward_episodes
+from pixelrl.datasets.rewards import is_success, reaches_goal, reward_episodes
 from pixelrl.runtime.errors import DataError, PixelrlError
 
 REPEATED = "the picture after the last step: it was not recorded, and the last one is repeated"
@@ -120,10 +120,8 @@ def _rewarded(episode: Episode, options: FormatOptions, place: str, demo: str, s
     last = np.arange(steps) == steps - 1
     kind, _, what = options.reward.partition(":")
     if kind == "success" and options.reward_key is None:
-        said = episode.notes.get(what or "success")  # a reader has noted it, whatever the source's format
-        if not isinstance(said, bool | int | float):
-            raise DataError(f"{place}: says {str(said)[:40]!r} of {what or 'success'}; expected true or false")
-        rewards = (last & bool(said)).astype(np.float32)
+        what = what or "success"  # a reader has noted it, whatever the source's format
+        rewards = (last & is_success(episode.notes.get(what), place, what)).astype(np.float32)
     elif kind != "recorded" and options.reward_key is None:
         rewards = reward_episodes(options.reward, source, {demo: steps}, rewards, last)
     return replace(episode, rewards=rewards, dones=last if options.dones == "last" else episode.dones)

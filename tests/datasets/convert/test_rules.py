@@ -102,7 +102,7 @@ def test_rewards_follow_a_rule(tmp_path: Path) -> None:
     assert (sums.recorded, sums.ruled) == (30, 4)
     came, _, _ = ruled(*pair, reward="success", **options)
     assert [held.rewards.tolist() for held in came] == [[0, 0, 1], [0, 0, 0]]
-    with pytest.raises(DataError, match=r"a\.hdf5: episode 0: says 'None' of good; expected true or false"):
+    with pytest.raises(DataError, match=r"a\.hdf5: episode 0: attribute 'good' is missing; expected 0 or 1"):
         ruled(*pair, reward="success:good", **options)
     labels = tmp_path / "l.json"
     labels.write_text(json.dumps({"demo_0": [0, 0.5, 1], "demo_1": 2}))
@@ -110,6 +110,12 @@ def test_rewards_follow_a_rule(tmp_path: Path) -> None:
     assert [held.rewards.tolist() for held in came] == [[0, 0.5, 1], [0, 0, 2]]
     came, _, _ = ruled(*pair, dones="last", reward_shift=-6, **options)
     assert came[0].dones.tolist() == [False, False, True] and came[0].rewards.tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("said", [0.3, -1, 2, "yes", [[1], [1, 2]]])
+def test_success_is_a_truth_value_as_in_training(said: Any) -> None:
+    with pytest.raises(DataError, match=r"a\.hdf5: episode 0: attribute 'success' is .*; expected 0 or 1"):
+        ruled(episode([0, 0, 0], success=said), reward="success")
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
