@@ -41,7 +41,7 @@ from pixelrl.datasets.hdf5.action_dims import read_action_dims
 from pixelrl.datasets.hdf5.boundaries import find_next_missing
 from pixelrl.datasets.hdf5.reader import check_num_samples, demo_names, home_of
 from pixelrl.datasets.hdf5.writer import EpisodeWriter
-from pixelrl.datasets.rewards import is_success
+from pixelrl.datasets.rewards import find_success, is_success
 from pixelrl.runtime.errors import DataError
 
 KNOWN = {"actions", "rewards", "dones", "states", "obs", "next_obs", "frames"}
@@ -206,8 +206,17 @@ def _episode(
         dones=dones,
         states=_states(demo, steps, dropped),
         attributes=attributes,
-        notes={**numbers, **json_attribute(demo, "notes", {})},
+        notes={**json_attribute(demo, "notes", {}), **numbers, **_success(demo, options.reward)},
     )
+
+
+def _success(demo: h5py.Group, rule: str) -> dict[str, bool]:
+    """Return what a demo says of its success, if a rule asks for it, as training finds it; a note of that name."""
+    kind, _, attribute = rule.partition(":")
+    if kind != "success":
+        return {}
+    attribute = attribute or "success"
+    return {attribute: is_success(find_success(demo, attribute), where(demo), attribute)}
 
 
 def _column(demo: h5py.Group, name: str, steps: int, dropped: DroppedFields) -> NDArray[Any]:

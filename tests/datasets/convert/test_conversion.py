@@ -19,6 +19,7 @@ from pixelrl.datasets.convert.formats import FORMATS, guess_source, guess_target
 from pixelrl.datasets.convert.lerobot_writer import fit_lerobot
 from pixelrl.datasets.convert.robomimic import check_views, read_robomimic, write_robomimic
 from pixelrl.datasets.episode import Episode
+from pixelrl.datasets.rewards import read_success
 from pixelrl.runtime.actions import ActionDim
 from pixelrl.runtime.errors import DataError, PixelrlError
 from tests.buffers import trajectory, write_buffer
@@ -373,6 +374,21 @@ def robosuite_file(path: Path) -> Path:
             demo.attrs["camera_info"] = json.dumps({"agentview": {"intrinsics": [[1.0, 0.0], [0.0, 1.0]]}})
             demo.attrs["name"], demo.attrs["key"], demo.attrs["success"] = "not a group", "frames", True
     return path
+
+
+@pytest.mark.parametrize("attribute", [True, 1.0, np.array([1])])
+def test_what_an_attribute_says_of_success_wins_over_a_note_as_in_training(tmp_path: Path, attribute: Any) -> None:
+    path = robosuite_file(tmp_path / "in.hdf5")
+    with h5py.File(path, "a") as file:
+        for index, demo in enumerate(file["data"].values()):
+            demo.attrs["success"] = np.asarray(attribute) * (index == 1)
+            demo.attrs["notes"] = json.dumps({"success": index == 0, "seed": index})
+    assert read_success(path, ["demo_0", "demo_1"], "success").tolist() == [False, True]
+    convert(path, tmp_path / "out.hdf5", reward="success")
+    with h5py.File(tmp_path / "out.hdf5") as file:
+        paid = [demo["rewards"][()].tolist() for demo in file["data"].values()]
+    assert paid == [[0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+    assert read_success(tmp_path / "out.hdf5", ["demo_0", "demo_1"], "success").tolist() == [False, True]
 
 
 def test_robomimic_reads_what_we_write(tmp_path: Path) -> None:
