@@ -32,9 +32,12 @@ def load_training_data(
     memory: Memory = "auto",
     cache_dir: Path | None = None,
     distributed: Distributed = SINGLE_PROCESS,
+    learn: bool = True,
     console: Console,
 ) -> Mixture:
     """Read the data as a recipe wants them, for our share of each batch; say where they live and what is learned from.
+
+    `learn` is false where data are only measured on: whether there is a value to learn was a question of the training.
 
     Raises:
         PixelrlError: data that do not fit, or that a critic cannot learn a value from.
@@ -73,7 +76,7 @@ def load_training_data(
     console.print(mixture.plan.reason, highlight=False, soft_wrap=True)
     for line in mixture.ledger.lines():
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if recipe.critic:
+    if learn and recipe.critic:
         check_values(mixture, target_range_of(recipe))
         check_calibration(mixture, recipe)
     return mixture

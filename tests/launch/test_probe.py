@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from pixelrl.launch.policy_options import CheckpointOptions
 from tests import Pixelrl
 from tests.dots import SMALL, write_dots
 
@@ -34,3 +37,18 @@ def test_probe_measures_snapshots_on_the_same_rows(tmp_path: Path, dots: tuple[P
     write_dots(prior, "prior", 6, size=32, seed=9)
     code, said = pixelrl("probe", run)
     assert code == 1 and "was trained on other data" in said, said
+
+
+@pytest.mark.parametrize("recipe", ["quick_cog", "quick_calql"])
+def test_run_on_demos_that_stop_at_their_reward_is_measured(
+    recipe: str, dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    """No action was recorded after the step that is paid, so that a probe leaves it out: nothing pays in its rows."""
+    run = tmp_path / "run"
+    words = ("--ends", "never", "--n-step", 1, "--held-out", 0.4, "--snapshot-every", 1, "--steps", 2)
+    code, said = pixelrl("train", recipe, "--task", dots[0], "--out", run, "--device", "cpu", *SMALL, *words)
+    assert code == 0, said
+    for more in ((), ("--step", 1, 2, "--on-held-out")):
+        code, said = pixelrl("probe", run, "--rows", 16, *more)
+        assert code == 0 and "0 in the steps that are learned from" in said and "q/td_error" in said, said
+    assert CheckpointOptions(select="td_error").chosen_step(run) in (1, 2)

@@ -75,6 +75,7 @@ class Probe:
             sources_of(run),
             actions=run.actions,  # type: ignore[arg-type]
             memory="file",
+            learn=False,
             console=console,
         )
         if (fingerprint := mixture.table.fingerprint()) != run.fingerprint:
