@@ -1,6 +1,8 @@
 """`pixelrl distill` on a tiny world: what a student is, resume, cameras, DAgger, errors."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,8 +11,13 @@ import pytest
 
 from pixelrl.datasets.episode import Episode
 from pixelrl.datasets.hdf5.writer import write_episodes
-from pixelrl.launch.recipes import RECIPES
+from pixelrl.launch.recipes import RECIPES, quick_iql
 from pixelrl.launch.recipes.students import STUDENTS
+from pixelrl.learning.backup import Backup
+from pixelrl.learning.critic_forms import HLGauss
+from pixelrl.learning.interventions import HareTortoise, Intervention, PlasticityInjection, ReDo, Reset
+from pixelrl.learning.policies import Acting
+from pixelrl.learning.recipe import Recipe
 from pixelrl.runtime.actions import unnamed_dims
 from pixelrl.training.run_directory import read_networks
 from tests import Pixelrl
@@ -152,3 +159,20 @@ def test_every_recipe_has_students(name: str) -> None:
     for make in STUDENTS.values():
         student = make(RECIPES[name]())
         assert student.chunk == RECIPES[name]().chunk and not student.critic
+
+
+@pytest.mark.parametrize("make", STUDENTS.values(), ids=STUDENTS)
+def test_what_only_critics_and_value_networks_can_have_is_left_to_the_teacher(make: Callable[[Recipe], Recipe]) -> None:
+    for intervention in (PlasticityInjection(at=1), ReDo(), Reset(), HareTortoise()):
+        teacher = replace(quick_iql(), value_lr=1e-4, intervention=intervention, acting=Acting(kind="best"))
+        student = make(replace(teacher, backup=Backup(action="value"), form=HLGauss(), gradient_noise=0.1))
+        assert student.value_lr is None and student.intervention == Intervention()
+
+
+def test_run_with_a_rate_for_its_value_network_has_students(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    run, small = tmp_path / "run", (*SMALL, "--steps", 2, "--value-lr", 1e-4)
+    assert pixelrl("train", "quick_iql", "--task", dots[0], "--out", run, "--device", "cpu", *small)[0] == 0
+    code, said = pixelrl("distill", run, "--out", tmp_path / "student", "--steps", 2, *TINY)
+    assert code == 0, said

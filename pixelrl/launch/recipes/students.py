@@ -19,6 +19,7 @@ def same(teacher: Recipe) -> Recipe:
         critic=(),
         critic_warmup=(),
         value=(),
+        value_lr=None,
         actor=(Distillation(),),
         warmup=(),
         warmup_steps=0,
