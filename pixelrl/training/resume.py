@@ -96,16 +96,43 @@ def initial_record(directory: Path, step: int | None, part: InitialPart) -> dict
     return {"run": str(directory.resolve()), "step": step, "sha256": sha256_of(path), "part": part}
 
 
+def initial_of(going_on: Path | None, directory: Path | None, step: int | None, part: InitialPart) -> Mapping[str, Any]:
+    """Return what a run's configuration tells of the run that it starts from; one to go on with has told it already.
+
+    Args:
+        going_on: directory of the run to go on with, if there is one there.
+        directory: the run that options name; None: none. What it holds by now does not matter to a run that began
+            with it.
+        step: as options say, like the next.
+        part: see above.
+
+    Raises:
+        PixelrlError: as `initial_record`, of a run that is not the one that was begun with.
+    """
+    known: Mapping[str, Any] = {}
+    if going_on is not None and (going_on / "config.json").is_file():
+        known = read_run(going_on).initial
+    words = {} if directory is None else {"run": str(directory.resolve()), "step": step, "part": part}
+    if known and words.items() <= known.items():
+        return known
+    return {} if directory is None else initial_record(directory, step, part)
+
+
 SAME = ("form", "layer_norm", "layer_norm_place", "feature_norm")
 """What of a recipe decides what the weights of critics mean, beside their shapes."""
 
 
-def start_from(learner: Learner, actions: ActionRange, directory: Path, step: int | None, part: InitialPart) -> None:
-    """Give a fresh learner's networks the weights of another run, of its critics alone if asked.
+def start_from(learner: Learner, actions: ActionRange, initial: Mapping[str, Any]) -> None:
+    """Give a fresh learner's networks the weights of another run, see `initial_record`; of its critics alone if asked.
 
     Raises:
-        PixelrlError: no such run, or networks of other shapes, or whose numbers mean something else.
+        PixelrlError: it is gone or has changed, or has networks of other shapes, or whose numbers mean something else.
     """
+    directory, step, part = Path(initial["run"]), initial["step"], initial["part"]
+    path = checkpoint_path(directory, step)
+    if not path.is_file() or sha256_of(path) != initial["sha256"]:
+        what = "is gone or has changed since this run began from it, which has kept no checkpoint of its own yet"
+        raise PixelrlError(f"{path}: {what}; bring it back (SHA-256 {initial['sha256']}), or choose another --out")
     run, networks, _ = read_networks(directory, step)
     names = SAME if part == "critic" else (*SAME, "policy")
     same = {name: (getattr(run.recipe, name), getattr(learner.recipe, name)) for name in names}

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,56 @@ def test_contract_tells_the_readings_that_the_network_normalises_by(
         assert pixelrl("export", tmp_path / run, "--out", tmp_path / f"{run} out")[0] == 0
         means.append(json.loads((tmp_path / f"{run} out/policy.json").read_text())["inputs"][POSITION]["mean"])
     assert means[0] == pytest.approx(means[1])
+
+
+def test_run_goes_on_without_the_one_that_it_started_from(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "quick_bc", "--task", dots[0], "--device", "cpu", *SMALL]
+    assert pixelrl(*command, "--out", first, "--steps", 2, "--seed", 1)[0] == 0
+    again = [*command, "--out", second, "--snapshot-every", 2, "--steps"]
+    assert pixelrl(*again, 2, "--initial", first)[0] == 0
+    begun = json.loads((second / "config.json").read_text())["initial"]
+    assert pixelrl(*command, "--out", first, "--steps", 4, "--seed", 1, "--resume")[0] == 0
+    code, said = pixelrl(*again, 4, "--resume", "--initial", first)
+    assert code == 0 and "going on from step 2" in said, said
+    shutil.copytree(first, tmp_path / "other")
+    shutil.rmtree(first)
+    for steps, words in ((6, ("--initial", first)), (8, ())):
+        code, said = pixelrl(*again, steps, "--resume", *words)
+        assert code == 0 and f"going on from step {steps - 2}" in said, said
+    assert json.loads((second / "config.json").read_text())["initial"] == begun
+    for words in (("--initial", tmp_path / "other"), ("--initial", second)):
+        code, said = pixelrl(*again, 10, "--resume", *words)
+        assert code == 1 and f"second: started from {{'run': '{first}'" in said, said
+    plain = tmp_path / "other"
+    code, said = pixelrl(*command, "--out", plain, "--steps", 6, "--seed", 1, "--resume", "--initial", second)
+    assert code == 1 and "other: started from nothing, not {'run'" in said, said
+
+
+@pytest.mark.parametrize("kept", [(), ("snapshots",)])
+def test_run_without_a_checkpoint_yet_begins_from_the_weights_that_it_recorded(
+    kept: tuple[str, ...], dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "quick_bc", "--task", dots[0], "--device", "cpu", *SMALL]
+    assert pixelrl(*command, "--out", first, "--steps", 2, "--seed", 1)[0] == 0
+    again = [*command, "--out", second, "--snapshot-every", 1, "--steps", 2]
+    assert pixelrl(*again, "--initial", first)[0] == 0
+    expected, weights = load_file(second / "last.safetensors"), (first / "last.safetensors").read_bytes()
+    (second / "last.safetensors").unlink()
+    if not kept:
+        shutil.rmtree(second / "snapshots")
+    assert pixelrl(*command, "--out", first, "--steps", 4, "--seed", 1, "--resume")[0] == 0
+    for words in ((), ("--initial", first)):
+        code, said = pixelrl(*again, "--resume", *words)
+        assert code == 1 and "first/last.safetensors: is gone or has changed since this run began from it" in said, said
+    (first / "last.safetensors").write_bytes(weights)
+    code, said = pixelrl(*again, "--resume")
+    assert code == 0 and "nothing to go on with; beginning" in said, said
+    found = load_file(second / "last.safetensors")
+    assert all(np.array_equal(found[key], value) for key, value in expected.items())
 
 
 def test_weights_of_an_average_that_acts_are_rounded(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:

@@ -34,7 +34,7 @@ from pixelrl.training import checkpoint, loop
 from pixelrl.training.configuration import to_json
 from pixelrl.training.execution import Execution, check_execution
 from pixelrl.training.metrics_log import Log
-from pixelrl.training.resume import InitialPart, find_previous_run, initial_record, resume_run, start_from
+from pixelrl.training.resume import InitialPart, find_previous_run, initial_of, resume_run, start_from
 from pixelrl.training.run_directory import Run, checkpoint_path, pick_device
 from pixelrl.training.trackers import TrackerName, check_trackers
 
@@ -139,7 +139,8 @@ class Train(Training):
     held_out: float = 0.0
     """part of every source's episodes that is never sampled, for `pixelrl probe --on-held-out`; drawn by the seed"""
     initial: Path | None = None
-    """run whose networks this one starts from; its optimisers, schedules and warm-up are its own"""
+    """run whose networks this one starts from; its optimisers, schedules and warm-up are its own; a run that goes on
+    (--resume) knows it, and no longer needs it"""
     initial_step: int | None = None
     """that run's snapshot of a step; default: its last checkpoint"""
     initial_part: InitialPart = "all"
@@ -183,14 +184,8 @@ class Train(Training):
         """What to write of the run whose networks this one starts from."""
         if self.initial is None and (self.initial_step is not None or self.initial_part != "all"):
             raise PixelrlError("--initial-step and --initial-part say what to take of a run; give --initial RUN")
-        return {} if self.initial is None else initial_record(self.initial, self.initial_step, self.initial_part)
-
-    def learner(self, mixture: Mixture, device: torch.device, distributed: Distributed) -> Learner:
-        """Return a learner that is fresh but for the networks that it starts from."""
-        learner = super().learner(mixture, device, distributed)
-        if self.initial is not None:
-            start_from(learner, mixture.table.actions, self.initial, self.initial_step, self.initial_part)
-        return learner
+        going_on = self.out if self.resume else None
+        return initial_of(going_on, self.initial, self.initial_step, self.initial_part)
 
 
 def train(options: Training, device: torch.device, distributed: Distributed, console: Console) -> None:
@@ -239,6 +234,8 @@ def prepare(
     mixture = options.load(device, distributed, console)
     threads = set_threads(options.threads, device, previous.threads if previous else None)
     learner = options.learner(mixture, device, distributed)
+    if told["initial"] and previous is None:
+        start_from(learner, mixture.table.actions, told["initial"])
     learner.monitor.limit = largest_q(recipe.gamma, mixture.largest_reward)
     run = Run(
         recipe=recipe,
