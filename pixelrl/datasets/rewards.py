@@ -138,8 +138,9 @@ def read_labels(
     rewards = []
     for name, steps in demos.items():
         key = _label_key(told, path, name)
-        for other, others in beside.items():
-            if key in told and other != path and name in others and _label_key(told, other, name) == key:
+        for other, others in beside.items() if key in told else ():
+            alike = name in others and _label_key(told, other, name) == key
+            if alike and other.resolve() != path.resolve():
                 wanted = f"{'/'.join(path.parts[-2:])}/{name}"
                 raise DataError(f"{labels}: {key!r} is of {path} and of {other}; expected {wanted!r} and the like")
         label = told.get(key)

@@ -88,6 +88,10 @@ def sources_of(run: Run) -> list[Source]:
     return [Source(name=name, files=tuple(map(Path, files)), **rules.get(name, {})) for name, files in run.data.items()]
 
 
+AS_TASK = ("reward", "reward_scale", "reward_shift", "dones", "held_out", "corrupt")
+"""What a source has of the task's where it does not say it itself."""
+
+
 def with_prior(
     task: Source, prior: Sequence[Path], others: Sequence[Source], rename: Sequence[str] = ()
 ) -> list[Source]:
@@ -105,7 +109,14 @@ def with_prior(
         raise PixelrlError(f"--task-share {task.share:g}: there are no other data; expected --prior FILES or --source")
     if not prior:
         return [task, *others]
-    source = Source(name="prior", files=tuple(prior), reward_scale=0.0, rename=names)
+    source = Source(
+        name="prior",
+        files=tuple(prior),
+        reward_scale=0.0,
+        held_out=task.held_out,
+        corrupt=task.corrupt,
+        rename=names,
+    )
     if task.share is not None:
         left = 1 - task.share - sum(other.share or 0 for other in others)
         if left < 0.001:
@@ -117,8 +128,8 @@ def with_prior(
 def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
     """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
 
-    Keys are those of `Source`; `rename=OLD=NEW` may come several times; `defaults` stand for what is not said, but for
-    the shift of rewards that do not count, which is 0, as that of prior data.
+    Keys are those of `Source`; `rename=OLD=NEW` may come several times; `defaults` stand for what is not said. Where
+    rewards do not count, the task's rules of rewards and dones and its shift are not the source's, nor the prior data's.
 
     Raises:
         DataError: an unknown key, a value that is no number, or no name or files.
@@ -144,8 +155,12 @@ def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
                 values[key] = float(found[0])
             except ValueError as error:
                 raise DataError(f"--source {text}: {key} is {found[0]!r}; expected a number") from error
+    if values.get("reward_scale") == 0:
+        values = {
+            key: value
+            for key, value in values.items()
+            if key in words or key not in ("reward", "reward_shift", "dones")
+        }
     if missing := {"name", "files"} - set(values):
         raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
-    if values.get("reward_scale") == 0 and "reward_shift" not in words:
-        values["reward_shift"] = 0.0
     return Source(**values)

@@ -191,6 +191,22 @@ def test_a_source_whose_rewards_do_not_count_has_no_shift_of_the_task() -> None:
     assert said.reward_shift == 2
 
 
+def test_what_a_source_says_counts_whatever_its_value() -> None:
+    whole = options(
+        "quick_cog --task-reward last:1 --task-dones last --held-out 0.3 --corrupt action:0.5 --prior b.h5 --source "
+        "name=c,files=c.h5,held_out=0,corrupt= --source name=d,files=d.h5,reward=recorded,dones=recorded "
+        "--source name=e,files=e.h5,reward_scale=0 --source name=f,files=f.h5,reward_scale=0,reward=last:2,held_out=0.1"
+    ).sources()
+    assert {each.name: (each.reward, each.dones, each.held_out, each.corrupt) for each in whole} == {
+        "task": ("last:1", "last", 0.3, "action:0.5"),
+        "prior": ("recorded", "recorded", 0.3, "action:0.5"),
+        "c": ("last:1", "last", 0.0, ""),
+        "d": ("recorded", "recorded", 0.3, "action:0.5"),
+        "e": ("recorded", "recorded", 0.3, "action:0.5"),
+        "f": ("last:2", "recorded", 0.1, "action:0.5"),
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -169,6 +169,21 @@ def test_training_takes_more_sources_globs_fractions_and_a_history(
     assert json.loads((tmp_path / "artefact/policy.json").read_text())["history"] == 2
 
 
+def test_rules_of_the_task_reach_a_source_that_tells_none(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl
+) -> None:
+    labels, small = tmp_path / "labels.json", (*SMALL, "--steps", 1)
+    train = ("train", "quick_cog", "--task", dots[0], "--source", f"name=human,files={dots[1]}", *small)
+    code, said = pixelrl(*train, "--out", tmp_path / "run", "--task-reward", "last:1", "--task-dones", "last")
+    assert code == 0 and "human: rewards sum to 0 in the files, 6 by its rule, 6 in the steps" in said, said
+    labels.write_text(json.dumps({f"demo_{index}": 1 for index in range(6)}))
+    code, said = pixelrl(*train, "--out", tmp_path / "other", "--task-reward", f"labels:{labels}")
+    assert code == 1 and f"'demo_0' is of {dots[0]} and of {dots[1]}; expected" in said, said
+    labels.write_text(json.dumps({f"{path.name}/demo_{index}": 1 for path in dots for index in range(6)}))
+    code, said = pixelrl(*train, "--out", tmp_path / "other", "--task-reward", f"labels:{labels}")
+    assert code == 0, said
+
+
 def test_wrong_data_options_are_refused(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
     train = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", "--device", "cpu"]
     for words, expected in (

@@ -106,10 +106,12 @@ def read_transitions(
     rules = [sources[number] for number in owner]
     missing = _joined([each.next_missing for each in numbers])
     cuts = np.split(last | missing, np.cumsum(sizes)[:-1])
-    beside = [{file.contents.path: file.contents.demos for file in source} for source in used]
+    beside: dict[str, dict[Path, Mapping[str, int]]] = {}
+    for rule, file in zip(rules, files, strict=True):
+        beside.setdefault(rule.reward, {})[file.contents.path] = file.contents.demos
     rewards = [
-        reward_episodes(rule.reward, file.contents.path, file.contents.demos, each.rewards, stops, beside[number])
-        for rule, file, each, stops, number in zip(rules, files, numbers, cuts, owner, strict=True)
+        reward_episodes(rule.reward, file.contents.path, file.contents.demos, each.rewards, stops, beside[rule.reward])
+        for rule, file, each, stops in zip(rules, files, numbers, cuts, strict=True)
     ]
     dones = [
         stops if rule.dones == "last" else each.dones for rule, each, stops in zip(rules, numbers, cuts, strict=True)

@@ -5,7 +5,7 @@ files -> Mixture.batch(step) -> Prefetcher -> Learner.update(batch) -> reports, 
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ from pixelrl.datasets.hdf5.keys import parse_renames
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.torchrun import joined, outliving, set_threads
-from pixelrl.launch.training_data import load_training_data, parse_source, with_prior
+from pixelrl.launch.training_data import AS_TASK, load_training_data, parse_source, with_prior
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.divergence import largest_q
 from pixelrl.learning.learner import Learner
@@ -120,8 +120,9 @@ class Train(Training):
     """HDF5 files of prior data, or globs of them: their rewards are taken for zero"""
     source: UseAppendAction[tuple[str, ...]] = ()
     """one more source of data, say name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,fraction=0.25,pick=first,
-    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones,rename=OLD=NEW (again for each key); what is left
-    out is as for the task data, but reward_shift is 0 beside reward_scale=0; may be given several times"""
+    reward=last:1,reward_scale=0,reward_shift=0,dones=last,ends=dones,held_out=0,corrupt=,rename=OLD=NEW (again for each
+    key); rewards and dones that it does not tell are as for the task data, beside reward_scale=0 as for the prior data,
+    and held_out and corrupt as for all; may be given several times"""
     task_mask: str | None = None
     """one of robomimic's filters in the task files, say train: the subset of their demos to use"""
     task_fraction: float = 1.0
@@ -171,13 +172,13 @@ class Train(Training):
             reward_scale=scale,
             reward_shift=shift,
             dones=self.task_dones,
+            held_out=self.held_out,
+            corrupt=self.corrupt,
             rename=parse_renames(self.task_rename, "--task-rename"),
         )
-        as_task = {"reward_scale": scale, "reward_shift": shift}
+        as_task = {key: getattr(task, key) for key in AS_TASK}
         others = [parse_source(text, as_task) for text in self.source]
-        sources = with_prior(task, self.prior, others, self.prior_rename)
-        held_out, corrupt = self.held_out, self.corrupt
-        return [replace(each, held_out=each.held_out or held_out, corrupt=each.corrupt or corrupt) for each in sources]
+        return with_prior(task, self.prior, others, self.prior_rename)
 
     @property
     def starts_from(self) -> Mapping[str, Any]:
