@@ -42,6 +42,12 @@ def check_rule(rule: str) -> bool:
     return re.fullmatch(r"recorded|last:[1-9]\d{0,5}|success(:.+)?|labels:.+", rule) is not None
 
 
+def found_anywhere(rule: str) -> str:
+    """Return a rule whose file, if it has one, is found from any folder, as it is from here."""
+    kind, _, detail = rule.partition(":")
+    return f"labels:{Path(detail).resolve()}" if kind == "labels" else rule
+
+
 def reward_episodes(
     rule: str,
     path: Path,

@@ -14,6 +14,7 @@ from pixelrl.datasets.buffer.mixture import Mixture
 from pixelrl.datasets.buffer.sources import Source
 from pixelrl.datasets.buffer.value_checks import check_calibration, check_values, target_range_of
 from pixelrl.datasets.hdf5.keys import parse_renames
+from pixelrl.datasets.rewards import found_anywhere
 from pixelrl.launch.console import progress_bar
 from pixelrl.launch.provenance import cores
 from pixelrl.learning.recipe import Recipe
@@ -86,6 +87,13 @@ def sources_of(run: Run) -> list[Source]:
     """Return what a run was trained on."""
     rules: Mapping[str, Any] = run.sources
     return [Source(name=name, files=tuple(map(Path, files)), **rules.get(name, {})) for name, files in run.data.items()]
+
+
+def with_labels_found(run: Run) -> Run:
+    """Return a run that names its files of labels from the root on, as all do but older ones."""
+    rewards = {name: str(rule.get("reward", "recorded")) for name, rule in run.sources.items()}
+    rules = {name: {**run.sources[name], "reward": found_anywhere(reward)} for name, reward in rewards.items()}
+    return replace(run, sources=rules)
 
 
 AS_TASK = ("reward", "reward_scale", "reward_shift", "dones", "held_out", "corrupt")

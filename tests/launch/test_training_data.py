@@ -184,6 +184,33 @@ def test_rules_of_the_task_reach_a_source_that_tells_none(
     assert code == 0, said
 
 
+def test_labels_are_found_from_any_folder(
+    dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    run, labels = tmp_path / "run", tmp_path / "labels.json"
+    labels.write_text(json.dumps({f"demo_{index}": 1 for index in range(6)}))
+    train = ("train", "quick_cog", "--task", dots[0], "--out", run, *SMALL, "--task-dones", "last", "--task-reward")
+    assert pixelrl(*train, "labels:labels.json", "--steps", 2)[0] == 0
+    config = json.loads((run / "config.json").read_text())
+    assert config["sources"]["task"]["reward"] == f"labels:{labels}"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for words in (("probe", run, "--rows", 8), ("distill", run, "--out", tmp_path / "student", "--steps", 1)):
+        code, said = pixelrl(*words)
+        assert code == 0, said
+    code, said = pixelrl(*train, "labels:../labels.json", "--steps", 4, "--resume")
+    assert code == 0 and "going on from step 2" in said, said
+    monkeypatch.chdir(tmp_path)
+    config["sources"]["task"]["reward"] = "labels:labels.json"  # as an older run has it
+    (run / "config.json").write_text(json.dumps(config))
+    assert pixelrl("probe", run, "--rows", 8)[0] == 0
+    code, said = pixelrl(*train, "labels:labels.json", "--steps", 6, "--resume")
+    assert code == 0 and "going on from step 4" in said, said
+    code, said = pixelrl(*train, "last:1", "--steps", 8, "--resume")
+    assert code == 1 and "was trained with source task: reward = labels:/" in said and "not last:1" in said, said
+
+
 def test_wrong_data_options_are_refused(dots: tuple[Path, Path], tmp_path: Path, pixelrl: Pixelrl) -> None:
     train = ["train", "quick_bc", "--task", dots[0], "--out", tmp_path / "run", "--device", "cpu"]
     for words, expected in (

@@ -11,7 +11,7 @@ import numpy as np
 from pixelrl.datasets.corruption import RULE as CORRUPTIONS
 from pixelrl.datasets.corruption import parse_corruptions
 from pixelrl.datasets.hdf5.reader import Selection
-from pixelrl.datasets.rewards import RULE, check_rule
+from pixelrl.datasets.rewards import RULE, check_rule, found_anywhere
 from pixelrl.runtime.errors import DataError
 
 Ends = Literal["never", "goal", "dones", "masks"]
@@ -119,9 +119,13 @@ class Source:
         return Selection(mask=self.mask, images=images, proprio=proprio, required=required, rename=dict(self.rename))
 
     def rule(self) -> dict[str, Any]:
-        """Return everything but the name and the files, as JSON values; three rules only where they say something."""
+        """Return everything but the name and the files, as JSON values; three rules only where they say something.
+
+        A file of labels is named from the root on, as a run names its data.
+        """
         left = {"name", "files", *(rule for rule in ("held_out", "corrupt", "rename") if not getattr(self, rule))}
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left}
+        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left}
+        return found | {"reward": found_anywhere(self.reward)}
 
 
 def check_together(sources: Sequence[Source]) -> None:

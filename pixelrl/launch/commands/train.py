@@ -22,7 +22,7 @@ from pixelrl.datasets.hdf5.keys import parse_renames
 from pixelrl.launch.console import deferred_interrupt, plain_console, progress_bar
 from pixelrl.launch.provenance import Provenance
 from pixelrl.launch.torchrun import joined, outliving, set_threads
-from pixelrl.launch.training_data import AS_TASK, load_training_data, parse_source, with_prior
+from pixelrl.launch.training_data import AS_TASK, load_training_data, parse_source, with_labels_found, with_prior
 from pixelrl.learning.batch import Batch
 from pixelrl.learning.divergence import largest_q
 from pixelrl.learning.learner import Learner
@@ -249,7 +249,8 @@ def prepare(
         threads=threads,
         **told,
     )
-    return mixture, learner, run, 0.0 if previous is None else resume_run(out, previous, run, learner)
+    seconds = 0.0 if previous is None else resume_run(out, with_labels_found(previous), run, learner)
+    return mixture, learner, run, seconds
 
 
 def take_steps(
