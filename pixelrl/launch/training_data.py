@@ -137,7 +137,7 @@ def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
     """Return the source of a text such as `name=human,files=a/*.hdf5,b.hdf5,share=0.3,mask=train,ends=dones`.
 
     Keys are those of `Source`; `rename=OLD=NEW` may come several times; `defaults` stand for what is not said. Where
-    rewards do not count, the task's rules of rewards and dones and its shift are not the source's, nor the prior data's.
+    rewards do not count, the task's rules of rewards and dones, and its shift, are not taken, as for the prior data.
 
     Raises:
         DataError: an unknown key, a value that is no number, or no name or files.
@@ -164,11 +164,8 @@ def parse_source(text: str, defaults: Mapping[str, Any]) -> Source:
             except ValueError as error:
                 raise DataError(f"--source {text}: {key} is {found[0]!r}; expected a number") from error
     if values.get("reward_scale") == 0:
-        values = {
-            key: value
-            for key, value in values.items()
-            if key in words or key not in ("reward", "reward_shift", "dones")
-        }
+        not_its = {"reward", "reward_shift", "dones"} - set(words)
+        values = {key: value for key, value in values.items() if key not in not_its}
     if missing := {"name", "files"} - set(values):
         raise DataError(f"--source {text}: has no {max(missing)}; expected name=...,files=...")
     return Source(**values)
