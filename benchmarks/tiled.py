@@ -57,6 +57,6 @@ def tile(obs: Observation, count: int) -> Observation:
 
 def tiled(learner: Learner) -> Learner:
     """Make a learner's critics judge in the naive form; parameters, losses and gradients stay what they were."""
-    networks = learner.networks
+    networks, learner.at_once = learner.networks, False
     networks.critic, networks.target = TiledCritic(networks.critic), TiledCritic(networks.target)
     return learner
