@@ -106,9 +106,7 @@ def read_transitions(
     rules = [sources[number] for number in owner]
     missing = _joined([each.next_missing for each in numbers])
     cuts = np.split(last | missing, np.cumsum(sizes)[:-1])
-    beside: dict[str, dict[Path, Mapping[str, int]]] = {}
-    for rule, file in zip(rules, files, strict=True):
-        beside.setdefault(rule.reward, {})[file.contents.path] = file.contents.demos
+    beside = _files_by_rule(rules, files)
     rewards = [
         reward_episodes(rule.reward, file.contents.path, file.contents.demos, each.rewards, stops, beside[rule.reward])
         for rule, file, each, stops in zip(rules, files, numbers, cuts, strict=True)
@@ -137,6 +135,14 @@ def read_transitions(
         clocks=tuple(key for key in contents.vectors if key in growing),
     )
     return _normalised(table) if actions == "min-max" else replace(table, action=table.action.clamp_(-1, 1))
+
+
+def _files_by_rule(rules: Sequence[Source], files: Sequence[RecordedFile]) -> dict[str, dict[Path, Mapping[str, int]]]:
+    """Return rule of rewards -> the files that it is for -> their demos."""
+    found: dict[str, dict[Path, Mapping[str, int]]] = {}
+    for rule, file in zip(rules, files, strict=True):
+        found.setdefault(rule.reward, {})[file.contents.path] = file.contents.demos
+    return found
 
 
 def _first_rows(files: Sequence[RecordedFile]) -> NDArray[np.int64]:
