@@ -147,7 +147,7 @@ def export_policy(
         pt2: also write `policy.pt2`, the fp32 policy as a program of torch.export, proved alike.
 
     Returns:
-        `parity` (see `check_parity`), `precision`, `precision_check`, `pt2` if asked for, the network's `sha256`, `seconds`.
+        `parity` (see `check_parity`), `precision`, `precision_check`, `pt2` if asked for, `sha256` and `seconds`.
 
     Raises:
         PixelrlError: wrong arguments, or the artefact's actions differ from the checkpoint's by more than 1e-4.
