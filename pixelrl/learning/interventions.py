@@ -259,10 +259,9 @@ class HareTortoise(Periodic):
         tortoise = list[Tensor](networks.average.parameters())
         with torch.no_grad():
             torch._foreach_lerp_(tortoise, list[Tensor](hare), 1 - self.decay)
-            for own in zip(
-                networks.average.buffers(), (*networks.critic.buffers(), *networks.actor.buffers()), strict=True
-            ):
-                own[0].copy_(own[1])  # statistics of normalisation, which are averages already
+            present = (*networks.critic.buffers(), *networks.actor.buffers())
+            for kept, now in zip(networks.average.buffers(), present, strict=True):
+                kept.copy_(now)  # statistics of normalisation, which are averages already
             if step % self.every == 0:
                 torch._foreach_copy_(list[Tensor](hare), tortoise)
 

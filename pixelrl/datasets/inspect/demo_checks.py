@@ -23,13 +23,16 @@ COMMANDED = 0.1
 """Where no sensor measures the robot, it moves if every action of a long run has a component at least this large."""
 
 
-def check_numbers(
-    numbers: DemoNumbers, actions: ActionRange, required: Collection[str] = ("rewards", "dones")
-) -> Iterator[Occurrence]:
+def both_count(required: Collection[str]) -> bool:
+    """Tell whether rewards and dones are both learned from, and so tell of each other."""
+    return {"rewards", "dones"} <= {*required}
+
+
+def check_numbers(numbers: DemoNumbers, actions: ActionRange, required: Collection[str]) -> Iterator[Occurrence]:
     """Run all checks on the numbers of a demo; `required`: which of its rewards and dones count."""
     yield from not_finite(numbers, required)
     yield from action_range(numbers, actions)
-    if {"rewards", "dones"} <= {*required}:
+    if both_count(required):
         yield from ends(numbers)
 
 

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from pixelrl.datasets.hdf5.reader import Selection, read_contents
 from pixelrl.datasets.inspect import image_checks, structure_checks
-from pixelrl.datasets.inspect.demo_checks import check_numbers, check_statistics, check_summary, constant_cameras
+from pixelrl.datasets.inspect.demo_checks import (
+    both_count,
+    check_numbers,
+    check_statistics,
+    check_summary,
+    constant_cameras,
+)
 from pixelrl.datasets.inspect.demo_summary import DemoNumbers, DemoSummary, read_numbers, read_summaries
 from pixelrl.datasets.inspect.file_structure import DAMAGE, FileStructure, read_structure
 from pixelrl.datasets.inspect.issues import Issue, Occurrence, Role
@@ -91,7 +97,6 @@ class FileInspection:
     def read_numbers(self, actions: ActionRange, progress: Progress) -> None:
         """Read all numbers and check them; rewards and dones that a rule replaces tell nothing."""
         required = self.structure.selection.required
-        paid = {"rewards", "dones"} <= {*required}
         for done, numbers in enumerate(read_numbers(self.structure, self.names), start=1):
             if isinstance(numbers, Occurrence):
                 self.occurrences.append(numbers)
@@ -100,7 +105,7 @@ class FileInspection:
                 self.statistics.add(numbers)
             progress("numbers", done, len(self.names))
         self.names = [record.name for record in self.statistics.records]
-        self.issues += check_statistics(self.statistics, self.role if paid else "prior", str(self.path))
+        self.issues += check_statistics(self.statistics, self.role if both_count(required) else "prior", str(self.path))
 
     def read_pictures(
         self, sample: int | None, cameras: Sequence[str], ranges: Mapping[str, Range], progress: Progress
